@@ -1,0 +1,133 @@
+package approval
+
+import (
+	"strconv"
+	"time"
+)
+
+// Verdict is what the policies say.
+type Verdict string
+
+// The verdicts. For a creation, Accept means to create and Reject to refuse.
+const (
+	Accept Verdict = "accept"
+	Reject Verdict = "reject"
+	Hold   Verdict = "hold"   // a person must look, or the policies must change
+	Ignore Verdict = "ignore" // not ours to decide
+)
+
+// Verdicts returns every verdict.
+func Verdicts() []Verdict { return []Verdict{Accept, Reject, Hold, Ignore} }
+
+// Acts reports whether v asks for a change in the cloud.
+func (v Verdict) Acts() bool { return v == Accept || v == Reject }
+
+// Goal is the state that a connection shall reach under v; Absent if v asks for
+// no change.
+func (v Verdict) Goal() State {
+	switch v {
+	case Accept:
+		return Accepted
+	case Reject:
+		return Rejected
+	case Hold, Ignore:
+	}
+	return Absent
+}
+
+// ReasonCode is a stable code of why a request was decided as it was.
+type ReasonCode string
+
+// The reason codes.
+const (
+	ReasonAllowed         ReasonCode = "allowed"        // an allow entry matches
+	ReasonDenied          ReasonCode = "denied"         // a deny entry matches
+	ReasonNotAllowed      ReasonCode = "not_allowed"    // no allow entry matches
+	ReasonNoPolicy        ReasonCode = "no_policy"      // no policy names the target
+	ReasonClaimMismatch   ReasonCode = "claim_mismatch" // a claim contradicts a fact
+	ReasonNotLoaded       ReasonCode = "policies_not_loaded"
+	ReasonNotEvaluated    ReasonCode = "not_evaluated" // an expression failed
+	ReasonLimitReached    ReasonCode = "limit_reached"
+	ReasonExpired         ReasonCode = "expired"
+	ReasonNotYetValid     ReasonCode = "not_yet_valid"
+	ReasonOutsideHours    ReasonCode = "outside_hours"
+	ReasonConditionFalse  ReasonCode = "condition_false"      // a "when" expression is false
+	ReasonClaimNotMatched ReasonCode = "claim_not_matched"    // an entry matches but for its claims
+	ReasonFieldNotMatched ReasonCode = "field_not_matched"    // an entry matches but for a field
+	ReasonRejectsSwitched ReasonCode = "rejects_switched_off" // mode accept-only
+	ReasonShadow          ReasonCode = "shadow"               // mode shadow
+)
+
+// Reason tells the requester why, in a sentence without operator detail.
+type Reason struct {
+	Code ReasonCode
+	Text string
+}
+
+// Mode is how a policy is applied, in the spelling of its file.
+type Mode string
+
+// The modes.
+const (
+	Enforce    Mode = "enforce"
+	AcceptOnly Mode = "accept-only" // never rejects
+	Shadow     Mode = "shadow"      // decides and reports, never acts
+)
+
+// Input is all that a decision depends on.
+type Input struct {
+	Request Request
+	Facts   Facts
+	Now     time.Time
+}
+
+// Decision is a verdict with everything that made it.
+type Decision struct {
+	ID      string // see DecisionID; set when it is recorded
+	Verdict Verdict
+	Policy  string // name of the policy that decided; empty if none did
+	Rule    string // id of its entry; empty if none did
+	Reasons []Reason
+	Contact string // whom the requester may ask, from the rule
+	Digest  string // of the policy set, "sha256:" and 64 hexadecimal digits
+	Facts   Facts  // what was judged
+	At      time.Time
+}
+
+// DecisionID is the id of the decision on a request. There is one decision a
+// request; deciding anew takes a new request.
+func DecisionID(requestID string) string { return requestID }
+
+// Field returns what the cloud or the configuration says of in, by the name
+// that policies and claims use; never anything that was claimed. known tells
+// whether there is such a fact for this request at all: a claim about an
+// unknown one can be neither confirmed nor contradicted.
+func (in *Input) Field(name string) (values []string, known bool) {
+	one := func(s string) ([]string, bool) {
+		if s == "" {
+			return nil, false
+		}
+		return []string{s}, true
+	}
+	switch name {
+	case "region":
+		return one(in.Request.Target.Region)
+	case "workspace_id":
+		return one(in.Request.Target.WorkspaceID)
+	}
+	if in.Request.Creates() {
+		values = in.Request.Creation.Values(name)
+		return values, values != nil
+	}
+	switch name {
+	case "domain_id":
+		return one(in.Facts.DomainID)
+	case "endpoint_id":
+		return one(in.Facts.EndpointID)
+	case "marker_id":
+		if in.Facts.MarkerID != 0 {
+			return one(strconv.FormatInt(in.Facts.MarkerID, 10))
+		}
+	}
+	return nil, false
+}

@@ -1,0 +1,200 @@
+package approval
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Request is what an event asks: decide one connection, or create one endpoint.
+type Request struct {
+	ID          string    // see RequestID
+	Source      string    // of the event
+	EventID     string    // of the event; unique within Source
+	Time        time.Time // when the producer says it happened; zero if it did not say
+	Target      Target
+	EndpointID  string   // connections only
+	Creation    Creation // creations only
+	Claims      Claims   // what the event says of the requester; never trusted for identity
+	TraceParent string   // W3C trace context, as it came
+}
+
+// RequestID is the identity of an event as CloudEvents define it, source and id
+// together, as 32 hexadecimal digits: the same event always has the same.
+func RequestID(source, id string) string {
+	return digest(source, id)
+}
+
+// Creates reports whether r asks to create an endpoint.
+func (r Request) Creates() bool { return r.Target.Kind.Creates() }
+
+// Subject names what r would change, the same for all requests about it: the
+// connection, or what a creation is identified by. It is a valid key of a NATS
+// bucket: "<target>.<endpoint id>" or "<target>.<digest of the parameters>".
+func (r Request) Subject() string {
+	if !r.Creates() {
+		return r.Target.Name + "." + strings.ToLower(r.EndpointID)
+	}
+	return r.Target.Name + "." + digest(r.Creation.identity()...)
+}
+
+// digest is the first half of the SHA-256 over parts and their lengths, in hex.
+func digest(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// Creation holds the parameters of an endpoint to create: exactly the block
+// that goes with the kind of the target is set.
+type Creation struct {
+	FunctionGraph   *FunctionGraphEndpoint
+	HSS             *HSSEndpoints
+	DataArtsInsight *DataArtsInsightEndpoint
+}
+
+// FunctionGraphEndpoint is the request of FunctionGraph v2 "create a VPC endpoint".
+type FunctionGraphEndpoint struct {
+	VPCID, SubnetID string
+	Flavor, XRole   string // optional
+}
+
+// HSSEndpoints is the request of HSS v5 "create VPC endpoints for servers".
+type HSSEndpoints struct {
+	HostIDs []string
+	VPCs    []HSSVPC
+}
+
+// HSSVPC is one VPC of an HSSEndpoints and its subnets.
+type HSSVPC struct {
+	VPCID     string
+	SubnetIDs []string
+}
+
+// DataArtsInsightEndpoint is the request of DataArts Insight v1 "verify a
+// service and create an endpoint". One of ServerName and ServerID is set.
+type DataArtsInsightEndpoint struct {
+	DSType               string
+	ServerName, ServerID string
+}
+
+// ServiceID is the endpoint service that e connects to: ServerID, or the last
+// part of the full name "region.name.serviceId".
+func (e DataArtsInsightEndpoint) ServiceID() string {
+	if e.ServerID != "" {
+		return e.ServerID
+	}
+	return e.ServerName[strings.LastIndexByte(e.ServerName, '.')+1:]
+}
+
+// Values returns the values that will be sent for a parameter, by its name in
+// the API and in policies ("vpc_id", "subnet_id", "flavor", "xrole", "host_id",
+// "ds_type", "vpc_ep_server_name", "vpc_ep_server_id"); none if c has no such.
+func (c Creation) Values(field string) []string {
+	one := func(s string) []string {
+		if s == "" {
+			return nil
+		}
+		return []string{s}
+	}
+	switch {
+	case c.FunctionGraph != nil:
+		switch field {
+		case "vpc_id":
+			return one(c.FunctionGraph.VPCID)
+		case "subnet_id":
+			return one(c.FunctionGraph.SubnetID)
+		case "flavor":
+			return one(c.FunctionGraph.Flavor)
+		case "xrole":
+			return one(c.FunctionGraph.XRole)
+		}
+	case c.HSS != nil:
+		switch field {
+		case "host_id":
+			return c.HSS.HostIDs
+		case "vpc_id":
+			var ids []string
+			for _, v := range c.HSS.VPCs {
+				ids = append(ids, v.VPCID)
+			}
+			return ids
+		case "subnet_id":
+			var ids []string
+			for _, v := range c.HSS.VPCs {
+				ids = append(ids, v.SubnetIDs...)
+			}
+			return ids
+		}
+	case c.DataArtsInsight != nil:
+		switch field {
+		case "ds_type":
+			return one(c.DataArtsInsight.DSType)
+		case "vpc_ep_server_name":
+			return one(c.DataArtsInsight.ServerName)
+		case "vpc_ep_server_id":
+			return one(c.DataArtsInsight.ServerID)
+		}
+	}
+	return nil
+}
+
+// identity is what two creations of the same endpoint have in common.
+func (c Creation) identity() []string {
+	switch {
+	case c.FunctionGraph != nil:
+		return []string{c.FunctionGraph.VPCID, c.FunctionGraph.SubnetID}
+	case c.HSS != nil:
+		ids := slices.Sorted(slices.Values(c.HSS.HostIDs))
+		for _, v := range c.HSS.VPCs {
+			ids = append(ids, v.VPCID)
+			ids = append(ids, slices.Sorted(slices.Values(v.SubnetIDs))...)
+		}
+		return ids
+	case c.DataArtsInsight != nil:
+		return []string{c.DataArtsInsight.DSType, c.DataArtsInsight.ServiceID()}
+	}
+	return nil
+}
+
+// Claims is the "claims" object of an event: strings, float64, bool, nil,
+// []any and map[string]any, as JSON has them.
+type Claims map[string]any
+
+// Values returns the claim at a dotted path such as "tags.env", a list as its
+// values and a number or bool in its JSON form; none if there is no such claim
+// or it is an object.
+func (c Claims) Values(path string) []string {
+	var at any = map[string]any(c)
+	for name := range strings.SplitSeq(path, ".") {
+		m, ok := at.(map[string]any)
+		if !ok {
+			return nil
+		}
+		if at, ok = m[name]; !ok {
+			return nil
+		}
+	}
+	list, ok := at.([]any)
+	if !ok {
+		list = []any{at}
+	}
+	var out []string
+	for _, v := range list {
+		switch v := v.(type) {
+		case string:
+			out = append(out, v)
+		case bool:
+			out = append(out, strconv.FormatBool(v))
+		case float64:
+			out = append(out, strconv.FormatFloat(v, 'f', -1, 64))
+		}
+	}
+	return out
+}

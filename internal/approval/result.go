@@ -1,0 +1,84 @@
+package approval
+
+import "time"
+
+// Outcome is how a request ended.
+type Outcome string
+
+// The outcomes.
+const (
+	OutcomeAccepted   Outcome = "accepted"
+	OutcomeRejected   Outcome = "rejected"
+	OutcomeCreated    Outcome = "created"
+	OutcomeRefused    Outcome = "refused" // a creation that is not allowed; nothing was called
+	OutcomeHeld       Outcome = "held"
+	OutcomeIgnored    Outcome = "ignored"
+	OutcomeGone       Outcome = "gone"       // the endpoint vanished
+	OutcomeSuperseded Outcome = "superseded" // someone else settled it otherwise
+	OutcomeUnknown    Outcome = "unknown"    // a creation whose answer was lost and cannot be read back
+	OutcomeFailed     Outcome = "failed"
+)
+
+// Outcomes returns every outcome.
+func Outcomes() []Outcome {
+	return []Outcome{
+		OutcomeAccepted, OutcomeRejected, OutcomeCreated, OutcomeRefused, OutcomeHeld,
+		OutcomeIgnored, OutcomeGone, OutcomeSuperseded, OutcomeUnknown, OutcomeFailed,
+	}
+}
+
+// Stage is a part of the way of a request.
+type Stage string
+
+// The stages, in their order.
+const (
+	StageQueued  Stage = "queued"  // from the event's time until a worker took it
+	StageVerify  Stage = "verify"  // reading the facts
+	StageDecide  Stage = "decide"  // judging and recording
+	StageAct     Stage = "act"     // calling the cloud
+	StageConfirm Stage = "confirm" // waiting for the wanted state
+)
+
+// Stages returns every stage in order.
+func Stages() []Stage {
+	return []Stage{StageQueued, StageVerify, StageDecide, StageAct, StageConfirm}
+}
+
+// Failure is an error in a form fit for the requester and for support. It holds
+// no secret and no text of the cloud's answer beyond its code.
+type Failure struct {
+	Code      string // the cloud's error code, or one of ours in snake_case
+	Text      string
+	RequestID string // the cloud's id of the call, to quote to support
+}
+
+// Created is what a creation returned, as far as the API returns anything.
+type Created struct {
+	ID         string   // DataArts Insight: the connected instance
+	EndpointID string   // the VPC endpoint, if the API or a read-back tells it
+	Addresses  []string // FunctionGraph: IP addresses
+	Domain     string   // FunctionGraph: domain name
+	State      State    // the status of the endpoint, if a read-back tells it
+	Existing   bool     // it was there before; nothing was called
+}
+
+// Look is what a creation's read-back shows.
+type Look struct {
+	Keys    []string // everything there now that such a creation could have made
+	Created *Created // what is there beyond the keys known before; nil if nothing is
+}
+
+// Result is how a request ended; there is exactly one for each request.
+type Result struct {
+	Request    Request
+	Decision   Decision
+	Outcome    Outcome
+	State      State // the cloud's last status of the connection
+	Failure    *Failure
+	Created    *Created
+	Attempts   int  // deliveries it took, the last included
+	Reversible bool // whether the verdict can still be turned round in the cloud
+	Seconds    map[Stage]float64
+	Version    string // of the worker
+	At         time.Time
+}

@@ -1,0 +1,106 @@
+// Package approval holds the words of the domain: what is asked (Request), of
+// what (Target), what the cloud says (Facts), what the rules say (Decision) and
+// how it ended (Result). It is data only: standard library, no I/O, no clock and
+// no wire format; every adapter has its own shapes and translates.
+package approval
+
+import (
+	"fmt"
+	"slices"
+)
+
+// TargetKind tells what a target is, in the spelling of the configuration.
+type TargetKind string
+
+// The kinds of target.
+const (
+	Service         TargetKind = "service"          // a VPC endpoint service of ours
+	Gateway         TargetKind = "gateway"          // a dedicated API gateway of ours
+	FunctionGraph   TargetKind = "functiongraph"    // a place to create endpoints for functions
+	HSS             TargetKind = "hss"              // a place to create endpoints for servers
+	DataArtsInsight TargetKind = "dataarts-insight" // a place to create endpoints for data sources
+)
+
+// TargetKinds returns every kind, in the order of the documentation.
+func TargetKinds() []TargetKind {
+	return []TargetKind{Service, Gateway, FunctionGraph, HSS, DataArtsInsight}
+}
+
+// Creates reports whether requests to targets of this kind create endpoints;
+// requests to the others decide connections.
+func (k TargetKind) Creates() bool {
+	return k == FunctionGraph || k == HSS || k == DataArtsInsight
+}
+
+// Target is a thing of ours that requests are about. All of it comes from the
+// configuration and none of it from an event.
+type Target struct {
+	Name        string // unique; also a token of NATS subjects, see ValidName
+	Kind        TargetKind
+	ID          string // service id or gateway (instance) id; empty for creation places
+	ServiceID   string // gateways only: the endpoint service to accept through; empty: through APIG
+	ProjectID   string
+	WorkspaceID string // DataArts Insight only
+	Region      string
+}
+
+// Targets is the configured set. The zero value serves nothing.
+type Targets []Target
+
+// ByName returns the target called name.
+func (t Targets) ByName(name string) (Target, bool) {
+	return t.find(func(x Target) bool { return x.Name == name })
+}
+
+// ByID returns the connection target with this service id or gateway id.
+func (t Targets) ByID(kind TargetKind, id string) (Target, bool) {
+	return t.find(func(x Target) bool { return x.Kind == kind && id != "" && x.ID == id })
+}
+
+// Connections returns the targets whose connections are decided.
+func (t Targets) Connections() Targets {
+	return slices.DeleteFunc(slices.Clone(t), func(x Target) bool { return x.Kind.Creates() })
+}
+
+func (t Targets) find(is func(Target) bool) (Target, bool) {
+	if i := slices.IndexFunc(t, is); i >= 0 {
+		return t[i], true
+	}
+	return Target{}, false
+}
+
+// maxName is the longest name of a target, in bytes.
+const maxName = 64
+
+// ValidName reports why name cannot name a target, a policy or a rule: it is a
+// token of a NATS subject and a metric label, so 1 to 64 of a-z, 0-9 and "-",
+// beginning with a letter or digit.
+func ValidName(name string) error {
+	if name == "" || len(name) > maxName {
+		return fmt.Errorf("a name has 1 to %d characters, this has %d", maxName, len(name))
+	}
+	for i, r := range name {
+		if !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' && i > 0) {
+			return fmt.Errorf("a name is made of a-z, 0-9 and - and begins with a letter or digit; %q has %q at %d", name, r, i+1)
+		}
+	}
+	return nil
+}
+
+// ValidID reports why id cannot be the id of a cloud resource: Huawei Cloud ids
+// are UUIDs or 32 hexadecimal digits. Anything else must not get near a URL.
+func ValidID(id string) error {
+	n := len(id)
+	if n == 36 || n == 32 {
+		ok := true
+		for i, r := range id {
+			dash := n == 36 && (i == 8 || i == 13 || i == 18 || i == 23)
+			hex := r >= '0' && r <= '9' || r >= 'a' && r <= 'f' || r >= 'A' && r <= 'F'
+			ok = ok && (dash && r == '-' || !dash && hex)
+		}
+		if ok {
+			return nil
+		}
+	}
+	return fmt.Errorf("%.80q is neither a UUID nor 32 hexadecimal digits", id)
+}
