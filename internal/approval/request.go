@@ -198,3 +198,10 @@ func (c Claims) Values(path string) []string {
 	}
 	return out
 }
+
+// Delivery is one handing-over of a request by the bus.
+type Delivery struct {
+	Request     Request
+	Attempt     int       // 1 for the first
+	PublishedAt time.Time // when the bus took the event
+}
