@@ -1,0 +1,272 @@
+// Package metrics keeps the names, labels and units of everything that is
+// counted. Callers say what happened, one method for each thing; no label ever
+// holds an id, a URL, a time or an error text.
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+const namespace = "vpcep_approver"
+
+// Labels lists the values that labels can take, so that every series exists
+// from the start: the rate of what has not happened yet is 0 and not missing.
+type Labels struct {
+	Targets           []string
+	Operations        map[string][]string // API name to the operations called there
+	Classes           []string            // of answers of the cloud
+	DeadLetterReasons []string
+}
+
+// Build says which program this is.
+type Build struct {
+	Version, Revision, GoVersion string
+}
+
+// Metrics is everything that is counted. All methods may be called at once.
+type Metrics struct {
+	received   *prometheus.CounterVec
+	decided    *prometheus.CounterVec
+	finished   *prometheus.CounterVec
+	duration   *prometheus.HistogramVec
+	stage      *prometheus.HistogramVec
+	inFlight   prometheus.Gauge
+	waiting    prometheus.Gauge
+	givenBack  *prometheus.CounterVec
+	mismatches prometheus.Counter
+
+	calls         *prometheus.CounterVec
+	callDuration  *prometheus.HistogramVec
+	callsInFlight *prometheus.GaugeVec
+	retries       *prometheus.CounterVec
+	throttles     *prometheus.CounterVec
+	throttleWait  *prometheus.CounterVec
+	breaker       *prometheus.GaugeVec
+	unknownStates *prometheus.CounterVec
+	credential    *prometheus.GaugeVec
+	credentialEnd prometheus.Gauge
+
+	busConnected  prometheus.Gauge
+	busReconnects prometheus.Counter
+	bound         prometheus.Gauge
+	pending       prometheus.Gauge
+	ackPending    prometheus.Gauge
+	redelivered   prometheus.Gauge
+	published     *prometheus.CounterVec
+	deadLetters   *prometheus.CounterVec
+	conflicts     prometheus.Counter
+
+	policies      prometheus.Gauge
+	rules         prometheus.Gauge
+	policyInfo    *prometheus.GaugeVec
+	reloads       *prometheus.CounterVec
+	reloadSuccess prometheus.Gauge
+	reloadTime    prometheus.Gauge
+
+	sweeps      *prometheus.CounterVec
+	sweepTime   prometheus.Gauge
+	sweepFound  *prometheus.CounterVec
+	pendingSeen *prometheus.GaugeVec
+	shadowFlips *prometheus.CounterVec
+}
+
+// New registers the metrics with reg; it panics if one is there already.
+func New(reg prometheus.Registerer, labels Labels, build Build) *Metrics {
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	f := factory{promauto.With(reg)}
+	m := &Metrics{}
+	m.registerRequests(f, labels)
+	m.registerCloud(f, labels)
+	m.registerBus(f, labels)
+	m.registerPolicy(f)
+	m.registerSweep(f, labels)
+	f.gaugeVec("build_info", "Always 1; the labels say which build this is.", "version", "revision", "goversion").
+		WithLabelValues(build.Version, build.Revision, build.GoVersion).Set(1)
+	return m
+}
+
+func (m *Metrics) registerRequests(f factory, _ Labels) {
+	m.received = f.counters("requests_received_total", "Requests taken from the bus, repeats included, by kind.", "kind")
+	m.decided = f.counters("decisions_total", "Decisions by kind of request and verdict.", "kind", "verdict")
+	m.finished = f.counters("requests_finished_total", "Requests with a result, by kind and outcome.", "kind", "outcome")
+	m.duration = f.histograms("request_duration_seconds", "Time from the event's own time to its result, by kind.", slow(), "kind")
+	m.stage = f.histograms("request_stage_duration_seconds", "Time that a request spent in a stage, over all its deliveries.", slow(), "stage")
+	m.inFlight = f.gauge("requests_in_flight", "Requests in hand.")
+	m.waiting = f.gauge("requests_waiting", "Requests in hand that wait for the cloud to show the wanted state.")
+	m.givenBack = f.counters("requests_given_back_total", "Requests given back to the bus to come again later, by cause.", "cause")
+	m.mismatches = f.counter("claim_mismatches_total", "Requests held because a claim contradicts a fact of the cloud.")
+	for _, kind := range kinds() {
+		m.received.WithLabelValues(kind)
+		m.duration.WithLabelValues(kind)
+		for _, v := range approval.Verdicts() {
+			m.decided.WithLabelValues(kind, string(v))
+		}
+		for _, o := range approval.Outcomes() {
+			m.finished.WithLabelValues(kind, string(o))
+		}
+	}
+	for _, s := range approval.Stages() {
+		m.stage.WithLabelValues(string(s))
+	}
+	for _, cause := range []string{"busy", "retry", "stopping", "panic"} {
+		m.givenBack.WithLabelValues(cause)
+	}
+}
+
+func (m *Metrics) registerCloud(f factory, labels Labels) {
+	m.calls = f.counters("cloud_calls_total", "Calls of cloud APIs by class of the answer; a retry is a call of its own.", "api", "operation", "class")
+	m.callDuration = f.histograms("cloud_call_duration_seconds", "Time that a call of a cloud API took.", fast(), "api", "operation")
+	m.callsInFlight = f.gaugeVec("cloud_calls_in_flight", "Calls of cloud APIs under way.", "api")
+	m.retries = f.counters("cloud_retries_total", "Calls of cloud APIs that were made again.", "api", "operation")
+	m.throttles = f.counters("cloud_throttled_total", "Answers of cloud APIs that asked for fewer calls.", "api")
+	m.throttleWait = f.counters("cloud_throttle_wait_seconds_total", "Time that cloud APIs told us to wait.", "api")
+	m.breaker = f.gaugeVec("cloud_breaker_state", "1 for the state that the circuit breaker of a cloud API is in.", "api", "state")
+	m.unknownStates = f.counters("cloud_unknown_states_total", "Connection states in answers of the cloud that are not documented.", "target")
+	m.credential = f.gaugeVec("credential_state", "1 for the state that the cloud credential is in.", "state")
+	m.credentialEnd = f.gauge("credential_expiry_timestamp_seconds", "When the cloud credential expires; 0 if it does not say.")
+	for api, operations := range labels.Operations {
+		m.callsInFlight.WithLabelValues(api)
+		m.throttles.WithLabelValues(api)
+		m.throttleWait.WithLabelValues(api)
+		m.CloudBreaker(api, "closed")
+		for _, op := range operations {
+			m.callDuration.WithLabelValues(api, op)
+			m.retries.WithLabelValues(api, op)
+			for _, class := range labels.Classes {
+				m.calls.WithLabelValues(api, op, class)
+			}
+		}
+	}
+	for _, t := range labels.Targets {
+		m.unknownStates.WithLabelValues(t)
+	}
+	m.CredentialState("unproven", time.Time{})
+}
+
+func (m *Metrics) registerBus(f factory, labels Labels) {
+	m.busConnected = f.gauge("bus_connected", "Whether NATS is connected.")
+	m.busReconnects = f.counter("bus_reconnects_total", "Times that NATS was connected again.")
+	m.bound = f.gauge("consumer_bound", "Whether the durable consumer can be pulled from.")
+	m.pending = f.gauge("consumer_pending_messages", "Requests in the stream that no worker has been given yet.")
+	m.ackPending = f.gauge("consumer_ack_pending_messages", "Requests given to a worker and not settled: in hand or given back for later.")
+	m.redelivered = f.gauge("consumer_redelivered_messages", "Requests not settled that were delivered more than once.")
+	m.published = f.counters("results_published_total", "Results offered to the bus, by what came of it.", "result")
+	m.deadLetters = f.counters("dead_letters_total", "Events that went to the dead letters, by reason.", "reason")
+	m.conflicts = f.counter("ledger_conflicts_total", "Writes to the ledger refused because another worker had written first.")
+	for _, r := range []string{"ok", "error"} {
+		m.published.WithLabelValues(r)
+	}
+	for _, r := range labels.DeadLetterReasons {
+		m.deadLetters.WithLabelValues(r)
+	}
+}
+
+func (m *Metrics) registerPolicy(f factory) {
+	m.policies = f.gauge("policies", "Policies in force.")
+	m.rules = f.gauge("policy_rules", "Entries of the policies in force.")
+	m.policyInfo = f.gaugeVec("policy_info", "Always 1; the label is the digest of the policies in force.", "digest")
+	m.reloads = f.counters("policy_reloads_total", "Times that the policies were loaded, by what came of it.", "result")
+	m.reloadSuccess = f.gauge("policy_reload_success", "Whether the newest policy files could be loaded; if not, the last good ones are in force.")
+	m.reloadTime = f.gauge("policy_reload_success_timestamp_seconds", "When policies were last loaded without an error.")
+	m.shadowFlips = f.counters("policy_shadow_verdicts_total", "Verdicts of shadow policies, by policy and verdict; nothing was done.", "policy", "verdict")
+	for _, r := range []string{"ok", "error"} {
+		m.reloads.WithLabelValues(r)
+	}
+}
+
+func (m *Metrics) registerSweep(f factory, labels Labels) {
+	m.sweeps = f.counters("sweeps_total", "Looks for pending connections that no event told of, by what came of it.", "result")
+	m.sweepTime = f.gauge("sweep_success_timestamp_seconds", "When the last look at every target succeeded on this worker.")
+	m.sweepFound = f.counters("sweep_found_total", "Connections that the sweep handed in, by target and cause.", "target", "cause")
+	m.pendingSeen = f.gaugeVec("pending_connections", "Connections in pendingAcceptance when the sweep last looked.", "target")
+	for _, r := range []string{"ok", "error"} {
+		m.sweeps.WithLabelValues(r)
+	}
+	for _, t := range labels.Targets {
+		m.pendingSeen.WithLabelValues(t)
+		for _, c := range SweepCauses() {
+			m.sweepFound.WithLabelValues(t, c)
+		}
+	}
+}
+
+// SweepCauses returns why the sweep may hand in a connection.
+func SweepCauses() []string { return []string{"untold", "redecide", "stalled", "failed"} }
+
+func kinds() []string { return []string{"connection", "endpoint"} }
+
+func kind(r approval.Request) string {
+	if r.Creates() {
+		return "endpoint"
+	}
+	return "connection"
+}
+
+// slow suits requests, which wait for people's networks; fast suits API calls.
+func slow() []float64 { return []float64{.05, .25, 1, 2.5, 5, 15, 30, 60, 120, 300, 900, 3600} }
+func fast() []float64 { return []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30} }
+
+// factory makes metrics in our namespace, all of one style.
+type factory struct{ promauto.Factory }
+
+func (f factory) counter(name, help string) prometheus.Counter {
+	return f.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
+}
+
+func (f factory) counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return f.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+func (f factory) gauge(name, help string) prometheus.Gauge {
+	return f.NewGauge(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help})
+}
+
+func (f factory) gaugeVec(name, help string, labels ...string) *prometheus.GaugeVec {
+	return f.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
+}
+
+// histograms are classic and native at once: dashboards of either kind work.
+func (f factory) histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	return f.NewHistogramVec(prometheus.HistogramOpts{
+		Namespace: namespace, Name: name, Help: help, Buckets: buckets,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
+	}, labels)
+}
+
+// set makes the series of v whose last label is value 1 and its others 0.
+func set(v *prometheus.GaugeVec, value string, all []string, before ...string) {
+	for _, x := range all {
+		on := 0.0
+		if x == value {
+			on = 1
+		}
+		v.WithLabelValues(append(append([]string{}, before...), x)...).Set(on)
+	}
+}
+
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
+
+func flag(on bool) float64 {
+	if on {
+		return 1
+	}
+	return 0
+}
+
+func result(ok bool) string {
+	if ok {
+		return "ok"
+	}
+	return "error"
+}

@@ -1,0 +1,132 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// Decided counts the decision d on r.
+func (m *Metrics) Decided(r approval.Request, d approval.Decision) {
+	m.decided.WithLabelValues(kind(r), string(d.Verdict)).Inc()
+	for _, reason := range d.Reasons {
+		if reason.Code == approval.ReasonClaimMismatch {
+			m.mismatches.Inc()
+		}
+	}
+}
+
+// Finished counts a request that has its result.
+func (m *Metrics) Finished(r approval.Result) {
+	k := kind(r.Request)
+	m.finished.WithLabelValues(k, string(r.Outcome)).Inc()
+	total := 0.0
+	for stage, s := range r.Seconds {
+		m.stage.WithLabelValues(string(stage)).Observe(s)
+		total += s
+	}
+	m.duration.WithLabelValues(k).Observe(total)
+}
+
+// Waiting counts requests that begin (1) or end (-1) to wait for the cloud.
+func (m *Metrics) Waiting(delta int) { m.waiting.Add(float64(delta)) }
+
+// CloudCall counts one call of a cloud API.
+func (m *Metrics) CloudCall(api, operation, class string, took time.Duration) {
+	m.calls.WithLabelValues(api, operation, class).Inc()
+	m.callDuration.WithLabelValues(api, operation).Observe(took.Seconds())
+}
+
+// CloudRetry counts a call that is made again.
+func (m *Metrics) CloudRetry(api, operation, _ string) {
+	m.retries.WithLabelValues(api, operation).Inc()
+}
+
+// CloudThrottled counts an answer that asked to wait.
+func (m *Metrics) CloudThrottled(api string, wait time.Duration) {
+	m.throttles.WithLabelValues(api).Inc()
+	m.throttleWait.WithLabelValues(api).Add(wait.Seconds())
+}
+
+// CloudInFlight counts calls that begin (1) or end (-1).
+func (m *Metrics) CloudInFlight(api string, delta int) {
+	m.callsInFlight.WithLabelValues(api).Add(float64(delta))
+}
+
+// CloudBreaker tells the state of the breaker of api: closed, open or half-open.
+func (m *Metrics) CloudBreaker(api, state string) {
+	set(m.breaker, state, []string{"closed", "open", "half-open"}, api)
+}
+
+// CloudUnknownState counts a state that is not documented.
+func (m *Metrics) CloudUnknownState(target string) { m.unknownStates.WithLabelValues(target).Inc() }
+
+// CredentialState tells the state of the credential: unproven, ok or refused.
+func (m *Metrics) CredentialState(state string, expires time.Time) {
+	set(m.credential, state, []string{"unproven", "ok", "refused"})
+	m.credentialEnd.Set(seconds(expires))
+}
+
+// Delivered counts a request taken from the bus, by kind.
+func (m *Metrics) Delivered(kind string) { m.received.WithLabelValues(kind).Inc() }
+
+// DeadLettered counts a dead letter.
+func (m *Metrics) DeadLettered(reason string) { m.deadLetters.WithLabelValues(reason).Inc() }
+
+// BusConnected tells whether NATS is connected.
+func (m *Metrics) BusConnected(up bool) { m.busConnected.Set(flag(up)) }
+
+// BusReconnected counts a new connection after a lost one.
+func (m *Metrics) BusReconnected() { m.busReconnects.Inc() }
+
+// ConsumerBound tells whether the consumer can be pulled from.
+func (m *Metrics) ConsumerBound(up bool) { m.bound.Set(flag(up)) }
+
+// Backlog tells what the consumer has before it, in messages.
+func (m *Metrics) Backlog(pending, ackPending, redelivered int) {
+	m.pending.Set(float64(pending))
+	m.ackPending.Set(float64(ackPending))
+	m.redelivered.Set(float64(redelivered))
+}
+
+// ResultPublished counts a result that the bus took or did not take.
+func (m *Metrics) ResultPublished(ok bool) { m.published.WithLabelValues(result(ok)).Inc() }
+
+// SlotsInUse counts requests taken in hand (1) and settled or given back (-1).
+func (m *Metrics) SlotsInUse(delta int) { m.inFlight.Add(float64(delta)) }
+
+// GivenBack counts a request given back: busy, retry, stopping or panic.
+func (m *Metrics) GivenBack(cause string) { m.givenBack.WithLabelValues(cause).Inc() }
+
+// LedgerConflict counts a write that lost against another worker's.
+func (m *Metrics) LedgerConflict() { m.conflicts.Inc() }
+
+// PolicyReloaded tells what came of loading the policies.
+func (m *Metrics) PolicyReloaded(ok bool, digest string, policies, rules int) {
+	m.reloads.WithLabelValues(result(ok)).Inc()
+	m.reloadSuccess.Set(flag(ok))
+	if !ok {
+		return
+	}
+	m.reloadTime.SetToCurrentTime()
+	m.policies.Set(float64(policies))
+	m.rules.Set(float64(rules))
+	m.policyInfo.Reset()
+	m.policyInfo.WithLabelValues(digest).Set(1)
+}
+
+// Swept tells what came of a look at all targets.
+func (m *Metrics) Swept(ok bool) {
+	m.sweeps.WithLabelValues(result(ok)).Inc()
+	if ok {
+		m.sweepTime.SetToCurrentTime()
+	}
+}
+
+// SweepFound counts a connection that the sweep handed in, see SweepCauses.
+func (m *Metrics) SweepFound(target, cause string) { m.sweepFound.WithLabelValues(target, cause).Inc() }
+
+// PendingConnections tells how many connections of target wait for a decision.
+func (m *Metrics) PendingConnections(target string, n int) {
+	m.pendingSeen.WithLabelValues(target).Set(float64(n))
+}
