@@ -55,6 +55,8 @@ const (
 	ReasonClaimNotMatched ReasonCode = "claim_not_matched"    // an entry matches but for its claims
 	ReasonFieldNotMatched ReasonCode = "field_not_matched"    // an entry matches but for a field
 	ReasonRejectsSwitched ReasonCode = "rejects_switched_off" // mode accept-only
+	ReasonNotVisible      ReasonCode = "not_visible"          // the target does not show the connection
+	ReasonNotDecided      ReasonCode = "not_decided"          // the request ended before a decision
 	ReasonShadow          ReasonCode = "shadow"               // mode shadow
 )
 

@@ -1,0 +1,230 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// mostSends bounds how often a creation is sent: each time only after looking
+// for the one before, and finding nothing, for as long as Limits.Settle.
+const mostSends = 3
+
+// create carries a decision on a creation out. What was sent and not answered
+// is looked for before anything is sent again; where nobody can look, it ends
+// as unknown.
+func (w *Worker) create(ctx context.Context, entry *approval.Entry, other *approval.Claim, watch *stopwatch) (ending, error) {
+	defer watch.lap(approval.StageAct)
+	switch entry.Decision.Verdict {
+	case approval.Hold:
+		return ending{outcome: approval.OutcomeHeld}, nil
+	case approval.Ignore:
+		return ending{outcome: approval.OutcomeIgnored}, nil
+	case approval.Reject:
+		return ending{outcome: approval.OutcomeRefused}, nil
+	case approval.Accept:
+	}
+	if other != nil && !other.Settled() {
+		return ending{}, &Later{After: 5 * time.Second, Cause: CauseRetry, Err: errors.New("another request is making the same endpoint")}
+	}
+	if entry.Intent == nil || entry.Intent.Created == nil {
+		end, err := w.send(ctx, entry, other)
+		if end != nil || err != nil {
+			return end.orZero(), err
+		}
+	}
+	watch.lap(approval.StageAct)
+	return w.followCreated(ctx, entry, watch)
+}
+
+// send makes the endpoint unless it is there. It returns how the request ends
+// if that is known without following: nil means entry.Intent.Created is set.
+func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approval.Claim) (*ending, error) {
+	var before []string
+	if entry.Intent != nil {
+		before = entry.Intent.Before
+	}
+	look, err := w.Creator.Look(ctx, entry.Request, before)
+	blind := err != nil && !mayPass(err)
+	if err != nil && !blind {
+		return nil, fmt.Errorf("look for the endpoint: %w", err)
+	}
+	if made := madeBefore(other, look); made != nil {
+		return &ending{outcome: approval.OutcomeCreated, created: made, facts: approval.Facts{State: made.State}}, nil
+	}
+	if intent := entry.Intent; intent != nil && intent.Sends > 0 {
+		switch {
+		case look.Created != nil:
+			return nil, w.noteCreated(ctx, entry, *look.Created)
+		case blind || intent.Sends >= mostSends:
+			return &ending{outcome: approval.OutcomeUnknown, failure: unanswered(entry.Request)}, nil
+		case w.Now().Sub(intent.At) < w.Limits.Settle:
+			return nil, &Later{After: spread(w.Limits.Settle / 4), Cause: CauseRetry}
+		}
+	}
+
+	intent := approval.Intent{Before: look.Keys}
+	if entry.Intent != nil {
+		intent = *entry.Intent
+	}
+	intent.At = w.Now()
+	intent.Sends++
+	if err := w.noteIntent(ctx, entry, intent); err != nil {
+		return nil, err
+	}
+	created, err := w.Creator.Create(ctx, entry.Request)
+	if err == nil {
+		return nil, w.noteCreated(ctx, entry, created)
+	}
+	if e, ok := errors.AsType[interface {
+		error
+		OutcomeUnknown() bool
+	}](err); ok && !e.OutcomeUnknown() {
+		intent.Sends--
+		if noted := w.noteIntent(ctx, entry, intent); noted != nil {
+			return nil, errors.Join(err, noted)
+		}
+		return nil, fmt.Errorf("create: %w", err)
+	}
+	// Retrying means looking first, whatever the error itself thinks of it.
+	return nil, &Later{After: spread(w.Limits.Settle / 4), Cause: CauseRetry, Err: fmt.Errorf("create: %w", err)}
+}
+
+// madeBefore returns what an earlier request for the same endpoint made, if it
+// can still be seen.
+func madeBefore(other *approval.Claim, look approval.Look) *approval.Created {
+	if other == nil || other.Created == nil {
+		return nil
+	}
+	for _, key := range look.Keys {
+		if key == other.Created.EndpointID || other.Created.EndpointID == "" {
+			made := *other.Created
+			made.Existing = true
+			return &made
+		}
+	}
+	return nil
+}
+
+func (w *Worker) noteIntent(ctx context.Context, entry *approval.Entry, intent approval.Intent) error {
+	next := *entry
+	next.Intent = &intent
+	updated, err := w.Ledger.Update(ctx, next)
+	if err != nil {
+		return fmt.Errorf("note the intent: %w", err)
+	}
+	*entry = updated
+	return nil
+}
+
+func (w *Worker) noteCreated(ctx context.Context, entry *approval.Entry, created approval.Created) error {
+	intent := *entry.Intent
+	intent.Created = &created
+	entry.ActedAt = w.Now()
+	return w.noteIntent(ctx, entry, intent)
+}
+
+// followCreated waits until the endpoint shows, where it can show: among the
+// connections of a target of ours, or in the product's own read-back.
+func (w *Worker) followCreated(ctx context.Context, entry *approval.Entry, watch *stopwatch) (ending, error) {
+	w.Metrics.Waiting(1)
+	defer w.Metrics.Waiting(-1)
+	defer watch.lap(approval.StageConfirm)
+	created := *entry.Intent.Created
+	end := ending{outcome: approval.OutcomeCreated, created: &created}
+
+	waiting, cancel := context.WithTimeout(ctx, w.Limits.HoldSlot)
+	defer cancel()
+	connection, ours := w.connectionOf(entry.Request, created)
+	var err error
+	if ours {
+		created.State, err = w.Cloud.Await(waiting, connection, approval.Accepted, time.Time{})
+	} else {
+		err = w.readBack(waiting, *entry, &created)
+	}
+	end.facts.State = created.State
+	switch {
+	case err == nil && ours && created.State != approval.Accepted:
+		end.outcome = confirmed(approval.Accepted, approval.Facts{State: created.State}).outcome
+		end.failure = &approval.Failure{Code: "not_connected", Text: fmt.Sprintf("The endpoint was created, but its connection ended %q.", created.State)}
+		return end, nil
+	case err == nil:
+		return end, nil
+	case ctx.Err() != nil || waiting.Err() == nil:
+		return ending{}, fmt.Errorf("follow: %w", err)
+	case w.Now().Sub(entry.ActedAt) < w.confirmCreated(ours):
+		return ending{}, &Later{After: 10 * time.Second, Cause: CauseRetry}
+	}
+	// The API answered that it is done; that it cannot be seen is told, not judged.
+	return end, nil
+}
+
+// confirmCreated is how long a created endpoint is followed. One that must be
+// approved by our own rules has its own request, which may be held for long.
+func (w *Worker) confirmCreated(ours bool) time.Duration {
+	if ours {
+		return w.Limits.ConfirmFor
+	}
+	return min(w.Limits.ConfirmFor, 4*w.Limits.Settle)
+}
+
+// connectionOf returns the request that names the connection which created made
+// on one of our own targets, if it did.
+func (w *Worker) connectionOf(req approval.Request, created approval.Created) (approval.Request, bool) {
+	if req.Creation.DataArtsInsight == nil || created.EndpointID == "" {
+		return approval.Request{}, false
+	}
+	service := req.Creation.DataArtsInsight.ServiceID()
+	for _, t := range w.Targets.Connections() {
+		if t.Kind == approval.Service && t.ID == service || t.Kind == approval.Gateway && t.ServiceID == service {
+			return approval.Request{ID: req.ID, Target: t, EndpointID: created.EndpointID}, true
+		}
+	}
+	return approval.Request{}, false
+}
+
+// readBack looks until the product shows what it created, and adds what it
+// shows to created. Where nobody can look, the answer of the API is all there is.
+func (w *Worker) readBack(ctx context.Context, entry approval.Entry, created *approval.Created) error {
+	for wait := time.Second; ; wait = min(2*wait, 10*time.Second) {
+		look, err := w.Creator.Look(ctx, entry.Request, entry.Intent.Before)
+		switch {
+		case err != nil && !mayPass(err) || created.Existing:
+			return nil
+		case err != nil:
+			return err
+		case look.Created != nil:
+			if created.EndpointID == "" {
+				created.EndpointID = look.Created.EndpointID
+			}
+			created.State = look.Created.State
+			if created.State == "" || created.State == approval.Accepted || !created.State.Known() {
+				return nil
+			}
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+	}
+}
+
+// unanswered says what an operator should check after an answer was lost.
+func unanswered(r approval.Request) *approval.Failure {
+	text := "The answer to the creation was lost and cannot be read back. Check "
+	switch r.Target.Kind {
+	case approval.FunctionGraph:
+		text += "the VPC endpoints of the project for one in this VPC and subnet"
+	case approval.HSS:
+		text += "the endpoint state of these servers in HSS"
+	default:
+		text += "the connections of the endpoint service for a new one of DataArts Insight"
+	}
+	return &approval.Failure{Code: "answer_lost", Text: text + ", then send a new request if it is not there."}
+}

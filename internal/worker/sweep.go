@@ -1,0 +1,177 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
+)
+
+// SweepSource is the source of the events that the sweep makes.
+const SweepSource = "vpcep-approver/sweep"
+
+// Lister lists what waits for a decision; *cloud.Client provides it.
+type Lister interface {
+	// Pending returns every connection of t in pendingAcceptance.
+	Pending(ctx context.Context, t approval.Target) ([]approval.Facts, error)
+}
+
+// Claims tells what stands in the ledger; *ledger.Ledger provides it.
+type Claims interface {
+	Get(ctx context.Context, requestID string) (approval.Entry, bool, error)
+	Claim(ctx context.Context, subject string) (approval.Claim, bool, error)
+	// Lease reports whether holder has name to itself for the next ttl.
+	Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
+}
+
+// Submitter hands a request in like any event; *events.Bus provides it. The
+// same request handed in twice within minutes counts once.
+type Submitter interface {
+	Submit(ctx context.Context, r approval.Request) error
+}
+
+// Sweep looks for pending connections that no event told of, or that wait for
+// the policies to change, and hands them in as requests. It never acts itself.
+type Sweep struct {
+	Cloud    Lister
+	Claims   Claims
+	Requests Submitter
+	Policy   Policy
+	Metrics  *metrics.Metrics
+	Log      zerolog.Logger
+	Now      func() time.Time
+	Targets  approval.Targets
+	Interval time.Duration
+	Holder   string          // names this worker among the replicas
+	Kick     <-chan struct{} // asks for a sweep now, such as after a change of the policies
+}
+
+const (
+	// tooYoung spares a connection whose event is probably on its way.
+	tooYoung = 30 * time.Second
+	// stalled is the time after which a decision that was not carried out is
+	// taken as lost with its event.
+	stalled = 10 * time.Minute
+	// tryFailedAgain is the pause after which a connection that is pending
+	// still, although a request for it failed, is tried anew.
+	tryFailedAgain = time.Hour
+)
+
+// Run sweeps at once, each interval, and when kicked, until ctx ends.
+func (s *Sweep) Run(ctx context.Context) {
+	tick := time.NewTicker(s.Interval)
+	defer tick.Stop()
+	for {
+		if err := s.Once(ctx); err != nil && ctx.Err() == nil {
+			s.Log.Warn().Err(err).Msg("the sweep could not look everywhere; it comes again")
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-s.Kick:
+		}
+	}
+}
+
+// Once looks at every target, if this worker has the lease. What fails for one
+// target does not keep it from the others.
+func (s *Sweep) Once(ctx context.Context) error {
+	// The lease ends before the next tick, so that whoever is alive then has it.
+	mine, err := s.Claims.Lease(ctx, "sweep", s.Holder, s.Interval*9/10)
+	if err != nil {
+		s.Metrics.Swept(false)
+		return fmt.Errorf("the lease of the sweep: %w", err)
+	}
+	if !mine {
+		return nil
+	}
+	var errs []error
+	for _, t := range s.Targets.Connections() {
+		if err := s.target(ctx, t); err != nil {
+			errs = append(errs, fmt.Errorf("target %s: %w", t.Name, err))
+		}
+	}
+	s.Metrics.Swept(len(errs) == 0)
+	return errors.Join(errs...)
+}
+
+func (s *Sweep) target(ctx context.Context, t approval.Target) error {
+	pending, err := s.Cloud.Pending(ctx, t)
+	if err != nil {
+		return fmt.Errorf("list what is pending: %w", err)
+	}
+	s.Metrics.PendingConnections(t.Name, len(pending))
+	var errs []error
+	for _, facts := range pending {
+		request, cause, err := s.missing(ctx, t, facts)
+		if err == nil && cause != "" {
+			if err = s.Requests.Submit(ctx, request); err == nil {
+				s.Metrics.SweepFound(t.Name, cause)
+				s.Log.Info().Str("target", t.Name).Str("endpoint", facts.EndpointID).Str("request", request.ID).
+					Str("cause", cause).Msg("the sweep handed in a connection")
+			}
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("endpoint %s: %w", facts.EndpointID, err))
+		}
+		if len(errs) == 10 { // the ledger or the bus is away: the rest would say the same
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// missing returns the request to hand in for a pending connection and why, or
+// no cause if it is in good hands.
+func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.Facts) (approval.Request, string, error) {
+	told := s.request(approval.Request{Target: t, EndpointID: facts.EndpointID}, t.Name+"/"+facts.EndpointID)
+	claim, ok, err := s.Claims.Claim(ctx, told.Subject())
+	if err != nil {
+		return told, "", fmt.Errorf("read its claim: %w", err)
+	}
+	if !ok {
+		if !facts.CreatedAt.IsZero() && s.Now().Sub(facts.CreatedAt) < tooYoung {
+			return told, "", nil
+		}
+		return told, "untold", nil
+	}
+	entry, ok, err := s.Claims.Get(ctx, claim.RequestID)
+	if err != nil {
+		return told, "", fmt.Errorf("read its request: %w", err)
+	}
+	if !ok {
+		return told, "untold", nil
+	}
+	again := s.request(entry.Request, claim.RequestID)
+	age := s.Now().Sub(claim.At)
+	switch {
+	case claim.Outcome == "" && claim.Verdict.Acts():
+		if age < stalled {
+			return told, "", nil
+		}
+		return entry.Request, "stalled", nil
+	case !claim.Verdict.Acts():
+		d := s.Policy.Evaluate(&approval.Input{Request: entry.Request, Facts: facts, Now: s.Now()})
+		if d.Verdict == entry.Decision.Verdict {
+			return told, "", nil
+		}
+		return again, "redecide", nil
+	case age >= tryFailedAgain:
+		return again, "failed", nil
+	}
+	return told, "", nil
+}
+
+// request makes r an event of the sweep. The id is made from what it follows,
+// so that the same finding is the same request on every replica.
+func (s *Sweep) request(r approval.Request, follows string) approval.Request {
+	r.Source, r.EventID, r.Time = SweepSource, follows, s.Now().UTC()
+	r.ID = approval.RequestID(r.Source, r.EventID)
+	return r
+}

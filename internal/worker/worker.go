@@ -1,0 +1,327 @@
+// Package worker is what happens to a request: facts, decide, record, act,
+// follow, publish. Whoever wants to know opens settle and reads it.
+//
+// It knows the cloud, the policies, the ledger and the bus by the small
+// interfaces below, and does nothing that they cannot repeat: a request that is
+// delivered again goes on from what the ledger and the cloud say.
+package worker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
+)
+
+// Cloud knows connections and acts on them; *cloud.Client provides it. Calls
+// retry passing faults themselves, and may be repeated and made at once.
+type Cloud interface {
+	// Facts is never older than the call. A connection that the cloud does not
+	// show is no error but State Absent.
+	Facts(ctx context.Context, req approval.Request) (approval.Facts, error)
+	// Act returns nil once the cloud took v, which must be Accept or Reject.
+	Act(ctx context.Context, req approval.Request, v approval.Verdict) error
+	// Await returns the state that the connection ended in: want, or one that
+	// contradicts it and is not stale. A ctx that ends first is an error.
+	Await(ctx context.Context, req approval.Request, want approval.State, actedAt time.Time) (approval.State, error)
+}
+
+// Creator makes endpoints; *cloud.Client provides it.
+type Creator interface {
+	// Look returns what is there, and what of it is not among before. Where the
+	// cloud has no way to look it is an error that is not retryable.
+	Look(ctx context.Context, req approval.Request, before []string) (approval.Look, error)
+	// Create sends the request once. An error whose OutcomeUnknown is true
+	// leaves open whether it was carried out; any other means it was not.
+	Create(ctx context.Context, req approval.Request) (approval.Created, error)
+}
+
+// Policy decides, purely; *policy.Source provides it.
+type Policy interface {
+	Evaluate(in *approval.Input) approval.Decision
+}
+
+// Ledger remembers; *ledger.Ledger provides it. What a method has returned
+// without an error is stored.
+type Ledger interface {
+	Get(ctx context.Context, requestID string) (approval.Entry, bool, error)
+	// Record keeps d unless an earlier decision on the request stands, and
+	// returns the one that stands; the claim is another request's on the same
+	// subject, if it bars this one from acting.
+	Record(ctx context.Context, req approval.Request, d approval.Decision) (approval.Entry, *approval.Claim, error)
+	// Update stores e unless it was changed since it was read.
+	Update(ctx context.Context, e approval.Entry) (approval.Entry, error)
+}
+
+// Results tells the world; *events.Bus provides it. A result that was published
+// before is not published again.
+type Results interface {
+	Publish(ctx context.Context, r approval.Result) error
+}
+
+// Limits bound how long a request may take.
+type Limits struct {
+	MaxAge     time.Duration // from the event until a request that meets only errors fails
+	Visible    time.Duration // from the event until an endpoint that does not show is gone
+	ConfirmFor time.Duration // from the act until a state that does not show is a failure
+	HoldSlot   time.Duration // longest wait in hand; longer ones are given back
+	Settle     time.Duration // from a creation whose answer was lost until it is taken as not done
+	FactsFor   time.Duration // age from which facts are read again before the act
+}
+
+// DefaultLimits suits the real cloud.
+func DefaultLimits() Limits {
+	return Limits{
+		MaxAge:     24 * time.Hour,
+		Visible:    2 * time.Minute,
+		ConfirmFor: time.Hour,
+		HoldSlot:   20 * time.Second,
+		Settle:     30 * time.Second,
+		FactsFor:   5 * time.Second,
+	}
+}
+
+// Worker settles requests. Its fields are set once; Handle may be called at once.
+type Worker struct {
+	Cloud   Cloud
+	Creator Creator
+	Policy  Policy
+	Ledger  Ledger
+	Results Results
+	Metrics *metrics.Metrics
+	Log     zerolog.Logger
+	Now     func() time.Time
+	Limits  Limits
+	Shares  *Shares
+	Targets approval.Targets
+	Version string
+}
+
+// Handle settles one delivery. It returns nil once the result is published, and
+// else an error that says when the request shall come again.
+func (w *Worker) Handle(ctx context.Context, d approval.Delivery) error {
+	release, ok := w.Shares.take(d.Request.Target.Name)
+	if !ok {
+		return &Later{After: busy(d.Attempt), Cause: CauseBusy}
+	}
+	defer release()
+
+	watch := newStopwatch(w.Now, d)
+	result, err := w.settle(ctx, d, watch)
+	if err != nil {
+		later := w.again(ctx, d, err)
+		w.Log.Debug().Str("request", d.Request.ID).Str("target", d.Request.Target.Name).Int("attempt", d.Attempt).
+			Float64("after_seconds", later.After.Seconds()).Err(err).Msg("given back")
+		return later
+	}
+	w.Metrics.Finished(result)
+	w.logFinished(result)
+	return nil
+}
+
+// settle is the story of a request: facts, decide, record, act, follow, publish.
+// The caller acknowledges what settle returned without an error.
+func (w *Worker) settle(ctx context.Context, d approval.Delivery, watch *stopwatch) (approval.Result, error) {
+	entry, known, err := w.Ledger.Get(ctx, d.Request.ID)
+	if err != nil {
+		return approval.Result{}, fmt.Errorf("read the ledger: %w", err)
+	}
+	if !known || entry.Result == nil {
+		end, err := w.carryOut(ctx, d, &entry, watch)
+		if err != nil {
+			end, err = w.endOf(ctx, d, err)
+		}
+		if err != nil {
+			return approval.Result{}, err
+		}
+		if entry, err = w.conclude(ctx, d, entry, end, watch); err != nil {
+			return approval.Result{}, fmt.Errorf("record the result: %w", err)
+		}
+	}
+	if err := w.Results.Publish(ctx, *entry.Result); err != nil {
+		return approval.Result{}, fmt.Errorf("publish the result: %w", err)
+	}
+	return *entry.Result, nil
+}
+
+// carryOut reads the facts, decides, records, acts and follows. It leaves in
+// entry what the ledger holds, and returns how the request ended.
+func (w *Worker) carryOut(ctx context.Context, d approval.Delivery, entry *approval.Entry, watch *stopwatch) (ending, error) {
+	req := d.Request
+	facts, err := w.Cloud.Facts(ctx, req)
+	watch.lap(approval.StageVerify)
+	if err != nil {
+		return ending{}, fmt.Errorf("facts: %w", err)
+	}
+	if end, err := w.visible(ctx, d, *entry, facts); end != nil || err != nil {
+		return end.orZero(), err
+	}
+
+	fresh := entry.Decision.ID == ""
+	decision := w.Policy.Evaluate(&approval.Input{Request: req, Facts: facts, Now: w.Now()})
+	recorded, other, err := w.Ledger.Record(ctx, req, decision)
+	watch.lap(approval.StageDecide)
+	if err != nil {
+		return ending{}, fmt.Errorf("record the decision: %w", err)
+	}
+	*entry = recorded
+	if fresh {
+		w.Metrics.Decided(req, entry.Decision)
+	}
+
+	if req.Creates() {
+		return w.create(ctx, entry, other, watch)
+	}
+	return w.connect(ctx, entry, other, facts, watch)
+}
+
+// visible reports how a request ends whose endpoint does not show, or asks to
+// look again for as long as it may still appear.
+func (w *Worker) visible(ctx context.Context, d approval.Delivery, entry approval.Entry, facts approval.Facts) (*ending, error) {
+	req := d.Request
+	if req.Creates() || !entry.ActedAt.IsZero() {
+		return nil, nil
+	}
+	switch facts.State {
+	case approval.Pending, approval.Accepted, approval.Rejected:
+		return nil, nil
+	case approval.Failed:
+		return &ending{outcome: approval.OutcomeFailed, facts: facts, failure: &approval.Failure{
+			Code: "connection_failed", Text: "The cloud reports that the endpoint failed; it can only be deleted and made anew.",
+		}}, nil
+	case approval.Absent, approval.Deleting:
+		if w.age(d) >= w.Limits.Visible {
+			return w.gone(ctx, req, facts)
+		}
+	case approval.Creating:
+	}
+	// Creating precedes pendingAcceptance, and a state that is not documented is
+	// never final.
+	if w.age(d) >= w.Limits.MaxAge {
+		return &ending{outcome: approval.OutcomeFailed, facts: facts, failure: &approval.Failure{
+			Code: "not_pending", Text: "The connection never came to wait for acceptance.",
+		}}, nil
+	}
+	return nil, &Later{After: growing(d.Attempt, time.Second, 15*time.Second), Cause: CauseRetry}
+}
+
+// gone reports the end of a request whose endpoint should show by now and does
+// not, unless a second look finds it: one look may be at a stale list.
+func (w *Worker) gone(ctx context.Context, req approval.Request, facts approval.Facts) (*ending, error) {
+	waiting, cancel := context.WithTimeout(ctx, w.Limits.HoldSlot)
+	defer cancel()
+	state, err := w.Cloud.Await(waiting, req, approval.Pending, time.Time{})
+	if err == nil && (state == approval.Absent || state == approval.Deleting) {
+		return &ending{outcome: approval.OutcomeGone, facts: facts}, nil
+	}
+	return nil, &Later{After: spread(time.Second), Cause: CauseRetry, Err: err}
+}
+
+// connect carries a decision on a connection out and follows the connection.
+func (w *Worker) connect(ctx context.Context, entry *approval.Entry, other *approval.Claim, facts approval.Facts, watch *stopwatch) (ending, error) {
+	decision := entry.Decision
+	want := decision.Verdict.Goal()
+	switch {
+	case decision.Verdict == approval.Ignore:
+		return ending{outcome: approval.OutcomeIgnored, facts: facts}, nil
+	case entry.ActedAt.IsZero() && facts.State != approval.Pending:
+		return settledAlready(want, facts), nil
+	case decision.Verdict == approval.Hold:
+		return ending{outcome: approval.OutcomeHeld, facts: facts}, nil
+	case other != nil && other.Verdict != decision.Verdict:
+		return ending{outcome: approval.OutcomeSuperseded, facts: facts}, nil
+	}
+
+	if entry.ActedAt.IsZero() && other == nil {
+		acted, err := w.act(ctx, entry, facts)
+		watch.lap(approval.StageAct)
+		if err != nil {
+			return ending{}, fmt.Errorf("%s: %w", decision.Verdict, err)
+		}
+		if !acted.Found() || acted.State != approval.Pending {
+			return settledAlready(want, acted), nil
+		}
+	}
+	return w.follow(ctx, *entry, facts, want, watch)
+}
+
+// settledAlready is the end of a connection that was not pending any more: what
+// the verdict wants is done, and what it does not want is not taken back.
+func settledAlready(want approval.State, facts approval.Facts) ending {
+	switch {
+	case facts.State == want && want == approval.Accepted:
+		return ending{outcome: approval.OutcomeAccepted, facts: facts}
+	case facts.State == want && want == approval.Rejected:
+		return ending{outcome: approval.OutcomeRejected, facts: facts}
+	case !facts.Found() || facts.State == approval.Deleting:
+		return ending{outcome: approval.OutcomeGone, facts: facts}
+	}
+	return ending{outcome: approval.OutcomeSuperseded, facts: facts}
+}
+
+// act calls the cloud and notes that it did. A worker that was stopped in
+// between may be late, so facts that have aged are read again; act returns the
+// facts it went by and does nothing unless they say pending.
+func (w *Worker) act(ctx context.Context, entry *approval.Entry, facts approval.Facts) (approval.Facts, error) {
+	if w.Now().Sub(facts.ReadAt) > w.Limits.FactsFor {
+		var err error
+		if facts, err = w.Cloud.Facts(ctx, entry.Request); err != nil {
+			return facts, fmt.Errorf("facts: %w", err)
+		}
+		if facts.State != approval.Pending {
+			return facts, nil
+		}
+	}
+	if err := w.Cloud.Act(ctx, entry.Request, entry.Decision.Verdict); err != nil {
+		return facts, err
+	}
+	entry.ActedAt = w.Now()
+	updated, err := w.Ledger.Update(ctx, *entry)
+	if err != nil {
+		return facts, fmt.Errorf("note the act: %w", err)
+	}
+	*entry = updated
+	return facts, nil
+}
+
+// follow waits for the wanted state, in hand for a while and then given back.
+func (w *Worker) follow(ctx context.Context, entry approval.Entry, facts approval.Facts, want approval.State, watch *stopwatch) (ending, error) {
+	w.Metrics.Waiting(1)
+	defer w.Metrics.Waiting(-1)
+	waiting, cancel := context.WithTimeout(ctx, w.Limits.HoldSlot)
+	defer cancel()
+	state, err := w.Cloud.Await(waiting, entry.Request, want, entry.ActedAt)
+	watch.lap(approval.StageConfirm)
+	facts.State = state
+	if err == nil {
+		return confirmed(want, facts), nil
+	}
+	if waiting.Err() == nil || ctx.Err() != nil {
+		return ending{}, fmt.Errorf("follow: %w", err)
+	}
+	if since := entry.ActedAt; !since.IsZero() && w.Now().Sub(since) >= w.Limits.ConfirmFor {
+		return ending{outcome: approval.OutcomeFailed, facts: facts, failure: notConfirmed(want)}, nil
+	}
+	return ending{}, &Later{After: 10 * time.Second, Cause: CauseRetry}
+}
+
+func notConfirmed(want approval.State) *approval.Failure {
+	return &approval.Failure{
+		Code: "not_confirmed",
+		Text: fmt.Sprintf("The cloud took the call, but the connection did not become %s in time; look at it in the console.", want),
+	}
+}
+
+// confirmed is the end of a connection that was followed.
+func confirmed(want approval.State, facts approval.Facts) ending {
+	if facts.State == approval.Failed {
+		return ending{outcome: approval.OutcomeFailed, facts: facts, failure: &approval.Failure{
+			Code: "connection_failed", Text: "The cloud took the call, and then the connection failed.",
+		}}
+	}
+	return settledAlready(want, facts)
+}
