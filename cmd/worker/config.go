@@ -1,0 +1,264 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// Config is what the worker runs with, checked.
+type Config struct {
+	File     string // the file that was read; empty: none
+	NATS     NATSConfig
+	Cloud    CloudConfig
+	Targets  approval.Targets
+	Policies PoliciesConfig
+	Sweep    SweepConfig
+	HTTP     HTTPConfig
+	Worker   WorkerConfig
+	Log      LogConfig
+
+	values map[string]value // of each setting that has one, by key
+}
+
+// NATSConfig says where the broker is and how to get in.
+type NATSConfig struct {
+	URL             string // or "embedded"
+	DataDir         string
+	CredentialsFile string
+	NKeySeedFile    string
+	Create          bool
+	Replicas        int
+	TLS             TLSConfig
+	// User reads user and password anew; nil if none are configured.
+	User func() (user, password string, err error)
+}
+
+// Embedded reports whether the server runs inside the process.
+func (c NATSConfig) Embedded() bool { return c.URL == embedded }
+
+// TLSConfig holds paths of PEM files; empty: none.
+type TLSConfig struct{ CA, Cert, Key string }
+
+// CloudConfig says how the cloud is called.
+type CloudConfig struct {
+	Region        string
+	AuthMode      string            // "aksk", "token" or "password"
+	Endpoints     map[string]string // API name to base URL; only what is overridden
+	AllowHTTP     bool
+	RatePerSecond float64
+	Concurrency   int
+	// Credentials reads the credentials for AuthMode anew. A missing one is an
+	// error that names the variables.
+	Credentials func() (credentials, error)
+}
+
+// PoliciesConfig says where the policies are.
+type PoliciesConfig struct{ Dir string }
+
+// SweepConfig says when unannounced connections are looked for.
+type SweepConfig struct{ Interval time.Duration }
+
+// HTTPConfig is the listener of metrics and health.
+type HTTPConfig struct{ Listen string }
+
+// WorkerConfig bounds the work.
+type WorkerConfig struct {
+	Slots         int
+	MaxAge        time.Duration
+	ConfirmFor    time.Duration
+	ShutdownGrace time.Duration
+}
+
+// LogConfig says what is logged and how.
+type LogConfig struct{ Level, Format string }
+
+// value is the effective text of a setting and where it comes from.
+type value struct {
+	text   string
+	source string // "flag", "environment", "file" or "default"
+	place  string // "--nats-url", "APPROVER_NATS_URL", "worker.yaml:3:8"
+}
+
+// settingFlags is what was said on the command line.
+type settingFlags struct {
+	file   string            // --config; empty: not given
+	values map[string]string // by the key of the setting; only flags that were given
+}
+
+// defaultFile is read if it is there and no other is named.
+const defaultFile = "worker.yaml"
+
+// fileVariable names the configuration file, as --config does.
+const fileVariable = envPrefix + "CONFIG"
+
+// loadConfig puts flags over environment over file over defaults and checks all
+// of it. The error tells everything that is wrong at once and ends the process
+// with exitInvalid.
+func loadConfig(env environment, flags settingFlags) (Config, error) {
+	l := loader{
+		env: env, rows: settings(), variables: env.variables(),
+		config: Config{values: map[string]value{}},
+	}
+	for _, s := range l.rows {
+		if s.def != "" {
+			l.apply(s, value{text: s.def, source: "default", place: "default of " + s.key}, "")
+		}
+	}
+	l.readFile(flags.file)
+	l.readEnvironment()
+	for _, s := range l.rows {
+		if text, ok := flags.values[s.key]; ok {
+			l.apply(s, value{text: text, source: "flag", place: "--" + s.flag()}, "")
+		}
+	}
+	l.check()
+	if len(l.problems) > 0 {
+		return Config{}, withCode(exitInvalid, fmt.Errorf("configuration: %w", l.problems))
+	}
+	return l.config, nil
+}
+
+// loader collects a configuration and everything that is wrong with it.
+type loader struct {
+	env       environment
+	rows      []setting
+	variables map[string]string
+	config    Config
+	problems  problems
+}
+
+func (l *loader) problem(where, what, excerpt string) {
+	l.problems = append(l.problems, problem{where: where, what: what, excerpt: excerpt})
+}
+
+func (l *loader) apply(s setting, v value, excerpt string) {
+	if err := s.set(&l.config, v.text); err != nil {
+		what := err.Error()
+		if v.source == "file" {
+			what = s.key + ": " + what
+		}
+		l.problem(v.place, what, excerpt)
+		return
+	}
+	l.config.values[s.key] = v
+}
+
+// readFile reads the file named by the flag, by the environment or by default.
+func (l *loader) readFile(name string) {
+	from := "--config"
+	if name == "" {
+		name, from = l.variables[fileVariable], fileVariable
+	}
+	if name == "" {
+		name, from = defaultFile, ""
+	}
+	data, err := l.env.ReadFile(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && from == "":
+		return
+	case errors.Is(err, fs.ErrNotExist):
+		l.problem(from, fmt.Sprintf("there is no file %s", name), "")
+		return
+	case err != nil:
+		l.problem(name, "cannot be read: "+errors.Unwrap(err).Error(), "")
+		return
+	}
+	l.config.File = name
+	l.parse(name, data)
+}
+
+// readEnvironment takes the variables of the table and refuses every other one
+// that begins like ours: it would be a setting that is silently ignored.
+func (l *loader) readEnvironment() {
+	known := []string{fileVariable, colorVariable}
+	for _, s := range l.rows {
+		if s.secret {
+			for _, name := range s.vars {
+				known = append(known, name, name+"_FILE")
+			}
+			continue
+		}
+		known = append(known, s.env())
+		if text := l.variables[s.env()]; text != "" {
+			l.apply(s, value{text: text, source: "environment", place: s.env()}, "")
+		}
+	}
+	var unknown []string
+	for name := range l.variables {
+		if strings.HasPrefix(name, envPrefix) && !strings.HasPrefix(name, envPrefix+"TEST_") && !slices.Contains(known, name) {
+			unknown = append(unknown, name)
+		}
+	}
+	slices.Sort(unknown)
+	for _, name := range unknown {
+		what := "there is no such setting"
+		switch near := suggest(name, known); {
+		case near != "":
+			what += didYouMean(near)
+		case strings.Contains(name, "_PORT") || strings.HasSuffix(name, "_SERVICE_HOST"):
+			what += " — Kubernetes sets it for a Service of that name: set enableServiceLinks: false in the pod"
+		default:
+			what += " — unset it; see: worker config docs"
+		}
+		l.problem(name, what, "")
+	}
+}
+
+// check looks at what depends on one another.
+func (l *loader) check() {
+	c := &l.config
+	place := func(key string) string { return c.values[key].place }
+	set := func(key string) bool { return c.values[key].text != "" }
+
+	c.NATS.User = l.natsUser()
+	ways := 0
+	for _, on := range []bool{set("nats.credentials_file"), set("nats.nkey_seed_file"), c.NATS.User != nil} {
+		if on {
+			ways++
+		}
+	}
+	if ways > 1 {
+		l.problem("nats", "more than one way to authenticate — keep one of nats.credentials_file, nats.nkey_seed_file, and user with password", "")
+	}
+	if set("nats.tls.cert") != set("nats.tls.key") {
+		l.problem("nats.tls", "cert and key go together — set both or neither", "")
+	}
+	if c.NATS.Embedded() {
+		if ways > 0 {
+			l.problem(place("nats.url"), "the embedded server takes no credentials — remove them, or name a server", "")
+		}
+		if c.NATS.Replicas > 1 {
+			l.problem(place("nats.replicas"), "the embedded server is alone — set nats.replicas to 1, or name a cluster", "")
+		}
+	}
+	for _, api := range apiNames() {
+		u, err := url.Parse(c.Cloud.Endpoints[api])
+		if err == nil && u.Scheme == "http" && !c.Cloud.AllowHTTP && !loopback(u.Hostname()) {
+			l.problem(place("cloud.endpoints."+api), "plain HTTP would send credentials in clear — use https, or set cloud.allow_http: true for a simulated cloud", "")
+		}
+	}
+	if c.Worker.ConfirmFor > c.Worker.MaxAge {
+		l.problem(place("worker.confirm_for"), fmt.Sprintf("worker.confirm_for (%s) is longer than worker.max_age (%s): a request would end before it is confirmed — lower the one or raise the other",
+			shortDuration(c.Worker.ConfirmFor), shortDuration(c.Worker.MaxAge)), "")
+	}
+	for i := range c.Targets {
+		c.Targets[i].Region = c.Cloud.Region
+	}
+	secrets := l.secrets()
+	for _, s := range l.rows {
+		for _, name := range s.vars {
+			if _, err := secrets.lookup(name); err != nil && strings.HasPrefix(name, envPrefix) {
+				l.problem(name, err.Error(), "")
+			}
+		}
+	}
+	mode := c.Cloud.AuthMode
+	c.Cloud.Credentials = func() (credentials, error) { return readCredentials(secrets, mode) }
+}

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func newConfigCommand(env environment) *cobra.Command {
+	c := &cobra.Command{Use: "config", Short: "Shows and documents the settings"}
+	c.AddCommand(newConfigShowCommand(env), newConfigDocsCommand())
+	return c
+}
+
+// shownSetting is a setting as config show prints it.
+type shownSetting struct {
+	Key    string `json:"key"`
+	Value  string `json:"value"`
+	Source string `json:"source"`
+}
+
+type shownTarget struct {
+	Name        string `json:"name"`
+	Kind        string `json:"kind"`
+	ID          string `json:"id,omitempty"`
+	ProjectID   string `json:"project_id"`
+	ServiceID   string `json:"service_id,omitempty"`
+	WorkspaceID string `json:"workspace_id,omitempty"`
+}
+
+func newConfigShowCommand(env environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "show",
+		Short: "Shows the settings in effect and where each comes from; secrets are masked",
+	}
+	output := outputFlag(c)
+	addSettings(c.Flags())
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, err := loadConfig(env, flagsOf(c))
+		if err != nil {
+			return err
+		}
+		shown := struct {
+			File     string         `json:"file"`
+			Settings []shownSetting `json:"settings"`
+			Targets  []shownTarget  `json:"targets"`
+		}{File: cfg.File, Settings: cfg.show(env), Targets: []shownTarget{}}
+		for _, t := range cfg.Targets {
+			shown.Targets = append(shown.Targets, shownTarget{t.Name, string(t.Kind), t.ID, t.ProjectID, t.ServiceID, t.WorkspaceID})
+		}
+		return printAs(c, *output, shown, func(w io.Writer) {
+			fmt.Fprintln(w, "SETTING\tVALUE\tSOURCE")
+			for _, s := range shown.Settings {
+				fmt.Fprintf(w, "%s\t%s\t%s\n", s.Key, dash(s.Value), dash(s.Source))
+			}
+			fmt.Fprintln(w)
+			fmt.Fprintln(w, "TARGET\tKIND\tID\tPROJECT")
+			for _, t := range shown.Targets {
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", t.Name, t.Kind, dash(t.ID), t.ProjectID)
+			}
+		})
+	}
+	return c
+}
+
+// dash stands for nothing in a table.
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// show lists every setting; secrets say only that they are set.
+func (c *Config) show(env environment) []shownSetting {
+	l := loader{env: env, rows: settings(), variables: env.variables()}
+	secrets := l.secrets()
+	var out []shownSetting
+	for _, s := range l.rows {
+		row := shownSetting{Key: s.key}
+		if v, ok := c.values[s.key]; ok {
+			row.Value, row.Source = maskURL(v.text), v.place
+			if v.source == "default" {
+				row.Source = "default"
+			}
+		}
+		for _, name := range s.vars {
+			if f, err := secrets.lookup(name); err != nil {
+				row.Value, row.Source = "(unreadable)", name
+				break
+			} else if f.name != "" {
+				row.Value, row.Source = "(set)", f.name
+				break
+			}
+		}
+		out = append(out, row)
+	}
+	return out
+}
+
+func newConfigDocsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "docs",
+		Short: "Prints the settings as a Markdown table",
+		RunE: func(c *cobra.Command, _ []string) error {
+			_, err := io.WriteString(c.OutOrStdout(), settingsDocs())
+			return err
+		},
+	}
+}
+
+// settingsDocs is docs/settings.md.
+func settingsDocs() string {
+	var b strings.Builder
+	b.WriteString(`# Settings
+
+Made by ` + "`worker config docs`" + ` from the table in ` + "`cmd/worker/settings.go`" + `; do not edit.
+
+A setting comes from its flag, else its variable, else the file (` + "`--config`" + ` or
+` + "`APPROVER_CONFIG`" + `; ` + "`worker.yaml`" + ` if it is there), else its default. Each has one name in
+three spellings: ` + "`nats.url`" + ` in the file, ` + "`APPROVER_NATS_URL`, `--nats-url`" + `. A variable that is
+empty counts as not set. A key of the file or a variable beginning with ` + "`APPROVER_`" + ` that is
+not a setting is an error (but for ` + "`APPROVER_TEST_…`" + `, which tests use). Paths are taken from the
+working directory. ` + "`worker config show`" + ` prints what is in effect and why.
+
+| Setting | Value | Default | What it does |
+| --- | --- | --- | --- |
+`)
+	cell := strings.NewReplacer("|", `\|`)
+	code := func(s string) string {
+		if s == "" {
+			return ""
+		}
+		return "`" + s + "`"
+	}
+	rows := settings()
+	for _, s := range rows {
+		if !s.secret {
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", s.key, cell.Replace(s.form), code(s.def), cell.Replace(s.doc))
+		}
+	}
+	b.WriteString(`
+## Targets
+
+Only in the file: a list under ` + "`targets`" + `, each with these keys.
+
+| Key | What it is |
+| --- | --- |
+`)
+	for _, f := range targetFields() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", f.key, f.doc)
+	}
+	b.WriteString(`
+## Secrets
+
+Never in the file, never a flag, never printed. Each variable may have ` + "`_FILE`" + ` after its
+name and then names a file that holds the secret. They are read anew whenever they are
+needed, so a changed file needs no restart. The variables are tried from left to right; the
+parts of one cloud credential come from one column.
+
+| Secret | Variables |
+| --- | --- |
+`)
+	for _, s := range rows {
+		if s.secret {
+			var names []string
+			for _, v := range s.vars {
+				names = append(names, code(v))
+			}
+			fmt.Fprintf(&b, "| %s | %s |\n", cell.Replace(s.doc), strings.Join(names, ", "))
+		}
+	}
+	b.WriteString(`
+## Colour
+
+` + "`--color` or `APPROVER_COLOR`" + `: ` + "`auto`, `always` or `never`" + `. Auto is colour on a terminal, unless
+` + "`NO_COLOR`" + ` is set.
+`)
+	return b.String()
+}

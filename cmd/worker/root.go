@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// environment is all that the program gets from the process around it.
+type environment struct {
+	Args           []string // without the program's name
+	Environ        []string // as os.Environ has it
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	ReadFile       func(name string) ([]byte, error)
+	IsTerminal     func(w io.Writer) bool
+}
+
+// processEnvironment is the one of this process.
+func processEnvironment() environment {
+	return environment{
+		Args: os.Args[1:], Environ: os.Environ(),
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		ReadFile: os.ReadFile,
+		IsTerminal: func(w io.Writer) bool {
+			f, ok := w.(*os.File)
+			return ok && isatty.IsTerminal(f.Fd())
+		},
+	}
+}
+
+// variables returns the environment variables by name.
+func (e environment) variables() map[string]string {
+	out := map[string]string{}
+	for _, pair := range e.Environ {
+		if name, text, ok := strings.Cut(pair, "="); ok {
+			out[name] = text
+		}
+	}
+	return out
+}
+
+// execute runs the command line and returns the exit code.
+func execute(ctx context.Context, env environment) int {
+	root := newRootCommand(env)
+	root.SetArgs(env.Args)
+	return finish(ctx, env.Stderr, root.ExecuteContext(ctx))
+}
+
+// newRootCommand returns the whole command line.
+func newRootCommand(env environment) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "worker",
+		Short: "Approves VPC endpoint connections on Huawei Cloud by allow-lists",
+		Long: `worker approves VPC endpoint connections on Huawei Cloud by itself, safely: it
+takes requests from NATS JetStream, checks each one against the facts in the
+cloud, decides it by YAML allow-lists, acts, and publishes what came of it.
+
+Settings come from flags, over APPROVER_… variables, over the file, over
+defaults; "worker config docs" lists them. Exit codes: 0 done, 1 failed, 2 wrong
+usage, 3 invalid input or findings, 4 tests failed or changes found, 5 a
+dependency is unreachable, 130 interrupted.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetIn(env.Stdin)
+	root.SetOut(env.Stdout)
+	root.SetErr(env.Stderr)
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError(c.CommandPath(), err)
+	})
+	flags := root.PersistentFlags()
+	flags.String("config", "", "configuration `file` (default "+defaultFile+" if it is there)")
+	flags.String("color", "", "colour: `auto|always|never` (default auto: on a terminal, unless NO_COLOR is set)")
+	addSettings(flags, "log")
+
+	root.AddCommand(
+		newConfigCommand(env),
+	)
+	finishCommands(root)
+	return root
+}
+
+// finishCommands gives every command below c the same manners with arguments.
+func finishCommands(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		finishCommands(sub)
+	}
+	if c.RunE == nil && c.Run == nil { // a group
+		c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		c.Args = func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			var names []string
+			for _, sub := range c.Commands() {
+				names = append(names, sub.Name())
+			}
+			return usageError(c.CommandPath(), fmt.Errorf("there is no command %q%s", c.CommandPath()+" "+args[0], didYouMean(suggest(args[0], names))))
+		}
+		return
+	}
+	check := c.Args
+	if check == nil {
+		check = cobra.NoArgs
+	}
+	c.Args = func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return usageError(c.CommandPath(), err)
+		}
+		return nil
+	}
+}
+
+// settingFlag is a flag of a setting; the text is checked by loadConfig, where
+// all problems are told at once.
+type settingFlag struct{ text, form string }
+
+func (f *settingFlag) String() string { return f.text }
+func (f *settingFlag) Type() string   { return f.form }
+
+func (f *settingFlag) Set(text string) error {
+	if text == "" {
+		return errors.New("no value")
+	}
+	f.text = text
+	return nil
+}
+
+// addSettings adds the flags of the settings in these sections of the table;
+// all sections but log, which every command has, if none is named.
+func addSettings(flags *pflag.FlagSet, sections ...string) {
+	for _, s := range settings() {
+		section, _, _ := strings.Cut(s.key, ".")
+		if s.secret || len(sections) > 0 && !slices.Contains(sections, section) || len(sections) == 0 && section == "log" {
+			continue
+		}
+		doc := s.doc
+		if s.def != "" {
+			doc += " (default " + s.def + ")"
+		}
+		f := flags.VarPF(&settingFlag{form: s.form}, s.flag(), "", strings.ReplaceAll(doc, "`", ""))
+		if s.form == "bool" {
+			f.NoOptDefVal = "true"
+		}
+	}
+}
+
+// flagsOf returns the settings that were given to c as flags.
+func flagsOf(c *cobra.Command) settingFlags {
+	out := settingFlags{values: map[string]string{}}
+	if f := c.Flags().Lookup("config"); f != nil {
+		out.file = f.Value.String()
+	}
+	for _, s := range settings() {
+		if f := c.Flags().Lookup(s.flag()); f != nil && f.Changed && !s.secret {
+			out.values[s.key] = f.Value.String()
+		}
+	}
+	return out
+}
