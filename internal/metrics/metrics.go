@@ -69,11 +69,11 @@ type Metrics struct {
 	reloadSuccess prometheus.Gauge
 	reloadTime    prometheus.Gauge
 
-	sweeps      *prometheus.CounterVec
-	sweepTime   prometheus.Gauge
-	sweepFound  *prometheus.CounterVec
-	pendingSeen *prometheus.GaugeVec
-	shadowFlips *prometheus.CounterVec
+	sweeps         *prometheus.CounterVec
+	sweepTime      prometheus.Gauge
+	sweepFound     *prometheus.CounterVec
+	pendingSeen    *prometheus.GaugeVec
+	shadowVerdicts *prometheus.CounterVec
 }
 
 // New registers the metrics with reg; it panics if one is there already.
@@ -174,7 +174,7 @@ func (m *Metrics) registerPolicy(f factory) {
 	m.reloads = f.counters("policy_reloads_total", "Times that the policies were loaded, by what came of it.", "result")
 	m.reloadSuccess = f.gauge("policy_reload_success", "Whether the newest policy files could be loaded; if not, the last good ones are in force.")
 	m.reloadTime = f.gauge("policy_reload_success_timestamp_seconds", "When policies were last loaded without an error.")
-	m.shadowFlips = f.counters("policy_shadow_verdicts_total", "Verdicts of shadow policies, by policy and verdict; nothing was done.", "policy", "verdict")
+	m.shadowVerdicts = f.counters("policy_shadow_verdicts_total", "Verdicts of shadow policies, by policy and verdict; nothing was done.", "policy", "verdict")
 	for _, r := range []string{"ok", "error"} {
 		m.reloads.WithLabelValues(r)
 	}
@@ -257,7 +257,7 @@ func seconds(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1000
 }
 
-func flag(on bool) float64 {
+func truth(on bool) float64 {
 	if on {
 		return 1
 	}

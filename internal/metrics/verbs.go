@@ -74,13 +74,13 @@ func (m *Metrics) Delivered(kind string) { m.received.WithLabelValues(kind).Inc(
 func (m *Metrics) DeadLettered(reason string) { m.deadLetters.WithLabelValues(reason).Inc() }
 
 // BusConnected tells whether NATS is connected.
-func (m *Metrics) BusConnected(up bool) { m.busConnected.Set(flag(up)) }
+func (m *Metrics) BusConnected(up bool) { m.busConnected.Set(truth(up)) }
 
 // BusReconnected counts a new connection after a lost one.
 func (m *Metrics) BusReconnected() { m.busReconnects.Inc() }
 
 // ConsumerBound tells whether the consumer can be pulled from.
-func (m *Metrics) ConsumerBound(up bool) { m.bound.Set(flag(up)) }
+func (m *Metrics) ConsumerBound(up bool) { m.bound.Set(truth(up)) }
 
 // Backlog tells what the consumer has before it, in messages.
 func (m *Metrics) Backlog(pending, ackPending, redelivered int) {
@@ -104,7 +104,7 @@ func (m *Metrics) LedgerConflict() { m.conflicts.Inc() }
 // PolicyReloaded tells what came of loading the policies.
 func (m *Metrics) PolicyReloaded(ok bool, digest string, policies, rules int) {
 	m.reloads.WithLabelValues(result(ok)).Inc()
-	m.reloadSuccess.Set(flag(ok))
+	m.reloadSuccess.Set(truth(ok))
 	if !ok {
 		return
 	}
@@ -129,4 +129,9 @@ func (m *Metrics) SweepFound(target, cause string) { m.sweepFound.WithLabelValue
 // PendingConnections tells how many connections of target wait for a decision.
 func (m *Metrics) PendingConnections(target string, n int) {
 	m.pendingSeen.WithLabelValues(target).Set(float64(n))
+}
+
+// ShadowVerdict counts what a shadow policy would have said.
+func (m *Metrics) ShadowVerdict(policy string, v approval.Verdict) {
+	m.shadowVerdicts.WithLabelValues(policy, string(v)).Inc()
 }
