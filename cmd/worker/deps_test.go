@@ -1,0 +1,142 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/vpcep-approver/vpcep-approver/"
+
+// arrows tells which packages of ours each package may import, apart from
+// cmd/worker, which wires them all. The picture is in docs/design.md.
+func arrows() map[string][]string {
+	return map[string][]string{
+		"internal/approval":                  {},
+		"internal/policy":                    {"internal/approval"},
+		"internal/cloud":                     {"internal/approval"},
+		"internal/cloud/simulator":           {},
+		"internal/cloud/openapi":             {},
+		"internal/cloud/openapi/openapitest": {"internal/cloud/openapi"},
+		"internal/events":                    {"internal/approval"},
+		"internal/events/broker":             {},
+		"internal/ledger":                    {"internal/approval"},
+		"internal/ledger/ledgertest":         {"internal/approval", "internal/ledger"},
+		"internal/metrics":                   {"internal/approval"},
+		"internal/worker":                    {"internal/approval", "internal/metrics"},
+		"internal/natstest":                  {"internal/events/broker"},
+		"internal/e2e":                       {},
+		"policies":                           {},
+	}
+}
+
+// outsiders tells which packages of ours may import a library; it is held to
+// the shipped code, and tests may import what they like.
+func outsiders() map[string][]string {
+	return map[string][]string{
+		"github.com/nats-io/nats.go":          {"internal/events", "internal/events/broker", "internal/ledger", "internal/ledger/ledgertest", "internal/natstest"},
+		"github.com/nats-io/nats-server":      {"internal/events/broker"},
+		"github.com/cenkalti/backoff":         {"internal/cloud"},
+		"github.com/sony/gobreaker":           {"internal/cloud"},
+		"golang.org/x/time":                   {"internal/cloud"},
+		"github.com/prometheus/client_golang": {"internal/metrics", "cmd/worker"},
+		"github.com/rs/zerolog":               {"cmd/worker", "internal/worker", "internal/events"},
+		"go.yaml.in/yaml":                     {"internal/policy", "cmd/worker"},
+		"cel.dev/cel-go":                      {"internal/policy"},
+		"github.com/go-json-experiment/json":  {"internal/events", "internal/ledger"},
+		"github.com/spf13/cobra":              {"cmd/worker"},
+		"github.com/getkin/kin-openapi":       {"internal/cloud/openapi/openapitest"},
+		"github.com/testcontainers":           {},
+		"github.com/cloudevents":              {},
+		"pgregory.net/rapid":                  {},
+		"github.com/google/go-cmp":            {},
+	}
+}
+
+// TestArrows holds the imports of the shipped code to the picture.
+func TestArrows(t *testing.T) {
+	t.Parallel()
+	allowed, libraries := arrows(), outsiders()
+	seen := map[string]bool{}
+	for pkg, imports := range shippedImports(t, filepath.Join("..", "..")) {
+		seen[pkg] = true
+		for _, imp := range imports {
+			if ours, ok := strings.CutPrefix(imp, module); ok {
+				if pkg != "cmd/worker" && !slices.Contains(allowed[pkg], ours) {
+					t.Errorf("%s imports %s, which the picture does not have", pkg, ours)
+				}
+				continue
+			}
+			for library, users := range libraries {
+				if (imp == library || strings.HasPrefix(imp, library+"/")) && !slices.Contains(users, pkg) {
+					t.Errorf("%s imports %s, which only %q may", pkg, imp, users)
+				}
+			}
+			if pkg == "internal/approval" && strings.Contains(imp, ".") {
+				t.Errorf("internal/approval imports %s; it keeps to the standard library", imp)
+			}
+		}
+		if _, ok := allowed[pkg]; !ok && pkg != "cmd/worker" {
+			t.Errorf("%s is not in the picture", pkg)
+		}
+	}
+	for pkg := range allowed {
+		if !seen[pkg] {
+			t.Errorf("the picture has %s, which is not there", pkg)
+		}
+	}
+}
+
+// shippedImports returns the imports of each package below root, by its folder,
+// without those of tests.
+func shippedImports(t *testing.T, root string) map[string][]string {
+	t.Helper()
+	out := map[string][]string{}
+	err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name := d.Name(); name != ".." && (strings.HasPrefix(name, ".") || name == "testdata") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+			return nil
+		}
+		src, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, src, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, file)
+		if err != nil {
+			return err
+		}
+		pkg := path.Dir(filepath.ToSlash(rel))
+		out[pkg] = append(out[pkg], []string{}...)
+		for _, imp := range f.Imports {
+			name, err := strconv.Unquote(imp.Path.Value)
+			if err != nil {
+				return err
+			}
+			out[pkg] = append(out[pkg], name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
