@@ -1,0 +1,235 @@
+// Package ledger remembers what was decided, before it is done. It is a bucket
+// of JetStream's key-value store in which every change is compare-and-set: a
+// writer that was overtaken is refused and changes nothing.
+//
+// Keys:
+//
+//	request.<request id>        all that is known of a request (approval.Entry)
+//	claim.<subject>             which request has the word on a connection (approval.Claim)
+//	limit.<target>.<domain>     requests that take part in a limit
+//	lease.<name>                who does a job that one replica shall do
+//
+// A request's entry is always written before the claim that names it, so that a
+// claim can be followed to its decision whatever is cut off in between.
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// ErrConflict says that someone else changed what was to be written. Nothing was
+// written; read it again and go on from there.
+var ErrConflict = errors.New("the ledger was changed by another worker meanwhile")
+
+// Observer is told of what happens; *metrics.Metrics provides it.
+type Observer interface {
+	LedgerConflict() // a write lost against another worker's
+}
+
+// Ledger is the record of decisions. Its methods may be called at once; each
+// error but of a request without an id may pass, and what a method has returned
+// without an error is stored.
+type Ledger struct {
+	kv        jetstream.KeyValue
+	obs       Observer
+	reserving chan struct{} // holds a token: reservations of one process take turns
+}
+
+// tries bounds how often a change is made again that lost against another.
+const tries = 64
+
+// New returns the ledger in kv. obs may be nil.
+func New(kv jetstream.KeyValue, obs Observer) *Ledger {
+	if obs == nil {
+		obs = noObserver{}
+	}
+	return &Ledger{kv: kv, obs: obs, reserving: make(chan struct{}, 1)}
+}
+
+type noObserver struct{}
+
+func (noObserver) LedgerConflict() {}
+
+// Get returns the entry of a request, and whether there is one.
+func (l *Ledger) Get(ctx context.Context, requestID string) (approval.Entry, bool, error) {
+	key, err := requestKey(requestID)
+	if err != nil {
+		return approval.Entry{}, false, err
+	}
+	var wire storedEntry
+	rev, ok, err := l.read(ctx, key, &wire)
+	if err != nil || !ok {
+		return approval.Entry{}, false, err
+	}
+	return wire.entry(rev), true, nil
+}
+
+// Record keeps d as the decision on req unless an earlier one stands, and
+// returns the entry with the one that stands. It then claims the subject of req
+// for it. The claim that is returned is another request's and bars this one from
+// acting; nil if there is none.
+//
+// Cut off at any point and called again, Record goes on from what is stored.
+func (l *Ledger) Record(ctx context.Context, req approval.Request, d approval.Decision) (approval.Entry, *approval.Claim, error) {
+	entry, err := l.record(ctx, req, d)
+	if err != nil {
+		return approval.Entry{}, nil, err
+	}
+	other, err := l.claim(ctx, entry)
+	if err != nil {
+		return approval.Entry{}, nil, err
+	}
+	return entry, other, nil
+}
+
+// record writes the entry unless there is one.
+func (l *Ledger) record(ctx context.Context, req approval.Request, d approval.Decision) (approval.Entry, error) {
+	key, err := requestKey(req.ID)
+	if err != nil {
+		return approval.Entry{}, err
+	}
+	for range tries {
+		entry, ok, err := l.Get(ctx, req.ID)
+		if err != nil || ok {
+			return entry, err
+		}
+		d.ID = approval.DecisionID(req.ID)
+		entry = approval.Entry{Request: req, Decision: d}
+		entry.Revision, err = l.create(ctx, key, newStoredEntry(entry))
+		if !errors.Is(err, ErrConflict) {
+			return entry, err
+		}
+	}
+	return approval.Entry{}, fmt.Errorf("%s after %d tries: %w", key, tries, ErrConflict)
+}
+
+// claim makes e's request the holder of its subject unless another request's
+// claim stands, which it then returns.
+func (l *Ledger) claim(ctx context.Context, e approval.Entry) (*approval.Claim, error) {
+	mine := approval.Claim{RequestID: e.Request.ID, Verdict: e.Decision.Verdict, Digest: e.Decision.Digest, At: e.Decision.At}
+	mine = ended(mine, e.Result)
+	subject := e.Request.Subject()
+	for range tries {
+		standing, ok, err := l.Claim(ctx, subject)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case ok && standing.RequestID == mine.RequestID:
+			return nil, nil
+		case ok && standing.Stands():
+			return &standing, nil
+		case ok && e.Result != nil:
+			return nil, nil // what has ended makes no claim over a later request's
+		case ok:
+			_, err = l.update(ctx, claimKey(subject), newStoredClaim(mine), standing.Revision)
+		default:
+			_, err = l.create(ctx, claimKey(subject), newStoredClaim(mine))
+		}
+		if !errors.Is(err, ErrConflict) {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("%s after %d tries: %w", claimKey(subject), tries, ErrConflict)
+}
+
+// Update stores e unless it was changed since it was read, which is
+// ErrConflict. An entry with a result ends the claim on its subject too; if only
+// that fails, Update returns the stored entry and the error, and the next reader
+// of the claim ends it.
+func (l *Ledger) Update(ctx context.Context, e approval.Entry) (approval.Entry, error) {
+	key, err := requestKey(e.Request.ID)
+	if err != nil {
+		return e, err
+	}
+	if e.Revision == 0 {
+		return e, fmt.Errorf("%s was never recorded: %w", key, ErrConflict)
+	}
+	rev, err := l.update(ctx, key, newStoredEntry(e), e.Revision)
+	if err != nil {
+		return e, err
+	}
+	e.Revision = rev
+	if e.Result != nil {
+		if _, _, err := l.Claim(ctx, e.Request.Subject()); err != nil {
+			return e, fmt.Errorf("end the claim: %w", err)
+		}
+	}
+	return e, nil
+}
+
+// Claim returns the claim on a subject and whether there is one. A claim whose
+// request has ended, by a worker that was cut off before it could say so, is
+// ended first. A claim whose request is not in the ledger counts as failed.
+func (l *Ledger) Claim(ctx context.Context, subject string) (approval.Claim, bool, error) {
+	for range tries {
+		var wire storedClaim
+		rev, ok, err := l.read(ctx, claimKey(subject), &wire)
+		if err != nil || !ok {
+			return approval.Claim{}, false, err
+		}
+		c := wire.claim(rev)
+		if c.Outcome != "" {
+			return c, true, nil
+		}
+		e, ok, err := l.Get(ctx, c.RequestID)
+		switch {
+		case err != nil:
+			return approval.Claim{}, false, err
+		case !ok:
+			c.Outcome = approval.OutcomeFailed
+			return c, true, nil
+		case e.Result == nil:
+			return c, true, nil
+		}
+		c = ended(c, e.Result)
+		c.Revision, err = l.update(ctx, claimKey(subject), newStoredClaim(c), rev)
+		if !errors.Is(err, ErrConflict) {
+			return c, err == nil, err
+		}
+	}
+	return approval.Claim{}, false, fmt.Errorf("%s after %d tries: %w", claimKey(subject), tries, ErrConflict)
+}
+
+// ended is c after its request has ended in r; c itself if r is nil.
+func ended(c approval.Claim, r *approval.Result) approval.Claim {
+	if r != nil {
+		c.Outcome, c.Created, c.At = r.Outcome, r.Created, r.At
+	}
+	return c
+}
+
+// Lease reports whether holder has name to itself for the next ttl: it was free,
+// or its time was up, or holder had it already and has it anew. A clock that is
+// wrong can at most let two have it, or nobody for one ttl; what is done under a
+// lease must bear that.
+func (l *Ledger) Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error) {
+	key, now := "lease."+name, time.Now()
+	want := storedLease{V: format, Holder: holder, Until: now.Add(ttl).UTC()}
+	var have storedLease
+	rev, ok, err := l.read(ctx, key, &have)
+	if err != nil {
+		return false, err
+	}
+	if !ok {
+		_, err = l.create(ctx, key, want)
+	} else {
+		// An end further away than any lease lasts was written by a wrong clock.
+		taken := now.Before(have.Until) && have.Until.Sub(now) <= 2*ttl
+		if have.Holder != holder && taken {
+			return false, nil
+		}
+		_, err = l.update(ctx, key, want, rev)
+	}
+	if errors.Is(err, ErrConflict) {
+		return false, nil // another was quicker
+	}
+	return err == nil, err
+}

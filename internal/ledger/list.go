@@ -1,0 +1,112 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// Filter chooses entries; the zero value chooses all.
+type Filter struct {
+	Target     string             // name
+	EndpointID string             // of a connection
+	Outcomes   []approval.Outcome // any of these
+	Open       bool               // only those without a result
+	Since      time.Time          // decided at or after
+	Until      time.Time          // decided before
+}
+
+// Match reports whether f chooses e.
+func (f Filter) Match(e approval.Entry) bool {
+	switch {
+	case f.Target != "" && e.Request.Target.Name != f.Target,
+		f.EndpointID != "" && e.Request.EndpointID != f.EndpointID,
+		f.Open && e.Result != nil,
+		!f.Since.IsZero() && e.Decision.At.Before(f.Since),
+		!f.Until.IsZero() && !e.Decision.At.Before(f.Until):
+		return false
+	case len(f.Outcomes) > 0:
+		return e.Result != nil && slices.Contains(f.Outcomes, e.Result.Outcome)
+	}
+	return true
+}
+
+// List yields the entries that f chooses, in the order of their last change. An
+// entry that cannot be read is yielded as an *UnreadableError, and the list goes
+// on; any other error is the last thing it yields.
+func (l *Ledger) List(ctx context.Context, f Filter) iter.Seq2[approval.Entry, error] {
+	return func(yield func(approval.Entry, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		watch, err := l.kv.Watch(ctx, "request.*", jetstream.IgnoreDeletes())
+		if err != nil {
+			yield(approval.Entry{}, fmt.Errorf("list the ledger: %w", err))
+			return
+		}
+		defer watch.Stop() //nolint:errcheck // nothing depends on the end of a read
+		for {
+			select {
+			case <-ctx.Done():
+				yield(approval.Entry{}, fmt.Errorf("list the ledger: %w", ctx.Err()))
+				return
+			case found, ok := <-watch.Updates():
+				if found == nil { // all that is stored was seen
+					if !ok {
+						yield(approval.Entry{}, errors.New("list the ledger: the broker ended the list early"))
+					}
+					return
+				}
+				e, err := entryOf(found)
+				if err == nil && !f.Match(e) {
+					continue
+				}
+				if !yield(e, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// History returns every stored version of the entry of a request, oldest first;
+// the bucket keeps the last eight. It is empty if there is none.
+func (l *Ledger) History(ctx context.Context, requestID string) ([]approval.Entry, error) {
+	key, err := requestKey(requestID)
+	if err != nil {
+		return nil, err
+	}
+	versions, err := l.kv.History(ctx, key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the history of %s: %w", key, err)
+	}
+	var out []approval.Entry
+	for _, v := range versions {
+		if v.Operation() != jetstream.KeyValuePut {
+			continue
+		}
+		e, err := entryOf(v)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+func entryOf(v jetstream.KeyValueEntry) (approval.Entry, error) {
+	var s storedEntry
+	if err := decode(v.Key(), v.Revision(), v.Value(), &s); err != nil {
+		return approval.Entry{}, err
+	}
+	return s.entry(v.Revision()), nil
+}
