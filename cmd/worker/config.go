@@ -190,6 +190,9 @@ func (l *loader) readEnvironment() {
 			l.apply(s, value{text: text, source: "environment", place: s.env()}, "")
 		}
 	}
+	if text := l.variables[colorVariable]; text != "" && !slices.Contains(colorChoices(), text) {
+		l.problem(colorVariable, fmt.Sprintf("%q is not one of %s", text, strings.Join(colorChoices(), ", ")), "")
+	}
 	var unknown []string
 	for name := range l.variables {
 		if strings.HasPrefix(name, envPrefix) && !strings.HasPrefix(name, envPrefix+"TEST_") && !slices.Contains(known, name) {
@@ -245,8 +248,14 @@ func (l *loader) check() {
 		}
 	}
 	if c.Worker.ConfirmFor > c.Worker.MaxAge {
-		l.problem(place("worker.confirm_for"), fmt.Sprintf("worker.confirm_for (%s) is longer than worker.max_age (%s): a request would end before it is confirmed — lower the one or raise the other",
-			shortDuration(c.Worker.ConfirmFor), shortDuration(c.Worker.MaxAge)), "")
+		if v := c.values["worker.confirm_for"]; v.source == "default" {
+			c.Worker.ConfirmFor = c.Worker.MaxAge
+			v.text = shortDuration(c.Worker.MaxAge)
+			c.values["worker.confirm_for"] = v
+		} else {
+			l.problem(v.place, fmt.Sprintf("worker.confirm_for (%s) is longer than worker.max_age (%s): a request would end before it is confirmed — lower the one or raise the other",
+				shortDuration(c.Worker.ConfirmFor), shortDuration(c.Worker.MaxAge)), "")
+		}
 	}
 	for i := range c.Targets {
 		c.Targets[i].Region = c.Cloud.Region

@@ -50,7 +50,7 @@ func newConfigShowCommand(env environment) *cobra.Command {
 		for _, t := range cfg.Targets {
 			shown.Targets = append(shown.Targets, shownTarget{t.Name, string(t.Kind), t.ID, t.ProjectID, t.ServiceID, t.WorkspaceID})
 		}
-		return printAs(c, *output, shown, func(w io.Writer) {
+		return printAs(c, output, shown, func(w io.Writer) {
 			fmt.Fprintln(w, "SETTING\tVALUE\tSOURCE")
 			for _, s := range shown.Settings {
 				fmt.Fprintf(w, "%s\t%s\t%s\n", s.Key, dash(s.Value), dash(s.Source))

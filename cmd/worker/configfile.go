@@ -287,7 +287,7 @@ func (f *file) targets(key, list *yaml.Node) {
 func (f *file) target(n *yaml.Node, what string, names map[string]int, ids map[string]string) {
 	var t approval.Target
 	nodes := map[string][2]*yaml.Node{}
-	before := len(f.problems)
+	before, slips := len(f.problems), false
 	f.pairs(n, what, func(key, val *yaml.Node) {
 		fields := targetFields()
 		i := slices.IndexFunc(fields, func(t targetField) bool { return t.key == key.Value })
@@ -296,14 +296,15 @@ func (f *file) target(n *yaml.Node, what string, names map[string]int, ids map[s
 			for _, field := range fields {
 				keys = append(keys, field.key)
 			}
+			slips = true
 			f.wrong(key, nil, key, key.Value+" is not a key of a target"+didYouMean(suggest(key.Value, keys)))
 			return
 		}
+		nodes[key.Value] = [2]*yaml.Node{key, val}
 		text, ok := f.plain(key, val, key.Value)
 		if !ok {
 			return
 		}
-		nodes[key.Value] = [2]*yaml.Node{key, val}
 		*fields[i].at(&t) = text
 		if fields[i].id {
 			if err := approval.ValidID(text); err != nil {
@@ -311,10 +312,9 @@ func (f *file) target(n *yaml.Node, what string, names map[string]int, ids map[s
 			}
 		}
 	})
-	if len(f.problems) > before {
-		return // what follows would only repeat it
+	if len(nodes) == 0 && len(f.problems) > before {
+		return // not a mapping at all, or nothing in it is right
 	}
-	place := f.at(n.Line, n.Column)
 	if t.Name != "" {
 		what = "target " + t.Name
 	}
@@ -322,11 +322,11 @@ func (f *file) target(n *yaml.Node, what string, names map[string]int, ids map[s
 		if pair, ok := nodes[key]; ok {
 			f.wrong(pair[0], pair[1], pair[1], problem)
 		} else {
-			f.problem(place, problem, "")
+			f.problem(f.at(n.Line, n.Column), problem, "")
 		}
 	}
 	need := func(key, why string) {
-		if _, ok := nodes[key]; !ok {
+		if _, ok := nodes[key]; !ok && !slips { // a slip is told already
 			at(key, fmt.Sprintf("%s has no %s — %s", what, key, why))
 		}
 	}
@@ -373,7 +373,7 @@ func (f *file) kindRules(t approval.Target, at, need, refuse func(key, text stri
 		at("kind", fmt.Sprintf("%q is not a kind of target — say %s%s", t.Kind, kindList(), didYouMean(suggest(string(t.Kind), kinds))))
 		return
 	case t.Kind.Creates():
-		refuse("id", fmt.Sprintf("a %s target has no id", t.Kind))
+		refuse("id", fmt.Sprintf("a place to create endpoints (%s) has no id", t.Kind))
 	default:
 		need("id", fmt.Sprintf("the id of the %s", t.Kind))
 	}

@@ -49,12 +49,13 @@ func finish(ctx context.Context, stderr io.Writer, err error) int {
 	if err == nil {
 		return exitDone
 	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		fmt.Fprintln(stderr, "worker: interrupted")
+		return exitInterrupted
+	}
 	code := exitFailed
 	if e, ok := errors.AsType[*exitError](err); ok {
 		code = e.code
-	} else if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		fmt.Fprintln(stderr, "worker: interrupted")
-		return exitInterrupted
 	}
 	if !errors.Is(err, errReported) {
 		fmt.Fprintln(stderr, "worker:", err)

@@ -12,35 +12,48 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// outputFlag adds -o to a command that lists things.
-func outputFlag(c *cobra.Command) *string {
-	return c.Flags().StringP("output", "o", "table", "`table|json|yaml`")
+// choiceFlag is a flag that takes one of a few words.
+type choiceFlag struct {
+	text    string
+	choices []string
+}
+
+func (f *choiceFlag) String() string { return f.text }
+func (f *choiceFlag) Type() string   { return strings.Join(f.choices, "|") }
+
+func (f *choiceFlag) Set(text string) error {
+	if !slices.Contains(f.choices, text) {
+		return fmt.Errorf("not one of %s%s", strings.Join(f.choices, ", "), didYouMean(suggest(text, f.choices)))
+	}
+	f.text = text
+	return nil
+}
+
+// outputFlag adds -o to a command: a table for people unless asked otherwise.
+func outputFlag(c *cobra.Command) *choiceFlag {
+	f := &choiceFlag{text: "table", choices: []string{"table", "json", "yaml"}}
+	c.Flags().VarP(f, "output", "o", "how to print")
+	return f
 }
 
 // printAs writes v to the command's stdout: as JSON, as YAML with the same
 // names, or by table, whose cells are separated by tabs.
-func printAs(c *cobra.Command, format string, v any, table func(w io.Writer)) error {
+func printAs(c *cobra.Command, format *choiceFlag, v any, table func(w io.Writer)) error {
 	out := c.OutOrStdout()
-	switch format {
-	case "table":
+	if format.text == "table" {
 		w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 		table(w)
 		return w.Flush()
-	case "json", "yaml":
-		data, err := json.MarshalIndent(v, "", "  ")
-		if err != nil {
-			return fmt.Errorf("write as %s: %w", format, err)
-		}
-		if format == "yaml" {
-			if data, err = yamlOf(data); err != nil {
-				return fmt.Errorf("write as yaml: %w", err)
-			}
-		}
-		_, err = fmt.Fprintln(out, strings.TrimRight(string(data), "\n"))
-		return err
 	}
-	formats := []string{"table", "json", "yaml"}
-	return usageError(c.CommandPath(), fmt.Errorf("-o %s: not one of %s%s", format, strings.Join(formats, ", "), didYouMean(suggest(format, formats))))
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err == nil && format.text == "yaml" {
+		data, err = yamlOf(data)
+	}
+	if err != nil {
+		return fmt.Errorf("write as %s: %w", format.text, err)
+	}
+	_, err = fmt.Fprintln(out, strings.TrimRight(string(data), "\n"))
+	return err
 }
 
 // yamlOf turns JSON into block-style YAML and keeps the order of keys.
@@ -79,26 +92,22 @@ func (p palette) yellow(s string) string { return p.paint("33", s) }
 func (p palette) dim(s string) string    { return p.paint("2", s) }
 func (p palette) bold(s string) string   { return p.paint("1", s) }
 
+// colorChoices are the values of --color.
+func colorChoices() []string { return []string{"auto", "always", "never"} }
+
 // colors decides whether w, stdout or stderr, gets colour: --color, else the
 // variable, else only a terminal whose user did not set NO_COLOR.
-func colors(c *cobra.Command, env environment, w io.Writer) (palette, error) {
+func colors(c *cobra.Command, env environment, w io.Writer) palette {
 	vars := env.variables()
-	choice, from := "auto", ""
-	if text := vars[colorVariable]; text != "" {
-		choice, from = text, colorVariable
-	}
+	choice := vars[colorVariable]
 	if f := c.Flags().Lookup("color"); f != nil && f.Changed {
-		choice, from = f.Value.String(), "--color"
+		choice = f.Value.String()
 	}
 	switch choice {
 	case "always":
-		return palette{on: true}, nil
+		return palette{on: true}
 	case "never":
-		return palette{}, nil
-	case "auto":
-		return palette{on: env.IsTerminal(w) && vars["NO_COLOR"] == "" && vars["TERM"] != "dumb"}, nil
+		return palette{}
 	}
-	choices := []string{"auto", "always", "never"}
-	slices.Sort(choices)
-	return palette{}, usageError(c.CommandPath(), fmt.Errorf("%s %s: not one of %s", from, choice, strings.Join(choices, ", ")))
+	return palette{on: env.IsTerminal(w) && vars["NO_COLOR"] == "" && vars["TERM"] != "dumb"}
 }

@@ -79,14 +79,48 @@ dependency is unreachable, 130 interrupted.`,
 	})
 	flags := root.PersistentFlags()
 	flags.String("config", "", "configuration `file` (default "+defaultFile+" if it is there)")
-	flags.String("color", "", "colour: `auto|always|never` (default auto: on a terminal, unless NO_COLOR is set)")
+	flags.Var(&choiceFlag{text: "auto", choices: colorChoices()}, "color", "colour on a terminal unless NO_COLOR is set, always, or never")
 	addSettings(flags, "log")
 
 	root.AddCommand(
 		newConfigCommand(env),
+		newHealthcheckCommand(env),
+		newVersionCommand(),
 	)
+	root.InitDefaultCompletionCmd()
+	root.SetHelpCommand(newHelpCommand())
+	root.InitDefaultHelpCmd()
 	finishCommands(root)
 	return root
+}
+
+// newHelpCommand is "worker help config show".
+func newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [command]",
+		Short: "Tells about a command",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(c *cobra.Command, args []string) error {
+			about, rest, err := c.Root().Find(args)
+			if err == nil && len(rest) > 0 {
+				err = noSuchCommand(about, rest[0])
+			}
+			if err != nil {
+				return err
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
+}
+
+// noSuchCommand is the error for a word that names no command below c.
+func noSuchCommand(c *cobra.Command, word string) error {
+	var names []string
+	for _, sub := range c.Commands() {
+		names = append(names, sub.Name())
+	}
+	return usageError(c.CommandPath(), fmt.Errorf("there is no command %q%s", c.CommandPath()+" "+word, didYouMean(suggest(word, names))))
 }
 
 // finishCommands gives every command below c the same manners with arguments.
@@ -100,17 +134,13 @@ func finishCommands(c *cobra.Command) {
 			if len(args) == 0 {
 				return nil
 			}
-			var names []string
-			for _, sub := range c.Commands() {
-				names = append(names, sub.Name())
-			}
-			return usageError(c.CommandPath(), fmt.Errorf("there is no command %q%s", c.CommandPath()+" "+args[0], didYouMean(suggest(args[0], names))))
+			return noSuchCommand(c, args[0])
 		}
 		return
 	}
 	check := c.Args
 	if check == nil {
-		check = cobra.NoArgs
+		check = noArguments
 	}
 	c.Args = func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {
@@ -118,6 +148,13 @@ func finishCommands(c *cobra.Command) {
 		}
 		return nil
 	}
+}
+
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%q is too much: the command takes no arguments", args[0])
+	}
+	return nil
 }
 
 // settingFlag is a flag of a setting; the text is checked by loadConfig, where

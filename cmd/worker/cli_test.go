@@ -1,0 +1,236 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// run is one call of the command line in process.
+type call struct {
+	args    []string
+	environ map[string]string
+	files   map[string]string // what ReadFile finds
+	stdin   string
+	tty     bool // stdout and stderr are terminals
+}
+
+// result is what came of a call.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+// do runs the whole command line.
+func (c call) do(ctx context.Context) result {
+	var stdout, stderr bytes.Buffer
+	env := environment{
+		Args:  c.args,
+		Stdin: strings.NewReader(c.stdin), Stdout: &stdout, Stderr: &stderr,
+		ReadFile: func(name string) ([]byte, error) {
+			if text, ok := c.files[name]; ok {
+				return []byte(text), nil
+			}
+			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+		},
+		IsTerminal: func(io.Writer) bool { return c.tty },
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.environ)) {
+		env.Environ = append(env.Environ, name+"="+c.environ[name])
+	}
+	code := execute(ctx, env)
+	return result{code, stdout.String(), stderr.String()}
+}
+
+// String shows a call and what came of it as on a terminal.
+func (r result) text(c call) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(c.environ)) {
+		fmt.Fprintf(&b, "$ export %s=%s\n", name, c.environ[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.files)) {
+		fmt.Fprintf(&b, "$ cat %s\n%s\n", name, strings.TrimRight(c.files[name], "\n"))
+	}
+	fmt.Fprintf(&b, "$ worker %s\n%s", strings.Join(c.args, " "), r.stdout)
+	if r.stderr != "" {
+		fmt.Fprintf(&b, "--- stderr\n%s", r.stderr)
+	}
+	fmt.Fprintf(&b, "--- exit %d\n", r.code)
+	return b.String()
+}
+
+const goodFile = `nats:
+  url: nats://broker.example.org:4222
+cloud:
+  region: cn-north-4
+  rate_per_second: 7.5
+targets:
+  - {name: payments, kind: service, id: 4189d3c2-8882-4871-a3c2-d380272eed88, project_id: 6e9dfd51d1124e8d8498dce894923a0d}
+  - {name: functions, kind: functiongraph, project_id: 6e9dfd51d1124e8d8498dce894923a0d}
+`
+
+// TestCommandLine holds what people read to golden files.
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		call call
+		code int
+	}{
+		{"help", call{args: []string{"--help"}}, exitDone},
+		{"help-of-config-show", call{args: []string{"help", "config", "show"}}, exitDone},
+		{"help-of-healthcheck", call{args: []string{"healthcheck", "--help"}}, exitDone},
+		{"help-of-a-slip", call{args: []string{"help", "config", "shwo"}}, exitUsage},
+		{"group-without-command", call{args: []string{"config"}}, exitDone},
+		{"command-slip", call{args: []string{"confg"}}, exitUsage},
+		{"command-unknown", call{args: []string{"xyzzy"}}, exitUsage},
+		{"subcommand-slip", call{args: []string{"config", "shwo"}}, exitUsage},
+		{"argument-too-many", call{args: []string{"version", "now"}}, exitUsage},
+		{"flag-unknown", call{args: []string{"version", "--short"}}, exitUsage},
+		{"flag-without-value", call{args: []string{"config", "show", "--nats-url"}}, exitUsage},
+		{"output-slip", call{args: []string{"version", "-o", "jsn"}}, exitUsage},
+		{"color-slip", call{args: []string{"version", "--color", "alway"}}, exitUsage},
+
+		{"show-defaults", call{args: []string{"config", "show"}}, exitDone},
+		{"show-layers", call{
+			args: []string{"config", "show", "--nats-replicas", "5", "--nats-create=false"},
+			environ: map[string]string{
+				"APPROVER_NATS_REPLICAS": "3", "APPROVER_CLOUD_REGION": "eu-west-101",
+				"HW_ACCESS_KEY": canary, "HW_SECRET_KEY_FILE": "sk", "APPROVER_NATS_USER": canary, "APPROVER_NATS_PASSWORD_FILE": "none",
+			},
+			files: map[string]string{"worker.yaml": goodFile, "sk": canary, "none": canary},
+		}, exitDone},
+		{"show-json", call{args: []string{"config", "show", "-o", "json", "--config", "a.yaml"}, files: map[string]string{"a.yaml": goodFile}}, exitDone},
+		{"show-yaml", call{args: []string{"config", "show", "-o", "yaml"}, environ: map[string]string{"APPROVER_CONFIG": "a.yaml"}, files: map[string]string{"a.yaml": goodFile}}, exitDone},
+
+		{"config-missing", call{args: []string{"config", "show", "--config", "none.yaml"}}, exitInvalid},
+		{"config-missing-by-variable", call{args: []string{"config", "show"}, environ: map[string]string{"APPROVER_CONFIG": "none.yaml"}}, exitInvalid},
+		{"everything-wrong", call{
+			args:    []string{"config", "show", "--worker-max-age", "soon"},
+			environ: map[string]string{"APPROVER_NAT_URL": "x", "APPROVER_WORKER_SLOTS": "0", "APPROVER_COLOR": "blue"},
+			files:   map[string]string{"worker.yaml": wrongFile},
+		}, exitInvalid},
+		{"not-yaml", call{args: []string{"config", "show"}, files: map[string]string{"worker.yaml": "nats:\n  url: a: b\n"}}, exitInvalid},
+
+		{"healthcheck-unreachable", call{args: []string{"healthcheck", "--http-listen", "127.0.0.1:1"}}, exitUnreachable},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := tt.call.do(t.Context())
+			if got.code != tt.code {
+				t.Errorf("exit %d, want %d", got.code, tt.code)
+			}
+			if strings.Contains(got.stdout+got.stderr, canary) {
+				t.Errorf("a secret was printed:\n%s%s", got.stdout, got.stderr)
+			}
+			golden(t, "testdata/cli/"+tt.name+".txt", got.text(tt.call))
+		})
+	}
+}
+
+// wrongFile has every kind of mistake that a file can have.
+const wrongFile = `nats:
+  ulr: nats://broker:4222
+  password: ` + canary + `
+  url: nats://bob:` + canary + `@broker:4222
+  replicas: nine
+  replicas: 3
+  data_dir:
+  tls: {ca: [a, b]}
+cloud: {region: "CN North", token: ` + canary + `, auth: {mode: aksl}, rate_per_secnd: 3, endpoints: {vpcep: "http://10.0.0.1:8080/", apig: "https://h/v2"}}
+<<: {sweep: {interval: 1m}}
+targets:
+  - {name: payments, kind: service, id: 4189d3c2-8882-4871-a3c2-d380272eed88, project_id: 6e9dfd51d1124e8d8498dce894923a0d}
+  - {name: Pay, kind: gatway, id: ../../etc, project_id: 6e9dfd51d1124e8d8498dce894923a0d}
+  - name: payments
+    kind: gateway
+    project_id: 6e9dfd51d1124e8d8498dce894923a0d
+  - {name: hosts, kind: hss, project_id: 6e9dfd51d1124e8d8498dce894923a0d, id: 4189d3c2-8882-4871-a3c2-d380272eed88}
+  - {name: more, kind: service, projct_id: 6e9dfd51d1124e8d8498dce894923a0d, id: 4189d3c2-8882-4871-a3c2-d380272eed88}
+  - {name: insight, kind: dataarts-insight, project_id: 6e9dfd51d1124e8d8498dce894923a0d}
+  - {kind: functiongraph, project_id: 6e9dfd51d1124e8d8498dce894923a0d, service_id: 4189d3c2-8882-4871-a3c2-d380272eed88}
+  - just text
+sweep: 5m
+interval: 5m
+http:
+`
+
+// canary stands for a secret in these tests; no output may hold it. The golden
+// files show it where a call sets it.
+const canary = "canary-5e7fa2"
+
+func TestHealthcheck(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		args   []string
+		path   string
+		status int
+		code   int
+	}{
+		{"ready", nil, "/readyz", http.StatusOK, exitDone},
+		{"not ready", nil, "/readyz", http.StatusServiceUnavailable, exitFailed},
+		{"alive", []string{"--live"}, "/livez", http.StatusOK, exitDone},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != tt.path {
+					t.Errorf("asked %s, want %s", r.URL.Path, tt.path)
+				}
+				w.WriteHeader(tt.status)
+				fmt.Fprintln(w, "consumer: bound")
+			}))
+			t.Cleanup(srv.Close)
+			args := append([]string{"healthcheck", "--http-listen", srv.Listener.Addr().String()}, tt.args...)
+			got := call{args: args}.do(t.Context())
+			if got.code != tt.code {
+				t.Errorf("%v = %+v, want exit %d", args, got, tt.code)
+			}
+			if !strings.Contains(got.stdout+got.stderr, "consumer: bound") {
+				t.Errorf("%v = %+v, want what the worker said", args, got)
+			}
+		})
+	}
+}
+
+func TestAnInterruptedCommandExits130(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		cancel()
+		<-done
+	}))
+	t.Cleanup(srv.Close)
+	t.Cleanup(func() { close(done) })
+	got := call{args: []string{"healthcheck", "--http-listen", srv.Listener.Addr().String()}}.do(ctx)
+	if want := (result{exitInterrupted, "", "worker: interrupted\n"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	for _, format := range []string{"table", "json", "yaml"} {
+		got := call{args: []string{"version", "-o", format}}.do(t.Context())
+		if got.code != exitDone || !strings.Contains(got.stdout, readBuild().Go) {
+			t.Errorf("version -o %s = %+v, want exit 0 and %s", format, got, readBuild().Go)
+		}
+	}
+}
+
+func TestSettingsAreDocumented(t *testing.T) {
+	t.Parallel()
+	golden(t, "../../docs/settings.md", settingsDocs())
+}

@@ -1,0 +1,313 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// testEnvironment has these variables, as NAME=text, and these files.
+func testEnvironment(files map[string]string, environ ...string) environment {
+	return environment{
+		Environ: environ,
+		ReadFile: func(name string) ([]byte, error) {
+			if text, ok := files[name]; ok {
+				return []byte(text), nil
+			}
+			return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+		},
+	}
+}
+
+func TestConfigFromAFullFile(t *testing.T) {
+	t.Parallel()
+	const text = `
+nats:
+  url: tls://a:4222,tls://b:4222
+  data_dir: /var/lib/worker
+  credentials_file: /etc/worker/nats.creds
+  create: false
+  replicas: 3
+  tls: {ca: ca.pem, cert: cert.pem, key: key.pem}
+cloud:
+  region: eu-west-101
+  auth: {mode: password}
+  endpoints: {vpcep: "http://127.0.0.1:8080/", iam: https://iam.example.org}
+  allow_http: true
+  rate_per_second: 2.5
+  concurrency: 8
+targets:
+  - {name: payments, kind: service, id: 4189d3c2-8882-4871-a3c2-d380272eed88, project_id: 6e9dfd51d1124e8d8498dce894923a0d}
+  - {name: orders, kind: gateway, id: 9f2e4fd2e4a34a5fa1d4e46a2a9ad4a1, project_id: 6e9dfd51d1124e8d8498dce894923a0d, service_id: 5189d3c2-8882-4871-a3c2-d380272eed88}
+  - {name: insight, kind: dataarts-insight, project_id: 6e9dfd51d1124e8d8498dce894923a0d, workspace_id: 7e9dfd51d1124e8d8498dce894923a0d}
+policies: {dir: /etc/worker/policies}
+sweep: {interval: 90s}
+http: {listen: ":8081"}
+worker: {slots: 12, max_age: 2h, confirm_for: 20m, shutdown_grace: 5s}
+log: {level: debug, format: json}
+`
+	got, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": text}), settingFlags{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const project = "6e9dfd51d1124e8d8498dce894923a0d"
+	want := Config{
+		File: "worker.yaml",
+		NATS: NATSConfig{
+			URL: "tls://a:4222,tls://b:4222", DataDir: "/var/lib/worker", CredentialsFile: "/etc/worker/nats.creds",
+			Replicas: 3, TLS: TLSConfig{"ca.pem", "cert.pem", "key.pem"},
+		},
+		Cloud: CloudConfig{
+			Region: "eu-west-101", AuthMode: "password", AllowHTTP: true, RatePerSecond: 2.5, Concurrency: 8,
+			Endpoints: map[string]string{"vpcep": "http://127.0.0.1:8080", "iam": "https://iam.example.org"},
+		},
+		Targets: approval.Targets{
+			{Name: "payments", Kind: approval.Service, ID: "4189d3c2-8882-4871-a3c2-d380272eed88", ProjectID: project, Region: "eu-west-101"},
+			{Name: "orders", Kind: approval.Gateway, ID: "9f2e4fd2e4a34a5fa1d4e46a2a9ad4a1", ProjectID: project, ServiceID: "5189d3c2-8882-4871-a3c2-d380272eed88", Region: "eu-west-101"},
+			{Name: "insight", Kind: approval.DataArtsInsight, ProjectID: project, WorkspaceID: "7e9dfd51d1124e8d8498dce894923a0d", Region: "eu-west-101"},
+		},
+		Policies: PoliciesConfig{Dir: "/etc/worker/policies"},
+		Sweep:    SweepConfig{Interval: 90 * time.Second},
+		HTTP:     HTTPConfig{Listen: ":8081"},
+		Worker:   WorkerConfig{Slots: 12, MaxAge: 2 * time.Hour, ConfirmFor: 20 * time.Minute, ShutdownGrace: 5 * time.Second},
+		Log:      LogConfig{Level: "debug", Format: "json"},
+	}
+	ignore := cmp.Options{
+		cmpopts.IgnoreUnexported(Config{}), cmpopts.IgnoreFields(CloudConfig{}, "Credentials"), cmpopts.IgnoreFields(NATSConfig{}, "User"),
+	}
+	if diff := cmp.Diff(want, got, ignore); diff != "" {
+		t.Errorf("loadConfig (-want +got):\n%s", diff)
+	}
+	if got.NATS.User != nil {
+		t.Error("NATS.User is set without a user")
+	}
+}
+
+// Every setting of the table is reached by its key, its variable and its flag.
+func TestEverySettingHasThreeSpellings(t *testing.T) {
+	t.Parallel()
+	samples := map[string]string{
+		"url": "https://api.example.org", "path": "some/where", "bool": "true", "int": "2", "region": "la-south-2",
+		"number": "3.5", "duration": "7m", "host:port": "127.0.0.1:7", "aksk|token|password": "token",
+		"trace|debug|info|warn|error": "warn", "auto|json|console": "json",
+	}
+	for _, s := range settings() {
+		if s.secret {
+			continue
+		}
+		text := samples[s.form]
+		if s.key == "nats.url" {
+			text = "nats://other:4222"
+		}
+		section, rest, _ := strings.Cut(s.key, ".")
+		inner, outer := rest, ""
+		if mid, last, ok := strings.Cut(rest, "."); ok {
+			inner, outer = mid+": {"+last, "}"
+		}
+		both := []string{"APPROVER_NATS_TLS_CERT=c", "APPROVER_NATS_TLS_KEY=k"}
+		ways := []struct {
+			name   string
+			env    environment
+			flags  settingFlags
+			source string
+		}{
+			{"file", testEnvironment(map[string]string{"worker.yaml": fmt.Sprintf("%s: {%s: %q%s}", section, inner, text, outer)}), settingFlags{}, "file"},
+			{"variable", testEnvironment(nil, s.env()+"="+text), settingFlags{}, "environment"},
+			{"flag", testEnvironment(nil), settingFlags{values: map[string]string{s.key: text}}, "flag"},
+		}
+		for _, way := range ways {
+			if strings.HasPrefix(s.key, "nats.tls.") {
+				for _, pair := range both {
+					if !strings.HasPrefix(pair, s.env()+"=") {
+						way.env.Environ = append(way.env.Environ, pair)
+					}
+				}
+			}
+			cfg, err := loadConfig(way.env, way.flags)
+			if err != nil {
+				t.Errorf("%s by %s: %v", s.key, way.name, err)
+				continue
+			}
+			if got := cfg.values[s.key]; got.text != text || got.source != way.source {
+				t.Errorf("%s by %s = %+v, want %q from the %s", s.key, way.name, got, text, way.source)
+			}
+		}
+	}
+}
+
+func TestConfigProblems(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		file string
+		env  []string
+		want string // a part of the error; empty: none
+	}{
+		{"nothing", "", nil, ""},
+		{"only comments", "# nothing yet\n", nil, ""},
+		{"a section without lines", "nats:\n  # url: x\n", nil, ""},
+		{"an alias", "sweep: &s {interval: 2m}\n", nil, ""},
+		{"an empty variable is not set", "", []string{"APPROVER_SWEEP_INTERVAL="}, ""},
+		{"variables of tests are let be", "", []string{"APPROVER_TEST_DOCKER=require"}, ""},
+		{"a second document", "sweep: {}\n---\nsweep: {}\n", nil, "holds a second document at line 2"},
+		{"not UTF-8", "a: \xff\xfe", nil, "is not UTF-8 text"},
+		{"control characters", "a: \x01", nil, "not YAML: control characters are not allowed"},
+		{"a list at the top", "- a\n", nil, "worker.yaml:1:1: the file holds keys with values, not a list"},
+		{"targets is no list", "targets: {name: a}\n", nil, "targets is a list, not keys with values"},
+		{"a setting of another section", "http: {interval: 2m}\n", nil, "did you mean sweep.interval?"},
+		{"too long an interval", "sweep: {interval: 25h}\n", nil, `sweep.interval: "25h" is not within 1s to 24h`},
+		{"a short life shortens the confirmation", "worker: {max_age: 30m}\n", nil, ""},
+		{"confirmed after it ended", "worker: {max_age: 30m, confirm_for: 1h}\n", nil, "worker.confirm_for (1h) is longer than worker.max_age (30m)"},
+		{"http on this machine", "cloud: {endpoints: {vpcep: 'http://localhost:1'}}\n", nil, ""},
+		{"http elsewhere", "cloud: {endpoints: {vpcep: 'http://sim:1'}}\n", nil, "plain HTTP would send credentials in clear"},
+		{"http elsewhere, said aloud", "cloud: {allow_http: true, endpoints: {vpcep: 'http://sim:1'}}\n", nil, ""},
+		{"an endpoint without a host", "cloud: {endpoints: {vpcep: 'https:///x'}}\n", nil, "not a base URL"},
+		{"two ways into NATS", "nats: {credentials_file: a, nkey_seed_file: b}\n", nil, "more than one way to authenticate"},
+		{"a user without password", "", []string{"APPROVER_NATS_USER=bob"}, "set both APPROVER_NATS_USER and APPROVER_NATS_PASSWORD"},
+		{"a certificate without key", "nats: {tls: {cert: a}}\n", nil, "cert and key go together"},
+		{"embedded with replicas", "nats: {url: embedded, replicas: 3}\n", nil, "the embedded server is alone"},
+		{"embedded with credentials", "nats: {url: embedded, credentials_file: a}\n", nil, "the embedded server takes no credentials"},
+		{"a NATS URL without host", "nats: {url: 'nats://'}\n", nil, "no host"},
+		{"an http NATS URL", "nats: {url: 'http://a'}\n", nil, "the scheme is not one of nats, tls, ws, wss"},
+		{"a secret twice", "", []string{"APPROVER_CLOUD_TOKEN=" + canary, "APPROVER_CLOUD_TOKEN_FILE=x"}, "keep one of them"},
+		{"a secret's file is missing", "", []string{"APPROVER_CLOUD_TOKEN_FILE=/none"}, "/none cannot be read: file does not exist"},
+		{"Kubernetes service links", "", []string{"APPROVER_METRICS_V2_SERVICE_HOST=10.0.0.1"}, "enableServiceLinks: false"},
+		{"a rate of nothing", "cloud: {rate_per_second: .nan}\n", nil, "is not a number from 0.01 to 10000"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": tt.file}, tt.env...), settingFlags{})
+			switch {
+			case tt.want == "" && err != nil:
+				t.Errorf("%q: %v", tt.file, err)
+			case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+				t.Errorf("%q: error %v, want %q", tt.file, err, tt.want)
+			}
+			if err != nil && strings.Contains(err.Error(), canary) {
+				t.Errorf("a secret is in the error: %v", err)
+			}
+		})
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{"key": "file-secret\n", "two": "a\nb"}
+	tests := []struct {
+		name string
+		mode string
+		env  []string
+		want credentials
+		err  string
+	}{
+		{"the SDK's variables", "aksk", []string{"HUAWEICLOUD_SDK_AK=ak", "HUAWEICLOUD_SDK_SK=sk"}, credentials{AccessKey: "ak", SecretKey: "sk"}, ""},
+		{"temporary, from a file", "aksk", []string{"HW_ACCESS_KEY=ak", "HW_SECRET_KEY_FILE=key", "HW_SECURITY_TOKEN=st"}, credentials{AccessKey: "ak", SecretKey: "file-secret", SecurityToken: "st"}, ""},
+		{"a stale token of another family is let be", "aksk", []string{"HUAWEICLOUD_SDK_AK=ak", "HUAWEICLOUD_SDK_SK=sk", "HW_SECURITY_TOKEN=stale"}, credentials{AccessKey: "ak", SecretKey: "sk"}, ""},
+		{"ours come first", "aksk", []string{"APPROVER_CLOUD_ACCESS_KEY=ak", "APPROVER_CLOUD_SECRET_KEY=sk", "HW_ACCESS_KEY=x", "HW_SECRET_KEY=x"}, credentials{AccessKey: "ak", SecretKey: "sk"}, ""},
+		{"token", "token", []string{"HW_AUTH_TOKEN=t"}, credentials{Token: "t"}, ""},
+		{
+			"password", "password",
+			[]string{"HW_USER_NAME=u", "HW_USER_PASSWORD=p", "HW_DOMAIN_NAME=d", "HW_PROJECT_NAME=j"},
+			credentials{User: "u", Password: "p", Domain: "d", Project: "j"},
+			"",
+		},
+		{"none", "aksk", nil, credentials{}, "not set — set APPROVER_CLOUD_ACCESS_KEY, APPROVER_CLOUD_SECRET_KEY; or HUAWEICLOUD_SDK_AK, HUAWEICLOUD_SDK_SK; or HW_ACCESS_KEY, HW_SECRET_KEY"},
+		{"of another mode", "token", []string{"HW_ACCESS_KEY=ak", "HW_SECRET_KEY=" + canary}, credentials{}, "set APPROVER_CLOUD_TOKEN; or HW_AUTH_TOKEN"},
+		{"a part is missing", "password", []string{"HW_USER_NAME=u", "HW_USER_PASSWORD=" + canary}, credentials{}, "HW_DOMAIN_NAME not set"},
+		{"two families mixed", "aksk", []string{"HUAWEICLOUD_SDK_AK=ak", "HW_SECRET_KEY=" + canary}, credentials{}, "HUAWEICLOUD_SDK_SK not set"},
+		{"variable and file", "token", []string{"HW_AUTH_TOKEN=" + canary, "HW_AUTH_TOKEN_FILE=key"}, credentials{}, "HW_AUTH_TOKEN_FILE is set too"},
+		{"a file of two lines", "token", []string{"HW_AUTH_TOKEN_FILE=two"}, credentials{}, "two holds no single line of text"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			cfg, err := loadConfig(testEnvironment(files, append(tt.env, "APPROVER_CLOUD_AUTH_MODE="+tt.mode)...), settingFlags{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := cfg.Cloud.Credentials()
+			if got != tt.want {
+				t.Errorf("credentials differ from what was set: %v", err)
+			}
+			switch {
+			case tt.err == "" && err != nil:
+				t.Error(err)
+			case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)):
+				t.Errorf("error %v, want %q", err, tt.err)
+			}
+			if err != nil && strings.Contains(err.Error(), canary) {
+				t.Errorf("a secret is in the error: %v", err)
+			}
+		})
+	}
+}
+
+func TestCredentialsAreReadAnew(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{"token": "first"}
+	cfg, err := loadConfig(testEnvironment(files, "APPROVER_CLOUD_AUTH_MODE=token", "HW_AUTH_TOKEN_FILE=token"), settingFlags{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"first", "second"} {
+		files["token"] = want
+		if got, err := cfg.Cloud.Credentials(); err != nil || got.Token != want {
+			t.Errorf("token %q, %v; want %q", got.Token, err, want)
+		}
+	}
+}
+
+func TestCredentialsNeverPrint(t *testing.T) {
+	t.Parallel()
+	c := credentials{SecretKey: canary, Token: canary, Password: canary}
+	data, err := json.Marshal(map[string]any{"c": c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, got := range []string{fmt.Sprint(c), fmt.Sprintf("%v %+v %#v %s", c, &c, c, c), string(data)} {
+		if strings.Contains(got, canary) {
+			t.Errorf("printed: %s", got)
+		}
+	}
+}
+
+// Whatever the file holds: no panic, every problem has a place, and what stands
+// under a key that names a secret is not shown.
+func FuzzConfigFile(f *testing.F) {
+	f.Add(goodFile)
+	f.Add(wrongFile)
+	f.Add("nats: &a {url: *a}\n")
+	f.Add("? [a]\n: b\n")
+	f.Add("nats: {password: \"" + canary + "\n  x\"}\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		cfg, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": text}), settingFlags{})
+		if err == nil {
+			return
+		}
+		if cfg.File != "" || !strings.Contains(err.Error(), "worker.yaml") && !strings.Contains(err.Error(), "nats") && !strings.Contains(err.Error(), "default of") {
+			t.Errorf("an error without a place: %v", err)
+		}
+	})
+}
+
+func TestSuggest(t *testing.T) {
+	t.Parallel()
+	candidates := []string{"APPROVER_NATS_URL", "APPROVER_NATS_USER", "interval", "url"}
+	for word, want := range map[string]string{
+		"APPROVER_NAT_URL": "APPROVER_NATS_URL", "APPROVER_NATS_USR": "APPROVER_NATS_USER",
+		"ulr": "url", "intreval": "interval", "INTERVAL": "interval", "xyz": "", "": "",
+	} {
+		if got := suggest(word, candidates); got != want {
+			t.Errorf("suggest(%q) = %q, want %q", word, got, want)
+		}
+	}
+}
