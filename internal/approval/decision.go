@@ -47,6 +47,7 @@ const (
 	ReasonClaimMismatch   ReasonCode = "claim_mismatch" // a claim contradicts a fact
 	ReasonNotLoaded       ReasonCode = "policies_not_loaded"
 	ReasonNotEvaluated    ReasonCode = "not_evaluated" // an expression failed
+	ReasonFactMissing     ReasonCode = "fact_missing"  // the cloud does not show what a decision needs
 	ReasonLimitReached    ReasonCode = "limit_reached"
 	ReasonExpired         ReasonCode = "expired"
 	ReasonNotYetValid     ReasonCode = "not_yet_valid"
