@@ -1,0 +1,263 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger/ledgertest"
+	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
+)
+
+const (
+	payments = "4189d3c2-8882-4871-a3c2-d380272eed88"
+	endpoint = "705290f3-0d00-41f2-aedc-71f09844e879"
+	acme     = "6e9dfd51d1124e8d8498dce894923a0d"
+)
+
+func service() approval.Target {
+	return approval.Target{Name: "payments", Kind: approval.Service, ID: payments, Region: "cn-north-4"}
+}
+
+func functions() approval.Target {
+	return approval.Target{Name: "functions", Kind: approval.FunctionGraph, Region: "cn-north-4"}
+}
+
+func insight() approval.Target {
+	return approval.Target{Name: "insight", Kind: approval.DataArtsInsight, Region: "cn-north-4"}
+}
+
+// fakeCloud is the cloud as the worker sees it. fail is asked before and after
+// each deed; an error after the deed is an answer that was lost.
+type fakeCloud struct {
+	mu        sync.Mutex
+	facts     map[string]approval.Facts
+	fail      func(op string, after bool) error
+	stay      bool           // an act is taken, but the state does not move
+	become    approval.State // what an act makes of a connection, if not what it asks
+	lookBlind bool
+	endpoints []string // what Look sees
+	acts      []approval.Verdict
+	creates   int
+	asked     int
+}
+
+func newFakeCloud(state approval.State) *fakeCloud {
+	return &fakeCloud{facts: map[string]approval.Facts{
+		endpoint: {EndpointID: endpoint, DomainID: acme, State: state, MarkerID: 1},
+	}}
+}
+
+func (c *fakeCloud) failing(op string, after bool) error {
+	if c.fail == nil {
+		return nil
+	}
+	return c.fail(op, after)
+}
+
+func (c *fakeCloud) Facts(_ context.Context, req approval.Request) (approval.Facts, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked++
+	if err := c.failing("facts", false); err != nil {
+		return approval.Facts{}, err
+	}
+	f := c.facts[req.EndpointID]
+	f.ReadAt = time.Now()
+	return f, nil
+}
+
+func (c *fakeCloud) Act(_ context.Context, req approval.Request, v approval.Verdict) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.failing("act", false); err != nil {
+		return err
+	}
+	c.acts = append(c.acts, v)
+	f := c.facts[req.EndpointID]
+	switch {
+	case c.stay:
+	case c.become != "":
+		f.State = c.become
+	default:
+		f.State = v.Goal()
+	}
+	c.facts[req.EndpointID] = f
+	return c.failing("act", true)
+}
+
+func (c *fakeCloud) Await(ctx context.Context, req approval.Request, want approval.State, actedAt time.Time) (approval.State, error) {
+	for reads := 1; ; reads++ {
+		c.mu.Lock()
+		state := c.facts[req.EndpointID].State
+		err := c.failing("await", false)
+		c.mu.Unlock()
+		moving := state == approval.Pending || state == approval.Creating || !state.Known()
+		if err != nil || state == want || !moving && reads > 1 && time.Since(actedAt) > 30*time.Second {
+			return state, err
+		}
+		select {
+		case <-ctx.Done():
+			return state, ctx.Err()
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
+func (c *fakeCloud) Look(_ context.Context, _ approval.Request, before []string) (approval.Look, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lookBlind {
+		return approval.Look{}, cloudError{}
+	}
+	if err := c.failing("look", false); err != nil {
+		return approval.Look{}, err
+	}
+	look := approval.Look{Keys: slices.Clone(c.endpoints)}
+	for _, id := range c.endpoints {
+		if !slices.Contains(before, id) {
+			look.Created = &approval.Created{EndpointID: id, State: approval.Accepted}
+		}
+	}
+	return look, nil
+}
+
+func (c *fakeCloud) Create(context.Context, approval.Request) (approval.Created, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.failing("create", false); err != nil {
+		return approval.Created{}, err
+	}
+	c.creates++
+	c.endpoints = append(c.endpoints, "made-"+string(rune('0'+c.creates)))
+	return approval.Created{Domain: "functions.example"}, c.failing("create", true)
+}
+
+func (c *fakeCloud) Pending(context.Context, approval.Target) ([]approval.Facts, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []approval.Facts
+	for _, f := range c.facts {
+		if f.State == approval.Pending {
+			out = append(out, f)
+		}
+	}
+	return out, nil
+}
+
+// cloudError is an error of the cloud with each behaviour that the worker asks for.
+type cloudError struct {
+	retryable, unknown, gone bool
+	after                    time.Duration
+}
+
+func (e cloudError) Error() string             { return "the cloud failed" }
+func (e cloudError) Retryable() bool           { return e.retryable }
+func (e cloudError) OutcomeUnknown() bool      { return e.unknown }
+func (e cloudError) Gone() bool                { return e.gone }
+func (e cloudError) RetryAfter() time.Duration { return e.after }
+func (e cloudError) Failure() approval.Failure {
+	return approval.Failure{Code: "EndPoint.2013", Text: "not of this service"}
+}
+
+// policyFunc is a policy of one line.
+type policyFunc func(in *approval.Input) approval.Decision
+
+func (p policyFunc) Evaluate(in *approval.Input) approval.Decision {
+	d := p(in)
+	d.Facts, d.At, d.Digest = in.Facts, in.Now, "sha256:test"
+	return d
+}
+
+func always(v approval.Verdict) policyFunc {
+	return func(*approval.Input) approval.Decision { return approval.Decision{Verdict: v, Policy: "p", Rule: "r"} }
+}
+
+// fakeResults keeps what is published, once for each decision.
+type fakeResults struct {
+	mu   sync.Mutex
+	fail error
+	got  map[string]approval.Result
+	runs int
+}
+
+func (r *fakeResults) Publish(_ context.Context, res approval.Result) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.runs++
+	if r.fail != nil {
+		return r.fail
+	}
+	if _, ok := r.got[res.Decision.ID]; !ok {
+		r.got[res.Decision.ID] = res
+	}
+	return nil
+}
+
+// bench is a worker with all its neighbours in memory.
+type bench struct {
+	*Worker
+	cloud   *fakeCloud
+	ledger  *ledgertest.Fake
+	results *fakeResults
+}
+
+func newBench(_ testing.TB, cloud *fakeCloud, policy Policy) *bench {
+	b := &bench{cloud: cloud, ledger: ledgertest.NewFake(), results: &fakeResults{got: map[string]approval.Result{}}}
+	b.Worker = &Worker{
+		Cloud: cloud, Creator: cloud, Policy: policy, Ledger: b.ledger, Results: b.results,
+		Metrics: metrics.New(prometheus.NewRegistry(), metrics.Labels{}, metrics.Build{}),
+		Log:     zerolog.Nop(), Now: time.Now, Limits: DefaultLimits(), Shares: NewShares(64, 1),
+		Targets: approval.Targets{service(), functions(), insight()}, Version: "test",
+	}
+	return b
+}
+
+// connection is the first delivery of a request for the endpoint.
+func connection(eventID string) approval.Delivery {
+	return approval.Delivery{Attempt: 1, PublishedAt: time.Now(), Request: approval.Request{
+		ID: approval.RequestID("test", eventID), Source: "test", EventID: eventID, Target: service(), EndpointID: endpoint,
+	}}
+}
+
+func creation(t approval.Target) approval.Delivery {
+	d := approval.Delivery{Attempt: 1, PublishedAt: time.Now(), Request: approval.Request{
+		ID: approval.RequestID("test", t.Name), Source: "test", EventID: t.Name, Target: t,
+	}}
+	if t.Kind == approval.FunctionGraph {
+		d.Request.Creation.FunctionGraph = &approval.FunctionGraphEndpoint{VPCID: "v", SubnetID: "s"}
+	} else {
+		d.Request.Creation.DataArtsInsight = &approval.DataArtsInsightEndpoint{DSType: "DWS", ServerID: payments}
+	}
+	return d
+}
+
+// deliver hands d over as the bus does, again and again, until it is settled;
+// it returns the result and how many deliveries it took. Time is simulated.
+func (b *bench) deliver(t *testing.T, d approval.Delivery, most int) (approval.Result, int) {
+	t.Helper()
+	for ; d.Attempt <= most; d.Attempt++ {
+		err := b.Handle(t.Context(), d)
+		if err == nil {
+			res, ok := b.results.got[d.Request.ID]
+			if !ok {
+				t.Fatal("settled without a result")
+			}
+			return res, d.Attempt
+		}
+		later, ok := errors.AsType[*Later](err)
+		if !ok {
+			t.Fatalf("Handle: %v, which does not say when to come again", err)
+		}
+		<-time.After(later.After)
+	}
+	t.Fatalf("not settled after %d deliveries", most)
+	return approval.Result{}, 0
+}

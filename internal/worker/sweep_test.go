@@ -1,0 +1,178 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// fakeBus takes what the sweep hands in, each request once, as the bus does.
+type fakeBus struct {
+	mu   sync.Mutex
+	fail error
+	got  map[string]approval.Request
+}
+
+func (f *fakeBus) Submit(_ context.Context, r approval.Request) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return f.fail
+	}
+	f.got[r.ID] = r
+	return nil
+}
+
+func (b *bench) sweep(bus *fakeBus) *Sweep {
+	return &Sweep{
+		Cloud: b.cloud, Claims: b.ledger, Requests: bus, Policy: policyFunc(func(in *approval.Input) approval.Decision { return b.Policy.Evaluate(in) }),
+		Metrics: b.Metrics, Log: zerolog.Nop(), Now: time.Now, Targets: b.Targets, Interval: 5 * time.Minute, Holder: "a",
+	}
+}
+
+// TestTheSweep: what is handed in after a history, and how it then ends.
+func TestTheSweep(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		history func(t *testing.T, b *bench)
+		verdict approval.Verdict // when the sweep comes
+		want    bool
+		outcome approval.Outcome
+	}{
+		{"nobody told us of it", func(*testing.T, *bench) {}, approval.Accept, true, approval.OutcomeAccepted},
+		{"held, and the policies say the same", func(t *testing.T, b *bench) {
+			b.Policy = always(approval.Hold)
+			b.deliver(t, connection("1"), 9)
+		}, approval.Hold, false, ""},
+		{"held, and the policies have changed", func(t *testing.T, b *bench) {
+			b.Policy = always(approval.Hold)
+			b.deliver(t, connection("1"), 9)
+		}, approval.Accept, true, approval.OutcomeAccepted},
+		{"ignored, and the policies have changed", func(t *testing.T, b *bench) {
+			b.Policy = always(approval.Ignore)
+			b.deliver(t, connection("1"), 9)
+		}, approval.Reject, true, approval.OutcomeRejected},
+		{"under way", func(t *testing.T, b *bench) {
+			b.Policy = always(approval.Accept)
+			b.cloud.stay = true
+			if err := b.Handle(t.Context(), connection("1")); err == nil {
+				t.Fatal("want it under way")
+			}
+		}, approval.Accept, false, ""},
+		{"decided long ago and its event was lost", func(t *testing.T, b *bench) {
+			b.Policy = always(approval.Accept)
+			if _, _, err := b.ledger.Record(t.Context(), connection("1").Request, b.Policy.Evaluate(&approval.Input{Now: time.Now()})); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(time.Hour)
+		}, approval.Reject, true, approval.OutcomeAccepted},
+		{"failed just now", failed(0), approval.Accept, false, ""},
+		{"failed long ago", failed(2 * time.Hour), approval.Accept, true, approval.OutcomeAccepted},
+		{"too young: its event is on the way", func(_ *testing.T, b *bench) {
+			f := b.cloud.facts[endpoint]
+			f.CreatedAt = time.Now()
+			b.cloud.facts[endpoint] = f
+		}, approval.Accept, false, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, newFakeCloud(approval.Pending), nil)
+				tt.history(t, b)
+				b.cloud.stay = false
+				b.Policy = always(tt.verdict)
+				bus := &fakeBus{got: map[string]approval.Request{}}
+				sweep := b.sweep(bus)
+				for range 3 { // the same finding is the same request
+					if err := sweep.Once(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if len(bus.got) > 1 || (len(bus.got) == 1) != tt.want {
+					t.Fatalf("handed in %v, want one request: %v", bus.got, tt.want)
+				}
+				for id, r := range bus.got {
+					if id != approval.RequestID(r.Source, r.EventID) {
+						t.Errorf("request id %s does not follow from its event", id)
+					}
+					res, _ := b.deliver(t, approval.Delivery{Request: r, Attempt: 1, PublishedAt: time.Now()}, 9)
+					if res.Outcome != tt.outcome {
+						t.Errorf("it ended %s, want %s", res.Outcome, tt.outcome)
+					}
+				}
+			})
+		})
+	}
+}
+
+func failed(ago time.Duration) func(t *testing.T, b *bench) {
+	return func(t *testing.T, b *bench) {
+		b.Policy = always(approval.Accept)
+		b.cloud.fail = func(op string, _ bool) error {
+			if op == "act" {
+				return cloudError{}
+			}
+			return nil
+		}
+		b.deliver(t, connection("1"), 9)
+		b.cloud.fail = nil
+		<-time.After(ago)
+	}
+}
+
+// TestOneReplicaSweeps: the lease lets one look, and passes on when it is gone.
+func TestOneReplicaSweeps(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newFakeCloud(approval.Pending), always(approval.Accept))
+		bus := &fakeBus{got: map[string]approval.Request{}}
+		first, second := b.sweep(bus), b.sweep(bus)
+		second.Holder = "b"
+		if err := first.Once(t.Context()); err != nil || len(bus.got) != 1 {
+			t.Fatalf("the first found %d (%v), want 1", len(bus.got), err)
+		}
+		clear(bus.got)
+		if err := second.Once(t.Context()); err != nil || len(bus.got) != 0 {
+			t.Errorf("the second found %d (%v) while the first has the lease, want 0", len(bus.got), err)
+		}
+		<-time.After(first.Interval)
+		if err := second.Once(t.Context()); err != nil || len(bus.got) != 1 {
+			t.Errorf("the second found %d (%v) after the lease, want 1", len(bus.got), err)
+		}
+	})
+}
+
+// TestASweepThatFails: it tells, and it comes again.
+func TestASweepThatFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newFakeCloud(approval.Pending), always(approval.Accept))
+		bus := &fakeBus{got: map[string]approval.Request{}, fail: errors.New("the stream is full")}
+		sweep := b.sweep(bus)
+		if err := sweep.Once(t.Context()); !errors.Is(err, bus.fail) {
+			t.Errorf("Once = %v, want what failed", err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { sweep.Run(ctx); close(done) }()
+		synctest.Wait()
+		bus.mu.Lock()
+		bus.fail = nil
+		bus.mu.Unlock()
+		<-time.After(sweep.Interval + time.Second)
+		cancel()
+		<-done
+		if len(bus.got) != 1 {
+			t.Errorf("handed in %d after the stream had room, want 1", len(bus.got))
+		}
+	})
+}

@@ -1,0 +1,404 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger/ledgertest"
+)
+
+func TestHowAConnectionEnds(t *testing.T) {
+	t.Parallel()
+	passing := func(op string, times int) func(string, bool) error {
+		return func(o string, after bool) error {
+			if o == op && !after && times > 0 {
+				times--
+				return cloudError{retryable: true}
+			}
+			return nil
+		}
+	}
+	afterTheDeed := func(op string, times int, err error) func(string, bool) error {
+		return func(o string, after bool) error {
+			if o == op && after && times > 0 {
+				times--
+				return err
+			}
+			return nil
+		}
+	}
+	tests := []struct {
+		name    string
+		state   approval.State
+		verdict approval.Verdict
+		edit    func(c *fakeCloud)
+		want    approval.Outcome
+		acts    []approval.Verdict
+	}{
+		{"allowed", approval.Pending, approval.Accept, nil, approval.OutcomeAccepted, []approval.Verdict{approval.Accept}},
+		{"denied", approval.Pending, approval.Reject, nil, approval.OutcomeRejected, []approval.Verdict{approval.Reject}},
+		{"held: nothing is called", approval.Pending, approval.Hold, nil, approval.OutcomeHeld, nil},
+		{"ignored: nothing is called", approval.Pending, approval.Ignore, nil, approval.OutcomeIgnored, nil},
+		{"accepted already: nothing is called", approval.Accepted, approval.Accept, nil, approval.OutcomeAccepted, nil},
+		{"rejected already: nothing is called", approval.Rejected, approval.Reject, nil, approval.OutcomeRejected, nil},
+		{"an accepted one is never taken away", approval.Accepted, approval.Reject, nil, approval.OutcomeSuperseded, nil},
+		{"a rejected one is not accepted behind someone's back", approval.Rejected, approval.Accept, nil, approval.OutcomeSuperseded, nil},
+		{"settled by someone while we would hold", approval.Accepted, approval.Hold, nil, approval.OutcomeSuperseded, nil},
+		{"failed in the cloud", approval.Failed, approval.Accept, nil, approval.OutcomeFailed, nil},
+		{"never visible", approval.Absent, approval.Accept, nil, approval.OutcomeGone, nil},
+		{"being deleted", approval.Deleting, approval.Accept, nil, approval.OutcomeGone, nil},
+		{"a state nobody knows never ends as decided", "thawing", approval.Accept, nil, approval.OutcomeFailed, nil},
+		{"facts fail for a while", approval.Pending, approval.Accept, func(c *fakeCloud) { c.fail = passing("facts", 7) }, approval.OutcomeAccepted, []approval.Verdict{approval.Accept}},
+		{"the act fails for a while", approval.Pending, approval.Reject, func(c *fakeCloud) { c.fail = passing("act", 7) }, approval.OutcomeRejected, []approval.Verdict{approval.Reject}},
+		{"the answer of the act is lost", approval.Pending, approval.Accept, func(c *fakeCloud) {
+			c.fail = afterTheDeed("act", 1, cloudError{retryable: true, unknown: true})
+		}, approval.OutcomeAccepted, []approval.Verdict{approval.Accept}},
+		{"the cloud refuses for good", approval.Pending, approval.Accept, func(c *fakeCloud) {
+			c.fail = func(op string, _ bool) error {
+				if op == "act" {
+					return cloudError{}
+				}
+				return nil
+			}
+		}, approval.OutcomeFailed, nil},
+		{"errors only, and never a rejection of it", approval.Pending, approval.Reject, func(c *fakeCloud) { c.fail = passing("facts", 1e6) }, approval.OutcomeFailed, nil},
+		{"it vanished when we acted", approval.Pending, approval.Accept, func(c *fakeCloud) {
+			c.fail = func(op string, _ bool) error {
+				if op == "act" {
+					return cloudError{gone: true}
+				}
+				return nil
+			}
+		}, approval.OutcomeGone, nil},
+		{"someone settled it otherwise after our act", approval.Pending, approval.Accept, func(c *fakeCloud) { c.become = approval.Rejected }, approval.OutcomeSuperseded, []approval.Verdict{approval.Accept}},
+		{"it failed after our act", approval.Pending, approval.Accept, func(c *fakeCloud) { c.become = approval.Failed }, approval.OutcomeFailed, []approval.Verdict{approval.Accept}},
+		{"it never got there", approval.Pending, approval.Accept, func(c *fakeCloud) { c.become = approval.Creating }, approval.OutcomeFailed, []approval.Verdict{approval.Accept}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cloud := newFakeCloud(tt.state)
+				if tt.edit != nil {
+					tt.edit(cloud)
+				}
+				b := newBench(t, cloud, always(tt.verdict))
+				res, _ := b.deliver(t, connection("1"), 1e5)
+				if res.Outcome != tt.want || !slices.Equal(cloud.acts, tt.acts) {
+					t.Errorf("outcome %s (%+v), acts %q; want %s, %q", res.Outcome, res.Failure, cloud.acts, tt.want, tt.acts)
+				}
+			})
+		})
+	}
+}
+
+func TestTheFirstDecisionStands(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		lost := true
+		cloud.fail = func(op string, after bool) error {
+			if op == "act" && !after && lost {
+				lost = false
+				return errors.New("cut")
+			}
+			return nil
+		}
+		verdict := approval.Accept
+		b := newBench(t, cloud, policyFunc(func(*approval.Input) approval.Decision { return approval.Decision{Verdict: verdict} }))
+		d := connection("1")
+		if err := b.Handle(t.Context(), d); err == nil {
+			t.Fatal("the first delivery should have met the cut")
+		}
+		verdict = approval.Reject // the policies change in between
+		d.Attempt = 2
+		res, _ := b.deliver(t, d, 9)
+		if res.Outcome != approval.OutcomeAccepted || res.Decision.Verdict != approval.Accept {
+			t.Errorf("got %s by %s, want accepted by the decision that was recorded first", res.Outcome, res.Decision.Verdict)
+		}
+	})
+}
+
+// TestTwoRequestsForOneConnection: whatever the second one is decided, it does
+// not act against the first.
+func TestTwoRequestsForOneConnection(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		second approval.Verdict
+		want   approval.Outcome
+	}{
+		{"the same verdict", approval.Accept, approval.OutcomeAccepted},
+		{"the contrary verdict", approval.Reject, approval.OutcomeSuperseded},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cloud := newFakeCloud(approval.Pending)
+				cloud.stay = true
+				verdict := approval.Accept
+				b := newBench(t, cloud, policyFunc(func(*approval.Input) approval.Decision { return approval.Decision{Verdict: verdict} }))
+				if err := b.Handle(t.Context(), connection("1")); err == nil {
+					t.Fatal("the first is not confirmed yet, so it must come again")
+				}
+				verdict = tt.second
+				second := connection("2")
+				_ = b.Handle(t.Context(), second)
+				cloud.mu.Lock()
+				cloud.facts[endpoint] = approval.Facts{EndpointID: endpoint, DomainID: acme, State: approval.Accepted}
+				cloud.mu.Unlock()
+				second.Attempt = 2
+				res, _ := b.deliver(t, second, 50)
+				if res.Outcome != tt.want {
+					t.Errorf("the second ended %s, want %s", res.Outcome, tt.want)
+				}
+				if want := []approval.Verdict{approval.Accept}; !slices.Equal(cloud.acts, want) {
+					t.Errorf("acts %q, want %q", cloud.acts, want)
+				}
+			})
+		})
+	}
+}
+
+func TestHowACreationEnds(t *testing.T) {
+	t.Parallel()
+	times := func(n int, op string, after bool, err error) func(string, bool) error {
+		return func(o string, a bool) error {
+			if o == op && a == after && n > 0 {
+				n--
+				return err
+			}
+			return nil
+		}
+	}
+	unknown := cloudError{retryable: true, unknown: true}
+	throttled := cloudError{retryable: true, after: time.Second}
+	tests := []struct {
+		name    string
+		target  approval.Target
+		verdict approval.Verdict
+		edit    func(c *fakeCloud)
+		want    approval.Outcome
+		creates int
+	}{
+		{"allowed", functions(), approval.Accept, nil, approval.OutcomeCreated, 1},
+		{"not allowed: nothing is called", functions(), approval.Reject, nil, approval.OutcomeRefused, 0},
+		{"held: nothing is called", functions(), approval.Hold, nil, approval.OutcomeHeld, 0},
+		{"throttled, so surely not done", functions(), approval.Accept, func(c *fakeCloud) { c.fail = times(5, "create", false, throttled) }, approval.OutcomeCreated, 1},
+		{"the answer is lost and it is there", functions(), approval.Accept, func(c *fakeCloud) { c.fail = times(1, "create", true, unknown) }, approval.OutcomeCreated, 1},
+		{"the answer is lost and it is not there: sent again after looking", functions(), approval.Accept, func(c *fakeCloud) { c.fail = times(1, "create", false, unknown) }, approval.OutcomeCreated, 1},
+		{"lost again and again and never there", functions(), approval.Accept, func(c *fakeCloud) { c.fail = times(99, "create", false, unknown) }, approval.OutcomeUnknown, 0},
+		{"the answer is lost and nobody can look", insight(), approval.Accept, func(c *fakeCloud) {
+			c.lookBlind = true
+			c.fail = times(1, "create", true, unknown)
+		}, approval.OutcomeUnknown, 1},
+		{"refused for good", functions(), approval.Accept, func(c *fakeCloud) { c.fail = times(1, "create", false, cloudError{}) }, approval.OutcomeFailed, 0},
+		{"the look fails for a while", functions(), approval.Accept, func(c *fakeCloud) { c.fail = times(4, "look", false, throttled) }, approval.OutcomeCreated, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cloud := newFakeCloud(approval.Pending)
+				cloud.endpoints = []string{"of-someone-else"}
+				if tt.edit != nil {
+					tt.edit(cloud)
+				}
+				b := newBench(t, cloud, always(tt.verdict))
+				res, _ := b.deliver(t, creation(tt.target), 1e4)
+				if res.Outcome != tt.want || cloud.creates != tt.creates {
+					t.Errorf("outcome %s (%+v) with %d creations, want %s with %d", res.Outcome, res.Failure, cloud.creates, tt.want, tt.creates)
+				}
+			})
+		})
+	}
+}
+
+// TestACreationAskedForTwice: another event for the same endpoint finds what
+// the first one made.
+func TestACreationAskedForTwice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		b := newBench(t, cloud, always(approval.Accept))
+		first, _ := b.deliver(t, creation(functions()), 9)
+		again := creation(functions())
+		again.Request.EventID, again.Request.ID = "again", approval.RequestID("test", "again")
+		second, _ := b.deliver(t, again, 9)
+		if cloud.creates != 1 || second.Outcome != approval.OutcomeCreated || !second.Created.Existing {
+			t.Errorf("%d creations, second %s %+v; want one creation, found by the second", cloud.creates, second.Outcome, second.Created)
+		}
+		if first.Created.Existing || first.Created.EndpointID != "made-1" {
+			t.Errorf("first = %+v, want the endpoint that was read back", first.Created)
+		}
+	})
+}
+
+// TestALedgerThatFails: whatever the ledger does, before the deed or after it,
+// the act is done once and has its record.
+func TestALedgerThatFails(t *testing.T) {
+	t.Parallel()
+	for _, op := range []ledgertest.Op{ledgertest.Read, ledgertest.Write} {
+		for _, prefix := range []string{"request.", "claim."} {
+			for _, after := range []bool{false, true} {
+				for skip := range 4 {
+					name := fmt.Sprintf("%s of %s number %d, after the deed: %v", op, prefix, skip+1, after)
+					t.Run(name, func(t *testing.T) {
+						t.Parallel()
+						synctest.Test(t, func(t *testing.T) {
+							cloud := newFakeCloud(approval.Pending)
+							b := newBench(t, cloud, always(approval.Accept))
+							seen, peeking := 0, false
+							b.ledger.Inject(func(o ledgertest.Op, key string) ledgertest.Fault {
+								if peeking || o != op || !strings.HasPrefix(key, prefix) {
+									return ledgertest.Fault{}
+								}
+								if seen++; seen != skip+1 {
+									return ledgertest.Fault{}
+								}
+								return ledgertest.Fault{Err: errors.New("the broker is away"), After: after}
+							})
+							recorded := false
+							cloud.fail = func(op string, after bool) error {
+								if op == "act" && !after {
+									peeking = true
+									defer func() { peeking = false }()
+									_, recorded, _ = b.ledger.Get(t.Context(), connection("1").Request.ID)
+								}
+								return nil
+							}
+							res, n := b.deliver(t, connection("1"), 99)
+							if res.Outcome != approval.OutcomeAccepted || len(cloud.acts) != 1 || !recorded {
+								t.Errorf("%s with acts %q after %d deliveries, recorded before: %v; want accepted by one recorded act",
+									res.Outcome, cloud.acts, n, recorded)
+							}
+						})
+					})
+				}
+			}
+		}
+	}
+}
+
+// TestAResultIsToldOnce: while it cannot be published the request is not done,
+// and what is delivered again after it was published changes nothing.
+func TestAResultIsToldOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		b := newBench(t, cloud, always(approval.Accept))
+		b.results.fail = errors.New("the stream is full")
+		d := connection("1")
+		for d.Attempt = 1; d.Attempt <= 3; d.Attempt++ {
+			if err := b.Handle(t.Context(), d); err == nil {
+				t.Fatal("a request without a published result must not be settled")
+			}
+		}
+		b.results.fail = nil
+		first, _ := b.deliver(t, d, 9)
+		d.Attempt = 9
+		second, _ := b.deliver(t, d, 9)
+		if len(cloud.acts) != 1 || !first.At.Equal(second.At) {
+			t.Errorf("acts %q, results at %s and %s; want one act and one result", cloud.acts, first.At, second.At)
+		}
+	})
+}
+
+func TestASlowTargetLeavesRoomForTheOthers(t *testing.T) {
+	t.Parallel()
+	s := NewShares(64, 4)
+	slow := 0
+	for {
+		if _, ok := s.take("slow"); !ok {
+			break
+		}
+		slow++
+	}
+	if slow < 30 || slow > 60 {
+		t.Errorf("one target alone gets %d of 64 slots, want most of them and not all", slow)
+	}
+	for _, target := range []string{"a", "b", "c"} {
+		for range 7 {
+			if _, ok := s.take(target); !ok {
+				t.Errorf("%s gets none of its own slots beside a slow target", target)
+			}
+		}
+	}
+	if _, ok := s.take("slow"); ok {
+		t.Error("the slow target gets more than its share")
+	}
+}
+
+func TestSharesComeBack(t *testing.T) {
+	t.Parallel()
+	s := NewShares(16, 2)
+	for range 1000 {
+		var back []func()
+		for _, target := range []string{"a", "b", "a", "a", "a", "b", "a", "a", "a", "a", "a", "a"} {
+			if release, ok := s.take(target); ok {
+				back = append(back, release)
+			}
+		}
+		for _, release := range back {
+			release()
+		}
+	}
+	n := 0
+	for {
+		if _, ok := s.take("a"); !ok {
+			break
+		}
+		n++
+	}
+	if want := 15 - s.own; n != want {
+		t.Errorf("after 1000 rounds one target gets %d slots, want %d", n, want)
+	}
+}
+
+// TestABusyTargetGivesBack: without a slot nothing is asked of anybody.
+func TestABusyTargetGivesBack(t *testing.T) {
+	t.Parallel()
+	cloud := newFakeCloud(approval.Pending)
+	b := newBench(t, cloud, always(approval.Accept))
+	b.Shares = NewShares(2, 1)
+	if _, ok := b.Shares.take("payments"); !ok {
+		t.Fatal("no slot at all")
+	}
+	err := b.Handle(t.Context(), connection("1"))
+	later, ok := errors.AsType[*Later](err)
+	if !ok || later.Cause != CauseBusy || later.After < time.Second || cloud.asked != 0 {
+		t.Errorf("Handle = %v after %d questions, want busy without a question", err, cloud.asked)
+	}
+}
+
+// TestAStoppingWorkerGivesUpNothing: what ends because the process ends is not
+// a failure of the request.
+func TestAStoppingWorkerGivesUpNothing(t *testing.T) {
+	t.Parallel()
+	cloud := newFakeCloud(approval.Pending)
+	ctx, cancel := context.WithCancel(t.Context())
+	cloud.fail = func(op string, _ bool) error {
+		if op == "act" {
+			cancel()
+			return context.Canceled
+		}
+		return nil
+	}
+	b := newBench(t, cloud, always(approval.Accept))
+	d := connection("1")
+	d.Attempt, d.PublishedAt = 99, time.Now().Add(-100*time.Hour)
+	err := b.Handle(ctx, d)
+	if later, ok := errors.AsType[*Later](err); !ok || later.After != 0 {
+		t.Errorf("Handle = %v, want to be given back at once", err)
+	}
+	if len(b.results.got) != 0 {
+		t.Errorf("results %v, want none", b.results.got)
+	}
+}
