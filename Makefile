@@ -1,0 +1,41 @@
+# Short names for the commands of CONTRIBUTING.md; nothing here is needed to build.
+VERSION ?= dev
+IMAGE   ?= vpcep-approver:$(VERSION)
+
+.PHONY: help test race lint fuzz bench demo docs e2e image torture ci
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+test: ## the whole suite, offline
+	go test ./...
+
+race: ## the suite with the race detector
+	go test -race ./...
+
+lint: ## golangci-lint, built at the pinned version
+	.ci/run lint
+
+fuzz: ## every fuzz target for some seconds each
+	.ci/run fuzz
+
+bench: ## the benchmarks
+	go test -run '^$$' -bench . ./...
+
+demo: ## the whole thing on this machine
+	go run ./cmd/worker demo
+
+docs: ## write the tables and transcripts anew that tests hold against the code
+	go test ./cmd/worker ./internal/metrics -update
+
+image: ## the container image
+	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
+
+e2e: ## the images in containers, against a real NATS server; needs Docker
+	APPROVER_TEST_DOCKER=require go test -count=1 -v ./internal/e2e
+
+torture: ## the long failure suite
+	go test -count=1 -timeout 30m ./internal/torture -args -full
+
+ci: ## all that a change must pass
+	.ci/run
