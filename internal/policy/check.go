@@ -1,0 +1,159 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// check reports what is wrong with p as a whole: contradictions, and what can
+// have no effect.
+func (d *decoder) check(p *policy) {
+	if p.mode == approval.Shadow && p.otherwise == approval.Ignore {
+		d.path = []step{{key: "otherwise"}}
+		d.report(SeverityWarning, p.elseAt, "no-effect", "a shadow policy acts on nothing, so there is nothing to ignore", "delete it")
+		d.path = nil
+	}
+	targets := make([]approval.Target, 0, len(p.targets))
+	for _, name := range p.targets {
+		t, _ := d.targets.ByName(name)
+		targets = append(targets, t)
+	}
+	lines := make(map[string]int, len(p.allow)+len(p.deny))
+	for _, e := range slices.Concat(p.allow, p.deny) {
+		d.path = e.path()
+		if line, twice := lines[e.id]; twice && e.id != "" {
+			d.path = append(d.path, step{key: "id"})
+			d.report(SeverityError, e.at, "duplicate-id", fmt.Sprintf("an entry is called %q already, on line %d", e.id, line), "give each its own id")
+			d.path = e.path()
+		} else {
+			lines[e.id] = e.at.line
+		}
+		d.checkEntry(e, targets)
+		d.path = nil
+		slices.SortStableFunc(e.conds, func(a, b condition) int { return rank(a) - rank(b) })
+	}
+}
+
+// path is where e stands in its file.
+func (e *entry) path() []step {
+	return []step{{key: e.list()}, {index: e.index}}
+}
+
+// list is the name of the list that e stands in.
+func (e *entry) list() string {
+	if e.deny {
+		return "deny"
+	}
+	return "allow"
+}
+
+// rank orders conditions: verified fields first, as the index has them.
+func rank(c condition) int {
+	switch c := c.(type) {
+	case *fieldCondition:
+		return int(c.field)
+	case *claimCondition:
+		return int(numFields)
+	}
+	return int(numFields) + 1
+}
+
+// checkEntry reports fields that requests to a target do not have, and an entry
+// that says nothing of whom it is for.
+func (d *decoder) checkEntry(e *entry, targets []approval.Target) {
+	all := specs()
+	connections, creations := "", ""
+	for _, t := range targets {
+		if t.Kind.Creates() {
+			creations = t.Name
+		} else {
+			connections = t.Name
+		}
+	}
+	identified, parameters := e.anyDomain, false
+	for _, c := range e.conds {
+		fc, ok := c.(*fieldCondition)
+		if !ok {
+			continue
+		}
+		identified = identified || fc.field == fieldDomainID || fc.field == fieldEndpointID
+		parameters = parameters || fc.field != fieldRegion && fc.field != fieldWorkspaceID
+		for _, t := range targets {
+			if slices.Contains(all[fc.field].kinds, t.Kind) {
+				continue
+			}
+			d.path = append(e.path(), step{key: fc.label})
+			d.report(SeverityError, fc.at, "no-such-fact",
+				fmt.Sprintf("requests to %s, a target of kind %s, have no %s, so the entry could never match there", t.Name, t.Kind, fc.label),
+				"fields of that kind are "+fieldsOf(t.Kind)+"; give targets of other kinds their own policy")
+			d.path = e.path()
+			break
+		}
+	}
+	if len(targets) == 0 {
+		return // said already
+	}
+	switch {
+	case e.anyDomain && creations != "":
+		d.path = append(e.path(), step{key: "any_domain"})
+		d.report(SeverityError, e.anyAt, "no-such-fact", "requests to "+creations+" come from no account, so it has no effect", "delete it and name a parameter, such as vpc_id")
+	case e.anyDomain && (e.field(fieldDomainID) != nil || e.field(fieldEndpointID) != nil):
+		d.path = append(e.path(), step{key: "any_domain"})
+		d.report(SeverityError, e.anyAt, "contradiction", "the entry names whom it is for and says that it does not matter", "keep one of the two")
+	case connections != "" && !identified && !e.deny:
+		d.report(SeverityError, e.at, "for-whom", "the entry does not say whom it is for", "name a domain_id or an endpoint_id, or say any_domain: true")
+	case creations != "" && !parameters && !e.deny:
+		d.report(SeverityError, e.at, "for-what", "the entry does not say what may be created", "name a parameter: "+fieldsOf(kindOfTarget(targets, creations)))
+	case e.deny && len(e.conds) == 0 && !e.anyDomain:
+		d.report(SeverityError, e.at, "for-whom", "the entry names no condition, so it would deny everything", "name a field, or write otherwise: reject")
+	case e.anyDomain && !e.deny:
+		d.path = append(e.path(), step{key: "any_domain"})
+		d.report(SeverityWarning, e.anyAt, "any-domain", "the entry is for every account"+butFor(e), "name a domain_id if you can")
+	}
+	d.path = e.path()
+}
+
+// butFor tells what narrows an entry for any domain down.
+func butFor(e *entry) string {
+	if len(e.conds) == 0 {
+		return ", without any condition"
+	}
+	names := make([]string, 0, len(e.conds))
+	for _, c := range e.conds {
+		names = append(names, c.name())
+	}
+	return ", narrowed down by " + strings.Join(names, ", ") + " alone"
+}
+
+func kindOfTarget(targets []approval.Target, name string) approval.TargetKind {
+	t, _ := approval.Targets(targets).ByName(name)
+	return t.Kind
+}
+
+// fieldsOf names the fields that requests to targets of kind k have.
+func fieldsOf(k approval.TargetKind) string {
+	all := specs()
+	var names []string
+	for _, f := range fieldsByDoc() {
+		if slices.Contains(all[f].kinds, k) {
+			names = append(names, all[f].name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// lint returns warnings about s as a whole.
+func (s *Set) lint(dir string) []Finding {
+	var out []Finding
+	if len(s.policies) == 0 {
+		return []Finding{{
+			Severity: SeverityWarning, Code: "no-policy", File: strconv.Quote(dir),
+			Text: "there is no policy, so every request is held", Mend: "add a file that ends in .yaml",
+		}}
+	}
+	return out
+}

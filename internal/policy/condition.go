@@ -1,0 +1,227 @@
+package policy
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// truth is the answer of a condition. The zero value is unknown: a question
+// that could not be answered is neither a yes nor a no.
+type truth uint8
+
+const (
+	unknown truth = iota
+	no
+	yes
+)
+
+func truthOf(b bool) truth {
+	if b {
+		return yes
+	}
+	return no
+}
+
+// condition is one thing that must hold for an entry to match. A new field of
+// the file is one type of condition, one key that reads it and one reason.
+type condition interface {
+	// test answers for in; deny tells the list of the entry: where a request
+	// carries several values, an allow must cover them all and a deny needs one.
+	test(in *approval.Input, deny bool) truth
+	// name is that of the key in the file.
+	name() string
+	// reason tells the requester why the entry does not match. It names no value.
+	reason() approval.Reason
+	// wanted and seen are for the authors of policies.
+	wanted() string
+	seen(in *approval.Input, deny bool) string
+	// onClaims reports whether the answer rests on what the event says.
+	onClaims() bool
+}
+
+// covers applies the rule for lists: values are what a request carries.
+type covers struct {
+	any, all bool // of the values seen so far
+	some     bool // there is a value
+}
+
+func (c *covers) add(has bool) {
+	c.all = has && (c.all || !c.some)
+	c.any = c.any || has
+	c.some = true
+}
+
+func (c *covers) answer(deny bool) truth {
+	if deny {
+		return truthOf(c.any)
+	}
+	return truthOf(c.some && c.all)
+}
+
+// fieldCondition asks a verified field for one of the values.
+type fieldCondition struct {
+	field  field
+	label  string
+	values matcher
+	at     position
+}
+
+func (c *fieldCondition) test(in *approval.Input, deny bool) truth {
+	var cov covers
+	each(in, c.field, deny, func(v string) bool {
+		cov.add(c.values.has(v))
+		return true
+	})
+	return cov.answer(deny)
+}
+
+func (c *fieldCondition) name() string   { return c.label }
+func (c *fieldCondition) onClaims() bool { return false }
+func (c *fieldCondition) wanted() string { return c.values.String() }
+
+func (c *fieldCondition) reason() approval.Reason {
+	return approval.Reason{
+		Code: approval.ReasonFieldNotMatched,
+		Text: "A rule fits but for its " + c.label + ": that of the request is not one that it allows.",
+	}
+}
+
+func (c *fieldCondition) seen(in *approval.Input, deny bool) string {
+	var vs []string
+	each(in, c.field, deny, func(v string) bool {
+		vs = append(vs, v)
+		return true
+	})
+	return list(vs)
+}
+
+// claimCondition asks a claim for one of the values.
+type claimCondition struct {
+	path   string   // dotted, as in the file
+	steps  []string // path, cut at its dots
+	values matcher
+	at     position
+}
+
+func (c *claimCondition) test(in *approval.Input, deny bool) truth {
+	var cov covers
+	eachClaim(in.Request.Claims, c.steps, func(v string) bool {
+		cov.add(c.values.has(v))
+		return true
+	})
+	return cov.answer(deny)
+}
+
+func (c *claimCondition) name() string   { return "claims." + c.path }
+func (c *claimCondition) onClaims() bool { return true }
+func (c *claimCondition) wanted() string { return c.values.String() }
+
+func (c *claimCondition) reason() approval.Reason {
+	return approval.Reason{
+		Code: approval.ReasonClaimNotMatched,
+		Text: "A rule fits but for the claim " + c.path + ": it is missing or has another value than the rule asks for.",
+	}
+}
+
+func (c *claimCondition) seen(in *approval.Input, _ bool) string {
+	var vs []string
+	eachClaim(in.Request.Claims, c.steps, func(v string) bool {
+		vs = append(vs, v)
+		return true
+	})
+	return list(vs)
+}
+
+// eachClaim hands the values of the claim at steps to yield until it returns
+// false: what approval.Claims.Values returns, without building a list. An
+// object or null inside a list is handed on as a value that matches nothing, so
+// that an allow does not pass over it.
+func eachClaim(claims approval.Claims, steps []string, yield func(string) bool) {
+	m := map[string]any(claims)
+	for i, step := range steps {
+		v, ok := m[step]
+		if !ok {
+			return
+		}
+		if i < len(steps)-1 {
+			if m, ok = v.(map[string]any); !ok {
+				return
+			}
+			continue
+		}
+		list, ok := v.([]any)
+		if !ok {
+			if s, ok := claimText(v); ok {
+				yield(s)
+			}
+			return
+		}
+		for _, v := range list {
+			s, ok := claimText(v)
+			if !ok {
+				s = unreadable
+			}
+			if !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+// unreadable stands for an item of a claim that is no plain value. No pattern
+// of a file matches it but one that matches everything.
+const unreadable = "\x00"
+
+// claimText returns the text of a plain JSON value, as approval.Claims.Values
+// writes it; ok is false for objects, lists and null.
+func claimText(v any) (text string, ok bool) {
+	switch v := v.(type) {
+	case string:
+		return v, true
+	case bool:
+		return strconv.FormatBool(v), true
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64), true
+	}
+	return "", false
+}
+
+// maxListed is how many values of a list are written out for people.
+const maxListed = 5
+
+// list writes values for people: one as it is, several in brackets, many cut.
+func list(vs []string) string {
+	switch len(vs) {
+	case 0:
+		return "nothing"
+	case 1:
+		return strconv.Quote(vs[0])
+	}
+	var b strings.Builder
+	b.WriteString("[")
+	for i, v := range vs {
+		if i == maxListed {
+			b.WriteString(", … " + strconv.Itoa(len(vs)-i) + " more")
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(strconv.Quote(v))
+	}
+	return b.String() + "]"
+}
+
+// String lists the values of m for people.
+func (m *matcher) String() string {
+	if m.empty() {
+		return "nothing (an empty list)"
+	}
+	all := append(append([]string(nil), m.exact...), m.globs...)
+	if len(all) == 1 {
+		return list(all)
+	}
+	return "one of " + list(all)
+}

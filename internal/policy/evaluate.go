@@ -1,0 +1,246 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// Evaluate decides in. It is pure: the same set and the same input give the
+// same decision, and nothing else has a say in it.
+//
+// A deny that matches beats every allow of the target, whichever policy it
+// stands in; else any allow that matches accepts; else the strictest
+// "otherwise" of the target's policies stands. What cannot be told for certain
+// is held: a set that is not loaded, a fact that the cloud does not show, a
+// claim that contradicts a fact, a condition that fails to evaluate.
+//
+// The reasons of a decision are shared with others: do not change them in place.
+func (s *Set) Evaluate(in *approval.Input) approval.Decision {
+	d := approval.Decision{Verdict: approval.Hold, Facts: in.Facts, At: in.Now}
+	if s == nil || s.digest == "" {
+		d.Reasons = notLoaded()
+		return d
+	}
+	d.Digest = s.digest
+	sc := s.scopes[in.Request.Target.Name]
+	if sc == nil {
+		d.Reasons = s.fixed.noPolicy
+		return d
+	}
+	sc.live.decide(in, &s.fixed, &d)
+	return d
+}
+
+// scope is what applies to one target.
+type scope struct {
+	live view // the policies that act
+}
+
+// view is a choice of the policies of a target.
+type view struct {
+	deny, allow index
+	otherwise   string // the policy whose "otherwise" is strictest; empty if several hold or ignore
+	verdict     approval.Verdict
+	reasons     []approval.Reason // of verdict
+}
+
+// fixed holds the reasons that are the same for every request.
+type fixed struct {
+	noPolicy, notAllowed, factMissing, otherEndpoint, notEvaluated, switchedOff []approval.Reason
+}
+
+func notLoaded() []approval.Reason {
+	return []approval.Reason{{Code: approval.ReasonNotLoaded, Text: "The policies are not loaded yet, so nothing is decided."}}
+}
+
+func newFixed() fixed {
+	one := func(code approval.ReasonCode, text string) []approval.Reason {
+		return []approval.Reason{{Code: code, Text: text}}
+	}
+	return fixed{
+		noPolicy:      one(approval.ReasonNoPolicy, "No policy is set for this target, so a person must decide."),
+		notAllowed:    one(approval.ReasonNotAllowed, "No rule allows this request."),
+		factMissing:   one(approval.ReasonFactMissing, "The cloud does not show who owns this endpoint, so nothing is decided."),
+		otherEndpoint: one(approval.ReasonFactMissing, "The facts at hand are of another endpoint, so nothing is decided."),
+		notEvaluated:  one(approval.ReasonNotEvaluated, "A rule for this request could not be evaluated, so a person must decide."),
+		switchedOff:   one(approval.ReasonRejectsSwitched, "Rejections are switched off for this rule, so a person must decide."),
+	}
+}
+
+// decide writes the decision on in to d, whose verdict is hold.
+func (v *view) decide(in *approval.Input, fix *fixed, d *approval.Decision) {
+	if r := unfit(in, fix); r != nil {
+		d.Reasons = r
+		return
+	}
+	lies := contradicted(in)
+	deny, doubt := v.denied(in, lies != 0)
+	switch {
+	case deny != nil && deny.policy.mode != approval.AcceptOnly:
+		decided(d, approval.Reject, deny)
+	case lies != 0:
+		d.Reasons = mismatches(lies)
+	case doubt != nil:
+		d.Policy, d.Rule, d.Reasons = doubt.policy.name, doubt.id, fix.notEvaluated
+	case deny != nil:
+		d.Policy, d.Rule, d.Contact = deny.policy.name, deny.id, deny.contact
+		d.Reasons = slices.Concat(deny.matched, fix.switchedOff)
+	default:
+		v.allowed(in, fix, d)
+	}
+}
+
+// decided writes the verdict that e gives.
+func decided(d *approval.Decision, v approval.Verdict, e *entry) {
+	d.Verdict, d.Policy, d.Rule = v, e.policy.name, e.id
+	d.Reasons, d.Contact = e.matched, e.contact
+}
+
+// unfit returns why nothing can be decided on in at all, or nil.
+func unfit(in *approval.Input, fix *fixed) []approval.Reason {
+	if in.Request.Creates() {
+		return nil
+	}
+	if in.Facts.DomainID == "" {
+		return fix.factMissing
+	}
+	if id := in.Facts.EndpointID; id != "" && !strings.EqualFold(id, in.Request.EndpointID) {
+		return fix.otherEndpoint
+	}
+	return nil
+}
+
+// denied returns the deny that stands, an enforcing one before one that only
+// holds, and a deny that could not be evaluated.
+func (v *view) denied(in *approval.Input, lies bool) (stands, doubt *entry) {
+	v.deny.each(in, true, func(e *entry) bool {
+		switch t, _ := e.judge(in, lies); t {
+		case yes:
+			if stands == nil || e.denyBefore(stands) {
+				stands = e
+			}
+		case unknown:
+			if doubt == nil || e.order < doubt.order {
+				doubt = e
+			}
+		case no:
+		}
+		return true
+	})
+	return stands, doubt
+}
+
+// denyBefore reports whether e decides rather than other when both match.
+func (e *entry) denyBefore(other *entry) bool {
+	if soft, otherSoft := e.policy.mode == approval.AcceptOnly, other.policy.mode == approval.AcceptOnly; soft != otherSoft {
+		return otherSoft
+	}
+	return e.order < other.order
+}
+
+// allowed writes the decision where no deny matches.
+func (v *view) allowed(in *approval.Input, fix *fixed, d *approval.Decision) {
+	var best, doubt *entry
+	v.allow.each(in, false, func(e *entry) bool {
+		switch t, _ := e.judge(in, false); t {
+		case yes:
+			if best == nil || e.order < best.order {
+				best = e
+			}
+		case unknown:
+			if doubt == nil || e.order < doubt.order {
+				doubt = e
+			}
+		case no:
+		}
+		return true
+	})
+	if best != nil {
+		decided(d, approval.Accept, best)
+		return
+	}
+	d.Verdict, d.Policy, d.Reasons = v.verdict, v.otherwise, v.reasons
+	if doubt != nil {
+		d.Verdict, d.Policy, d.Rule, d.Reasons = approval.Hold, doubt.policy.name, doubt.id, fix.notEvaluated
+	}
+	if near := v.allow.nearly(in); len(near) > 0 {
+		d.Reasons = objections(d.Reasons, near, in)
+	}
+}
+
+// objections adds to reasons what keeps each entry of near from matching, each
+// thing once.
+func objections(reasons []approval.Reason, near []*entry, in *approval.Input) []approval.Reason {
+	out := slices.Clone(reasons)
+	for _, e := range near {
+		for _, c := range e.failed(in) {
+			if r := c.reason(); !slices.Contains(out, r) {
+				out = append(out, r)
+			}
+		}
+	}
+	return out
+}
+
+// contradicted returns the facts that claims of the same name contradict, as a
+// set of fields. An empty claim says nothing; one that is no plain value, or a
+// list of them, cannot be the fact. A claim about what is no fact of this
+// request can be neither confirmed nor contradicted.
+func contradicted(in *approval.Input) (lies uint32) {
+	for name, v := range in.Request.Claims {
+		f, ok := fieldNamed(name)
+		if !ok || v == nil || v == "" {
+			continue
+		}
+		known := false
+		each(in, f, false, func(string) bool { known = true; return false })
+		if known && !confirmed(in, f, v) {
+			lies |= 1 << f
+		}
+	}
+	return lies
+}
+
+// confirmed reports whether each value of the claim v is one of those of f.
+func confirmed(in *approval.Input, f field, v any) bool {
+	items, ok := v.([]any)
+	if !ok {
+		return confirmedOne(in, f, v)
+	}
+	for _, item := range items {
+		if !confirmedOne(in, f, item) {
+			return false
+		}
+	}
+	return true
+}
+
+func confirmedOne(in *approval.Input, f field, v any) bool {
+	text, ok := claimText(v)
+	if !ok {
+		return false
+	}
+	found := false
+	each(in, f, false, func(fact string) bool {
+		found = text == fact || f.folds() && strings.EqualFold(text, fact)
+		return !found
+	})
+	return found
+}
+
+// mismatches returns a reason for each field of lies.
+func mismatches(lies uint32) []approval.Reason {
+	var out []approval.Reason
+	names := fieldNames()
+	for f, name := range names {
+		if lies&(1<<f) != 0 {
+			out = append(out, approval.Reason{
+				Code: approval.ReasonClaimMismatch,
+				Text: "The claim " + name + " contradicts what the cloud shows.",
+			})
+		}
+	}
+	return out
+}

@@ -1,0 +1,130 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// index finds the entries of a list that can match a request, without looking
+// at the others. An entry that names values in full is found by one of its
+// fields, the one that tells requests apart best; globs and the rest are looked
+// at each time.
+type index struct {
+	keyed [numFields]map[string][]*entry
+	rest  []*entry
+	// near holds entries by another of their fields than keyed does: not to
+	// match them, but to tell a requester what is missing.
+	near [numFields]map[string][]*entry
+}
+
+// add puts e into the index; entries come in their order.
+func (x *index) add(e *entry) {
+	if e.never {
+		return
+	}
+	var key, second *fieldCondition
+	for f := range numFields {
+		c := e.field(f)
+		if c == nil || len(c.values.globs) > 0 || f == fieldRegion {
+			continue
+		}
+		switch {
+		case key == nil:
+			key = c
+		case second == nil:
+			second = c
+		}
+	}
+	if key == nil {
+		x.rest = append(x.rest, e)
+		return
+	}
+	e.keyed = true
+	file(&x.keyed, key, e)
+	if second != nil && !e.deny {
+		file(&x.near, second, e)
+	}
+}
+
+// file puts e into the buckets of the values of c.
+func file(x *[numFields]map[string][]*entry, c *fieldCondition, e *entry) {
+	if x[c.field] == nil {
+		x[c.field] = make(map[string][]*entry)
+	}
+	put := func(v string) {
+		if old, ok := x[c.field][v]; ok {
+			x[c.field][v] = append(old[:len(old):len(old)], e)
+			return
+		}
+		x[c.field][v] = e.alone
+	}
+	for _, v := range c.values.exact {
+		put(v)
+	}
+}
+
+// each hands the entries that can match in to yield until it returns false; an
+// entry may come more than once. An allow must cover every value of a request,
+// so it is found by the first; a deny by any.
+func (x *index) each(in *approval.Input, deny bool, yield func(*entry) bool) {
+	more := true
+	for f, buckets := range x.keyed {
+		if buckets == nil {
+			continue
+		}
+		each(in, field(f), deny, func(v string) bool {
+			for _, e := range bucket(buckets, field(f), v) {
+				if more = yield(e); !more {
+					return false
+				}
+			}
+			return deny
+		})
+		if !more {
+			return
+		}
+	}
+	for _, e := range x.rest {
+		if !yield(e) {
+			return
+		}
+	}
+}
+
+func bucket(buckets map[string][]*entry, f field, v string) []*entry {
+	if f.folds() {
+		v = strings.ToLower(v) // no copy if it is in lower case already
+	}
+	return buckets[v]
+}
+
+// maxNear bounds how many entries that nearly match are explained to a requester.
+const maxNear = 16
+
+// nearly returns entries that would match in but for something that the
+// requester can be told: those found by a value of the request, and those for
+// any domain. They are in order and few.
+func (x *index) nearly(in *approval.Input) []*entry {
+	var out []*entry
+	take := func(e *entry) bool {
+		if e.keyed || e.anyDomain || e.conds[0].test(in, false) == yes {
+			out = append(out, e)
+		}
+		return true
+	}
+	x.each(in, false, take)
+	for f, buckets := range x.near {
+		if buckets == nil {
+			continue
+		}
+		each(in, field(f), false, func(v string) bool {
+			out = append(out, bucket(buckets, field(f), v)...)
+			return false
+		})
+	}
+	slices.SortFunc(out, func(a, b *entry) int { return a.order - b.order })
+	out = slices.CompactFunc(out, func(a, b *entry) bool { return a == b })
+	return out[:min(len(out), maxNear)]
+}

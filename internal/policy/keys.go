@@ -1,0 +1,292 @@
+package policy
+
+import (
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// keys is every key of a policy file: the one source of the decoder, of the
+// JSON Schema and of the tables in docs/policy.md.
+type keys struct {
+	policy []key[policy]
+	entry  []key[entry]
+}
+
+func newKeys() *keys {
+	k := &keys{policy: policyKeys(), entry: entryKeys()}
+	return k
+}
+
+// formatVersion is the version of the file format that this package reads.
+const formatVersion = "1"
+
+func textForm(words string) form {
+	return form{words, map[string]any{"type": "string", "minLength": 1}}
+}
+
+func nameForm() form {
+	return form{"a name of a-z, 0-9 and -", map[string]any{"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,63}$"}}
+}
+
+func choiceForm(words []string, def string) form {
+	return form{oneOf(words), map[string]any{"enum": words, "default": def}}
+}
+
+// valuesForm is that of a list of values.
+func valuesForm() form {
+	scalar := []any{"string", "number", "boolean"}
+	return form{"a value, a list of values, or {file: NAME.txt}", map[string]any{
+		"oneOf": []any{
+			map[string]any{"type": scalar},
+			map[string]any{"type": "array", "items": map[string]any{"type": scalar}},
+			map[string]any{
+				"type": "object", "additionalProperties": false, "required": []any{"file"},
+				"properties": map[string]any{"file": map[string]any{
+					"type": "string", "pattern": sideFilePattern,
+					"description": "A file beside the policy: one value a line, # begins a comment.",
+				}},
+			},
+		},
+	}}
+}
+
+func modes() []string {
+	return []string{string(approval.Enforce), string(approval.AcceptOnly), string(approval.Shadow)}
+}
+
+func otherwises() []string {
+	return []string{string(approval.Hold), string(approval.Reject), string(approval.Ignore)}
+}
+
+func policyKeys() []key[policy] {
+	return []key[policy]{
+		{
+			name: "version", must: true, doc: "The version of the file format.",
+			form: form{formatVersion, map[string]any{"const": 1}},
+			read: func(d *decoder, n *yaml.Node, _ *policy) {
+				if s, ok := d.text(n, formatVersion); ok && s != formatVersion {
+					d.fail(n, "version", "version "+strconv.Quote(cut(s))+" is not known", "this worker reads version "+formatVersion)
+				}
+			},
+		},
+		{
+			name: "policy", must: true, doc: "The name of the policy, unique in the folder. It is shown in decisions and metrics.",
+			form: nameForm(),
+			read: func(d *decoder, n *yaml.Node, p *policy) {
+				p.name, _ = d.name(n)
+				p.at = position{n.Line, n.Column}
+			},
+		},
+		{
+			name: "owner", doc: "Who answers for the policy. For people; it decides nothing.",
+			form: textForm("a text"),
+			read: func(d *decoder, n *yaml.Node, p *policy) { p.owner, _ = d.text(n, "a text") },
+		},
+		{
+			name: "targets", must: true, doc: "The targets of the configuration that the policy is for.",
+			form: form{"a list of names of targets", map[string]any{
+				"type": "array", "minItems": 1, "uniqueItems": true, "items": map[string]any{"type": "string", "minLength": 1},
+			}},
+			read: readTargets,
+		},
+		{
+			name: "mode", doc: "How the policy is applied: enforce accepts and rejects; accept-only never rejects, what it would reject is held; shadow decides and reports, and never acts.",
+			form: choiceForm(modes(), string(approval.Enforce)),
+			read: func(d *decoder, n *yaml.Node, p *policy) {
+				if s, ok := d.choice(n, modes()); ok {
+					p.mode, p.modeAt = approval.Mode(s), position{n.Line, n.Column}
+				}
+			},
+		},
+		{
+			name: "allow", doc: "Entries of which any may match for a request to be accepted.",
+			form: form{"a list of entries", map[string]any{"type": "array", "items": map[string]any{"$ref": "#/$defs/allow"}}},
+			read: func(d *decoder, n *yaml.Node, p *policy) { p.allow = d.entryList(n, p, false) },
+		},
+		{
+			name: "deny", doc: "Entries of which any may match for a request to be rejected. A deny beats every allow of the target, in whichever policy it stands.",
+			form: form{"a list of entries", map[string]any{"type": "array", "items": map[string]any{"$ref": "#/$defs/deny"}}},
+			read: func(d *decoder, n *yaml.Node, p *policy) { p.deny = d.entryList(n, p, true) },
+		},
+		{
+			name: "otherwise", doc: "What happens where no entry matches. With several policies for one target the strictest stands: reject, then hold, then ignore.",
+			form: choiceForm(otherwises(), string(approval.Hold)),
+			read: func(d *decoder, n *yaml.Node, p *policy) {
+				if s, ok := d.choice(n, otherwises()); ok {
+					p.otherwise, p.elseAt = approval.Verdict(s), position{n.Line, n.Column}
+				}
+			},
+		},
+	}
+}
+
+func readTargets(d *decoder, n *yaml.Node, p *policy) {
+	if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
+		d.fail(n, "no-target", "the list is empty, so the policy is for nothing", "name a target of the configuration")
+		return
+	}
+	d.items(n, "a list of names of targets", func(_ int, item *yaml.Node) {
+		name, ok := d.text(item, "the name of a target")
+		if !ok {
+			return
+		}
+		for _, t := range p.targets {
+			if t == name {
+				d.fail(item, "duplicate-target", strconv.Quote(cut(name))+" stands here twice", "keep one of them")
+				return
+			}
+		}
+		if _, ok := d.targets.ByName(name); !ok {
+			names := make([]string, 0, len(d.targets))
+			for _, t := range d.targets {
+				names = append(names, t.Name)
+			}
+			mend := suggest(name, names)
+			if len(names) == 0 {
+				mend = "no target is configured: add it to the configuration under targets"
+			}
+			d.fail(item, "unknown-target", strconv.Quote(cut(name))+" is no target of the configuration", mend)
+			return
+		}
+		p.targets = append(p.targets, name)
+	})
+}
+
+// entryList reads allow or deny.
+func (d *decoder) entryList(n *yaml.Node, p *policy, deny bool) []*entry {
+	var out []*entry
+	d.items(n, "a list of entries", func(i int, item *yaml.Node) {
+		e := &entry{policy: p, deny: deny, index: i, at: position{item.Line, item.Column}}
+		readMapping(d, item, "an entry", d.keys.entry, e)
+		e.alone = []*entry{e}
+		out = append(out, e)
+	})
+	return out
+}
+
+func entryKeys() []key[entry] {
+	out := []key[entry]{{
+		name: "id", must: true, doc: "The name of the entry, unique in the policy. It is shown in decisions and metrics.",
+		form: nameForm(),
+		read: func(d *decoder, n *yaml.Node, e *entry) {
+			if s, ok := d.name(n); ok {
+				e.id, e.at = s, position{n.Line, n.Column}
+			}
+		},
+	}}
+	all := specs()
+	for _, f := range fieldsByDoc() {
+		out = append(out, fieldKey(f, all[f]))
+	}
+	return append(out, []key[entry]{
+		{
+			name: "any_domain", doc: "Says aloud that the account of the requester does not matter. Without it an entry for connections names a domain_id or an endpoint_id.",
+			form: form{"true or false", map[string]any{"type": "boolean", "default": false}},
+			read: func(d *decoder, n *yaml.Node, e *entry) {
+				e.anyDomain, _ = d.flag(n)
+				e.anyAt = position{n.Line, n.Column}
+			},
+		},
+		{
+			name: "claims", doc: "What the event says of the requester, by dotted path, such as tags.env. Claims narrow an entry down; they are never trusted for identity.",
+			form: form{"claims and their values", map[string]any{
+				"type": "object", "minProperties": 1, "additionalProperties": map[string]any{"$ref": "#/$defs/values"},
+			}},
+			read: readClaims,
+		},
+		{
+			name: "reason", only: "deny", doc: "What the requester is told.",
+			form: textForm("a sentence for the requester"),
+			read: func(d *decoder, n *yaml.Node, e *entry) {
+				if d.onlyDeny(n, e) {
+					e.reasonText, _ = d.text(n, "a sentence for the requester")
+				}
+			},
+		},
+		{
+			name: "contact", only: "deny", doc: "Whom the requester may ask.",
+			form: textForm("an address for the requester"),
+			read: func(d *decoder, n *yaml.Node, e *entry) {
+				if d.onlyDeny(n, e) {
+					e.contact, _ = d.text(n, "an address for the requester")
+				}
+			},
+		},
+	}...)
+}
+
+// fieldsByDoc is the order of the verified fields in the papers.
+func fieldsByDoc() []field {
+	return []field{
+		fieldDomainID, fieldEndpointID, fieldRegion, fieldVPCID, fieldSubnetID, fieldFlavor, fieldXRole,
+		fieldHostID, fieldDSType, fieldServerName, fieldServerID, fieldWorkspaceID,
+	}
+}
+
+// onlyDeny reports an error and returns false if e is an allow.
+func (d *decoder) onlyDeny(n *yaml.Node, e *entry) bool {
+	if !e.deny {
+		d.fail(n, "no-effect", "it has no effect in an allow", "move it to a deny or delete it")
+	}
+	return e.deny
+}
+
+// fieldKey is the key of a verified field.
+func fieldKey(f field, spec fieldSpec) key[entry] {
+	check := func(v string) string {
+		if onlyWild(v) && (f == fieldDomainID || f == fieldEndpointID) {
+			return strconv.Quote(v) + " matches every account; write any_domain: true instead, which says so aloud"
+		}
+		if !spec.id || isGlob(v) {
+			return ""
+		}
+		if err := approval.ValidID(v); err != nil {
+			return err.Error() + ", so it can match nothing; write the id as the console shows it"
+		}
+		return ""
+	}
+	return key[entry]{
+		name: spec.name, doc: spec.doc,
+		form: form{valuesForm().words, map[string]any{"$ref": "#/$defs/values"}},
+		read: func(d *decoder, n *yaml.Node, e *entry) {
+			vs, ok := d.values(n, check, spec.id)
+			if !ok {
+				return
+			}
+			c := &fieldCondition{field: f, label: spec.name, values: newMatcher(vs, spec.id), at: position{n.Line, n.Column}}
+			e.never = e.never || c.values.empty()
+			e.conds = append(e.conds, c)
+		},
+	}
+}
+
+func readClaims(d *decoder, n *yaml.Node, e *entry) {
+	if n.Kind == yaml.MappingNode && len(n.Content) == 0 {
+		d.fail(n, "no-effect", "no claim is named", "name one or delete the key")
+		return
+	}
+	d.pairs(n, "a mapping of claims to values", func(k, v *yaml.Node) {
+		steps := strings.Split(k.Value, ".")
+		for _, s := range steps {
+			if s == "" {
+				d.fail(k, "claim-path", strconv.Quote(cut(k.Value))+" is no path of a claim", "write names with dots between them, such as tags.env")
+				return
+			}
+		}
+		if v.Kind == yaml.MappingNode && (len(v.Content) != 2 || v.Content[0].Value != "file") {
+			d.fail(v, "type", "here stands a mapping instead of values", "write the path with dots, such as tags.env: [prod]")
+			return
+		}
+		vs, ok := d.values(v, func(string) string { return "" }, false)
+		if !ok {
+			return
+		}
+		c := &claimCondition{path: k.Value, steps: steps, values: newMatcher(vs, false), at: position{v.Line, v.Column}}
+		e.never = e.never || c.values.empty()
+		e.conds = append(e.conds, c)
+	})
+}

@@ -1,0 +1,110 @@
+package policy
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// matcher is a list of values of which any may match. The zero value, as an
+// empty list, matches nothing.
+type matcher struct {
+	folds bool                // values are cloud ids: compared in lower case
+	exact []string            // while few
+	many  map[string]struct{} // instead of exact once there are more than fewValues
+	globs []string
+}
+
+// fewValues is how many strings are compared one by one before a map is faster.
+const fewValues = 8
+
+// newMatcher returns a matcher of values, which hold no duplicates. It keeps
+// values.
+func newMatcher(values []string, folds bool) matcher {
+	m := matcher{folds: folds, exact: values[:0]}
+	for _, v := range values {
+		if folds {
+			v = strings.ToLower(v)
+		}
+		if isGlob(v) {
+			m.globs = append(m.globs, v)
+		} else {
+			m.exact = append(m.exact, v)
+		}
+	}
+	if len(m.exact) > fewValues {
+		m.many = make(map[string]struct{}, len(m.exact))
+		for _, v := range m.exact {
+			m.many[v] = struct{}{}
+		}
+	}
+	return m
+}
+
+// empty reports whether m can match nothing at all.
+func (m *matcher) empty() bool { return len(m.exact) == 0 && len(m.globs) == 0 }
+
+// has reports whether s is one of the values.
+func (m *matcher) has(s string) bool {
+	if m.folds {
+		s = strings.ToLower(s) // no copy if it is in lower case already, as the cloud writes it
+	}
+	return m.hasExact(s) || m.hasGlob(s)
+}
+
+func (m *matcher) hasExact(s string) bool {
+	if m.many != nil {
+		_, ok := m.many[s]
+		return ok
+	}
+	for _, v := range m.exact {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *matcher) hasGlob(s string) bool {
+	for _, g := range m.globs {
+		if globMatch(g, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// isGlob reports whether v holds a wildcard: "*" for any text, "?" for one
+// character.
+func isGlob(v string) bool { return strings.ContainsAny(v, "*?") }
+
+// onlyWild reports whether v is nothing but wildcards.
+func onlyWild(v string) bool { return v != "" && strings.Trim(v, "*?") == "" }
+
+// globMatch reports whether pattern matches all of s. It goes back to the last
+// star only, so its time is bounded by the product of the lengths.
+func globMatch(pattern, s string) bool {
+	p, i := 0, 0
+	star, mark := -1, 0
+	for i < len(s) {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		if p < len(pattern) {
+			switch pr, psize := utf8.DecodeRuneInString(pattern[p:]); {
+			case pr == '*':
+				star, mark = p, i
+				p++
+				continue
+			case pr == '?' || pr == r && pattern[p:p+psize] == s[i:i+size]:
+				p += psize
+				i += size
+				continue
+			}
+		}
+		if star < 0 {
+			return false
+		}
+		_, skip := utf8.DecodeRuneInString(s[mark:])
+		mark += skip
+		p, i = star+1, mark
+	}
+	return strings.Trim(pattern[p:], "*") == ""
+}

@@ -1,0 +1,317 @@
+// Package policy reads allow-lists written in YAML and decides requests by
+// them. Load turns files into a Set, strictly: all that is wrong is said at once,
+// with its place. Evaluate is pure, and everything that decides - the worker, its
+// sweep, the tests of policies, explanations and comparisons - calls it.
+//
+// The language is described in docs/policy.md.
+package policy
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// Set is all policies of a folder, ready to decide. It never changes, so that
+// any number of goroutines may use it. The zero value holds everything.
+type Set struct {
+	digest   string
+	policies []*policy // by name
+	scopes   map[string]*scope
+	fixed    fixed
+	rules    int
+	findings []Finding
+}
+
+// Digest identifies the files that s was made of: "sha256:" and 64 hexadecimal
+// digits. It is empty if s was never loaded.
+func (s *Set) Digest() string {
+	if s == nil {
+		return ""
+	}
+	return s.digest
+}
+
+// Rules is the number of entries, allow and deny together.
+func (s *Set) Rules() int {
+	if s == nil {
+		return 0
+	}
+	return s.rules
+}
+
+// Policies is the number of policies.
+func (s *Set) Policies() int {
+	if s == nil {
+		return 0
+	}
+	return len(s.policies)
+}
+
+// Findings returns the warnings about s, in the order of the text.
+func (s *Set) Findings() []Finding {
+	if s == nil {
+		return nil
+	}
+	return slices.Clone(s.findings)
+}
+
+// Load reads the policies in the folder fsys, for these targets: the files
+// *.yaml but for *_test.yaml, and the files of values that they name. Folders
+// in it are not read.
+//
+// If anything is wrong there is no set, and the error is a *LoadError that holds
+// all that is wrong; another error means that the folder could not be read.
+func Load(fsys fs.FS, targets approval.Targets) (*Set, error) {
+	snap, err := readFolder(fsys)
+	if err != nil {
+		return nil, err
+	}
+	return snap.load("", targets)
+}
+
+// LoadDir is Load of a folder of the disk; findings name the files with it.
+func LoadDir(dir string, targets approval.Targets) (*Set, error) {
+	snap, err := readFolder(os.DirFS(dir))
+	if err != nil {
+		return nil, fmt.Errorf("policies in %s: %w", dir, err)
+	}
+	return snap.load(dir, targets)
+}
+
+// snapshot is the content of a folder of policies at one moment, by file name.
+type snapshot map[string][]byte
+
+// maxFolder is the most bytes that the policies may have together.
+const maxFolder = 256 << 20
+
+// readFolder reads all files that can be part of a set.
+func readFolder(fsys fs.FS) (snapshot, error) {
+	list, err := fs.ReadDir(fsys, ".")
+	if err != nil {
+		return nil, fmt.Errorf("read the folder: %w", err)
+	}
+	snap := make(snapshot)
+	total := 0
+	for _, f := range list {
+		name := f.Name()
+		if strings.HasPrefix(name, ".") || !ours(name) {
+			continue
+		}
+		info, err := fs.Stat(fsys, name) // follows links, as those of a mounted ConfigMap
+		if err != nil {
+			return nil, fmt.Errorf("read the folder: %w", err)
+		}
+		if !info.Mode().IsRegular() {
+			continue
+		}
+		content, err := fs.ReadFile(fsys, name)
+		if err != nil {
+			return nil, fmt.Errorf("read the folder: %w", err)
+		}
+		if total += len(content); total > maxFolder {
+			return nil, fmt.Errorf("read the folder: the files are larger than %d MiB together; move what is no policy elsewhere", maxFolder>>20)
+		}
+		snap[name] = content
+	}
+	return snap, nil
+}
+
+func ours(name string) bool {
+	if isTest(name) {
+		return false
+	}
+	switch path.Ext(name) {
+	case ".yaml", ".yml", ".txt":
+		return true
+	}
+	return false
+}
+
+// isTest reports whether name is that of a file of tests.
+func isTest(name string) bool {
+	return strings.HasSuffix(name, "_test.yaml") || strings.HasSuffix(name, "_test.yml")
+}
+
+// digest identifies the files of snap with these names.
+func (snap snapshot) digest(names []string) string {
+	h := sha256.New()
+	for _, name := range slices.Sorted(slices.Values(names)) {
+		fmt.Fprintf(h, "%d:%s%d:", len(name), name, len(snap[name]))
+		h.Write(snap[name])
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil))
+}
+
+// fingerprint identifies everything in snap, whether or not it is part of a set.
+func (snap snapshot) fingerprint() string {
+	return snap.digest(slices.Collect(maps.Keys(snap)))
+}
+
+// load makes a set of snap; dir stands before file names in findings.
+func (snap snapshot) load(dir string, targets approval.Targets) (*Set, error) {
+	l := &loading{snap: snap, dir: dir, targets: targets, used: make(map[string]bool), keys: newKeys()}
+	for _, name := range slices.Sorted(maps.Keys(snap)) {
+		switch path.Ext(name) {
+		case ".yaml":
+			l.used[name] = true
+			l.file(name)
+		case ".yml":
+			l.findings = append(l.findings, Finding{
+				Severity: SeverityError, Code: "file-name", File: l.show(name),
+				Text: "the file is not read, for its name does not end in .yaml",
+				Mend: "call it " + strings.TrimSuffix(name, ".yml") + ".yaml, or move it elsewhere",
+			})
+		}
+	}
+	l.unique()
+	sortFindings(l.findings)
+	errs := slices.DeleteFunc(slices.Clone(l.findings), func(f Finding) bool { return f.Severity != SeverityError })
+	if len(errs) > 0 {
+		return nil, &LoadError{Findings: errs}
+	}
+	s := l.set()
+	s.findings = append(l.findings, s.lint(dir)...)
+	sortFindings(s.findings)
+	return s, nil
+}
+
+// loading is the work of making one set.
+type loading struct {
+	snap     snapshot
+	dir      string
+	targets  approval.Targets
+	used     map[string]bool // files that are part of the set
+	keys     *keys
+	policies []*policy
+	findings []Finding
+}
+
+// show returns how findings name a file.
+func (l *loading) show(name string) string { return filepath.Join(l.dir, name) }
+
+// side returns a file of values.
+func (l *loading) side(name string) ([]byte, error) {
+	source, ok := l.snap[name]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	l.used[name] = true
+	return source, nil
+}
+
+// file reads one policy.
+func (l *loading) file(name string) {
+	d := &decoder{
+		file: l.show(name), source: l.snap[name], keys: l.keys, targets: l.targets, side: l.side, show: l.show,
+	}
+	p := &policy{file: d.file, mode: approval.Enforce, otherwise: approval.Hold}
+	if root := d.root(); root != nil {
+		readMapping(d, root, "a policy", l.keys.policy, p)
+		d.check(p)
+	}
+	if d.dropped > 0 {
+		d.findings = append(d.findings, Finding{
+			Severity: SeverityError, Code: "more", File: d.file,
+			Text: fmt.Sprintf("and %d errors more", d.dropped), Mend: "mend those above first",
+		})
+	}
+	l.findings = append(l.findings, d.findings...)
+	l.policies = append(l.policies, p)
+}
+
+// unique reports policies of the same name.
+func (l *loading) unique() {
+	first := make(map[string]*policy)
+	for _, p := range l.policies {
+		other, twice := first[p.name]
+		if p.name == "" || !twice {
+			first[p.name] = p
+			continue
+		}
+		l.findings = append(l.findings, Finding{
+			Severity: SeverityError, Code: "duplicate-policy", File: p.file, Line: p.at.line, Column: p.at.column, Path: "policy",
+			Text: fmt.Sprintf("a policy is called %q already, in %s on line %d", p.name, other.file, other.at.line),
+			Mend: "give each its own name",
+		})
+	}
+}
+
+// set builds the set of policies without errors.
+func (l *loading) set() *Set {
+	s := &Set{
+		digest: l.snap.digest(slices.Collect(maps.Keys(l.used))), policies: l.policies,
+		scopes: make(map[string]*scope), fixed: newFixed(),
+	}
+	slices.SortFunc(s.policies, func(a, b *policy) int { return cmp.Compare(a.name, b.name) })
+	allowed := []approval.Reason{{Code: approval.ReasonAllowed, Text: "A rule allows this request."}}
+	for _, p := range s.policies {
+		entries := slices.Concat(p.allow, p.deny)
+		slices.SortFunc(entries, func(a, b *entry) int { return cmp.Compare(a.id, b.id) })
+		for _, e := range entries {
+			e.order = s.rules
+			s.rules++
+			e.matched = allowed
+			if e.deny {
+				e.matched = []approval.Reason{{
+					Code: approval.ReasonDenied, Text: cmp.Or(e.reasonText, "A rule denies this request."),
+				}}
+			}
+		}
+		if p.mode == approval.Shadow {
+			continue
+		}
+		for _, t := range p.targets {
+			sc := s.scopes[t]
+			if sc == nil {
+				sc = &scope{}
+				s.scopes[t] = sc
+			}
+			sc.live.add(p, entries, &s.fixed)
+		}
+	}
+	return s
+}
+
+// add makes p part of v; policies come by name and entries in their order.
+func (v *view) add(p *policy, entries []*entry, fix *fixed) {
+	for _, e := range entries {
+		if e.deny {
+			v.deny.add(e)
+		} else {
+			v.allow.add(e)
+		}
+	}
+	verdict, reasons := p.otherwise, fix.notAllowed
+	if verdict == approval.Reject && p.mode == approval.AcceptOnly {
+		verdict, reasons = approval.Hold, slices.Concat(fix.notAllowed, fix.switchedOff)
+	}
+	switch {
+	case v.verdict == "" || strictness(verdict) > strictness(v.verdict):
+		v.otherwise, v.verdict, v.reasons = p.name, verdict, slices.Clip(reasons)
+	case verdict == v.verdict && verdict != approval.Reject:
+		v.otherwise = "" // several say so, and none of them more than the others
+	}
+}
+
+// strictness orders what policies say of requests that no entry matches.
+func strictness(v approval.Verdict) int {
+	switch v {
+	case approval.Reject:
+		return 3
+	case approval.Hold:
+		return 2
+	case approval.Ignore, approval.Accept:
+	}
+	return 1
+}

@@ -1,0 +1,188 @@
+package policy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// sideFilePattern is what a file of values is called: it lies beside the policy.
+const sideFilePattern = `^[A-Za-z0-9][A-Za-z0-9._-]*\.txt$`
+
+// maxGlob is the longest pattern, in bytes.
+const maxGlob = 256
+
+// values reads a list of values: one, several, or a file of them. check returns
+// what is wrong with a value, or an empty text. Values are returned once each;
+// fold tells that upper and lower case are the same.
+func (d *decoder) values(n *yaml.Node, check func(string) string, folds bool) ([]string, bool) {
+	if !d.plain(n) {
+		return nil, false
+	}
+	switch n.Kind {
+	case yaml.SequenceNode:
+		return d.valueList(n, check, folds)
+	case yaml.MappingNode:
+		return d.valueFile(n, check, folds)
+	}
+	v, ok := d.value(n, check)
+	return []string{v}, ok
+}
+
+func (d *decoder) valueList(n *yaml.Node, check func(string) string, folds bool) ([]string, bool) {
+	if len(n.Content) == 0 {
+		d.warn(n, "empty-list", "the list is empty, so the entry matches nobody", "name a value or delete the entry")
+		return nil, true
+	}
+	out := make([]string, 0, len(n.Content))
+	seen := newSeen(len(n.Content), folds)
+	good := true
+	for i, item := range n.Content {
+		d.push("", i)
+		v, ok := d.value(item, check)
+		switch {
+		case !ok:
+			good = false
+		case seen.again(v):
+			d.warn(item, "duplicate-value", strconv.Quote(cut(v))+" stands in this list twice", "delete one of them")
+		default:
+			out = append(out, v)
+		}
+		d.pop()
+	}
+	return out, good
+}
+
+func (d *decoder) value(n *yaml.Node, check func(string) string) (string, bool) {
+	v, ok := d.text(n, "a value")
+	if !ok {
+		return "", false
+	}
+	if wrong := badValue(v, check); wrong != "" {
+		text, mend, _ := strings.Cut(wrong, "; ")
+		d.fail(n, "value", text, mend)
+		return "", false
+	}
+	return v, true
+}
+
+// badValue returns what is wrong with v and, after a semicolon, what to do.
+func badValue(v string, check func(string) string) string {
+	if isGlob(v) && len(v) > maxGlob {
+		return fmt.Sprintf("a pattern has at most %d characters, this has %d; write a shorter one", maxGlob, len(v))
+	}
+	return check(v)
+}
+
+// valueFile reads {file: NAME}.
+func (d *decoder) valueFile(n *yaml.Node, check func(string) string, folds bool) ([]string, bool) {
+	if len(n.Content) != 2 || n.Content[0].Value != "file" {
+		d.fail(n, "type", "here stands a mapping instead of values", "write a value, a list of values, or {file: partners.txt}")
+		return nil, false
+	}
+	at := n.Content[1]
+	name, ok := d.text(at, "the name of a file")
+	if !ok {
+		return nil, false
+	}
+	if !regexp.MustCompile(sideFilePattern).MatchString(name) {
+		d.fail(at, "side-file", strconv.Quote(cut(name))+" cannot name a file of values", "put it beside the policy and call it like partners.txt")
+		return nil, false
+	}
+	source, err := d.side(name)
+	if err != nil {
+		text := "the file " + name + " cannot be read: " + err.Error()
+		if errors.Is(err, fs.ErrNotExist) {
+			text = "there is no file " + name + " beside the policy"
+		}
+		d.fail(at, "side-file", text, "add it or name another")
+		return nil, false
+	}
+	return d.valueLines(at, name, source, check, folds)
+}
+
+// valueLines reads a file of values: one a line, # begins a comment. at is
+// where the policy names it.
+func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check func(string) string, folds bool) ([]string, bool) {
+	side := &decoder{file: d.show(name), source: source}
+	if pos, what := unprintable(source); what != "" {
+		side.report(SeverityError, pos, "not-text", "the file holds "+what, "save it as UTF-8 text")
+		d.adopt(side)
+		return nil, false
+	}
+	lines := bytes.Count(source, []byte("\n")) + 1
+	out := make([]string, 0, lines)
+	seen := newSeen(lines, folds)
+	line := 0
+	for text := range strings.SplitSeq(string(source), "\n") {
+		line++
+		text, _, _ = strings.Cut(strings.TrimPrefix(text, "\ufeff"), "#")
+		v := strings.TrimSpace(text)
+		if v == "" {
+			continue
+		}
+		pos := position{line, strings.Index(text, v) + 1}
+		switch wrong := badValue(v, check); {
+		case wrong != "":
+			text, mend, _ := strings.Cut(wrong, "; ")
+			side.report(SeverityError, pos, "value", text, mend)
+		case strings.ContainsAny(v, " \t,"):
+			side.report(SeverityError, pos, "value", strconv.Quote(cut(v))+" is more than one value", "write one value a line")
+		case seen.again(v):
+			side.report(SeverityWarning, pos, "duplicate-value", strconv.Quote(cut(v))+" stands in this file twice", "delete one of them")
+		default:
+			out = append(out, v)
+		}
+	}
+	good := d.adopt(side)
+	if good && len(out) == 0 {
+		d.warn(at, "empty-list", "the file "+name+" holds no value, so the entry matches nobody", "add a value or delete the entry")
+	}
+	return out, good
+}
+
+// adopt takes over the findings about a side file, and reports whether there
+// was no error among them.
+func (d *decoder) adopt(side *decoder) bool {
+	good := side.dropped == 0
+	for _, f := range side.findings {
+		good = good && f.Severity != SeverityError
+	}
+	d.findings = append(d.findings, side.findings...)
+	d.dropped += side.dropped
+	return good
+}
+
+// seen tells which values came before.
+type seen struct {
+	folds  bool
+	values map[string]struct{} // nil where there is only one value
+}
+
+func newSeen(n int, folds bool) *seen {
+	s := &seen{folds: folds}
+	if n > 1 {
+		s.values = make(map[string]struct{}, n)
+	}
+	return s
+}
+
+func (s *seen) again(v string) bool {
+	if s.values == nil {
+		return false
+	}
+	if s.folds {
+		v = strings.ToLower(v)
+	}
+	if _, ok := s.values[v]; ok {
+		return true
+	}
+	s.values[v] = struct{}{}
+	return false
+}
