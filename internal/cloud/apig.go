@@ -1,0 +1,48 @@
+package cloud
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// apigPage is the largest page of APIG's lists, in rows; more is cut silently.
+const apigPage = 500
+
+// actGateway accepts or rejects a connection of a gateway whose endpoint service
+// belongs to APIG. A call could name up to 50, but whether it is atomic is not
+// documented.
+func (c *Client) actGateway(ctx context.Context, project, gateway, endpoint string, v approval.Verdict, done func(context.Context) (bool, error)) error {
+	const op = "AcceptOrRejectEndpointConnections"
+	path, err := pathOf(APIAPIG, op, "/v2/{}/apigw/instances/{}/vpc-endpoint/connections/action", project, gateway)
+	if err != nil {
+		return err
+	}
+	var out actionAnswer
+	return c.do(ctx, &call{
+		api: APIAPIG, op: op, method: http.MethodPost, path: path, project: project, contentType: utf8JSON,
+		body: connectionAction{verb(v), []string{endpoint}}, effect: convergent,
+		answer: decoder(&out, func(a actionAnswer) bool { return a.Connections != nil }),
+	}, done)
+}
+
+type gatewayAnswer struct {
+	Connections *[]connection `json:"connections"`
+	Total       *int          `json:"total"` // "size" is of the page
+}
+
+// gatewayConnections reads one page of the connections of a gateway.
+func (c *Client) gatewayConnections(ctx context.Context, project, gateway string, f filter) (page[connection], error) {
+	const op = "ListEndpointConnections"
+	path, err := pathOf(APIAPIG, op, "/v2/{}/apigw/instances/{}/vpc-endpoint/connections", project, gateway)
+	if err != nil {
+		return page[connection]{}, err
+	}
+	var out gatewayAnswer
+	err = c.do(ctx, &call{
+		api: APIAPIG, op: op, method: http.MethodGet, path: path, query: f.query(), project: project, contentType: plainJSON,
+		answer: decoder(&out, func(a gatewayAnswer) bool { return listed(a.Connections, a.Total) }),
+	}, nil)
+	return pageOf(out.Connections, out.Total), err
+}

@@ -1,0 +1,71 @@
+package cloud
+
+import (
+	"context"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+const (
+	firstPoll   = time.Second
+	longestPoll = 15 * time.Second
+	settleTime  = 30 * time.Second // after an act, in which a list may still show the past
+)
+
+// Await follows the connection of req until its target's list shows the state
+// want, and returns that. It asks at once, then after 1, 2, 4 s and so on up to
+// 15 s, give or take a tenth; those who await connections of one target share
+// the reads.
+//
+// Another final state (Accepted, Rejected, Failed, or Absent for what vanished
+// or never showed) is returned if two reads in a row, an interval apart, show it
+// and the second is no earlier than 30 s after actedAt, for lists may be stale;
+// zero says that nothing was acted. States that this package does not know are
+// counted, and never final.
+//
+// When ctx ends first Await returns the last state seen and an error that wraps
+// ctx.Err(). A list that cannot be read is an *Error.
+func (c *Client) Await(ctx context.Context, req approval.Request, want approval.State, actedAt time.Time) (approval.State, error) {
+	l, err := c.connections(req)
+	if err != nil {
+		return approval.Absent, err
+	}
+	polls := backoff.NewExponentialBackOff(backoff.WithInitialInterval(firstPoll), backoff.WithMaxInterval(longestPoll),
+		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(0.1), backoff.WithMaxElapsedTime(0))
+	var last approval.State
+	for reads := 0; ; reads++ {
+		shown, err := l.read(ctx, req.EndpointID, false)
+		if err != nil {
+			return last, c.readError(req, "await", err)
+		}
+		row, _ := shown.row(req.EndpointID)
+		state := approval.State(row.Status)
+		if !state.Known() {
+			c.observer.CloudUnknownState(req.Target.Name)
+		}
+		again := reads > 0 && state == last
+		last = state
+		if state == want && (state != approval.Absent || again) {
+			return state, nil
+		}
+		if again && final(state) && (actedAt.IsZero() || shown.at.Sub(actedAt) >= settleTime) {
+			return state, nil
+		}
+		if err := sleep(ctx, polls.NextBackOff()); err != nil {
+			return last, c.readError(req, "await", err)
+		}
+	}
+}
+
+// final reports whether a connection may stay in s for good.
+func final(s approval.State) bool {
+	switch s {
+	case approval.Accepted, approval.Rejected, approval.Failed, approval.Absent:
+		return true
+	default:
+		return false
+	}
+}

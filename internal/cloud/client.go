@@ -1,0 +1,433 @@
+// Package cloud speaks with Huawei Cloud: it reads connection lists, accepts and
+// rejects connections, follows them, and creates endpoints.
+//
+// Every call is repeated where that can help and is safe, for about 20 s; after
+// that it fails with an *Error that says whether to come again, and when. Calls
+// to one API host share a rate, a limit of calls at once and a breaker; all
+// share one credential, which is left alone once it is refused.
+package cloud
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// The names of the APIs, which are also the names of their hosts.
+const (
+	APIVPCEP           = "vpcep"
+	APIAPIG            = "apig"
+	APIFunctionGraph   = "functiongraph"
+	APIHSS             = "hss"
+	APIDataArtsInsight = "dataartsinsight"
+	APIIAM             = "iam"
+)
+
+// APIs returns the names of all APIs.
+func APIs() []string {
+	return []string{APIVPCEP, APIAPIG, APIFunctionGraph, APIHSS, APIDataArtsInsight, APIIAM}
+}
+
+const (
+	defaultRate        = 10 // calls a second
+	defaultConcurrency = 64
+)
+
+// Config is what a Client needs to know.
+type Config struct {
+	Region        string
+	Endpoints     map[string]string // API name to base URL, instead of https://{api}.{region}.myhuaweicloud.com
+	Auth          Auth
+	RatePerSecond float64           // of calls to each API host; 0: 10
+	Concurrency   int               // calls at once to each API host; 0: 64
+	Transport     http.RoundTripper // nil: one like http.DefaultTransport, with timeouts
+	Observer      Observer          // nil: none
+	Targets       approval.Targets
+	AllowHTTP     bool // http endpoints elsewhere than on this machine, which is unsafe
+}
+
+// Observer is told what happens. api, operation, class and state are of small
+// fixed sets. Its methods must return at once and must not call back.
+type Observer interface {
+	CloudCall(api, operation, class string, took time.Duration)
+	CloudRetry(api, operation, class string)
+	CloudThrottled(api string, wait time.Duration)
+	CloudInFlight(api string, delta int)
+	CloudBreaker(api, state string) // closed, open or half-open
+	CloudUnknownState(target string)
+	CredentialState(state string, expires time.Time) // unproven, ok or refused; expires is zero if unknown
+}
+
+// Client makes the calls. It is safe for concurrent use.
+type Client struct {
+	region   string
+	hosts    map[string]*host
+	auth     *auth
+	http     *http.Client
+	codes    codebook
+	observer Observer
+	rate     float64
+
+	mu    sync.Mutex
+	lists map[listKey]*lists
+}
+
+// host is one API host.
+type host struct {
+	base    *url.URL
+	limit   *limit
+	breaker *breaker
+}
+
+// listKey names a connection list.
+type listKey struct {
+	kind        approval.TargetKind
+	project, id string
+}
+
+// New checks cfg and returns a client. Nothing is called yet, but the credential
+// is read.
+func New(cfg Config) (*Client, error) {
+	if cfg.RatePerSecond == 0 {
+		cfg.RatePerSecond = defaultRate
+	}
+	if cfg.RatePerSecond < 0 || math.IsNaN(cfg.RatePerSecond) || math.IsInf(cfg.RatePerSecond, 0) {
+		return nil, fmt.Errorf("cloud: %v calls a second is no rate", cfg.RatePerSecond)
+	}
+	if cfg.Concurrency == 0 {
+		cfg.Concurrency = defaultConcurrency
+	}
+	if cfg.Concurrency < 0 {
+		return nil, fmt.Errorf("cloud: %d calls at once is no limit", cfg.Concurrency)
+	}
+	if cfg.Observer == nil {
+		cfg.Observer = nobody{}
+	}
+	if cfg.Transport == nil {
+		cfg.Transport = transport(cfg.Concurrency)
+	}
+	if err := checkTargets(cfg); err != nil {
+		return nil, fmt.Errorf("cloud: %w", err)
+	}
+	codes, err := newCodebook(table())
+	if err != nil {
+		return nil, fmt.Errorf("cloud: %w", err)
+	}
+	c := &Client{
+		region: cfg.Region, hosts: map[string]*host{}, codes: codes, observer: cfg.Observer, rate: cfg.RatePerSecond,
+		lists: map[listKey]*lists{},
+		http: &http.Client{
+			Transport:     cfg.Transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+	for name := range cfg.Endpoints {
+		if !slices.Contains(APIs(), name) {
+			return nil, fmt.Errorf("cloud: endpoint of %q: the APIs are %s", name, strings.Join(APIs(), ", "))
+		}
+	}
+	for _, api := range APIs() {
+		base, err := baseURL(cfg, api)
+		if err != nil {
+			return nil, fmt.Errorf("cloud: endpoint of %s: %w", api, err)
+		}
+		c.hosts[api] = &host{
+			base: base, breaker: newBreaker(api, cfg.Observer),
+			limit: newLimit(api, cfg.RatePerSecond, cfg.Concurrency, cfg.Observer),
+		}
+	}
+	if c.auth, err = newAuth(cfg.Auth, c.iamToken, cfg.Observer); err != nil {
+		return nil, fmt.Errorf("cloud: authentication: %w", err)
+	}
+	return c, nil
+}
+
+// checkTargets refuses what could never be called.
+func checkTargets(cfg Config) error {
+	for _, t := range cfg.Targets {
+		ids := []string{t.ProjectID}
+		if !t.Kind.Creates() {
+			ids = append(ids, t.ID)
+		}
+		if t.ServiceID != "" {
+			ids = append(ids, t.ServiceID)
+		}
+		for _, id := range ids {
+			if err := approval.ValidID(id); err != nil {
+				return fmt.Errorf("target %s: %w", t.Name, err)
+			}
+		}
+		if t.Region != "" && cfg.Region != "" && t.Region != cfg.Region {
+			return fmt.Errorf("target %s is in region %s, but the client is for %s", t.Name, t.Region, cfg.Region)
+		}
+	}
+	return nil
+}
+
+// baseURL is where an API is.
+func baseURL(cfg Config, api string) (*url.URL, error) {
+	text, given := cfg.Endpoints[api]
+	if !given || text == "" {
+		if cfg.Region == "" || strings.Trim(cfg.Region, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return nil, fmt.Errorf("%q is no region", cfg.Region)
+		}
+		domain := "myhuaweicloud.com"
+		if cfg.Region == "eu-west-101" {
+			domain = "myhuaweicloud.eu"
+		}
+		text = "https://" + api + "." + cfg.Region + "." + domain
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return nil, errors.New("it is not a URL")
+	case u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return nil, errors.New("it must be like https://host or https://host/path")
+	case u.Scheme == "https", u.Scheme == "http" && (cfg.AllowHTTP || loopback(u.Hostname())):
+		return u, nil
+	case u.Scheme == "http":
+		return nil, errors.New("http is only for this machine; use https")
+	}
+	return nil, fmt.Errorf("scheme %q is not https", u.Scheme)
+}
+
+func loopback(name string) bool {
+	ip := net.ParseIP(name)
+	return name == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// transport is like http.DefaultTransport, keeps a connection for each of the
+// calls at once, and waits for none of its steps for long.
+func transport(concurrency int) http.RoundTripper {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:   10 * time.Second,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConnsPerHost:   concurrency,
+		IdleConnTimeout:       90 * time.Second,
+		ResponseHeaderTimeout: callTimeout,
+	}
+}
+
+// connections returns the shared reader of the list that req's target has.
+func (c *Client) connections(req approval.Request) (*lists, error) {
+	if req.Creates() {
+		return nil, refuse(apiOf(req.Target), "connections", "invalid_request", fmt.Errorf("target %s has no connections", req.Target.Name))
+	}
+	if err := approval.ValidID(req.EndpointID); err != nil {
+		return nil, refuse(apiOf(req.Target), "connections", "invalid_id", err)
+	}
+	t := req.Target
+	key := listKey{t.Kind, t.ProjectID, t.ID}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lists[key] == nil {
+		read, size := c.pager(t)
+		c.lists[key] = newLists(size, c.rate, read)
+	}
+	return c.lists[key], nil
+}
+
+// pager returns how to read a page of t's connections, and its largest size.
+func (c *Client) pager(t approval.Target) (read func(context.Context, filter) (page[connection], error), size int) {
+	if t.Kind == approval.Gateway {
+		return func(ctx context.Context, f filter) (page[connection], error) {
+			return c.gatewayConnections(ctx, t.ProjectID, t.ID, f)
+		}, apigPage
+	}
+	return func(ctx context.Context, f filter) (page[connection], error) {
+		return c.serviceConnections(ctx, t.ProjectID, t.ID, f)
+	}, vpcepPage
+}
+
+// apiOf is the API that knows t.
+func apiOf(t approval.Target) string {
+	switch t.Kind {
+	case approval.Gateway:
+		return APIAPIG
+	case approval.FunctionGraph:
+		return APIFunctionGraph
+	case approval.HSS:
+		return APIHSS
+	case approval.DataArtsInsight:
+		return APIDataArtsInsight
+	case approval.Service:
+	}
+	return APIVPCEP
+}
+
+// readError is err as an *Error; what ended a wait is retryable.
+func (c *Client) readError(req approval.Request, op string, err error) error {
+	if _, ok := asError(err); ok {
+		return err
+	}
+	return &Error{API: apiOf(req.Target), Op: op, Class: ClassRetry, Err: err, unsent: true}
+}
+
+// Facts returns what the cloud says of req's connection, as of a read that began
+// after the call of Facts; State is Absent if the list does not show it. Of a
+// creation there are no facts but the time.
+func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Facts, error) {
+	if req.Creates() {
+		return approval.Facts{ReadAt: time.Now()}, nil
+	}
+	l, err := c.connections(req)
+	if err != nil {
+		return approval.Facts{}, err
+	}
+	shown, err := l.read(ctx, req.EndpointID, true) // whole, for the count of accepted ones
+	if err != nil {
+		return approval.Facts{}, c.readError(req, "facts", err)
+	}
+	row, _ := shown.row(req.EndpointID)
+	f := row.facts()
+	f.ReadAt = shown.at
+	f.Accepted = shown.accepted[row.DomainID]
+	if f.State == approval.Accepted {
+		f.Accepted-- // this one aside
+	}
+	if !f.State.Known() {
+		c.observer.CloudUnknownState(req.Target.Name)
+	}
+	return f, nil
+}
+
+// Act accepts or rejects req's connection: through VPCEP, or through APIG for a
+// gateway whose endpoint service is not ours. nil says that the cloud took it or
+// that the list shows it done; Await tells what comes of it. Before a repeat
+// after a lost answer the list is read, and it is repeated only if the
+// connection still waits for a decision.
+func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdict) error {
+	l, err := c.connections(req)
+	if err != nil {
+		return err
+	}
+	t := req.Target
+	if !v.Acts() {
+		return refuse(apiOf(t), "act", "invalid_request", fmt.Errorf("%q asks for no change", v))
+	}
+	done := func(ctx context.Context) (bool, error) {
+		shown, err := l.read(ctx, req.EndpointID, false)
+		if err != nil {
+			return false, c.readError(req, "act", err)
+		}
+		row, _ := shown.row(req.EndpointID)
+		switch state := approval.State(row.Status); {
+		case took(v, state):
+			return true, nil
+		case state == approval.Pending:
+			return false, nil
+		default:
+			return false, errNotPending
+		}
+	}
+	id := strings.ToLower(req.EndpointID)
+	switch {
+	case t.Kind == approval.Gateway && t.ServiceID == "":
+		err = c.actGateway(ctx, t.ProjectID, t.ID, id, v, done)
+	case t.Kind == approval.Gateway:
+		err = c.actService(ctx, t.ProjectID, t.ServiceID, id, v, done)
+	default:
+		err = c.actService(ctx, t.ProjectID, t.ID, id, v, done)
+	}
+	if is(err, ClassAlreadyDone) {
+		if ok, _ := done(ctx); ok { // else the list may be stale, and the request comes again
+			return nil
+		}
+	}
+	return err
+}
+
+// errNotPending keeps an act from being repeated.
+var errNotPending = errors.New("the connection does not wait for a decision any more")
+
+// took reports whether s shows that v took effect on a pending connection.
+func took(v approval.Verdict, s approval.State) bool {
+	return s == v.Goal() || v == approval.Accept && s == approval.Creating
+}
+
+// Create carries the creation of req out. It is sent once; again only if the
+// cloud certainly did not do it. An error whose OutcomeUnknown is true asks for a
+// Look before anything else.
+func (c *Client) Create(ctx context.Context, req approval.Request) (approval.Created, error) {
+	t, want := req.Target, req.Creation
+	switch {
+	case t.Kind == approval.FunctionGraph && want.FunctionGraph != nil:
+		return c.createFunctionEndpoint(ctx, t, want.FunctionGraph)
+	case t.Kind == approval.HSS && want.HSS != nil:
+		return c.createHostEndpoints(ctx, t, want.HSS)
+	case t.Kind == approval.DataArtsInsight && want.DataArtsInsight != nil:
+		return c.createInsightEndpoint(ctx, t, want.DataArtsInsight)
+	}
+	return approval.Created{}, noParameters(req, "create")
+}
+
+// Look returns what is there that req's creation could have made, and what of
+// it is not in before. Where nothing can be read the error wraps ErrNoReadBack.
+func (c *Client) Look(ctx context.Context, req approval.Request, before []string) (approval.Look, error) {
+	t, want := req.Target, req.Creation
+	switch {
+	case t.Kind == approval.FunctionGraph && want.FunctionGraph != nil:
+		return c.lookFunctionEndpoint(ctx, t, want.FunctionGraph, before)
+	case t.Kind == approval.HSS && want.HSS != nil:
+		return c.lookHostEndpoints(ctx, t, want.HSS, before)
+	case t.Kind == approval.DataArtsInsight && want.DataArtsInsight != nil:
+		return approval.Look{}, refuse(APIDataArtsInsight, "look", "no_read_back", ErrNoReadBack)
+	}
+	return approval.Look{}, noParameters(req, "look")
+}
+
+func noParameters(req approval.Request, op string) error {
+	return refuse(apiOf(req.Target), op, "invalid_request",
+		fmt.Errorf("target %s of kind %s and the parameters do not go together", req.Target.Name, req.Target.Kind))
+}
+
+// Pending returns all connections of t that wait for a decision. All pages are
+// read before any is returned, since deciding them moves the rest. Their
+// Accepted is not counted.
+func (c *Client) Pending(ctx context.Context, t approval.Target) ([]approval.Facts, error) {
+	if t.Kind.Creates() {
+		return nil, refuse(apiOf(t), "pending", "invalid_request", fmt.Errorf("target %s has no connections", t.Name))
+	}
+	read, size := c.pager(t)
+	at := time.Now()
+	rows, err := collect(size, func(r connection) string { return r.ID }, func(offset int) (page[connection], error) {
+		return read(ctx, filter{status: approval.Pending, limit: size, offset: offset})
+	})
+	if err != nil {
+		return nil, c.readError(approval.Request{Target: t}, "pending", err)
+	}
+	var out []approval.Facts
+	for _, r := range rows {
+		if approval.State(r.Status) == approval.Pending && approval.ValidID(r.ID) == nil {
+			f := r.facts()
+			f.ReadAt = at
+			out = append(out, f)
+		}
+	}
+	return out, nil
+}
+
+// nobody observes nothing.
+type nobody struct{}
+
+func (nobody) CloudCall(string, string, string, time.Duration) {}
+func (nobody) CloudRetry(string, string, string)               {}
+func (nobody) CloudThrottled(string, time.Duration)            {}
+func (nobody) CloudInFlight(string, int)                       {}
+func (nobody) CloudBreaker(string, string)                     {}
+func (nobody) CloudUnknownState(string)                        {}
+func (nobody) CredentialState(string, time.Time)               {}

@@ -1,0 +1,172 @@
+package cloud
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// row of the table of error codes. codes are separated by spaces; after the
+// first, ".0006" takes over the prefix, "-.0021" makes a range, and "40xx" stands
+// for a hundred. status limits a row to a hundred of HTTP statuses (5 is 5xx);
+// 0 is any.
+type row struct {
+	codes  string
+	status int
+	class  Class
+	text   string
+}
+
+// table says what each error code means for us. What is not in it is told by its
+// status, see byStatus.
+//
+// Source: the error tables of VPCEP, APIG, FunctionGraph, HSS, DataArts Insight,
+// IAM and the API gateway in front of them, as of 2026-04.
+func table() []row {
+	return []row{
+		// VPCEP. Almost everything comes as 400.
+		{"EndPoint.0001", 0, ClassRetry, "the endpoint service has an internal error"},
+		{"EndPoint.0013", 0, ClassUnknown, "the endpoint service timed out"},
+		{"EndPoint.0022", 0, ClassThrottle, "too many calls"},                       // 400
+		{"EndPoint.0011 .0012", 0, ClassFinal, "the call lacks a body or a header"}, // 504, yet a bug
+		{"EndPoint.0003", 0, ClassCredentials, "the credential is not accepted"},
+		{"EndPoint.0004", 0, ClassFinal, "the credential lacks permission; grant it vpcep:connections:list and :update"},
+		{"EndPoint.2006 .2007 .2008 .0005", 0, ClassGone, "the endpoint does not exist"},
+		{"EndPoint.2018", 0, ClassGone, "the endpoint is being deleted"},
+		{"EndPoint.2014", 0, ClassAlreadyDone, "the endpoint is connected already"},
+		{"EndPoint.2019 .2051", 0, ClassRetry, "the endpoint is being changed"},
+		{"EndPoint.2004", 0, ClassSlow, "the endpoint service is not available"},
+		{"EndPoint.3006 .3045", 0, ClassSlow, "the endpoint service is in use or in a state that does not allow it"},
+		{"EndPoint.1008", 0, ClassRetry, "the endpoint service could not get a token of its own"},
+		{"EndPoint.2021-.2026 .2038 .40xx", 0, ClassRetry, "the network behind the endpoint could not be set up; if it goes on, a person must look"},
+		{"EndPoint.2003", 0, ClassFinal, "the endpoint service does not exist; check the target's id and project"},
+		{"EndPoint.2012", 0, ClassFinal, "the account is not on the whitelist of the endpoint service"},
+		{"EndPoint.2013", 0, ClassFinal, "the endpoint does not belong to the service"},
+		{"EndPoint.2015 .2050", 0, ClassFinal, "the endpoint is frozen or disabled; its owner must clear that up"},
+		{"EndPoint.2047", 0, ClassFinal, "the endpoint has failed and cannot be changed; its owner must delete it"},
+		{"EndPoint.2027 .0007 .3035", 0, ClassFinal, "the action is not valid"},
+		{"EndPoint.2031", 0, ClassFinal, "only one endpoint is allowed in a call"},
+		{"EndPoint.1018", 0, ClassFinal, "a quota is used up; have it raised"},
+		{"EndPoint.3049 .2045", 0, ClassFinal, "the whitelist of the endpoint service is full; clean it up"},
+		{"EndPoint.0002 .0006 .0010 .0014 .0017-.0021 .1003 .1004 .2017 .2029", 0, ClassFinal, "a parameter is not valid"},
+
+		// APIG, management.
+		{"APIC.7100 .7101 .7102 .7103 .7105 .7107", 0, ClassCredentials, "the credential is not accepted"},
+		{"APIC.7106 .7109 .7110 .7111 .7118 .7130 .7134 .7300", 0, ClassFinal, "not permitted, or a gateway of another account or project"},
+		{"APIC.7302 APIG.3030", 0, ClassFinal, "the gateway does not exist; check the target's id and project"},
+		{"APIC.7314", 0, ClassFinal, "the gateway has no endpoint service"},
+		{"APIC.7211", 0, ClassFinal, "a parameter is not valid"},
+		{"APIC.7701 APIG.3718", 0, ClassSlow, "the gateway is busy or being upgraded"},
+		{"APIC.9000 .9007 .9100 .9999 APIG.9999", 0, ClassUnknown, "the gateway's management has an internal error"},
+		{"APIG.9008", 0, ClassThrottle, "too many calls"}, // 500
+
+		// FunctionGraph.
+		{"FSS.0400 .0406 .0413 .0424", 0, ClassFinal, "the call is not valid"},
+		{"FSS.0401", 0, ClassCredentials, "the credential is not accepted"},
+		{"FSS.0403", 0, ClassFinal, "the credential lacks permission"},
+		{"FSS.1121 .1122 .1125 .1126", 0, ClassFinal, "the agency is missing or lacks permission"},
+		{"FSS.0404 .0410 .1036 .1037", 0, ClassFinal, "the VPC or the subnet does not exist"},
+		{"FSS.0409", 0, ClassAlreadyDone, "the endpoint exists already"},
+		{"FSS.1047 .1048", 0, ClassFinal, "too many VPCs are bound; have the quota raised"},
+		{"FSS.1090", 0, ClassSlow, "the subnet is not active"},
+		{"FSS.0429", 0, ClassThrottle, "too many calls"},
+		{"FSS.0408 .0500 .0502 .0503 .0504 .1115 .1169", 0, ClassUnknown, "FunctionGraph has an internal error or does not answer in time"},
+
+		// HSS. All come as 400.
+		{"HSS.0001 .0002", 0, ClassFinal, "a parameter is not valid"},
+		{"HSS.0010 .0013", 0, ClassFinal, "the credential lacks permission"},
+		{"HSS.0011", 0, ClassFinal, "a server or a VPC does not exist"},
+		{"HSS.0014", 0, ClassFinal, "a quota is used up; have it raised"},
+
+		// DataArts Insight.
+		{"DataArtsInsight.20010003", 0, ClassFinal, "the credential lacks permission"},
+		{"DataArtsInsight.24010003", 0, ClassFinal, "something that the call names does not exist"},
+		{"DataArtsInsight.24010043", 0, ClassFinal, "the user has no right to work in the workspace"},
+		{"DataArtsInsight.24150004", 0, ClassSlow, "the workspace is in a state that does not allow it"},
+		{"DataArtsInsight.24150005", 0, ClassFinal, "the workspace does not exist; check the target's workspace_id"},
+
+		// IAM.
+		{"IAM.0001", 0, ClassCredentials, "user or password is not accepted"},
+		{"IAM.0061", 0, ClassCredentials, "the account is locked; waiting is the only cure"},
+		{"IAM.0002 .0003", 0, ClassFinal, "the user is not authorised"},
+		{"IAM.0011", 0, ClassFinal, "the call is not valid"},
+		{"IAM.0012", 0, ClassThrottle, "too many calls"},
+
+		// The gateway in front of all of them, also spelt "APIG.0...".
+		{"APIGW.0101 .0103", 0, ClassConfiguration, "no such API at this address; check region, endpoint and project"},
+		{"APIGW.0201", 4, ClassFinal, "the gateway refuses the call as malformed or too large"},
+		{"APIGW.0201", 5, ClassUnknown, "the API behind the gateway does not answer"},
+		{"APIGW.0202 .0203 .0610", 0, ClassUnknown, "the API behind the gateway does not answer"},
+		{"APIGW.0301 .0303 .0305 .0307", 0, ClassCredentials, "signature or token is not accepted"},
+		{"APIGW.0302 .0304 .0306 .0310 .0402 .0405 .0802", 0, ClassFinal, "the user, its address or its project is not admitted"},
+		{"APIGW.0308", 0, ClassThrottle, "too many calls"},
+		{"APIGW.0501 .0502", 0, ClassFinal, "the quota of the application is used up or frozen"},
+		{"APIGW.0601 .0605 .0606 .0608 .0705", 0, ClassRetry, "the gateway has an internal error"},
+		{"APIGW.0613", 0, ClassRetry, "the gateway cannot reach IAM"},
+	}
+}
+
+// codebook finds rows by normal code.
+type codebook map[string][]row
+
+func newCodebook(rows []row) (codebook, error) {
+	book := codebook{}
+	for _, r := range rows {
+		codes, err := expand(r.codes)
+		if err != nil {
+			return nil, err
+		}
+		for _, code := range codes {
+			book[normal(code)] = append(book[normal(code)], r)
+		}
+	}
+	return book, nil
+}
+
+// class of an error answer and what it means.
+func (b codebook) class(status int, said errorBody) (Class, string) {
+	for _, r := range b[normal(said.code)] {
+		if r.status == 0 || r.status == status/100 {
+			return r.class, r.text
+		}
+	}
+	return byStatus(status, said.shaped)
+}
+
+// normal is the one spelling of a code: the documents differ in case, and write
+// the codes of the gateway in front both "APIGW.0308" and "APIG.0308".
+func normal(code string) string {
+	code = strings.ToUpper(strings.TrimSpace(code))
+	if rest, ok := strings.CutPrefix(code, "APIG.0"); ok {
+		return "APIGW.0" + rest
+	}
+	return code
+}
+
+// expand spells out the codes of a row.
+func expand(codes string) ([]string, error) {
+	var out []string
+	var prefix string
+	for word := range strings.FieldsSeq(codes) {
+		if dot := strings.IndexByte(word, '.'); dot > 0 {
+			prefix, word = word[:dot], word[dot:]
+		}
+		first, last, ranged := strings.Cut(word, "-")
+		if hundred, ok := strings.CutSuffix(first, "xx"); ok {
+			first, last, ranged = hundred+"00", hundred+"99", true
+		}
+		if !ranged {
+			out = append(out, prefix+first)
+			continue
+		}
+		from, err1 := strconv.Atoi(strings.TrimPrefix(first, "."))
+		to, err2 := strconv.Atoi(strings.TrimPrefix(last, "."))
+		if err1 != nil || err2 != nil || prefix == "" {
+			return nil, fmt.Errorf("table of error codes: %q is no range", word)
+		}
+		for n := from; n <= to; n++ {
+			out = append(out, fmt.Sprintf("%s.%04d", prefix, n))
+		}
+	}
+	return out, nil
+}

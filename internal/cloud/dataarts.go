@@ -1,0 +1,48 @@
+package cloud
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// insightEndpoint is the body of "verify a service and create an endpoint".
+type insightEndpoint struct {
+	DSType     string `json:"ds_type"`
+	ServerName string `json:"vpc_ep_server_name,omitempty"`
+	ServerID   string `json:"vpc_ep_server_id,omitempty"`
+}
+
+// insightAnswer is what is used of the answer. Its times are left alone: they
+// are epoch milliseconds in two different types.
+type insightAnswer struct {
+	ID           string `json:"id"`
+	ClientID     string `json:"vpc_ep_client_id"`
+	ClientStatus string `json:"vpc_ep_client_status"`
+}
+
+// createInsightEndpoint lets DataArts Insight connect to an endpoint service. The
+// status in the answer is of that moment; where the service is one of ours its
+// connection list tells the rest.
+//
+// The creation cannot be read back: an endpoint that no data source uses yet is
+// in no list of the product, and on the service's own list it cannot be told
+// from others, since the product's domain id is not known.
+func (c *Client) createInsightEndpoint(ctx context.Context, t approval.Target, want *approval.DataArtsInsightEndpoint) (approval.Created, error) {
+	const op = "VerifyAndCreateVpcEp"
+	path, err := pathOf(APIDataArtsInsight, op, "/v1/{}/connections/vpc-endpoint", t.ProjectID)
+	if err != nil {
+		return approval.Created{}, err
+	}
+	var out insightAnswer
+	err = c.do(ctx, &call{
+		api: APIDataArtsInsight, op: op, method: http.MethodPost, path: path, project: t.ProjectID, workspace: t.WorkspaceID,
+		contentType: plainJSON, body: insightEndpoint{want.DSType, want.ServerName, want.ServerID}, effect: once,
+		answer: decoder(&out, func(a insightAnswer) bool { return a.ID != "" || a.ClientID != "" }),
+	}, nil)
+	if err != nil {
+		return approval.Created{}, err
+	}
+	return approval.Created{ID: out.ID, EndpointID: out.ClientID, State: approval.State(out.ClientStatus)}, nil
+}

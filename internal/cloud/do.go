@@ -1,0 +1,331 @@
+package cloud
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	callTimeout = 30 * time.Second // of one try, from sending to the last byte
+	maxAnswer   = 8 << 20          // bytes
+	plainJSON   = "application/json"
+	utf8JSON    = "application/json;charset=UTF-8"
+	userAgent   = "vpcep-approver"
+)
+
+// call is one call of an API: all that differs between them.
+type call struct {
+	api, op     string // op is the name in the API's reference
+	method      string
+	path        string // from pathOf
+	query       url.Values
+	project     string // X-Project-Id
+	workspace   string // X-Workspace-Id
+	contentType string
+	body        any // nil: none
+	effect      effect
+	anonymous   bool // needs no credential
+	// answer reads what came with a status of 2xx. An error means that it cannot
+	// be an answer of this API.
+	answer func(header http.Header, body []byte) error
+}
+
+// do makes a call: repeated where that can help, limited, authenticated. done
+// may be nil, see repeat. Every error is an *Error.
+func (c *Client) do(ctx context.Context, call *call, done func(context.Context) (bool, error)) error {
+	var body []byte
+	if call.body != nil {
+		var err error
+		if body, err = encode(call.body); err != nil {
+			return refuse(call.api, call.op, "invalid_request", err)
+		}
+	}
+	return c.repeat(ctx, call, done, func(ctx context.Context) error {
+		err := c.attempt(ctx, call, body, false)
+		if errors.Is(err, errRenewed) {
+			err = c.attempt(ctx, call, body, true)
+		}
+		return err
+	})
+}
+
+// errRenewed asks for the same call with the credential that there is now.
+var errRenewed = errors.New("the credential was renewed")
+
+// attempt makes a call once, when all allow it. second tells that it was refused
+// for its credential just now.
+func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bool) error {
+	host := c.hosts[call.api]
+	p, err := c.admit(ctx, host, call)
+	if err != nil {
+		return unsent(call, err)
+	}
+	done, err := host.breaker.allow()
+	if err != nil {
+		host.limit.leave()
+		c.drop(call, p)
+		return unsent(call, err)
+	}
+	start := time.Now()
+	e := c.send(ctx, host, call, body, p)
+	host.limit.leave()
+	done(verdict(ctx, e))
+
+	class := ClassOK
+	if e != nil {
+		class = e.Class
+	}
+	c.observer.CloudCall(call.api, call.op, string(class), time.Since(start))
+	if e == nil || e.Class != ClassThrottle && e.Status != 0 {
+		host.limit.served()
+	}
+	switch {
+	case e == nil:
+	case e.Class == ClassThrottle:
+		e.Wait = host.limit.throttled(start, e.Wait)
+	case e.Wait > 0:
+		host.limit.rest(e.Wait)
+	}
+	switch {
+	case call.anonymous:
+	case proves(e):
+		c.auth.answered(p)
+	case e.Class != ClassCredentials:
+		c.auth.dropped(p)
+	default:
+		if err := c.auth.refuse(p, e, second); err != nil {
+			return err
+		}
+		return errRenewed
+	}
+	if e != nil {
+		return e
+	}
+	return nil
+}
+
+// proves reports whether e can only come from an API that has accepted the
+// credential. Gateways throttle and break before they look at it.
+func proves(e *Error) bool {
+	if e == nil {
+		return true
+	}
+	switch e.Class {
+	case ClassFinal, ClassGone, ClassAlreadyDone, ClassSlow:
+		return e.Status != 0
+	default:
+		return false
+	}
+}
+
+// admit waits for the credential and for the limits of the host.
+func (c *Client) admit(ctx context.Context, host *host, call *call) (pass, error) {
+	for {
+		if err := host.breaker.check(); err != nil {
+			return pass{}, err
+		}
+		var p pass
+		if !call.anonymous {
+			var err error
+			if p, err = c.auth.acquire(ctx); err != nil {
+				return pass{}, err
+			}
+		}
+		if err := host.limit.enter(ctx); err != nil {
+			c.drop(call, p)
+			return pass{}, err
+		}
+		if call.anonymous || c.auth.valid(p) {
+			return p, nil
+		}
+		host.limit.leave()
+		c.drop(call, p)
+	}
+}
+
+func (c *Client) drop(call *call, p pass) {
+	if !call.anonymous {
+		c.auth.dropped(p)
+	}
+}
+
+// send exchanges one request for one answer and classes it.
+func (c *Client) send(ctx context.Context, host *host, call *call, body []byte, p pass) *Error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	r, err := c.request(ctx, host, call, body, p)
+	if err != nil {
+		return refuse(call.api, call.op, "invalid_request", err)
+	}
+	res, err := c.http.Do(r)
+	if err != nil {
+		return noAnswer(call, err)
+	}
+	defer func() { _ = res.Body.Close() }() // read to its end or given up, so nothing is lost
+	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return call.failed(call.unknown(), "the answer broke off", err)
+	case res.StatusCode < 200 || res.StatusCode > 299 || len(data) > maxAnswer:
+		return c.refused(call, res, data)
+	}
+	if err := call.answer(res.Header, data); err != nil {
+		e := c.refused(call, res, nil)
+		e.Class, e.Text, e.Err = call.unknown(), "this is not an answer of the API; a firewall or proxy may stand in between", err
+		return e
+	}
+	return nil
+}
+
+// request builds the request with everything that goes over the wire.
+func (c *Client) request(ctx context.Context, host *host, call *call, body []byte, p pass) (*http.Request, error) {
+	u := *host.base
+	u.Path = strings.TrimSuffix(u.Path, "/") + call.path
+	u.RawPath = ""
+	u.RawQuery = call.query.Encode()
+	var reader io.Reader
+	if body != nil {
+		reader = bytes.NewReader(body)
+	}
+	r, err := http.NewRequestWithContext(ctx, call.method, u.String(), reader)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("User-Agent", userAgent)
+	r.Header.Set("Content-Type", call.contentType)
+	if call.project != "" {
+		r.Header.Set("X-Project-Id", call.project)
+	}
+	if call.workspace != "" {
+		r.Header.Set("X-Workspace-Id", call.workspace)
+	}
+	switch {
+	case call.anonymous:
+	case c.auth.mode == ModeAKSK:
+		sign(r, body, p.cred, time.Now())
+	default:
+		r.Header.Set("X-Auth-Token", p.token)
+	}
+	return r, nil
+}
+
+// refused is the error for an answer that is none of success.
+func (c *Client) refused(call *call, res *http.Response, data []byte) *Error {
+	said := parseErrorBody(data)
+	e := &Error{API: call.api, Op: call.op, Status: res.StatusCode, Code: said.code, changes: call.effect != reads}
+	e.Class, e.Text = c.codes.class(res.StatusCode, said)
+	if e.Class == ClassUnknown {
+		e.Class = call.unknown()
+	}
+	for _, id := range []string{res.Header.Get("X-Request-Id"), res.Header.Get("X-IAM-Trace-Id"), said.requestID} {
+		if e.RequestID == "" {
+			e.RequestID = plain(id)
+		}
+	}
+	e.Wait = retryAfter(res.Header.Get("Retry-After"), time.Now())
+	return e
+}
+
+// noAnswer is the error for a call that got no answer.
+func noAnswer(call *call, err error) *Error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err // without the address, which is known and long
+	}
+	if !neverSent(err) {
+		return call.failed(call.unknown(), "no answer", err)
+	}
+	e := call.failed(ClassRetry, "the API cannot be reached", err)
+	e.unsent = true
+	return e
+}
+
+// failed is the error for a call to which there is no whole answer.
+func (c *call) failed(class Class, text string, err error) *Error {
+	return &Error{API: c.api, Op: c.op, Class: class, Text: text, Err: err, changes: c.effect != reads}
+}
+
+// unsent is the error for a call that was not made because of err, which may
+// come from another call, such as the one for a token.
+func unsent(call *call, err error) *Error {
+	e := call.failed(ClassRetry, "not called", err)
+	if cause, ok := asError(err); ok {
+		*e = *cause
+		e.changes = call.effect != reads
+	}
+	if e.Op == "" {
+		e.Op = call.op
+	}
+	e.unsent = true
+	return e
+}
+
+// unknown is the class of a call of which nobody knows whether it was done.
+func (c *call) unknown() Class {
+	if c.effect == reads {
+		return ClassRetry
+	}
+	return ClassUnknown
+}
+
+// neverSent reports whether err happened before anything was sent.
+func neverSent(err error) bool {
+	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "dial" || op.Op == "proxyconnect") {
+		return true
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return true
+	}
+	_, ok := errors.AsType[tls.RecordHeaderError](err)
+	return ok
+}
+
+// retryAfter reads the header of that name, seconds or a date; 0 if it cannot.
+func retryAfter(value string, now time.Time) time.Duration {
+	value = strings.TrimSpace(value)
+	if n, err := strconv.Atoi(value); err == nil {
+		return time.Duration(min(max(n, 0), int(maxRetryAfter.Seconds()))) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return min(max(0, at.Sub(now)), maxRetryAfter)
+	}
+	return 0
+}
+
+// encode writes JSON as the cloud's own clients do, with a line break at the end.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// decoder returns an answer function that reads JSON into out and lets ok say
+// whether what an answer must have is there.
+func decoder[T any](out *T, ok func(T) bool) func(http.Header, []byte) error {
+	return func(_ http.Header, body []byte) error {
+		*out = *new(T) // an earlier try may have left something
+		if err := json.Unmarshal(body, out); err != nil {
+			return errors.New("it is not the JSON that was expected")
+		}
+		if !ok(*out) {
+			return errors.New("it lacks what it must hold")
+		}
+		return nil
+	}
+}

@@ -1,0 +1,84 @@
+package cloud
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// functionEndpoint is the body of "create a VPC endpoint", in the order of the
+// cloud's own client.
+type functionEndpoint struct {
+	Flavor   string `json:"flavor,omitempty"`
+	XRole    string `json:"xrole,omitempty"`
+	VPCID    string `json:"vpc_id"`
+	SubnetID string `json:"subnet_id"`
+}
+
+// createFunctionEndpoint creates an endpoint for functions. What exists already
+// is told as such.
+func (c *Client) createFunctionEndpoint(ctx context.Context, t approval.Target, want *approval.FunctionGraphEndpoint) (approval.Created, error) {
+	const op = "CreateVpcEndpoint"
+	path, err := pathOf(APIFunctionGraph, op, "/v2/{}/fgs/vpc-endpoint", t.ProjectID)
+	if err != nil {
+		return approval.Created{}, err
+	}
+	type answer struct {
+		Endpoints *[]string `json:"endpoints"` // IP addresses
+		Address   *string   `json:"address"`   // domain name
+	}
+	var out answer
+	err = c.do(ctx, &call{
+		api: APIFunctionGraph, op: op, method: http.MethodPost, path: path, project: t.ProjectID, contentType: plainJSON,
+		body:   functionEndpoint{want.Flavor, want.XRole, want.VPCID, want.SubnetID},
+		effect: once,
+		answer: decoder(&out, func(a answer) bool { return a.Endpoints != nil || a.Address != nil }),
+	}, nil)
+	if is(err, ClassAlreadyDone) {
+		made := approval.Created{Existing: true}
+		if look, err := c.lookFunctionEndpoint(ctx, t, want, nil); err == nil && look.Created != nil {
+			made.EndpointID, made.State = look.Created.EndpointID, look.Created.State
+		}
+		return made, nil // that it is there is certain, whatever the look could see
+	}
+	if err != nil {
+		return approval.Created{}, err
+	}
+	var made approval.Created
+	if out.Endpoints != nil {
+		made.Addresses = *out.Endpoints
+	}
+	if out.Address != nil {
+		made.Domain = *out.Address
+	}
+	return made, nil
+}
+
+// lookFunctionEndpoint finds endpoints in the subnet through VPCEP, FunctionGraph
+// having no call that shows them. If several are new the youngest is taken.
+func (c *Client) lookFunctionEndpoint(ctx context.Context, t approval.Target, want *approval.FunctionGraphEndpoint, before []string) (approval.Look, error) {
+	rows, err := c.vpcEndpoints(ctx, t.ProjectID, want.VPCID)
+	if err != nil {
+		return approval.Look{}, err
+	}
+	rows = slices.DeleteFunc(rows, func(r vpcEndpoint) bool {
+		return r.ID == "" || other(r.VPCID, want.VPCID) || other(r.SubnetID, want.SubnetID)
+	})
+	slices.SortStableFunc(rows, func(a, b vpcEndpoint) int { return b.CreatedAt.Compare(a.CreatedAt.Time) })
+	var look approval.Look
+	for _, r := range rows {
+		look.Keys = append(look.Keys, r.ID)
+		if look.Created == nil && !slices.Contains(before, r.ID) {
+			look.Created = &approval.Created{EndpointID: r.ID, State: approval.State(r.Status)}
+		}
+	}
+	slices.Sort(look.Keys)
+	return look, nil
+}
+
+// other reports whether a row that shows got is about something else than want.
+// Not every version of the list shows every field.
+func other(got, want string) bool { return got != "" && !strings.EqualFold(got, want) }

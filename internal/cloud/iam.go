@@ -1,0 +1,90 @@
+package cloud
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+type iamName struct {
+	Name string `json:"name"`
+}
+
+type iamUser struct {
+	Domain   iamName `json:"domain"`
+	Name     string  `json:"name"`
+	Password string  `json:"password"`
+}
+
+type iamPassword struct {
+	User iamUser `json:"user"`
+}
+
+type iamIdentity struct {
+	Methods  []string    `json:"methods"`
+	Password iamPassword `json:"password"`
+}
+
+type iamScope struct {
+	Project iamName `json:"project"`
+}
+
+type iamAuth struct {
+	Identity iamIdentity `json:"identity"`
+	Scope    iamScope    `json:"scope"`
+}
+
+// iamTokenRequest is the body of "obtain a token by password".
+type iamTokenRequest struct {
+	Auth iamAuth `json:"auth"`
+}
+
+// iamToken asks IAM for a token for user and password, scoped to a project by
+// name. Another token does not end the validity of the ones before.
+func (c *Client) iamToken(ctx context.Context, cred Credentials) (token, error) {
+	project := cred.Project
+	if project == "" {
+		project = c.region
+	}
+	var tok token
+	err := c.do(ctx, &call{
+		api: APIIAM, op: "KeystoneCreateUserTokenByPassword", method: http.MethodPost, path: "/v3/auth/tokens",
+		query: url.Values{"nocatalog": {"true"}}, contentType: utf8JSON, anonymous: true,
+		body: iamTokenRequest{iamAuth{
+			Identity: iamIdentity{[]string{"password"}, iamPassword{iamUser{iamName{cred.Domain}, cred.User, cred.Password}}},
+			Scope:    iamScope{iamName{project}},
+		}},
+		answer: func(header http.Header, body []byte) (err error) {
+			tok, err = readToken(header, body, time.Now())
+			return err
+		},
+	}, nil)
+	return tok, err
+}
+
+// readToken reads IAM's answer at now. A body that does not tell the expiry is
+// no reason to refuse the token.
+func readToken(header http.Header, body []byte, now time.Time) (token, error) {
+	tok := token{value: header.Get("X-Subject-Token")}
+	if tok.value == "" {
+		return token{}, errors.New("it has no X-Subject-Token")
+	}
+	var out struct {
+		Token struct {
+			ExpiresAt wireTime `json:"expires_at"`
+		} `json:"token"`
+	}
+	if err := json.Unmarshal(body, &out); err != nil {
+		return token{}, errors.New("it is not the JSON that was expected")
+	}
+	life := out.Token.ExpiresAt.Sub(now)
+	if out.Token.ExpiresAt.IsZero() || life <= 0 { // not told, or a clock is wrong
+		life = defaultLife
+	}
+	tok.expires = now.Add(life)
+	tok.renew = tok.expires.Add(-min(renewMargin, life/5))
+	return tok, nil
+}

@@ -1,0 +1,174 @@
+package cloud
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	throttlePause = 2 * time.Second  // after a throttling answer that names no time; doubles
+	maxThrottle   = 30 * time.Second // of such a pause
+	maxRetryAfter = time.Hour        // what more the cloud asks for is cut to this
+	riseTime      = 30 * time.Second // from nothing up to the set rate
+	cutFloor      = 64               // the rate never falls below the set one divided by this
+	maxPauseWait  = 5 * time.Second  // a longer pause is an error for the caller instead of a wait
+)
+
+// limit holds the calls to one API host to a rate and to a number at once.
+//
+// A throttling answer pauses all calls and halves the rate, which then rises
+// steadily again up to the set one. Callers pass one after the other, in the
+// order of their coming, so that a change of the rate or a pause holds from the
+// very next call on.
+type limit struct {
+	api      string
+	set      rate.Limit
+	observer Observer
+	turn     chan struct{} // held by the one whose turn it is to wait
+	slots    chan struct{} // one for each call on its way
+
+	mu     sync.Mutex
+	pace   *rate.Limiter
+	paused time.Time     // until then nobody calls
+	cutAt  time.Time     // when the rate was lowered last
+	roseAt time.Time     // up to when the rise has been added
+	pause  time.Duration // the last one that we chose ourselves
+}
+
+func newLimit(api string, perSecond float64, concurrency int, obs Observer) *limit {
+	burst := max(1, int(perSecond/10))
+	return &limit{
+		api: api, set: rate.Limit(perSecond), observer: obs,
+		turn: make(chan struct{}, 1), slots: make(chan struct{}, concurrency),
+		pace: rate.NewLimiter(rate.Limit(perSecond), burst),
+	}
+}
+
+// enter waits until a call may be made and counts it as on its way; leave ends
+// that. It returns an error at once if the host is paused for long.
+func (l *limit) enter(ctx context.Context) error {
+	select {
+	case l.turn <- struct{}{}:
+		defer func() { <-l.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case l.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := l.wait(ctx); err != nil {
+		<-l.slots
+		return err
+	}
+	l.observer.CloudInFlight(l.api, 1)
+	return nil
+}
+
+func (l *limit) leave() {
+	l.observer.CloudInFlight(l.api, -1)
+	<-l.slots
+}
+
+// wait waits for the end of a pause, then for the rate, and starts anew if the
+// host was paused meanwhile.
+func (l *limit) wait(ctx context.Context) error {
+	for {
+		pause, pace := l.next()
+		switch {
+		case pause > maxPauseWait:
+			return &Error{API: l.api, Class: ClassThrottle, Text: "the API asked for a pause", Wait: pause, unsent: true}
+		case pause > 0:
+			if err := sleep(ctx, pause); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := pace.Wait(ctx); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return context.DeadlineExceeded // the rate says that it would end before our turn
+		}
+		if pause, _ := l.next(); pause <= 0 {
+			return nil
+		}
+	}
+}
+
+// next returns what remains of a pause, and the pace as it is now.
+func (l *limit) next() (time.Duration, *rate.Limiter) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if now.Before(l.paused) {
+		return l.paused.Sub(now), l.pace
+	}
+	if at := l.pace.Limit(); at < l.set {
+		rise := l.set * rate.Limit(now.Sub(l.roseAt).Seconds()/riseTime.Seconds())
+		l.pace.SetLimitAt(now, min(l.set, at+max(0, rise)))
+		l.roseAt = now
+	}
+	return 0, l.pace
+}
+
+// throttled takes note of a throttling answer to a call begun at start. after is
+// the cloud's Retry-After, 0 if there was none. It returns how long to wait.
+func (l *limit) throttled(start time.Time, after time.Duration) time.Duration {
+	l.mu.Lock()
+	now := time.Now()
+	if !start.Before(l.cutAt) { // else it tells of the rate before the last cut
+		l.pause = min(max(throttlePause, 2*l.pause), maxThrottle)
+		l.pace.SetLimitAt(now, max(l.pace.Limit()/2, l.set/cutFloor))
+		l.cutAt = now
+		if after == 0 {
+			after = l.pause + rand.N(l.pause/4) //nolint:gosec // jitter is no secret
+		}
+	}
+	wait := l.hold(now, after)
+	l.mu.Unlock()
+	l.observer.CloudThrottled(l.api, wait)
+	return wait
+}
+
+// rest takes note of a Retry-After in an answer that does not mean throttling.
+func (l *limit) rest(after time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hold(time.Now(), after)
+}
+
+// hold pauses the host for d, or for longer if it is already; with l.mu held.
+func (l *limit) hold(now time.Time, d time.Duration) time.Duration {
+	if until := now.Add(min(d, maxRetryAfter)); until.After(l.paused) {
+		l.paused = until
+	}
+	if l.paused.After(l.roseAt) {
+		l.roseAt = l.paused // the rise begins after the pause
+	}
+	return max(0, l.paused.Sub(now))
+}
+
+// served takes note of an answer that was none of throttling.
+func (l *limit) served() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pause = 0
+}
+
+// sleep waits for d or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

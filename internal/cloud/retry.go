@@ -1,0 +1,113 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+)
+
+const (
+	firstWait   = 250 * time.Millisecond
+	longestWait = 5 * time.Second
+	budget      = 20 * time.Second // from the first failure to the last try's beginning
+)
+
+// effect is what a call does, which decides when it may be repeated.
+type effect int
+
+const (
+	reads      effect = iota // nothing; may be repeated freely
+	convergent               // the same again changes nothing more; the state is read before
+	once                     // a repeat may do it twice: only if it was provably not done
+)
+
+// paced is a BackOff that never waits less than the cloud asked for and ends
+// where the budget would be exceeded.
+type paced struct {
+	backoff.BackOff
+	asked func() time.Duration
+	until time.Time // set by the first failure; waiting for one's turn is not counted
+}
+
+func (p *paced) NextBackOff() time.Duration {
+	d := p.BackOff.NextBackOff()
+	if d == backoff.Stop {
+		return d
+	}
+	d = max(d, p.asked())
+	if p.until.IsZero() {
+		p.until = time.Now().Add(budget)
+	}
+	if time.Now().Add(d).After(p.until) {
+		return backoff.Stop
+	}
+	return d
+}
+
+// repeat makes the call until it succeeds, cannot succeed, or the budget is used
+// up, and returns the last error that the call itself gave, even if ctx ended
+// in a wait. Before a repeat of a call whose outcome is unknown, done is asked;
+// true means that it took effect after all.
+func (c *Client) repeat(ctx context.Context, call *call, done func(context.Context) (bool, error), try func(context.Context) error) error {
+	var last *Error
+	operation := func() error {
+		if last != nil {
+			c.observer.CloudRetry(call.api, call.op, string(last.Class))
+			if last.OutcomeUnknown() && done != nil {
+				ok, err := done(ctx)
+				if ok {
+					return nil
+				}
+				if err != nil {
+					return backoff.Permanent(err)
+				}
+			}
+		}
+		err := try(ctx)
+		if err == nil {
+			return nil
+		}
+		e, ok := asError(err)
+		if !ok {
+			e = call.failed(call.unknown(), "", err)
+		}
+		// That it may not be called just now is no news beside what it answered before.
+		if last == nil || e.Class != ClassOpen {
+			last = e
+		}
+		if ctx.Err() != nil || !again(e, call.effect) {
+			return backoff.Permanent(e)
+		}
+		return e
+	}
+	pace := &paced{
+		BackOff: backoff.NewExponentialBackOff(backoff.WithInitialInterval(firstWait),
+			backoff.WithMaxInterval(longestWait), backoff.WithMaxElapsedTime(0)),
+		asked: func() time.Duration { return last.RetryAfter() },
+	}
+	err := backoff.Retry(operation, backoff.WithContext(pace, ctx))
+	if err == nil || last == nil {
+		return err
+	}
+	if ctx.Err() != nil && !errors.Is(last, ctx.Err()) {
+		ended := *last
+		ended.Err = errors.Join(last.Err, ctx.Err())
+		return &ended
+	}
+	return last
+}
+
+// again reports whether a call that failed with e may be repeated at once, in
+// its own time. What is retryable but not here is given back to the caller.
+func again(e *Error, does effect) bool {
+	switch e.Class {
+	case ClassThrottle:
+		return true
+	case ClassRetry, ClassUnknown:
+		return does != once || e.unsent
+	default:
+		return false
+	}
+}
