@@ -189,7 +189,9 @@ func TestHealthcheck(t *testing.T) {
 					t.Errorf("asked %s, want %s", r.URL.Path, tt.path)
 				}
 				w.WriteHeader(tt.status)
-				fmt.Fprintln(w, "consumer: bound")
+				if _, err := io.WriteString(w, "consumer: bound\n"); err != nil {
+					t.Error(err)
+				}
 			}))
 			t.Cleanup(srv.Close)
 			args := append([]string{"healthcheck", "--http-listen", srv.Listener.Addr().String()}, tt.args...)
@@ -208,7 +210,7 @@ func TestAnInterruptedCommandExits130(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		cancel()
 		<-done
 	}))

@@ -50,15 +50,15 @@ func newConfigShowCommand(env environment) *cobra.Command {
 		for _, t := range cfg.Targets {
 			shown.Targets = append(shown.Targets, shownTarget{t.Name, string(t.Kind), t.ID, t.ProjectID, t.ServiceID, t.WorkspaceID})
 		}
-		return printAs(c, output, shown, func(w io.Writer) {
-			fmt.Fprintln(w, "SETTING\tVALUE\tSOURCE")
+		return printAs(c, output, shown, func(row row) {
+			row("SETTING", "VALUE", "SOURCE")
 			for _, s := range shown.Settings {
-				fmt.Fprintf(w, "%s\t%s\t%s\n", s.Key, dash(s.Value), dash(s.Source))
+				row(s.Key, dash(s.Value), dash(s.Source))
 			}
-			fmt.Fprintln(w)
-			fmt.Fprintln(w, "TARGET\tKIND\tID\tPROJECT")
+			row()
+			row("TARGET", "KIND", "ID", "PROJECT")
 			for _, t := range shown.Targets {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", t.Name, t.Kind, dash(t.ID), t.ProjectID)
+				row(t.Name, t.Kind, dash(t.ID), t.ProjectID)
 			}
 		})
 	}

@@ -90,7 +90,7 @@ func (f *file) wrong(key, val *yaml.Node, at *yaml.Node, what string) {
 // excerpt shows the line of at with a mark under it: only key and, unless nil,
 // its value, so that nothing beside them is shown that may be a secret.
 func (f *file) excerpt(key, val, at *yaml.Node) string {
-	shown, col := key.Value+": …", 1
+	shown := key.Value + ": …"
 	if val != nil && val.Kind == yaml.ScalarNode && val.Line == key.Line && !strings.Contains(val.Value, "\n") {
 		line := []rune(f.lines[key.Line-1])
 		if end := val.Column - 1 + utf8.RuneCountInString(val.Value); key.Column >= 1 && end <= len(line) {
@@ -104,7 +104,7 @@ func (f *file) excerpt(key, val, at *yaml.Node) string {
 	if f.indented(key) {
 		before = strings.Repeat(" ", key.Column-1)
 	}
-	col = len([]rune(before)) + 1
+	col := len([]rune(before)) + 1
 	if at == val && val != nil && val.Line == key.Line {
 		col += val.Column - key.Column
 	}

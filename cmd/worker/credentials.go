@@ -17,7 +17,7 @@ type credentials struct {
 
 func (credentials) String() string               { return "(secret)" }
 func (credentials) GoString() string             { return "(secret)" }
-func (credentials) MarshalJSON() ([]byte, error) { return []byte(`"(secret)"`), nil }
+func (credentials) MarshalText() ([]byte, error) { return []byte("(secret)"), nil } //nolint:unparam // the interface has an error
 
 // secrets reads secrets from variables, or from the files that variables name.
 type secrets struct {
@@ -80,17 +80,17 @@ func (s secrets) pick(keys []string) (family, error) {
 	var none family
 	for i := range len(s.rows[keys[0]].vars) {
 		f := family{}
-		any := false
+		some := false
 		for _, key := range keys {
 			name := s.rows[key].vars[i]
 			part, err := s.lookup(name)
 			if err != nil {
 				return family{}, fmt.Errorf("%s: %w", name, err)
 			}
-			any = any || part.name != ""
+			some = some || part.name != ""
 			f.parts, f.names = append(f.parts, part), append(f.names, name)
 		}
-		if any {
+		if some {
 			return f, nil
 		}
 		none.names = append(none.names, f.names...)

@@ -44,13 +44,14 @@ func usageError(command string, err error) error {
 // result of the command.
 var errReported = errors.New("reported on stdout")
 
-// finish prints err, once, and returns the exit code for it.
+// finish prints err, once, and returns the exit code for it. Where stderr cannot
+// be written to, the code is all that is left to say.
 func finish(ctx context.Context, stderr io.Writer, err error) int {
 	if err == nil {
 		return exitDone
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		fmt.Fprintln(stderr, "worker: interrupted")
+		_, _ = fmt.Fprintln(stderr, "worker: interrupted")
 		return exitInterrupted
 	}
 	code := exitFailed
@@ -58,7 +59,7 @@ func finish(ctx context.Context, stderr io.Writer, err error) int {
 		code = e.code
 	}
 	if !errors.Is(err, errReported) {
-		fmt.Fprintln(stderr, "worker:", err)
+		_, _ = fmt.Fprintln(stderr, "worker:", err)
 	}
 	return code
 }

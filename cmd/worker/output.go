@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -33,17 +34,32 @@ func (f *choiceFlag) Set(text string) error {
 func outputFlag(c *cobra.Command) *choiceFlag {
 	f := &choiceFlag{text: "table", choices: []string{"table", "json", "yaml"}}
 	c.Flags().VarP(f, "output", "o", "how to print")
+	completeFlag(c, "output", f.choices)
 	return f
 }
 
+// completeFlag lets the shell complete the values of a flag of c.
+func completeFlag(c *cobra.Command, name string, values []string) {
+	// It fails for a flag that c does not have, and then there is nothing to complete.
+	_ = c.RegisterFlagCompletionFunc(name, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// row writes one row of a table.
+type row func(cells ...string)
+
 // printAs writes v to the command's stdout: as JSON, as YAML with the same
-// names, or by table, whose cells are separated by tabs.
-func printAs(c *cobra.Command, format *choiceFlag, v any, table func(w io.Writer)) error {
+// names, or as the rows that table writes.
+func printAs(c *cobra.Command, format *choiceFlag, v any, table func(row)) error {
 	out := c.OutOrStdout()
 	if format.text == "table" {
 		w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-		table(w)
-		return w.Flush()
+		var failed error
+		table(func(cells ...string) {
+			if _, err := fmt.Fprintln(w, strings.Join(cells, "\t")); err != nil && failed == nil {
+				failed = err
+			}
+		})
+		return errors.Join(failed, w.Flush())
 	}
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err == nil && format.text == "yaml" {

@@ -50,7 +50,7 @@ func (e environment) variables() map[string]string {
 
 // execute runs the command line and returns the exit code.
 func execute(ctx context.Context, env environment) int {
-	root := newRootCommand(env)
+	root := newRootCommand(env) //nolint:contextcheck // commands get ctx from ExecuteContext
 	root.SetArgs(env.Args)
 	return finish(ctx, env.Stderr, root.ExecuteContext(ctx))
 }

@@ -49,16 +49,16 @@ func settings() []setting {
 			doc: "NATS servers, separated by commas; `embedded` starts a JetStream server inside the process",
 			set: setNATSURL,
 		},
-		text("nats.data_dir", "path", "data", "folder of the embedded server's streams", func(c *Config) *string { return &c.NATS.DataDir }),
-		text("nats.credentials_file", "path", "", "NATS credentials (`.creds`), read anew on each connect", func(c *Config) *string { return &c.NATS.CredentialsFile }),
-		text("nats.nkey_seed_file", "path", "", "NATS NKey seed, read anew on each connect", func(c *Config) *string { return &c.NATS.NKeySeedFile }),
+		filePath("nats.data_dir", "data", "folder of the embedded server's streams", func(c *Config) *string { return &c.NATS.DataDir }),
+		filePath("nats.credentials_file", "", "NATS credentials (`.creds`), read anew on each connect", func(c *Config) *string { return &c.NATS.CredentialsFile }),
+		filePath("nats.nkey_seed_file", "", "NATS NKey seed, read anew on each connect", func(c *Config) *string { return &c.NATS.NKeySeedFile }),
 		secret("nats.user", "NATS user, read anew on each connect"),
 		secret("nats.password", "NATS password, likewise"),
 		boolean("nats.create", "true", "make missing streams, consumer and bucket; else only check them", func(c *Config) *bool { return &c.NATS.Create }),
 		integer("nats.replicas", "1", 1, 5, "copies of what is made in a NATS cluster; 3 in production", func(c *Config) *int { return &c.NATS.Replicas }),
-		text("nats.tls.ca", "path", "", "certificates (PEM) that the server's is checked against; default the system's", func(c *Config) *string { return &c.NATS.TLS.CA }),
-		text("nats.tls.cert", "path", "", "client certificate (PEM)", func(c *Config) *string { return &c.NATS.TLS.Cert }),
-		text("nats.tls.key", "path", "", "key of the client certificate (PEM)", func(c *Config) *string { return &c.NATS.TLS.Key }),
+		filePath("nats.tls.ca", "", "certificates (PEM) that the server's is checked against; default the system's", func(c *Config) *string { return &c.NATS.TLS.CA }),
+		filePath("nats.tls.cert", "", "client certificate (PEM)", func(c *Config) *string { return &c.NATS.TLS.Cert }),
+		filePath("nats.tls.key", "", "key of the client certificate (PEM)", func(c *Config) *string { return &c.NATS.TLS.Key }),
 
 		{
 			key: "cloud.region", form: "region", def: "cn-north-4",
@@ -89,7 +89,7 @@ func settings() []setting {
 		secret("cloud.domain", "mode password: name of the account that the user belongs to", "HW_DOMAIN_NAME"),
 		secret("cloud.project", "mode password: name of the project of the token; default the region", "HW_PROJECT_NAME"),
 
-		text("policies.dir", "path", "policies", "folder of the policies", func(c *Config) *string { return &c.Policies.Dir }),
+		filePath("policies.dir", "policies", "folder of the policies", func(c *Config) *string { return &c.Policies.Dir }),
 		duration("sweep.interval", "5m", time.Second, 24*time.Hour, "how often pending connections are looked for that no event told of", func(c *Config) *time.Duration { return &c.Sweep.Interval }),
 		setting{
 			key: "http.listen", form: "host:port", def: "127.0.0.1:9090",
@@ -109,8 +109,8 @@ func apiNames() []string {
 	return []string{"vpcep", "apig", "functiongraph", "hss", "dataartsinsight", "iam"}
 }
 
-func text(key, form, def, doc string, at func(*Config) *string) setting {
-	return setting{key: key, form: form, def: def, doc: doc, set: func(c *Config, text string) error {
+func filePath(key, def, doc string, at func(*Config) *string) setting {
+	return setting{key: key, form: "path", def: def, doc: doc, set: func(c *Config, text string) error {
 		*at(c) = text
 		return nil
 	}}
@@ -205,10 +205,8 @@ func setNATSURL(c *Config, text string) error {
 }
 
 func setRegion(c *Config, text string) error {
-	for _, r := range text {
-		if !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-') || len(text) > 40 {
-			return fmt.Errorf("%.60q is not a region such as cn-north-4", text)
-		}
+	if strings.Trim(text, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || len(text) > 40 {
+		return fmt.Errorf("%.60q is not a region such as cn-north-4", text)
 	}
 	c.Cloud.Region = text
 	return nil

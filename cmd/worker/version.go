@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"io"
 	"runtime/debug"
 	"strings"
 
@@ -43,12 +41,12 @@ func newVersionCommand() *cobra.Command {
 	output := outputFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		b := readBuild()
-		return printAs(c, output, b, func(w io.Writer) {
+		return printAs(c, output, b, func(row row) {
 			parts := []string{"worker " + b.Version}
 			if b.Commit != "" {
 				parts = append(parts, "commit "+b.Commit)
 			}
-			fmt.Fprintln(w, strings.Join(append(parts, b.Go), ", "))
+			row(strings.Join(append(parts, b.Go), ", "))
 		})
 	}
 	return c
