@@ -33,6 +33,7 @@ func arrows() map[string][]string {
 		"internal/worker":                    {"internal/approval", "internal/metrics"},
 		"internal/natstest":                  {"internal/events/broker"},
 		"internal/e2e":                       {},
+		"internal/torture":                   {},
 		"policies":                           {},
 	}
 }

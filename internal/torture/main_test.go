@@ -1,0 +1,43 @@
+package torture
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+)
+
+var (
+	full  = flag.Bool("full", false, "run the full form, which takes hours")
+	table = &report{}
+	build = &binary{}
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// These tests wait for other processes more than they compute.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	table.print(os.Stdout)
+	build.remove()
+	os.Exit(code)
+}
+
+// times returns how often to try something: short in CI, long by -full.
+func times(short, long int) int {
+	if *full {
+		return long
+	}
+	return short
+}
+
+// slow skips a test that needs real time when only quick ones are wanted.
+func slow(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes real time; run without -short")
+	}
+}

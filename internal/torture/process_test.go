@@ -1,0 +1,208 @@
+package torture
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binary is the worker with crash points, built once for all tests.
+type binary struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// path builds the worker at the first call.
+func (b *binary) path(t testing.TB) string {
+	t.Helper()
+	b.once.Do(func() {
+		if b.dir, b.err = os.MkdirTemp("", "torture"); b.err != nil {
+			return
+		}
+		out, err := exec.Command("go", "build", "-tags", "crashpoints", "-o", filepath.Join(b.dir, "worker"), "../../cmd/worker").CombinedOutput()
+		if err != nil {
+			b.err = fmt.Errorf("build the worker: %w\n%s", err, out)
+		}
+	})
+	if b.err != nil {
+		t.Fatal(b.err)
+	}
+	return filepath.Join(b.dir, "worker")
+}
+
+func (b *binary) remove() {
+	if b.dir != "" {
+		_ = os.RemoveAll(b.dir) // what stays is in the system's temporary folder
+	}
+}
+
+// process is one running worker.
+type process struct {
+	t    *testing.T
+	name string
+	http string // address of metrics and health
+	cmd  *exec.Cmd
+	log  *buffer
+	done chan struct{} // closed when it has ended
+}
+
+// buffer is what a process writes, to be read while it writes.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// start runs the worker with this configuration file; env is added to the few
+// variables that it gets. It is killed at the end of the test.
+func start(t *testing.T, name, config string, env ...string) *process {
+	t.Helper()
+	p := &process{t: t, name: name, http: freeAddress(t), log: &buffer{}, done: make(chan struct{})}
+	p.cmd = exec.Command(build.path(t), "run", "--config", config, "--http-listen", p.http, "--log-format", "json")
+	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	if err := p.cmd.Start(); err != nil {
+		t.Fatalf("start the worker %s: %v", name, err)
+	}
+	go func() {
+		_ = p.cmd.Wait() // how it ended is read from cmd.ProcessState
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		p.kill()
+		if t.Failed() {
+			t.Logf("log of worker %s:\n%s", name, tail(p.log.String(), 60))
+		}
+	})
+	return p
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func tail(text string, lines int) string {
+	all := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+func (p *process) signal(s syscall.Signal) {
+	if !p.ended() {
+		_ = p.cmd.Process.Signal(s) // it may end at this very moment
+	}
+}
+
+// kill ends p with SIGKILL and returns once it is gone.
+func (p *process) kill() {
+	p.signal(syscall.SIGKILL)
+	<-p.done
+}
+
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// stopped reports whether p has been stopped by SIGSTOP.
+func (p *process) stopped() bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return false
+	}
+	_, after, _ := bytes.Cut(stat, []byte(") "))
+	return len(after) > 0 && (after[0] == 'T' || after[0] == 't')
+}
+
+// terminate sends SIGTERM and returns how long the end took and the exit code.
+func (p *process) terminate(within time.Duration) (time.Duration, int, error) {
+	begin := time.Now()
+	p.signal(syscall.SIGTERM)
+	if !until(context.Background(), within, p.ended) {
+		return time.Since(begin), 0, fmt.Errorf("worker %s runs still %s after SIGTERM", p.name, within)
+	}
+	return time.Since(begin), p.cmd.ProcessState.ExitCode(), nil
+}
+
+// ready waits until p says that it can work.
+func (p *process) ready() *process {
+	p.t.Helper()
+	if !until(p.t.Context(), 30*time.Second, func() bool { return p.ended() || p.answers("/readyz") }) || p.ended() {
+		p.t.Fatalf("worker %s is not ready:\n%s", p.name, tail(p.log.String(), 30))
+	}
+	return p
+}
+
+func (p *process) answers(path string) bool {
+	status, _, err := p.get(path)
+	return err == nil && status == http.StatusOK
+}
+
+func (p *process) get(path string) (int, string, error) {
+	client := http.Client{Timeout: 5 * time.Second}
+	res, err := client.Get("http://" + p.http + path)
+	if err != nil {
+		return 0, "", err
+	}
+	body, err := io.ReadAll(res.Body)
+	return res.StatusCode, string(body), errors.Join(err, res.Body.Close())
+}
+
+// metric is the sum of the series of a metric whose labels contain these texts,
+// such as `reason="poison"`.
+func (p *process) metric(name string, labels ...string) float64 {
+	_, text, err := p.get("/metrics")
+	if err != nil {
+		return 0
+	}
+	sum := 0.0
+	for line := range strings.SplitSeq(text, "\n") {
+		series, value, ok := strings.Cut(line, " ")
+		base, _, _ := strings.Cut(series, "{")
+		if i := strings.LastIndexByte(line, ' '); ok && i > 0 {
+			series, value = line[:i], line[i+1:]
+		}
+		if base != name || slices.ContainsFunc(labels, func(l string) bool { return !strings.Contains(series, l) }) {
+			continue
+		}
+		var v float64
+		if _, err := fmt.Sscan(value, &v); err == nil {
+			sum += v
+		}
+	}
+	return sum
+}
