@@ -120,6 +120,16 @@ func TestCommandLine(t *testing.T) {
 		}, exitInvalid},
 		{"not-yaml", call{args: []string{"config", "show"}, files: map[string]string{"worker.yaml": "nats:\n  url: a: b\n"}}, exitInvalid},
 
+		{"help-of-policy-check", call{args: []string{"policy", "check", "--help"}}, exitDone},
+		{"policy-good", call{args: []string{"policy", "check", "testdata/policies/good"}, files: map[string]string{"worker.yaml": goodFile}}, exitDone},
+		{"policy-good-json", call{args: []string{"policy", "check", "testdata/policies/good", "--target", "payments=service", "-o", "json"}}, exitDone},
+		{"policy-wrong", call{args: []string{"policy", "check", "--policies-dir", "testdata/policies/wrong"}, files: map[string]string{"worker.yaml": goodFile}}, exitInvalid},
+		{"policy-wrong-json", call{args: []string{"policy", "check", "testdata/policies/wrong", "-o", "json"}, files: map[string]string{"worker.yaml": goodFile}}, exitInvalid},
+		{"policy-odd", call{args: []string{"policy", "check", "testdata/policies/odd", "--color", "always"}, files: map[string]string{"worker.yaml": goodFile}}, exitDone},
+		{"policy-odd-strict", call{args: []string{"policy", "check", "testdata/policies/odd", "--strict"}, files: map[string]string{"worker.yaml": goodFile}}, exitInvalid},
+		{"policy-none", call{args: []string{"policy", "check", "testdata/policies/none"}}, exitInvalid},
+		{"policy-target-slip", call{args: []string{"policy", "check", "--target", "payments=servce"}}, exitUsage},
+
 		{"healthcheck-unreachable", call{args: []string{"healthcheck", "--http-listen", "127.0.0.1:1"}}, exitUnreachable},
 	}
 	for _, tt := range tests {

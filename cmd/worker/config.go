@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 )
 
 // Config is what the worker runs with, checked.
@@ -56,7 +57,7 @@ type CloudConfig struct {
 	Concurrency   int
 	// Credentials reads the credentials for AuthMode anew. A missing one is an
 	// error that names the variables.
-	Credentials func() (credentials, error)
+	Credentials func() (cloud.Credentials, error)
 }
 
 // PoliciesConfig says where the policies are.
@@ -241,7 +242,7 @@ func (l *loader) check() {
 			l.problem(place("nats.replicas"), "the embedded server is alone — set nats.replicas to 1, or name a cluster", "")
 		}
 	}
-	for _, api := range apiNames() {
+	for _, api := range cloud.APIs() {
 		u, err := url.Parse(c.Cloud.Endpoints[api])
 		if err == nil && u.Scheme == "http" && !c.Cloud.AllowHTTP && !loopback(u.Hostname()) {
 			l.problem(place("cloud.endpoints."+api), "plain HTTP would send credentials in clear — use https, or set cloud.allow_http: true for a simulated cloud", "")
@@ -269,5 +270,5 @@ func (l *loader) check() {
 		}
 	}
 	mode := c.Cloud.AuthMode
-	c.Cloud.Credentials = func() (credentials, error) { return readCredentials(secrets, mode) }
+	c.Cloud.Credentials = func() (cloud.Credentials, error) { return readCredentials(secrets, mode) }
 }

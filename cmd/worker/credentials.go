@@ -6,18 +6,9 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 )
-
-// credentials is what proves to the cloud who we are. It never prints itself.
-type credentials struct {
-	AccessKey, SecretKey, SecurityToken string
-	Token                               string
-	User, Password, Domain, Project     string
-}
-
-func (credentials) String() string               { return "(secret)" }
-func (credentials) GoString() string             { return "(secret)" }
-func (credentials) MarshalText() ([]byte, error) { return []byte("(secret)"), nil } //nolint:unparam // the interface has an error
 
 // secrets reads secrets from variables, or from the files that variables name.
 type secrets struct {
@@ -104,18 +95,18 @@ type authMode struct{ needed, optional []string }
 
 func authModes() map[string]authMode {
 	return map[string]authMode{
-		"aksk":     {needed: []string{"cloud.access_key", "cloud.secret_key"}, optional: []string{"cloud.security_token"}},
-		"token":    {needed: []string{"cloud.token"}},
-		"password": {needed: []string{"cloud.user", "cloud.password", "cloud.domain"}, optional: []string{"cloud.project"}},
+		cloud.ModeAKSK:     {needed: []string{"cloud.access_key", "cloud.secret_key"}, optional: []string{"cloud.security_token"}},
+		cloud.ModeToken:    {needed: []string{"cloud.token"}},
+		cloud.ModePassword: {needed: []string{"cloud.user", "cloud.password", "cloud.domain"}, optional: []string{"cloud.project"}},
 	}
 }
 
 // readCredentials reads what mode needs. A missing part ends the process with
 // exitInvalid and says which variables to set.
-func readCredentials(s secrets, mode string) (credentials, error) {
+func readCredentials(s secrets, mode string) (cloud.Credentials, error) {
 	m := authModes()[mode]
-	fail := func(err error) (credentials, error) {
-		return credentials{}, withCode(exitInvalid, fmt.Errorf("cloud credentials (cloud.auth.mode: %s): %w", mode, err))
+	fail := func(err error) (cloud.Credentials, error) {
+		return cloud.Credentials{}, withCode(exitInvalid, fmt.Errorf("cloud credentials (cloud.auth.mode: %s): %w", mode, err))
 	}
 	keys := slices.Concat(m.needed, m.optional)
 	got, err := s.pick(keys)
@@ -148,7 +139,7 @@ func readCredentials(s secrets, mode string) (credentials, error) {
 		}
 		return ""
 	}
-	return credentials{
+	return cloud.Credentials{
 		AccessKey: part("cloud.access_key"), SecretKey: part("cloud.secret_key"), SecurityToken: part("cloud.security_token"),
 		Token: part("cloud.token"),
 		User:  part("cloud.user"), Password: part("cloud.password"), Domain: part("cloud.domain"), Project: part("cloud.project"),

@@ -85,6 +85,7 @@ dependency is unreachable, 130 interrupted.`,
 	root.AddCommand(
 		newConfigCommand(env),
 		newHealthcheckCommand(env),
+		newPolicyCommand(env),
 		newVersionCommand(),
 	)
 	root.InitDefaultCompletionCmd()

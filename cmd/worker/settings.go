@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 )
 
 // setting is one row of the table that everything about settings is made from:
@@ -64,9 +66,9 @@ func settings() []setting {
 			key: "cloud.region", form: "region", def: "cn-north-4",
 			doc: "Huawei Cloud region of the targets", set: setRegion,
 		},
-		choice("cloud.auth.mode", "aksk", []string{"aksk", "token", "password"}, "how calls are authenticated: access key signature, a given token, or user and password through IAM", func(c *Config) *string { return &c.Cloud.AuthMode }),
+		choice("cloud.auth.mode", cloud.ModeAKSK, []string{cloud.ModeAKSK, cloud.ModeToken, cloud.ModePassword}, "how calls are authenticated: access key signature, a given token, or user and password through IAM", func(c *Config) *string { return &c.Cloud.AuthMode }),
 	}
-	for _, api := range apiNames() {
+	for _, api := range cloud.APIs() {
 		rows = append(rows, setting{
 			key: "cloud.endpoints." + api, form: "url",
 			doc: fmt.Sprintf("base URL of %s instead of `https://{host}.{region}.myhuaweicloud.com`", api),
@@ -102,11 +104,6 @@ func settings() []setting {
 		choice("log.level", "info", []string{"trace", "debug", "info", "warn", "error"}, "least severe level that is logged", func(c *Config) *string { return &c.Log.Level }),
 		choice("log.format", "auto", []string{"auto", "json", "console"}, "form of the log on stderr; auto: console on a terminal, else json", func(c *Config) *string { return &c.Log.Format }),
 	)
-}
-
-// apiNames are the APIs that have an endpoint, in the order of the documentation.
-func apiNames() []string {
-	return []string{"vpcep", "apig", "functiongraph", "hss", "dataartsinsight", "iam"}
 }
 
 func filePath(key, def, doc string, at func(*Config) *string) setting {
