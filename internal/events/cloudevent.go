@@ -1,0 +1,372 @@
+package events
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	// MaxEvent is the size of an event with its headers, at most, in bytes.
+	MaxEvent = 64 << 10
+	// maxDepth bounds the nesting of an event's JSON.
+	maxDepth = 24
+	// maxAttribute bounds id, source and subject, in bytes.
+	maxAttribute = 1024
+
+	structuredType = "application/cloudevents+json"
+	binaryPrefix   = "ce-"
+)
+
+// cloudEvent is a CloudEvent 1.0 whose data is JSON.
+type cloudEvent struct {
+	ID, Source, Type string
+	Subject          string
+	Time             time.Time // zero if absent
+	Extensions       map[string]string
+	Data             jsontext.Value // nil if absent
+}
+
+// parseEvent reads a message in either content mode of the NATS binding. It is
+// structured if its Content-Type says so, or if it has no ce-specversion.
+//
+// Source: CloudEvents 1.0.2 and NATS Protocol Binding 1.0.3-wip of July 2026:
+// header names are compared without regard to case, values are percent-encoded.
+func parseEvent(header nats.Header, body []byte) (cloudEvent, error) {
+	if n := size(header, body); n > MaxEvent {
+		return cloudEvent{}, reject(ReasonTooLarge, "", "the event has %d bytes, more than the %d that are allowed", n, MaxEvent)
+	}
+	return parseBody(header, body)
+}
+
+// parseBody is parseEvent without a limit of its own on the size.
+func parseBody(header nats.Header, body []byte) (cloudEvent, error) {
+	attributes, contentType, err := attributeHeaders(header)
+	if err != nil {
+		return cloudEvent{}, err
+	}
+	_, binary := attributes["specversion"]
+	if strings.HasPrefix(strings.ToLower(contentType), "application/cloudevents") {
+		if binary {
+			return cloudEvent{}, unreadable("header ce-specversion", "the event is in structured mode by its Content-Type and in binary mode by this header; it can be only one")
+		}
+		if err := isJSON(contentType, structuredType); err != nil {
+			return cloudEvent{}, unreadable("header content-type", "%v", err)
+		}
+	}
+	if binary {
+		return parseBinary(attributes, contentType, body)
+	}
+	return parseStructured(body)
+}
+
+func size(header nats.Header, body []byte) int {
+	n := len(body)
+	for name, values := range header {
+		for _, v := range values {
+			n += len(name) + len(v)
+		}
+	}
+	return n
+}
+
+func unreadable(field, format string, args ...any) *Rejected {
+	return reject(ReasonUnreadable, field, format, args...)
+}
+
+// attributeHeaders returns the decoded ce- headers by the names of their
+// attributes, and the Content-Type.
+func attributeHeaders(header nats.Header) (map[string]string, string, error) {
+	attributes := map[string]string{}
+	var contentType string
+	var typed bool
+	for _, name := range slices.Sorted(maps.Keys(header)) {
+		lower := strings.ToLower(name)
+		attribute, isAttribute := strings.CutPrefix(lower, binaryPrefix)
+		if !isAttribute && lower != "content-type" {
+			continue
+		}
+		_, twice := attributes[attribute]
+		if len(header[name]) != 1 || isAttribute && twice || !isAttribute && typed {
+			return nil, "", unreadable("header "+lower, "it is there more than once, so that two readers could see two events")
+		}
+		value := header[name][0]
+		if !isAttribute {
+			contentType, typed = value, true
+			continue
+		}
+		decoded, err := url.PathUnescape(value)
+		if err != nil {
+			return nil, "", unreadable("header "+lower, "its percent-encoding is broken: %v", err)
+		}
+		attributes[attribute] = decoded
+	}
+	return attributes, contentType, nil
+}
+
+func parseBinary(attributes map[string]string, contentType string, body []byte) (cloudEvent, error) {
+	e := builder{values: attributes, place: "header ce-"}
+	for _, t := range []string{contentType, attributes["datacontenttype"]} {
+		if err := isJSON(t, ""); err != nil {
+			return cloudEvent{}, unreadable("header ce-datacontenttype", "%v", err)
+		}
+	}
+	if len(body) > 0 {
+		if err := wellFormed(body, "data"); err != nil {
+			return cloudEvent{}, err
+		}
+		e.data = body
+	}
+	return e.event()
+}
+
+func parseStructured(body []byte) (cloudEvent, error) {
+	if err := wellFormed(body, ""); err != nil {
+		return cloudEvent{}, err
+	}
+	var members map[string]jsontext.Value
+	if err := json.Unmarshal(body, &members); err != nil || members == nil {
+		return cloudEvent{}, unreadable("", "the event is not a JSON object")
+	}
+	e := builder{values: map[string]string{}}
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		value := members[name]
+		switch name {
+		case "data":
+			e.data = value
+			continue
+		case "data_base64":
+			if _, both := members["data"]; both {
+				return cloudEvent{}, unreadable(name, "the event has data and data_base64; it can have only one")
+			}
+			data, err := fromBase64(value)
+			if err != nil {
+				return cloudEvent{}, err
+			}
+			e.data = data
+			continue
+		}
+		text, present, err := attributeValue(name, value)
+		if err != nil {
+			return cloudEvent{}, err
+		}
+		if present {
+			e.values[name] = text
+		}
+	}
+	if err := isJSON(e.values["datacontenttype"], ""); err != nil {
+		return cloudEvent{}, unreadable("datacontenttype", "%v", err)
+	}
+	return e.event()
+}
+
+func fromBase64(value jsontext.Value) (jsontext.Value, error) {
+	var text string
+	if err := json.Unmarshal(value, &text); err != nil {
+		return nil, unreadable("data_base64", "it is not a string")
+	}
+	data, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return nil, unreadable("data_base64", "it is not base64: %v", err)
+	}
+	return data, wellFormed(data, "data_base64")
+}
+
+// attributeValue returns a JSON value as the string that it is in binary mode;
+// present is false for null, which stands for an absent attribute.
+func attributeValue(name string, value jsontext.Value) (text string, present bool, err error) {
+	switch value.Kind() {
+	case 'n':
+		return "", false, nil
+	case '"':
+		err = json.Unmarshal(value, &text)
+	case 't', 'f':
+		text = string(value)
+	case '0':
+		if _, err = strconv.ParseInt(string(value), 10, 32); err == nil {
+			text = string(value)
+		}
+	default:
+		err = errors.New("it is an object or a list")
+	}
+	if err != nil {
+		return "", false, unreadable(name, "an attribute is a string, a bool or an integer of 32 bits")
+	}
+	return text, true, nil
+}
+
+// wellFormed reports why data is not exactly one JSON value of bounded depth and
+// without repeated members.
+func wellFormed(data []byte, field string) error {
+	d := jsontext.NewDecoder(bytes.NewBuffer(data))
+	for {
+		_, err := d.ReadToken()
+		if d.StackDepth() > maxDepth {
+			return unreadable(field, "the JSON is nested deeper than %d", maxDepth)
+		}
+		if err == io.EOF {
+			return unreadable(field, "there is no JSON")
+		}
+		if err != nil {
+			return unreadable(field, "%s", jsonProblem(err))
+		}
+		if d.StackDepth() == 0 {
+			break
+		}
+	}
+	if _, err := d.ReadToken(); err != io.EOF {
+		return unreadable(field, "something follows the JSON at byte %d", d.InputOffset())
+	}
+	return nil
+}
+
+// jsonProblem says what is wrong and where, without quoting the input at length.
+func jsonProblem(err error) string {
+	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		return fmt.Sprintf("it is not JSON at byte %d, within %.100q: %v", e.ByteOffset, e.JSONPointer, e.Err)
+	}
+	return fmt.Sprintf("it is not JSON: %.200v", err)
+}
+
+// isJSON reports why contentType is not want, or, if that is empty, not JSON. An
+// empty contentType is JSON.
+func isJSON(contentType, want string) error {
+	if contentType == "" {
+		return nil
+	}
+	media, params, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return fmt.Errorf("%.100q is not a media type", contentType)
+	}
+	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
+		return fmt.Errorf("%.100q is not UTF-8", contentType)
+	}
+	if want != "" && media != want || !strings.HasSuffix(media, "/json") && !strings.HasSuffix(media, "+json") {
+		return fmt.Errorf("%.100q is not %s", contentType, cmpOr(want, "JSON"))
+	}
+	return nil
+}
+
+func cmpOr(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// builder checks attributes and makes the event of them.
+type builder struct {
+	values map[string]string
+	data   jsontext.Value
+	place  string // before an attribute's name in errors
+}
+
+func (b builder) event() (cloudEvent, error) {
+	e := cloudEvent{Data: b.data, Extensions: map[string]string{}}
+	for _, name := range slices.Sorted(maps.Keys(b.values)) {
+		if err := b.check(name); err != nil {
+			return cloudEvent{}, err
+		}
+	}
+	for name, value := range b.values {
+		switch name {
+		case "id":
+			e.ID = value
+		case "source":
+			e.Source = value
+		case "type":
+			e.Type = value
+		case "subject":
+			e.Subject = value
+		case "time":
+			t, err := time.Parse(time.RFC3339Nano, value)
+			if err != nil {
+				return cloudEvent{}, unreadable(b.place+"time", "%.60q is not a time as in 2026-11-21T08:00:00Z", value)
+			}
+			e.Time = t.UTC()
+		case "specversion", "datacontenttype", "dataschema":
+		default:
+			e.Extensions[name] = value
+		}
+	}
+	if v := b.values["specversion"]; v != "1.0" {
+		return cloudEvent{}, unreadable(b.place+"specversion", "it is %.20q, not \"1.0\"", v)
+	}
+	for _, name := range []string{"id", "source", "type"} {
+		if b.values[name] == "" {
+			return cloudEvent{}, unreadable(b.place+name, "it is missing or empty")
+		}
+	}
+	if _, err := url.Parse(e.Source); err != nil {
+		return cloudEvent{}, unreadable(b.place+"source", "it is not a URI reference")
+	}
+	return e, nil
+}
+
+// check reports what is wrong with the attribute name by the rules that all
+// attributes obey.
+func (b builder) check(name string) error {
+	value := b.values[name]
+	for _, r := range name {
+		if !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9') {
+			return unreadable(b.place+short(name), "the name of an attribute is made of a-z and 0-9")
+		}
+	}
+	if name == "" {
+		return unreadable(b.place, "an attribute has no name")
+	}
+	if len(value) > maxAttribute && (name == "id" || name == "source" || name == "subject" || name == "type") {
+		return unreadable(b.place+name, "it has %d bytes, more than the %d that are allowed", len(value), maxAttribute)
+	}
+	if !utf8.ValidString(value) {
+		return unreadable(b.place+short(name), "it is not UTF-8")
+	}
+	for _, r := range value {
+		if r < 0x20 || r >= 0x7f && r <= 0x9f || r&0xfffe == 0xfffe || r >= 0xfdd0 && r <= 0xfdef {
+			return unreadable(b.place+short(name), "it holds the control character or noncharacter %U", r)
+		}
+	}
+	return nil
+}
+
+func short(name string) string {
+	if len(name) > 40 {
+		return strings.ToValidUTF8(name[:40], "") + "…"
+	}
+	return name
+}
+
+// structured returns e as a message in structured mode; its JSON is always the
+// same for the same event.
+func (e cloudEvent) structured() ([]byte, nats.Header, error) {
+	wire := struct {
+		SpecVersion     string            `json:"specversion"`
+		ID              string            `json:"id"`
+		Source          string            `json:"source"`
+		Type            string            `json:"type"`
+		Subject         string            `json:"subject,omitzero"`
+		Time            time.Time         `json:"time,omitzero"`
+		DataContentType string            `json:"datacontenttype"`
+		Data            jsontext.Value    `json:"data"`
+		Extensions      map[string]string `json:",embed"`
+	}{"1.0", e.ID, e.Source, e.Type, e.Subject, e.Time, "application/json", e.Data, e.Extensions}
+	body, err := json.Marshal(wire, json.Deterministic(true))
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode the event %.100q: %w", e.ID, err)
+	}
+	return body, nats.Header{"Content-Type": {structuredType + "; charset=UTF-8"}}, nil
+}

@@ -1,0 +1,300 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
+)
+
+// ErrClosed says that the connection ended for good; only a new process helps.
+var ErrClosed = errors.New("the connection to NATS is closed for good")
+
+// Bus is a connection to the bus. Its methods may be called at once.
+type Bus struct {
+	cfg     Config
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	trouble *limiter
+
+	closing  atomic.Bool
+	closed   chan struct{} // closed when the connection is, for good
+	wake     chan struct{} // gets a token when the connection is back
+	loop     atomic.Int64  // when the consume loop last turned, in Unix nanoseconds; 0: it does not run
+	bound    atomic.Bool   // whether the consumer was there when last looked at
+	doubtful atomic.Bool   // whether streams and consumer are to be looked at
+
+	mu   sync.Mutex
+	stop context.CancelFunc // ends the pull that is under way
+}
+
+const (
+	connectWithin = 5 * time.Second
+	// pingEvery and pingsOut tell a half-open connection from a quiet one.
+	pingEvery = 5 * time.Second
+	pingsOut  = 2
+)
+
+// Connect connects to the broker. It fails at once if the broker is not there or
+// refuses; later losses are repaired for as long as the Bus lives.
+func Connect(ctx context.Context, cfg Config) (*Bus, error) {
+	cfg = cfg.withDefaults()
+	b := &Bus{cfg: cfg, closed: make(chan struct{}), wake: make(chan struct{}, 1), trouble: newLimiter(troubleLines, time.Minute)}
+	opts, err := b.options()
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS: %w", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("connect to NATS: %w", err)
+	}
+	where := "the embedded server"
+	if cfg.InProcess == nil {
+		where = redacted(cfg.URL)
+	}
+	if b.nc, err = nats.Connect(cfg.URL, opts...); err != nil {
+		return nil, fmt.Errorf("connect to NATS at %s: %w; is the broker up, and are address and credentials right?", where, plain(err, cfg.URL))
+	}
+	if b.js, err = jetstream.New(b.nc); err != nil {
+		b.nc.Close()
+		return nil, fmt.Errorf("use JetStream at %s: %w", where, err)
+	}
+	cfg.Observer.BusConnected(true)
+	return b, nil
+}
+
+func (b *Bus) options() ([]nats.Option, error) {
+	cfg := b.cfg
+	opts := []nats.Option{
+		nats.Name(cfg.Name),
+		nats.Timeout(connectWithin),
+		nats.RetryOnFailedConnect(false),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(cfg.ReconnectWait),
+		nats.ReconnectJitter(cfg.ReconnectWait/5, cfg.ReconnectWait/5),
+		// Credentials rotate: what is refused now may be renewed in a moment.
+		nats.IgnoreAuthErrorAbort(),
+		nats.PingInterval(pingEvery),
+		nats.MaxPingsOutstanding(pingsOut),
+		nats.DisconnectErrHandler(b.onDisconnect),
+		nats.ReconnectHandler(b.onReconnect),
+		nats.ClosedHandler(b.onClosed),
+		nats.ErrorHandler(b.onError),
+	}
+	if cfg.InProcess != nil {
+		opts = append(opts, nats.InProcessServer(cfg.InProcess))
+	}
+	ways := 0
+	if cfg.CredentialsFile != "" {
+		ways++
+		if _, err := os.ReadFile(cfg.CredentialsFile); err != nil {
+			return nil, fmt.Errorf("read the credentials file: %w", err)
+		}
+		opts = append(opts, nats.UserCredentials(cfg.CredentialsFile))
+	}
+	if cfg.NKeySeedFile != "" {
+		ways++
+		opt, err := nkeyFrom(cfg.NKeySeedFile)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, opt)
+	}
+	if cfg.User != "" {
+		ways++
+		opts = append(opts, nats.UserInfo(cfg.User, cfg.Password))
+	}
+	if ways > 1 {
+		return nil, errors.New("more than one kind of credentials is given; keep one of credentials file, nkey seed file, and user with password")
+	}
+	if (cfg.TLSCert == "") != (cfg.TLSKey == "") {
+		return nil, errors.New("a TLS certificate needs its key, and a key its certificate")
+	}
+	if cfg.TLSCA != "" {
+		opts = append(opts, nats.RootCAs(cfg.TLSCA))
+	}
+	if cfg.TLSCert != "" {
+		opts = append(opts, nats.ClientCert(cfg.TLSCert, cfg.TLSKey))
+	}
+	return opts, nil
+}
+
+// nkeyFrom signs with the seed in file, read anew at each connect. The public
+// key is fixed when the process starts, as the client library wants it.
+func nkeyFrom(file string) (nats.Option, error) {
+	pair := func() (nkeys.KeyPair, string, error) {
+		seed, err := os.ReadFile(file)
+		if err != nil {
+			return nil, "", fmt.Errorf("read the nkey seed file: %w", err)
+		}
+		defer clear(seed)
+		kp, err := nkeys.ParseDecoratedNKey(seed)
+		if err != nil {
+			return nil, "", fmt.Errorf("the nkey seed file %s holds no seed", file)
+		}
+		public, err := kp.PublicKey()
+		return kp, public, err
+	}
+	kp, public, err := pair()
+	if err != nil {
+		return nil, err
+	}
+	kp.Wipe()
+	return nats.Nkey(public, func(nonce []byte) ([]byte, error) {
+		kp, now, err := pair()
+		if err != nil {
+			return nil, err
+		}
+		defer kp.Wipe()
+		if now != public {
+			return nil, fmt.Errorf("the nkey seed file %s holds another key than at the start; start the worker anew", file)
+		}
+		return kp.Sign(nonce)
+	}), nil
+}
+
+// redacted is url without its passwords.
+func redacted(urls string) string {
+	var out []string
+	for part := range strings.SplitSeq(urls, ",") {
+		u, err := url.Parse(strings.TrimSpace(part))
+		if err != nil {
+			out = append(out, "(an address that cannot be read)")
+			continue
+		}
+		if u.User != nil {
+			u.User = url.User("xxxxx")
+		}
+		out = append(out, u.String())
+	}
+	return strings.Join(out, ",")
+}
+
+// plain is err unless its text may quote an address with a password.
+func plain(err error, urls string) error {
+	if strings.Contains(urls, "@") {
+		if _, ok := errors.AsType[*url.Error](err); ok {
+			return errors.New("the address cannot be read")
+		}
+	}
+	return err
+}
+
+func (b *Bus) onDisconnect(_ *nats.Conn, err error) {
+	b.cfg.Observer.BusConnected(false)
+	if b.closing.Load() {
+		return
+	}
+	b.warn(err, "cut off from NATS; connecting again")
+}
+
+func (b *Bus) onReconnect(nc *nats.Conn) {
+	b.cfg.Observer.BusConnected(true)
+	b.cfg.Observer.BusReconnected()
+	if ok, missed := b.trouble.allow(); ok {
+		b.cfg.Log.Info().Str("server", redacted(nc.ConnectedUrl())).Int("lines_left_out", missed).Msg("connected to NATS again")
+	}
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+	// A pull that was sent over the old connection is answered by nobody.
+	b.interrupt()
+}
+
+func (b *Bus) onClosed(*nats.Conn) {
+	b.cfg.Observer.BusConnected(false)
+	close(b.closed)
+	if !b.closing.Load() {
+		b.cfg.Log.Error().Err(ErrClosed).Msg("NATS")
+	}
+}
+
+func (b *Bus) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
+	if b.closing.Load() {
+		return
+	}
+	if sub != nil {
+		err = fmt.Errorf("on subject %s: %w", sub.Subject, err)
+	}
+	b.warn(err, "NATS reports an error")
+}
+
+// warn logs trouble with the broker, no more than troubleLines a minute.
+func (b *Bus) warn(err error, text string) {
+	if ok, missed := b.trouble.allow(); ok {
+		b.cfg.Log.Warn().Err(err).Int("lines_left_out", missed).Msg(text)
+	}
+}
+
+// interrupt ends the pull that is under way.
+func (b *Bus) interrupt() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stop != nil {
+		b.stop()
+	}
+}
+
+// doubt has the consume loop look at streams, bucket and consumer at once.
+func (b *Bus) doubt() {
+	if !b.doubtful.Swap(true) {
+		b.interrupt()
+	}
+}
+
+// Close ends the connection. Consume must have returned.
+func (b *Bus) Close() error {
+	if b.closing.Swap(true) {
+		return nil
+	}
+	err := b.nc.FlushTimeout(time.Second)
+	if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, nats.ErrTimeout) {
+		err = nil // nothing that was promised is in the buffer
+	}
+	b.nc.Close()
+	<-b.closed
+	return err
+}
+
+// stalledAfter is the longest that a turn of the consume loop may take.
+const stalledAfter = 30 * time.Second
+
+// LastLoop is when the consume loop last turned; zero if it does not run.
+func (b *Bus) LastLoop() time.Time {
+	if n := b.loop.Load(); n != 0 {
+		return time.Unix(0, n)
+	}
+	return time.Time{}
+}
+
+// Alive reports whether the consume loop turns, if it was started: it does so
+// whether or not the broker is there.
+func (b *Bus) Alive() bool {
+	last := b.LastLoop()
+	return last.IsZero() || time.Since(last) < stalledAfter
+}
+
+// Ready reports why no request can come now; nil if they can.
+func (b *Bus) Ready() error {
+	switch {
+	case b.nc.IsClosed():
+		return ErrClosed
+	case !b.nc.IsConnected():
+		return errors.New("not connected to NATS")
+	case !b.bound.Load():
+		return errors.New("the consumer " + ConsumerName + " is not bound")
+	}
+	return nil
+}
+
+// RTT is the time that a message to the broker and back takes.
+func (b *Bus) RTT() (time.Duration, error) { return b.nc.RTT() }

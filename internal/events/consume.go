@@ -1,0 +1,313 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// Handler settles one request. nil means that it is done; an error means that it
+// shall come again: after RetryAfter() if the error has that and it is positive,
+// else after a while that grows. When ctx ends the process is about to stop.
+type Handler func(ctx context.Context, d approval.Delivery) error
+
+const (
+	pullFor       = 5 * time.Second // a pull that found nothing ends and is made again
+	pullHeartbeat = time.Second     // of the broker during a pull; two missed ones end it
+	tick          = time.Second     // of a loop that waits for something
+	backlogEvery  = 5 * time.Second
+	bindWithin    = 8 * time.Second
+	settleWithin  = 5 * time.Second // for an ack, a nak or a dead letter
+	lateSettle    = 2 * time.Second // for handlers to return after their time was up
+)
+
+// consuming is one run of Consume.
+type consuming struct {
+	*Bus
+	handle   Handler
+	slots    chan struct{}   // holds a token for each request in hand
+	handlers context.Context //nolint:containedctx // ends with the grace of all handlers, not with one call
+	done     sync.WaitGroup  // of those who hold a slot
+	alone    sync.RWMutex    // held for writing by a quarantined request, for reading by the others
+
+	// Set by bind before anything is pulled, read by those who hold a slot.
+	bindMu     sync.Mutex
+	deliveries jetstream.KeyValue
+
+	handMu sync.Mutex
+	hand   map[messageKey]*inHand
+}
+
+// messageKey names a stored message, also if the stream is made anew and counts
+// from 1 again.
+type messageKey struct {
+	seq uint64
+	at  int64 // when it was stored, in Unix nanoseconds
+}
+
+// Consume hands each request to handle, at most Config.Slots at once, until ctx
+// ends or the connection is closed for good, which is ErrClosed. It pulls no more
+// than it has free slots for, tells the broker at a third of AckWait that a
+// request is still in hand, and settles it by what handle returns.
+//
+// When ctx ends nothing more is pulled; requests in hand have
+// Config.ShutdownGrace to end, then they are given back at once. Consume returns
+// when all are settled.
+func (b *Bus) Consume(ctx context.Context, handle func(context.Context, approval.Delivery) error) error {
+	handlers, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	c := &consuming{
+		Bus: b, handle: handle, handlers: handlers,
+		slots: make(chan struct{}, b.cfg.Slots), hand: map[messageKey]*inHand{},
+	}
+	var beside sync.WaitGroup
+	besideCtx, endBeside := context.WithCancel(handlers)
+	beside.Go(func() { c.heartbeats(besideCtx) })
+	beside.Go(func() { c.watchBroker(besideCtx) })
+
+	err := c.run(ctx)
+	b.bound.Store(false)
+	b.cfg.Observer.ConsumerBound(false)
+	err = errors.Join(err, c.finish(end))
+	endBeside()
+	beside.Wait()
+	b.loop.Store(0)
+	return err
+}
+
+// run pulls until ctx ends.
+func (c *consuming) run(ctx context.Context) error {
+	var consumer jetstream.Consumer
+	for failures := 0; ctx.Err() == nil; {
+		c.turn()
+		switch {
+		case c.nc.IsClosed():
+			return ErrClosed
+		case !c.nc.IsConnected():
+			c.wait(ctx, tick)
+			continue
+		case consumer == nil || c.doubtful.Load():
+			var err error
+			if consumer, err = c.bind(ctx); err != nil {
+				failures++
+				c.wait(ctx, min(250*time.Millisecond<<min(failures, 3), 2*time.Second))
+				continue
+			}
+			failures = 0
+		}
+		n, err := c.take(ctx)
+		if err != nil || n == 0 {
+			continue
+		}
+		if err := c.pull(ctx, consumer, n); err != nil {
+			c.warn(err, "pulling requests failed; looking at the consumer")
+			consumer = nil
+		}
+	}
+	return nil
+}
+
+func (c *consuming) turn() { c.loop.Store(time.Now().UnixNano()) }
+
+// wait waits for the connection, for d, or until ctx ends.
+func (c *consuming) wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-c.closed:
+	case <-c.wake:
+	case <-timer.C:
+	}
+}
+
+// bind makes or checks what is needed and returns the consumer.
+func (c *consuming) bind(ctx context.Context) (jetstream.Consumer, error) {
+	ctx, cancel := context.WithTimeout(ctx, bindWithin)
+	defer cancel()
+	c.doubtful.Store(false)
+	consumer, err := c.lookup(ctx)
+	c.bound.Store(err == nil)
+	c.cfg.Observer.ConsumerBound(err == nil)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		c.warn(err, "no requests can come")
+	}
+	return consumer, err
+}
+
+func (c *consuming) lookup(ctx context.Context) (jetstream.Consumer, error) {
+	if err := c.Setup(ctx); err != nil {
+		return nil, err
+	}
+	kv, err := c.Bucket(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.bindMu.Lock()
+	c.deliveries = kv
+	c.bindMu.Unlock()
+	consumer, err := c.js.Consumer(ctx, RequestsStream, ConsumerName)
+	if err != nil {
+		return nil, apiError("bind the consumer "+ConsumerName, err)
+	}
+	return consumer, nil
+}
+
+// take takes all free slots; it waits for one for as long as a turn of the loop.
+func (c *consuming) take(ctx context.Context) (int, error) {
+	timer := time.NewTimer(tick)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-timer.C:
+		return 0, nil
+	case c.slots <- struct{}{}:
+	}
+	for n := 1; ; n++ {
+		select {
+		case c.slots <- struct{}{}:
+		default:
+			return n, nil
+		}
+	}
+}
+
+// pull asks for n requests, for which it holds slots, and begins to handle those
+// that come. One pull at a time is enough: while it waits, nothing is waiting.
+func (c *consuming) pull(ctx context.Context, consumer jetstream.Consumer, n int) error {
+	used := 0
+	defer func() {
+		for range n - used {
+			<-c.slots
+		}
+	}()
+	pullCtx, cancel := context.WithTimeout(ctx, pullFor)
+	defer cancel()
+	c.mu.Lock()
+	c.stop = cancel
+	c.mu.Unlock()
+	if c.doubtful.Load() {
+		return nil
+	}
+	batch, err := consumer.Fetch(n, jetstream.FetchContext(pullCtx), jetstream.FetchHeartbeat(pullHeartbeat))
+	if err != nil {
+		return fmt.Errorf("pull %d requests: %w", n, err)
+	}
+	for msg := range batch.Messages() {
+		if c.begin(msg) {
+			used++
+		}
+	}
+	err = batch.Error()
+	if err == nil || pullCtx.Err() != nil || errors.Is(err, nats.ErrTimeout) {
+		return nil
+	}
+	return fmt.Errorf("pull %d requests: %w", n, err)
+}
+
+// finish waits for the requests in hand, gives back what takes too long, and
+// sees that the broker has it all.
+func (c *consuming) finish(end context.CancelFunc) error {
+	idle := make(chan struct{})
+	go func() {
+		c.done.Wait()
+		close(idle)
+	}()
+	grace := time.NewTimer(c.cfg.ShutdownGrace)
+	defer grace.Stop()
+	var err error
+	select {
+	case <-idle:
+	case <-c.closed:
+		end()
+		<-idle
+	case <-grace.C:
+		end()
+		late := time.NewTimer(lateSettle)
+		defer late.Stop()
+		select {
+		case <-idle:
+		case <-late.C:
+			if n := c.giveBackAll(); n > 0 {
+				err = fmt.Errorf("%d requests were given back although their handlers had not ended", n)
+			}
+		}
+	}
+	if !c.nc.IsConnected() {
+		return err
+	}
+	if flushErr := c.nc.FlushTimeout(lateSettle); flushErr != nil {
+		err = errors.Join(err, fmt.Errorf("tell NATS what was settled: %w", flushErr))
+	}
+	return err
+}
+
+// heartbeats tells the broker that requests are still in hand, each within a
+// third of AckWait from its receipt and then again.
+func (c *consuming) heartbeats(ctx context.Context) {
+	t := time.NewTicker(c.cfg.AckWait / 3)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		c.handMu.Lock()
+		all := make([]*inHand, 0, len(c.hand))
+		for _, h := range c.hand {
+			all = append(all, h)
+		}
+		c.handMu.Unlock()
+		for _, h := range all {
+			h.beat()
+		}
+	}
+}
+
+// watchBroker tells the observer of the backlog, and has a stream, bucket or
+// consumer that vanished looked for although nothing asked for it yet.
+func (c *consuming) watchBroker(ctx context.Context) {
+	t := time.NewTicker(backlogEvery)
+	defer t.Stop()
+	for {
+		if c.nc.IsConnected() && c.bound.Load() {
+			c.look(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+	}
+}
+
+func (c *consuming) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, backlogEvery)
+	defer cancel()
+	differences, err := c.Status(ctx)
+	if err != nil {
+		return // the pull will meet it, too
+	}
+	for _, d := range differences {
+		if d.Matters {
+			c.doubt()
+			return
+		}
+	}
+	info, err := c.consumerInfo(ctx)
+	if err != nil || info == nil {
+		return
+	}
+	c.cfg.Observer.Backlog(clampInt(info.NumPending), info.NumAckPending, info.NumRedelivered)
+}
+
+func clampInt(n uint64) int { return int(min(n, 1<<53)) } //nolint:gosec // bounded

@@ -1,0 +1,109 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// The broker counts deliveries, and does not tell those that we gave back from
+// those that a worker took with it when it died. So each giving back is noted,
+// and what was not noted counts as a crash. A message with quarantineAt crashes
+// is handled with nothing else in hand, so that the next crash is its own; it is
+// given up only after such a crash. A message that kills its worker thus kills
+// three, and its neighbours survive.
+const (
+	quarantineAt = 2
+	poisonAt     = 3
+)
+
+// history is what is noted of a message that was delivered before, in the
+// ledger's bucket under delivery.<stream sequence>.
+type history struct {
+	V       int       `json:"v"`
+	Stored  time.Time // when the message was stored; another time is another message
+	Seen    uint64    // deliveries that Crashes covers
+	Crashes uint64
+	Alone   bool // the delivery after Seen was handled alone
+}
+
+const historyFormat = 1
+
+func (h *inHand) historyKey() string { return "delivery." + strconv.FormatUint(h.key.seq, 10) }
+
+func (c *consuming) histories() jetstream.KeyValue {
+	c.bindMu.Lock()
+	defer c.bindMu.Unlock()
+	return c.deliveries
+}
+
+// recall returns how many deliveries of the message ended without being given
+// back. What is noted of it goes to h.past.
+func (h *inHand) recall(ctx context.Context) (uint64, error) {
+	stored := h.meta.Timestamp.UTC()
+	h.past = history{V: historyFormat, Stored: stored}
+	if h.meta.NumDelivered <= 1 {
+		return 0, nil
+	}
+	found, err := h.c.histories().Get(ctx, h.historyKey())
+	if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
+		return 0, fmt.Errorf("read how often the message was given back: %w", err)
+	}
+	if err == nil {
+		var past history
+		if err := json.Unmarshal(found.Value(), &past); err == nil && past.V == historyFormat &&
+			past.Stored.Equal(stored) && past.Seen < h.meta.NumDelivered {
+			h.past = past
+		}
+	}
+	h.past.Crashes += h.meta.NumDelivered - 1 - h.past.Seen
+	h.past.Seen = h.meta.NumDelivered - 1
+	return h.past.Crashes, nil
+}
+
+// quarantine notes that this delivery is handled alone, before it is.
+func (h *inHand) quarantine(ctx context.Context, crashes uint64) error {
+	h.c.cfg.Log.Warn().Uint64("stream_sequence", h.key.seq).Uint64("crashes", crashes).
+		Msg("a message is handled alone, for workers ended while it was in hand")
+	past := h.past
+	past.Alone = true
+	return h.write(ctx, past)
+}
+
+// note writes that the deliveries up to this one ended in good order, or have
+// been counted.
+func (h *inHand) note(ctx context.Context, delivered uint64) {
+	past := h.past
+	past.Seen, past.Alone = delivered, false
+	if err := h.write(ctx, past); err != nil {
+		h.c.warn(err, "that a request was given back could not be noted")
+	}
+}
+
+func (h *inHand) write(ctx context.Context, past history) error {
+	data, err := json.Marshal(past, json.OmitZeroStructFields(true))
+	if err != nil {
+		return fmt.Errorf("encode the history of a message: %w", err)
+	}
+	if _, err := h.c.histories().Put(ctx, h.historyKey(), data); err != nil {
+		return fmt.Errorf("note the history of a message: %w", err)
+	}
+	return nil
+}
+
+// forget removes what is noted of a message that is done, if anything is,
+// without leaving a marker behind.
+func (h *inHand) forget(ctx context.Context) {
+	s, err := h.c.js.Stream(ctx, bucketStream)
+	if err == nil {
+		err = s.Purge(ctx, jetstream.WithPurgeSubject("$KV."+LedgerBucket+"."+h.historyKey()))
+	}
+	if err != nil {
+		h.c.warn(err, "the history of a message could not be removed")
+	}
+}

@@ -1,0 +1,450 @@
+package events
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/nats-io/nats.go"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// The types of events that are requests.
+const (
+	TypeConnection = "vpcep.connection.requested"
+	TypeEndpoint   = "vpcep.endpoint.requested"
+)
+
+// RequestTypes returns every type.
+func RequestTypes() []string { return []string{TypeConnection, TypeEndpoint} }
+
+const (
+	maxClaimDepth = 8   // nesting of claims
+	maxList       = 256 // hosts, VPCs, subnets of one VPC
+	maxText       = 64  // characters of a flavor and an agency's name
+	maxServerName = 256 // characters of an endpoint service's full name
+)
+
+// connectionData is the data of a TypeConnection event.
+type connectionData struct {
+	Target     string         `json:"target,omitzero"`
+	ServiceID  string         `json:"service_id,omitzero"`
+	GatewayID  string         `json:"gateway_id,omitzero"`
+	EndpointID string         `json:"endpoint_id"`
+	Claims     map[string]any `json:"claims,omitzero"`
+}
+
+// endpointData is the data of a TypeEndpoint event.
+type endpointData struct {
+	Target          string               `json:"target"`
+	FunctionGraph   *functionGraphData   `json:"functiongraph,omitzero"`
+	HSS             *hssData             `json:"hss,omitzero"`
+	DataArtsInsight *dataArtsInsightData `json:"dataarts_insight,omitzero"`
+	Claims          map[string]any       `json:"claims,omitzero"`
+}
+
+type functionGraphData struct {
+	VPCID    string `json:"vpc_id"`
+	SubnetID string `json:"subnet_id"`
+	Flavor   string `json:"flavor,omitzero"`
+	XRole    string `json:"xrole,omitzero"`
+}
+
+type hssData struct {
+	HostIDs []string  `json:"host_id_list"`
+	VPCs    []vpcData `json:"vpc_list"`
+}
+
+type vpcData struct {
+	VPCID     string   `json:"vpc_id"`
+	SubnetIDs []string `json:"subnet_id_list"`
+}
+
+type dataArtsInsightData struct {
+	DSType     string `json:"ds_type"`
+	ServerName string `json:"vpc_ep_server_name,omitzero"`
+	ServerID   string `json:"vpc_ep_server_id,omitzero"`
+}
+
+// DecodeRequest reads a message as a request to one of targets. Ids come out in
+// lower case, as the cloud writes them. Any error is a *Rejected.
+func DecodeRequest(header nats.Header, body []byte, targets approval.Targets) (approval.Request, error) {
+	e, err := parseEvent(header, body)
+	if err != nil {
+		return approval.Request{}, err
+	}
+	r := approval.Request{
+		ID:          approval.RequestID(e.Source, e.ID),
+		Source:      e.Source,
+		EventID:     e.ID,
+		Time:        e.Time,
+		TraceParent: traceParent(header, e.Extensions["traceparent"]),
+	}
+	switch e.Type {
+	case TypeConnection:
+		err = decodeConnection(e.Data, targets, &r)
+	case TypeEndpoint:
+		err = decodeEndpoint(e.Data, targets, &r)
+	default:
+		err = reject(ReasonUnknownType, "type", "%.100q is none of %s", e.Type, strings.Join(RequestTypes(), ", "))
+	}
+	if err != nil {
+		return approval.Request{}, err
+	}
+	return r, nil
+}
+
+func decodeConnection(data jsontext.Value, targets approval.Targets, r *approval.Request) error {
+	var d connectionData
+	if err := decodeData(data, &d); err != nil {
+		return err
+	}
+	var err error
+	if r.Target, err = connectionTarget(d, targets); err != nil {
+		return err
+	}
+	if r.EndpointID, err = resourceID("data.endpoint_id", d.EndpointID); err != nil {
+		return err
+	}
+	r.Claims, err = claims(d.Claims)
+	return err
+}
+
+// connectionTarget finds the target by the one name that d gives it.
+func connectionTarget(d connectionData, targets approval.Targets) (approval.Target, error) {
+	var names []string
+	for _, n := range []string{d.Target, d.ServiceID, d.GatewayID} {
+		if n != "" {
+			names = append(names, n)
+		}
+	}
+	if len(names) != 1 {
+		return approval.Target{}, reject(ReasonBadParameters, "data", "it names its target %d times; give exactly one of target, service_id and gateway_id", len(names))
+	}
+	byID := func(field string, kind approval.TargetKind, id string) (approval.Target, error) {
+		if _, err := resourceID(field, id); err != nil {
+			return approval.Target{}, err
+		}
+		for _, t := range targets {
+			if t.Kind == kind && strings.EqualFold(t.ID, id) {
+				return t, nil
+			}
+		}
+		return approval.Target{}, reject(ReasonUnknownTarget, field, "no %s with the id %s is configured", kind, id)
+	}
+	switch {
+	case d.ServiceID != "":
+		return byID("data.service_id", approval.Service, d.ServiceID)
+	case d.GatewayID != "":
+		return byID("data.gateway_id", approval.Gateway, d.GatewayID)
+	}
+	return namedTarget(targets, d.Target, false)
+}
+
+// namedTarget finds the target called name, which must or must not be a place
+// where endpoints are created.
+func namedTarget(targets approval.Targets, name string, creates bool) (approval.Target, error) {
+	if name == "" {
+		return approval.Target{}, reject(ReasonBadParameters, "data.target", "it is missing")
+	}
+	t, ok := targets.ByName(name)
+	if !ok {
+		return approval.Target{}, reject(ReasonUnknownTarget, "data.target", "no target is called %.80q", name)
+	}
+	if t.Kind.Creates() != creates {
+		return approval.Target{}, reject(ReasonUnknownTarget, "data.target", "%s is a %s, which an event of this type cannot be about", name, t.Kind)
+	}
+	return t, nil
+}
+
+func decodeEndpoint(data jsontext.Value, targets approval.Targets, r *approval.Request) error {
+	var d endpointData
+	if err := decodeData(data, &d); err != nil {
+		return err
+	}
+	var err error
+	if r.Target, err = namedTarget(targets, d.Target, true); err != nil {
+		return err
+	}
+	blocks := 0
+	for _, there := range []bool{d.FunctionGraph != nil, d.HSS != nil, d.DataArtsInsight != nil} {
+		if there {
+			blocks++
+		}
+	}
+	if blocks != 1 {
+		return reject(ReasonBadParameters, "data", "it has %d blocks of parameters; give exactly one", blocks)
+	}
+	switch {
+	case r.Target.Kind == approval.FunctionGraph && d.FunctionGraph != nil:
+		r.Creation.FunctionGraph, err = d.FunctionGraph.creation()
+	case r.Target.Kind == approval.HSS && d.HSS != nil:
+		r.Creation.HSS, err = d.HSS.creation()
+	case r.Target.Kind == approval.DataArtsInsight && d.DataArtsInsight != nil:
+		r.Creation.DataArtsInsight, err = d.DataArtsInsight.creation()
+	default:
+		err = reject(ReasonBadParameters, "data", "its block of parameters is not the one of %s, which is %s", r.Target.Name, r.Target.Kind)
+	}
+	if err != nil {
+		return err
+	}
+	r.Claims, err = claims(d.Claims)
+	return err
+}
+
+func (d functionGraphData) creation() (*approval.FunctionGraphEndpoint, error) {
+	const at = "data.functiongraph."
+	vpc, err1 := resourceID(at+"vpc_id", d.VPCID)
+	subnet, err2 := resourceID(at+"subnet_id", d.SubnetID)
+	err3 := plainText(at+"flavor", d.Flavor, maxText, true)
+	err4 := plainText(at+"xrole", d.XRole, maxText, true)
+	if err := first(err1, err2, err3, err4); err != nil {
+		return nil, err
+	}
+	return &approval.FunctionGraphEndpoint{VPCID: vpc, SubnetID: subnet, Flavor: d.Flavor, XRole: d.XRole}, nil
+}
+
+func (d hssData) creation() (*approval.HSSEndpoints, error) {
+	const at = "data.hss."
+	hosts, err := resourceIDs(at+"host_id_list", d.HostIDs)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(d.VPCs); n < 1 || n > maxList {
+		return nil, reject(ReasonBadParameters, at+"vpc_list", "it has %d entries; 1 to %d are allowed", n, maxList)
+	}
+	out := approval.HSSEndpoints{HostIDs: hosts}
+	for i, v := range d.VPCs {
+		place := fmt.Sprintf("%svpc_list[%d].", at, i)
+		id, err := resourceID(place+"vpc_id", v.VPCID)
+		if err != nil {
+			return nil, err
+		}
+		subnets, err := resourceIDs(place+"subnet_id_list", v.SubnetIDs)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(out.VPCs, func(o approval.HSSVPC) bool { return o.VPCID == id }) {
+			return nil, reject(ReasonBadParameters, place+"vpc_id", "%s is in the list twice", id)
+		}
+		out.VPCs = append(out.VPCs, approval.HSSVPC{VPCID: id, SubnetIDs: subnets})
+	}
+	return &out, nil
+}
+
+// dataSourceTypes are the values of ds_type.
+//
+// Source: DataArts Insight API, "verify a service and create an endpoint"; the
+// API tells them apart by case.
+func dataSourceTypes() []string {
+	return []string{"MySQL", "DWS", "PostgreSQL", "OpenGauss", "Doris", "HIVE", "ClickHouse", "API"}
+}
+
+func (d dataArtsInsightData) creation() (*approval.DataArtsInsightEndpoint, error) {
+	const at = "data.dataarts_insight."
+	if !slices.Contains(dataSourceTypes(), d.DSType) {
+		return nil, reject(ReasonBadParameters, at+"ds_type", "%.40q is none of %s", d.DSType, strings.Join(dataSourceTypes(), ", "))
+	}
+	out := approval.DataArtsInsightEndpoint{DSType: d.DSType, ServerName: d.ServerName}
+	if d.ServerID == "" && d.ServerName == "" {
+		return nil, reject(ReasonBadParameters, at+"vpc_ep_server_id", "give vpc_ep_server_id or vpc_ep_server_name")
+	}
+	if d.ServerName != "" {
+		if err := plainText(at+"vpc_ep_server_name", d.ServerName, maxServerName, false); err != nil {
+			return nil, err
+		}
+		if _, err := resourceID(at+"vpc_ep_server_name", out.ServiceID()); err != nil {
+			return nil, reject(ReasonBadID, at+"vpc_ep_server_name", "%.80q does not end in .<service id>", d.ServerName)
+		}
+	}
+	if d.ServerID != "" {
+		id, err := resourceID(at+"vpc_ep_server_id", d.ServerID)
+		if err != nil {
+			return nil, err
+		}
+		if d.ServerName != "" && !strings.EqualFold(out.ServiceID(), id) {
+			return nil, reject(ReasonBadParameters, at+"vpc_ep_server_id", "it is another service than vpc_ep_server_name")
+		}
+		out.ServerID = id
+	}
+	return &out, nil
+}
+
+// decodeData reads data strictly into the struct that into points to.
+func decodeData(data jsontext.Value, into any) error {
+	if data == nil || data.Kind() != '{' {
+		return reject(ReasonBadParameters, "data", "it is missing or not an object")
+	}
+	err := json.Unmarshal(data, into, json.RejectUnknownMembers(true))
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*json.SemanticError](err); ok {
+		text := "it has a value of the wrong type"
+		if errors.Is(err, json.ErrUnknownName) {
+			text = "there is no such member"
+		} else if e.GoType != nil {
+			text = fmt.Sprintf("a JSON %s cannot be here", e.JSONKind)
+		}
+		return reject(ReasonBadParameters, "data"+dotted(e.JSONPointer), "%s", text)
+	}
+	return unreadable("data", "%s", jsonProblem(err))
+}
+
+// dotted is a JSON pointer as a path such as ".hss.host_id_list.0".
+func dotted(p jsontext.Pointer) string {
+	var b strings.Builder
+	for token := range p.Tokens() {
+		b.WriteString("." + short(token))
+	}
+	return b.String()
+}
+
+func resourceID(field, id string) (string, error) {
+	if id == "" {
+		return "", reject(ReasonBadID, field, "it is missing")
+	}
+	if err := approval.ValidID(id); err != nil {
+		return "", reject(ReasonBadID, field, "%v", err)
+	}
+	return strings.ToLower(id), nil
+}
+
+// resourceIDs checks a list of 1 to maxList ids without repeats.
+func resourceIDs(field string, ids []string) ([]string, error) {
+	if n := len(ids); n < 1 || n > maxList {
+		return nil, reject(ReasonBadParameters, field, "it has %d entries; 1 to %d are allowed", n, maxList)
+	}
+	var out []string
+	for i, raw := range ids {
+		id, err := resourceID(fmt.Sprintf("%s[%d]", field, i), raw)
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(out, id) {
+			return nil, reject(ReasonBadParameters, fmt.Sprintf("%s[%d]", field, i), "%s is in the list twice", id)
+		}
+		out = append(out, id)
+	}
+	return out, nil
+}
+
+// plainText checks the name of something: letters, digits, "_", "-", "." and,
+// if spaces is set, " ".
+func plainText(field, s string, most int, spaces bool) error {
+	if len(s) > most {
+		return reject(ReasonBadParameters, field, "it has %d bytes, more than the %d that are allowed", len(s), most)
+	}
+	for _, r := range s {
+		if r == unicode.ReplacementChar || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_-.", r) && (r != ' ' || !spaces) {
+			return reject(ReasonBadParameters, field, "it holds %q; letters, digits, _, - and . are allowed", r)
+		}
+	}
+	return nil
+}
+
+func claims(m map[string]any) (approval.Claims, error) {
+	if depth(m) > maxClaimDepth {
+		return nil, reject(ReasonBadParameters, "data.claims", "the claims are nested deeper than %d", maxClaimDepth)
+	}
+	return approval.Claims(m), nil
+}
+
+// depth is how many objects and lists lie inside one another in v.
+func depth(v any) int {
+	most := 0
+	switch v := v.(type) {
+	case map[string]any:
+		for _, x := range v {
+			most = max(most, depth(x))
+		}
+	case []any:
+		for _, x := range v {
+			most = max(most, depth(x))
+		}
+	default:
+		return 0
+	}
+	return most + 1
+}
+
+// traceParent is the trace context of a message: its own header's before the
+// event's. What is not of the form of W3C Trace Context is ignored, as that asks.
+func traceParent(header nats.Header, extension string) string {
+	for name, values := range header {
+		if strings.EqualFold(name, "traceparent") && len(values) == 1 && isTraceParent(values[0]) {
+			return values[0]
+		}
+	}
+	if isTraceParent(extension) {
+		return extension
+	}
+	return ""
+}
+
+// isTraceParent reports whether s is version-traceid-parentid-flags.
+func isTraceParent(s string) bool {
+	if len(s) != 55 || s[:2] == "ff" {
+		return false
+	}
+	for i, r := range s {
+		dash := i == 2 || i == 35 || i == 52
+		hex := r >= '0' && r <= '9' || r >= 'a' && r <= 'f'
+		if dash != (r == '-') || !dash && !hex {
+			return false
+		}
+	}
+	return s[3:35] != strings.Repeat("0", 32) && s[36:52] != strings.Repeat("0", 16)
+}
+
+func first(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// encodeRequest is the reverse of DecodeRequest, in structured mode.
+func encodeRequest(r approval.Request) ([]byte, nats.Header, error) {
+	e := cloudEvent{ID: r.EventID, Source: r.Source, Time: r.Time, Subject: r.EndpointID}
+	if r.TraceParent != "" {
+		e.Extensions = map[string]string{"traceparent": r.TraceParent}
+	}
+	var data any
+	if r.Creates() {
+		e.Type = TypeEndpoint
+		data = endpointDataOf(r)
+	} else {
+		e.Type = TypeConnection
+		data = connectionData{Target: r.Target.Name, EndpointID: r.EndpointID, Claims: r.Claims}
+	}
+	var err error
+	if e.Data, err = json.Marshal(data, json.Deterministic(true)); err != nil {
+		return nil, nil, fmt.Errorf("encode the request %.100q: %w", r.EventID, err)
+	}
+	return e.structured()
+}
+
+func endpointDataOf(r approval.Request) endpointData {
+	d := endpointData{Target: r.Target.Name, Claims: r.Claims}
+	if c := r.Creation.FunctionGraph; c != nil {
+		d.FunctionGraph = &functionGraphData{VPCID: c.VPCID, SubnetID: c.SubnetID, Flavor: c.Flavor, XRole: c.XRole}
+	}
+	if c := r.Creation.HSS; c != nil {
+		d.HSS = &hssData{HostIDs: c.HostIDs}
+		for _, v := range c.VPCs {
+			d.HSS.VPCs = append(d.HSS.VPCs, vpcData{VPCID: v.VPCID, SubnetIDs: v.SubnetIDs})
+		}
+	}
+	if c := r.Creation.DataArtsInsight; c != nil {
+		d.DataArtsInsight = &dataArtsInsightData{DSType: c.DSType, ServerName: c.ServerName, ServerID: c.ServerID}
+	}
+	return d
+}

@@ -1,0 +1,249 @@
+package events
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/nats-io/nats.go"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// resultType is the type of the event of an outcome.
+func resultType(o approval.Outcome) string { return "vpcep.request." + string(o) }
+
+// resultSource is the source of every result.
+const resultSource = "vpcep-approver"
+
+// resultData is the data of a result, the words of docs/events.md.
+type resultData struct {
+	Request       requestResult      `json:"request"`
+	Decision      decisionResult     `json:"decision"`
+	Facts         factsResult        `json:"facts"`
+	Outcome       string             `json:"outcome"`
+	Status        string             `json:"status,omitzero"`
+	Error         *errorResult       `json:"error,omitzero"`
+	Created       *createdResult     `json:"created,omitzero"`
+	Attempts      int                `json:"attempts"`
+	Reversible    bool               `json:"reversible"`
+	Seconds       map[string]float64 `json:"seconds"`
+	WorkerVersion string             `json:"worker_version"`
+}
+
+type requestResult struct {
+	ID            string         `json:"id"` // approval.RequestID
+	EventID       string         `json:"event_id"`
+	Source        string         `json:"source"`
+	Time          time.Time      `json:"time,omitzero"`
+	Target        string         `json:"target"`
+	TargetKind    string         `json:"target_kind"`
+	ServiceID     string         `json:"service_id,omitzero"`
+	GatewayID     string         `json:"gateway_id,omitzero"`
+	EndpointID    string         `json:"endpoint_id,omitzero"`
+	Parameters    *endpointData  `json:"parameters,omitzero"` // of a creation, as in the event
+	Claims        map[string]any `json:"claims,omitzero"`
+	ClaimsDropped bool           `json:"claims_dropped,omitzero"` // the whole was too large for the broker
+}
+
+type decisionResult struct {
+	ID           string         `json:"id"`
+	Verdict      string         `json:"verdict"`
+	Policy       string         `json:"policy,omitzero"`
+	Rule         string         `json:"rule,omitzero"`
+	Reasons      []reasonResult `json:"reasons"`
+	Contact      string         `json:"contact,omitzero"`
+	PolicyDigest string         `json:"policy_digest,omitzero"`
+	Time         time.Time      `json:"time,omitzero"`
+}
+
+type reasonResult struct {
+	Code string `json:"code"`
+	Text string `json:"text"`
+}
+
+type factsResult struct {
+	EndpointID string    `json:"endpoint_id,omitzero"`
+	MarkerID   int64     `json:"marker_id,omitzero"`
+	DomainID   string    `json:"domain_id,omitzero"`
+	Status     string    `json:"status,omitzero"`
+	CreatedAt  time.Time `json:"created_at,omitzero"`
+	UpdatedAt  time.Time `json:"updated_at,omitzero"`
+	Accepted   int       `json:"accepted_connections,omitzero"`
+	ReadAt     time.Time `json:"read_at,omitzero"`
+}
+
+type errorResult struct {
+	Code      string `json:"code"`
+	Text      string `json:"text"`
+	RequestID string `json:"request_id,omitzero"`
+}
+
+type createdResult struct {
+	ID         string   `json:"id,omitzero"`
+	EndpointID string   `json:"endpoint_id,omitzero"`
+	Addresses  []string `json:"addresses,omitzero"`
+	Domain     string   `json:"domain,omitzero"`
+	Status     string   `json:"status,omitzero"`
+	Existing   bool     `json:"existing,omitzero"`
+}
+
+// encodeResult returns r as a message in structured mode. The event's id is the
+// decision's, so that the same decision always has the same event. Claims are
+// left out, and their absence said, if the message had more than most bytes.
+func encodeResult(r approval.Result, most int64) ([]byte, nats.Header, error) {
+	body, header, err := encodeResultData(r, false)
+	if err == nil && int64(size(header, body)) > most {
+		body, header, err = encodeResultData(r, true)
+	}
+	return body, header, err
+}
+
+func encodeResultData(r approval.Result, dropClaims bool) ([]byte, nats.Header, error) {
+	data, err := json.Marshal(newResultData(r, dropClaims), json.Deterministic(true))
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode the result of request %s: %w", r.Request.ID, err)
+	}
+	e := cloudEvent{
+		ID: r.Decision.ID, Source: resultSource, Type: resultType(r.Outcome), Subject: r.Request.EndpointID,
+		Time: r.At.UTC(), Data: data,
+		Extensions: map[string]string{"causationid": r.Request.EventID},
+	}
+	if r.Request.TraceParent != "" {
+		e.Extensions["traceparent"] = r.Request.TraceParent
+	}
+	return e.structured()
+}
+
+func newResultData(r approval.Result, dropClaims bool) resultData {
+	d := resultData{
+		Request: requestResult{
+			ID: r.Request.ID, EventID: r.Request.EventID, Source: r.Request.Source, Time: r.Request.Time,
+			Target: r.Request.Target.Name, TargetKind: string(r.Request.Target.Kind),
+			EndpointID: r.Request.EndpointID, Claims: r.Request.Claims,
+		},
+		Decision: decisionResult{
+			ID: r.Decision.ID, Verdict: string(r.Decision.Verdict), Policy: r.Decision.Policy, Rule: r.Decision.Rule,
+			Reasons: []reasonResult{}, Contact: r.Decision.Contact, PolicyDigest: r.Decision.Digest, Time: r.Decision.At.UTC(),
+		},
+		Facts: factsResult{
+			EndpointID: r.Decision.Facts.EndpointID, MarkerID: r.Decision.Facts.MarkerID,
+			DomainID: r.Decision.Facts.DomainID, Status: string(r.Decision.Facts.State),
+			CreatedAt: r.Decision.Facts.CreatedAt, UpdatedAt: r.Decision.Facts.UpdatedAt,
+			Accepted: r.Decision.Facts.Accepted, ReadAt: r.Decision.Facts.ReadAt,
+		},
+		Outcome: string(r.Outcome), Status: string(r.State),
+		Attempts: r.Attempts, Reversible: r.Reversible, Seconds: map[string]float64{}, WorkerVersion: r.Version,
+	}
+	switch r.Request.Target.Kind {
+	case approval.Service:
+		d.Request.ServiceID = r.Request.Target.ID
+	case approval.Gateway:
+		d.Request.GatewayID, d.Request.ServiceID = r.Request.Target.ID, r.Request.Target.ServiceID
+	default:
+		parameters := endpointDataOf(r.Request)
+		parameters.Claims = nil
+		d.Request.Parameters = &parameters
+	}
+	if dropClaims {
+		d.Request.Claims, d.Request.ClaimsDropped = nil, true
+	}
+	for _, reason := range r.Decision.Reasons {
+		d.Decision.Reasons = append(d.Decision.Reasons, reasonResult{Code: string(reason.Code), Text: reason.Text})
+	}
+	if f := r.Failure; f != nil {
+		d.Error = &errorResult{Code: f.Code, Text: f.Text, RequestID: f.RequestID}
+	}
+	if c := r.Created; c != nil {
+		d.Created = &createdResult{
+			ID: c.ID, EndpointID: c.EndpointID, Addresses: c.Addresses, Domain: c.Domain,
+			Status: string(c.State), Existing: c.Existing,
+		}
+	}
+	for stage, s := range r.Seconds {
+		d.Seconds[string(stage)] = s
+	}
+	return d
+}
+
+// DecodeResult reads a result event. The target holds what the event says of it.
+func DecodeResult(header nats.Header, body []byte) (approval.Result, error) {
+	e, err := parseBody(header, body)
+	if err != nil {
+		return approval.Result{}, fmt.Errorf("read a result: %w", err)
+	}
+	var d resultData
+	// Unknown members are let through: a newer worker may say more.
+	if err := json.Unmarshal(e.Data, &d); err != nil {
+		return approval.Result{}, fmt.Errorf("read the result %.100q: %w", e.ID, err)
+	}
+	return d.result(e), nil
+}
+
+func (d resultData) result(e cloudEvent) approval.Result {
+	r := approval.Result{
+		Request: approval.Request{
+			ID: d.Request.ID, EventID: d.Request.EventID, Source: d.Request.Source, Time: d.Request.Time,
+			EndpointID: d.Request.EndpointID, Claims: d.Request.Claims, TraceParent: e.Extensions["traceparent"],
+			Target: approval.Target{Name: d.Request.Target, Kind: approval.TargetKind(d.Request.TargetKind)},
+		},
+		Decision: approval.Decision{
+			ID: d.Decision.ID, Verdict: approval.Verdict(d.Decision.Verdict), Policy: d.Decision.Policy,
+			Rule: d.Decision.Rule, Contact: d.Decision.Contact, Digest: d.Decision.PolicyDigest, At: d.Decision.Time,
+			Facts: approval.Facts{
+				EndpointID: d.Facts.EndpointID, MarkerID: d.Facts.MarkerID, DomainID: d.Facts.DomainID,
+				State: approval.State(d.Facts.Status), CreatedAt: d.Facts.CreatedAt, UpdatedAt: d.Facts.UpdatedAt,
+				Accepted: d.Facts.Accepted, ReadAt: d.Facts.ReadAt,
+			},
+		},
+		Outcome: approval.Outcome(d.Outcome), State: approval.State(d.Status),
+		Attempts: d.Attempts, Reversible: d.Reversible, Version: d.WorkerVersion, At: e.Time,
+	}
+	switch r.Request.Target.Kind {
+	case approval.Service:
+		r.Request.Target.ID = d.Request.ServiceID
+	case approval.Gateway:
+		r.Request.Target.ID, r.Request.Target.ServiceID = d.Request.GatewayID, d.Request.ServiceID
+	default:
+		if d.Request.Parameters != nil {
+			r.Request.Creation = d.Request.Parameters.creation()
+		}
+	}
+	for _, reason := range d.Decision.Reasons {
+		r.Decision.Reasons = append(r.Decision.Reasons, approval.Reason{Code: approval.ReasonCode(reason.Code), Text: reason.Text})
+	}
+	if f := d.Error; f != nil {
+		r.Failure = &approval.Failure{Code: f.Code, Text: f.Text, RequestID: f.RequestID}
+	}
+	if c := d.Created; c != nil {
+		r.Created = &approval.Created{
+			ID: c.ID, EndpointID: c.EndpointID, Addresses: c.Addresses, Domain: c.Domain,
+			State: approval.State(c.Status), Existing: c.Existing,
+		}
+	}
+	if len(d.Seconds) > 0 {
+		r.Seconds = map[approval.Stage]float64{}
+		for stage, s := range d.Seconds {
+			r.Seconds[approval.Stage(stage)] = s
+		}
+	}
+	return r
+}
+
+// creation is what d asks to create, unchecked: it was checked when it came in.
+func (d endpointData) creation() approval.Creation {
+	var c approval.Creation
+	if f := d.FunctionGraph; f != nil {
+		c.FunctionGraph = &approval.FunctionGraphEndpoint{VPCID: f.VPCID, SubnetID: f.SubnetID, Flavor: f.Flavor, XRole: f.XRole}
+	}
+	if h := d.HSS; h != nil {
+		c.HSS = &approval.HSSEndpoints{HostIDs: h.HostIDs}
+		for _, v := range h.VPCs {
+			c.HSS.VPCs = append(c.HSS.VPCs, approval.HSSVPC{VPCID: v.VPCID, SubnetIDs: v.SubnetIDs})
+		}
+	}
+	if i := d.DataArtsInsight; i != nil {
+		c.DataArtsInsight = &approval.DataArtsInsightEndpoint{DSType: i.DSType, ServerName: i.ServerName, ServerID: i.ServerID}
+	}
+	return c
+}
