@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/worker"
+)
+
+func newRunCommand(env environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Runs the worker",
+		Long: `run takes requests from NATS JetStream until it gets SIGTERM or SIGINT; it then
+takes no more, finishes or gives back what it has in hand, and ends with 0. A
+second signal ends it at once. The policies are watched; SIGHUP loads them now.`,
+	}
+	addSettings(c.Flags())
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, err := loadConfig(env, flagsOf(c))
+		if err != nil {
+			return err
+		}
+		log, err := newLogger(cfg.Log, env.Stderr, env.IsTerminal(env.Stderr), colors(c, env, env.Stderr))
+		if err != nil {
+			return err
+		}
+		limits := worker.DefaultLimits()
+		limits.MaxAge, limits.ConfirmFor = cfg.Worker.MaxAge, cfg.Worker.ConfirmFor
+		s := service{cfg: cfg, log: log, limits: limits, watchEvery: 10 * time.Second}
+		return s.run(c.Context())
+	}
+	return c
+}
+
+// service is the worker with all its parts; the demo runs the same one.
+type service struct {
+	cfg        Config
+	log        zerolog.Logger
+	limits     worker.Limits
+	watchEvery time.Duration  // between looks at the policy files
+	server     *broker.Server // the NATS server inside the process; nil: run starts one if the settings ask for it
+	// ready is told once requests are taken, with the URL of the HTTP listener.
+	// Nil: nobody asks.
+	ready func(bus *events.Bus, base string)
+}
+
+// run wires the worker, top to bottom, and works until ctx ends; everything is
+// closed in reverse. It returns nil after a clean drain.
+func (s *service) run(ctx context.Context) (err error) {
+	cfg := s.cfg
+	registry := prometheus.NewRegistry()
+	counters := metrics.New(registry, labelsOf(cfg.Targets), metricsBuild())
+
+	policies := policy.NewSource(cfg.Policies.Dir, cfg.Targets, counters)
+	changed := make(chan struct{}, 1)
+	policies.OnError = func(err error) {
+		s.log.Error().Err(err).Msg("the policies cannot be loaded; the last good ones stay in force")
+	}
+	policies.OnReload = func(set *policy.Set) {
+		s.log.Info().Str("digest", set.Digest()).Int("policies", set.Policies()).Int("rules", set.Rules()).Msg("policies loaded")
+		select {
+		case changed <- struct{}{}: // what is held may be allowed now
+		default:
+		}
+	}
+	if err := policies.Load(ctx); err != nil {
+		return withCode(exitInvalid, fmt.Errorf("policies.dir %s: %w", cfg.Policies.Dir, err))
+	}
+	client, err := cloud.New(cloudConfig(cfg, counters))
+	if err != nil {
+		return withCode(exitInvalid, err)
+	}
+
+	if cfg.NATS.Embedded() && s.server == nil {
+		s.server, err = broker.Start(broker.Options{Dir: cfg.NATS.DataDir, SyncAlways: true, Log: s.log})
+		if err != nil {
+			return err
+		}
+		defer s.server.Shutdown()
+	}
+	bus, err := s.connect(ctx, counters)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bus.Close()) }()
+	bucket, err := bus.Bucket(ctx)
+	if err != nil {
+		return withCode(exitUnreachable, err)
+	}
+	book := ledger.New(bucket, counters)
+
+	w := &worker.Worker{
+		Cloud: client, Creator: client, Policy: policies, Ledger: book, Results: bus,
+		Metrics: counters, Log: s.log, Now: time.Now, Limits: s.limits, Targets: cfg.Targets,
+		Shares: worker.NewShares(cfg.Worker.Slots, len(cfg.Targets)), Version: readBuild().Version,
+	}
+	instrument(w)
+	sweep := &worker.Sweep{
+		Cloud: client, Claims: book, Requests: bus, Policy: policies, Metrics: counters, Log: s.log, Now: time.Now,
+		Targets: cfg.Targets, Interval: cfg.Sweep.Interval, Holder: holder(), Kick: changed,
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.HTTP.Listen)
+	if err != nil {
+		return fmt.Errorf("http.listen: %w — is another worker running here?", err)
+	}
+
+	// Probes and metrics are served until the last request in hand is settled,
+	// which is after ctx has ended.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, serving := errgroup.WithContext(serving)
+	working, drain := context.WithCancel(serving) // ends when ctx does, or a part fails
+	defer drain()
+	defer context.AfterFunc(ctx, drain)()
+	probes := probes{bus: bus, policies: policies, draining: working.Done()}
+	group.Go(func() error { return serveHTTP(serving, listener, probes.handler(registry)) })
+	group.Go(func() error { s.watch(working, policies); return nil })
+	group.Go(func() error { sweep.Run(working); return nil })
+	group.Go(func() error {
+		defer stop()
+		return bus.Consume(working, w.Handle)
+	})
+
+	base := "http://" + listener.Addr().String()
+	s.log.Info().Str("version", w.Version).Str("region", cfg.Cloud.Region).Int("targets", len(cfg.Targets)).
+		Str("policies", policies.Current().Digest()).Str("metrics", base+"/metrics").Msg("taking requests")
+	if s.ready != nil {
+		s.ready(bus, base)
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	s.log.Info().Msg("stopped with nothing in hand")
+	return nil
+}
+
+// connect reaches the bus and makes or checks what is on it.
+func (s *service) connect(ctx context.Context, observer events.Observer) (*events.Bus, error) {
+	cfg, err := busConfig(s.cfg)
+	if err != nil {
+		return nil, withCode(exitInvalid, err)
+	}
+	cfg.Observer, cfg.Log = observer, s.log
+	if s.server != nil {
+		cfg.InProcess = s.server
+	}
+	bus, err := events.Connect(ctx, cfg)
+	if err != nil {
+		return nil, withCode(exitUnreachable, err)
+	}
+	if err := bus.Setup(ctx); err != nil {
+		return nil, withCode(exitInvalid, errors.Join(err, bus.Close()))
+	}
+	return bus, nil
+}
+
+// watch loads the policies when their files change, and on SIGHUP, until ctx
+// ends. What goes wrong is told to OnError.
+func (s *service) watch(ctx context.Context, policies *policy.Source) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	watching := make(chan struct{})
+	go func() {
+		defer close(watching)
+		policies.Watch(ctx, s.watchEvery)
+	}()
+	for {
+		select {
+		case <-hangup:
+			_ = policies.Load(ctx)
+		case <-watching:
+			return
+		}
+	}
+}

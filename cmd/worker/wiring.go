@@ -1,0 +1,79 @@
+package main
+
+import (
+	"crypto/rand"
+	"os"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
+)
+
+// cloudConfig says in the words of package cloud what the settings say.
+func cloudConfig(cfg Config, observer cloud.Observer) cloud.Config {
+	c := cfg.Cloud
+	return cloud.Config{
+		Region:    c.Region,
+		Endpoints: c.Endpoints,
+		AllowHTTP: c.AllowHTTP,
+		Auth: cloud.Auth{Mode: c.AuthMode, Source: func() (cloud.Credentials, error) {
+			secret, err := c.Credentials()
+			return cloud.Credentials(secret), err
+		}},
+		RatePerSecond: c.RatePerSecond,
+		Concurrency:   c.Concurrency,
+		Observer:      observer,
+		Targets:       cfg.Targets,
+	}
+}
+
+// busConfig says in the words of package events what the settings say.
+func busConfig(cfg Config) (events.Config, error) {
+	n := cfg.NATS
+	bus := events.Config{
+		URL:             n.URL,
+		CredentialsFile: n.CredentialsFile,
+		NKeySeedFile:    n.NKeySeedFile,
+		TLSCA:           n.TLS.CA,
+		TLSCert:         n.TLS.Cert,
+		TLSKey:          n.TLS.Key,
+		Create:          n.Create,
+		Replicas:        n.Replicas,
+		Slots:           cfg.Worker.Slots,
+		ShutdownGrace:   cfg.Worker.ShutdownGrace,
+		Targets:         cfg.Targets,
+		Version:         readBuild().Version,
+	}
+	var err error
+	if n.User != nil {
+		bus.User, bus.Password, err = n.User()
+	}
+	return bus, err
+}
+
+// labelsOf returns the values that labels of metrics take.
+func labelsOf(targets approval.Targets) metrics.Labels {
+	labels := metrics.Labels{DeadLetterReasons: events.DeadLetterReasons(), Operations: cloud.Operations()}
+	for _, class := range cloud.Classes() {
+		labels.Classes = append(labels.Classes, string(class))
+	}
+	for _, t := range targets {
+		labels.Targets = append(labels.Targets, t.Name)
+	}
+	return labels
+}
+
+func metricsBuild() metrics.Build {
+	b := readBuild()
+	return metrics.Build{Version: b.Version, Revision: b.Commit, GoVersion: b.Go}
+}
+
+// holder names this process among the replicas.
+func holder() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return host + "/" + rand.Text()[:8]
+}
