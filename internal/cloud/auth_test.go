@@ -1,0 +1,423 @@
+package cloud
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// vault is a source of credentials that can be changed.
+type vault struct {
+	mu    sync.Mutex
+	cred  Credentials
+	err   error
+	reads int
+}
+
+func (v *vault) read() (Credentials, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.reads++
+	return v.cred, v.err
+}
+
+func (v *vault) put(c Credentials) { v.mu.Lock(); defer v.mu.Unlock(); v.cred = c }
+
+func key(name string) Credentials {
+	return Credentials{AccessKey: name, SecretKey: "secret of " + name}
+}
+
+// facts makes n Facts calls at once, on as many targets, and returns the errors.
+func facts(ctx context.Context, c *Client, n int) []error {
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i, id := range ids(n) {
+		wg.Go(func() {
+			t := service()
+			t.ID = id // lists of their own, so that nothing is shared
+			_, errs[i] = c.Facts(ctx, approval.Request{Target: t, EndpointID: endpoint})
+		})
+	}
+	wg.Wait()
+	return errs
+}
+
+func failures(errs []error) (n int) {
+	for _, err := range errs {
+		if err != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// TestRefusedKeyIsNotLocked: 64 calls at once with a wrong key are one call, and
+// for as long as it stays wrong there is one every five and a half minutes.
+func TestRefusedKeyIsNotLocked(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		c := client(t, script(func(*http.Request, string) (*http.Response, error) {
+			calls++
+			return says(401, errorJSON("APIGW.0301"))
+		}))
+		errs := facts(t.Context(), c, 64)
+		for _, err := range errs {
+			e, ok := asError(err)
+			if !ok || !errors.Is(err, ErrCredentials) || !e.Retryable() || e.RetryAfter() < 5*time.Minute || e.RetryAfter() > 6*time.Minute {
+				t.Fatalf("error %v, retry after %v", err, e.RetryAfter())
+			}
+		}
+		if calls != 1 {
+			t.Errorf("the refused key was called %d times", calls)
+		}
+		for range 60 { // five minutes of knocking
+			_ = sleep(t.Context(), 5*time.Second)
+			facts(t.Context(), c, 10)
+		}
+		if calls != 1 {
+			t.Errorf("within five minutes %d calls", calls)
+		}
+		_ = sleep(t.Context(), 31*time.Second)
+		facts(t.Context(), c, 64)
+		if calls != 2 {
+			t.Errorf("%d calls after the probe, want 2", calls)
+		}
+	})
+}
+
+// TestRefusedInFlight: a key that is revoked while many calls run is not called
+// by those that still wait for the rate.
+func TestRefusedInFlight(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var calls, late atomic.Int32
+		var revoked atomic.Bool
+		c := client(t, script(func(*http.Request, string) (*http.Response, error) {
+			if calls.Add(1); revoked.Load() {
+				late.Add(1)
+				return says(401, errorJSON("APIGW.0301"))
+			}
+			return says(200, rowsJSON(0))
+		}), func(cfg *Config) { cfg.RatePerSecond = 10 })
+		after(t.Context(), 2050*time.Millisecond, func() { revoked.Store(true) })
+		errs := facts(t.Context(), c, 200)
+		if n := late.Load(); n > 5 {
+			t.Errorf("the revoked key was called %d times", n)
+		}
+		if n := failures(errs); n < 150 {
+			t.Errorf("%d failures", n)
+		}
+	})
+}
+
+func TestKeyRotates(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		v := &vault{cred: key("K0")}
+		good := "K0"
+		refusals := 0
+		w := &watcher{}
+		c := client(t, script(func(r *http.Request, _ string) (*http.Response, error) {
+			if !strings.Contains(r.Header.Get("Authorization"), "Access="+good+",") {
+				refusals++
+				return says(401, errorJSON("APIGW.0301"))
+			}
+			return says(200, rowsJSON(0))
+		}), func(cfg *Config) { cfg.Auth.Source, cfg.Observer = v.read, w })
+		for i := range 20 { // a key lives 15 s
+			for range 5 {
+				if n := failures(facts(t.Context(), c, 16)); n > 0 {
+					t.Fatalf("%d calls failed in round %d", n, i)
+				}
+				_ = sleep(t.Context(), 3*time.Second)
+			}
+			good = fmt.Sprintf("K%d", i+1)
+			v.put(key(good))
+		}
+		// All 16 were on their way when the key ended; nobody could know.
+		if refusals > 20*16 || v.reads > 21 {
+			t.Errorf("%d refusals, %d reads of the source", refusals, v.reads)
+		}
+	})
+}
+
+func TestNewKeyEndsRefusal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		v := &vault{cred: key("OLD")}
+		w := &watcher{}
+		c := client(t, script(func(r *http.Request, _ string) (*http.Response, error) {
+			if strings.Contains(r.Header.Get("Authorization"), "Access=OLD") {
+				return says(401, errorJSON("APIGW.0301"))
+			}
+			return says(200, rowsJSON(0))
+		}), func(cfg *Config) { cfg.Auth.Source, cfg.Observer = v.read, w })
+		if n := failures(facts(t.Context(), c, 4)); n != 4 {
+			t.Fatalf("%d failures", n)
+		}
+		v.put(key("NEW"))
+		if failures(facts(t.Context(), c, 1)) != 1 {
+			t.Error("the source was read again at once")
+		}
+		_ = sleep(t.Context(), checkInterval)
+		if n := failures(facts(t.Context(), c, 4)); n != 0 {
+			t.Errorf("%d failures with the new key", n)
+		}
+		if got := strings.Join(w.creds, " "); got != "unproven refused unproven ok" {
+			t.Errorf("states %s", got)
+		}
+	})
+}
+
+func TestProbeAfterRefusal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		locked := true
+		calls := 0
+		c := client(t, script(func(*http.Request, string) (*http.Response, error) {
+			if calls++; locked {
+				return says(401, errorJSON("APIGW.0301"))
+			}
+			return says(200, rowsJSON(0))
+		}))
+		facts(t.Context(), c, 8)
+		locked = false
+		_ = sleep(t.Context(), refusedFor)
+		if n := failures(facts(t.Context(), c, 8)); n != 0 || calls != 9 {
+			t.Errorf("%d failures, %d calls", n, calls)
+		}
+	})
+}
+
+// TestUnprovenGoesOneByOne: nothing runs beside a call whose credential nobody
+// has accepted yet, and what says nothing of the credential changes that not.
+func TestUnprovenGoesOneByOne(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var inFlight, most, n atomic.Int32
+		c := client(t, script(func(r *http.Request, _ string) (*http.Response, error) {
+			now := inFlight.Add(1)
+			defer inFlight.Add(-1)
+			if n.Add(1) <= 3 {
+				most.Store(max(most.Load(), now))
+				_ = sleep(r.Context(), time.Second)
+				return says(502, "<html>")
+			}
+			_ = sleep(r.Context(), time.Second)
+			return says(200, rowsJSON(0))
+		}))
+		if f := failures(facts(t.Context(), c, 16)); f != 0 {
+			t.Errorf("%d failures", f)
+		}
+		if most.Load() != 1 {
+			t.Errorf("%d calls at once while unproven", most.Load())
+		}
+	})
+}
+
+// iamWorld answers token calls with tokens that live for life.
+type iamWorld struct {
+	mu       sync.Mutex
+	life     time.Duration
+	password string
+	issued   int
+	asked    int
+	down     bool
+	expires  map[string]time.Time
+	revoked  map[string]bool
+	refused  int
+}
+
+func (w *iamWorld) answer(r *http.Request, body string) (*http.Response, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if strings.HasPrefix(r.URL.Host, "iam.") {
+		w.asked++
+		switch {
+		case w.down:
+			return says(503, "")
+		case !strings.Contains(body, `"password":"`+w.password+`"`):
+			return says(401, `{"error":{"code":"IAM.0061","message":"locked"}}`, "X-IAM-Trace-Id", "trace")
+		}
+		w.issued++
+		tok := fmt.Sprintf("token-%d", w.issued)
+		w.expires[tok] = time.Now().Add(w.life)
+		return says(201, fmt.Sprintf(`{"token":{"expires_at":%q}}`, w.expires[tok].UTC().Format("2006-01-02T15:04:05.000000Z")), "X-Subject-Token", tok)
+	}
+	tok := r.Header.Get("X-Auth-Token")
+	if !time.Now().Before(w.expires[tok]) || w.revoked[tok] {
+		w.refused++
+		return says(401, errorJSON("APIGW.0307"))
+	}
+	return says(200, rowsJSON(0))
+}
+
+func passwords(w *iamWorld, v *vault) func(*Config) {
+	w.expires, w.revoked = map[string]time.Time{}, map[string]bool{}
+	return func(cfg *Config) {
+		cfg.Auth = Auth{Mode: ModePassword, Source: v.read}
+	}
+}
+
+func TestTokensAreRenewedBeforeExpiry(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &iamWorld{life: 15 * time.Second, password: "p"}
+		v := &vault{cred: Credentials{User: "u", Password: "p", Domain: "d"}}
+		c := client(t, script(w.answer), passwords(w, v))
+		for range 300 {
+			if n := failures(facts(t.Context(), c, 32)); n != 0 {
+				t.Fatalf("%d calls failed", n)
+			}
+			_ = sleep(t.Context(), time.Second)
+		}
+		if w.issued > 300/12+2 {
+			t.Errorf("%d tokens in 300 s, each living 15 s", w.issued)
+		}
+		if w.refused > 0 {
+			t.Errorf("%d calls were made with an expired token", w.refused)
+		}
+	})
+}
+
+func TestTokenRevokedEarly(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &iamWorld{life: 24 * time.Hour, password: "p"}
+		v := &vault{cred: Credentials{User: "u", Password: "p", Domain: "d"}}
+		c := client(t, script(w.answer), passwords(w, v))
+		facts(t.Context(), c, 4)
+		w.revoked["token-1"] = true
+		if n := failures(facts(t.Context(), c, 32)); n != 0 || w.issued != 2 {
+			t.Errorf("%d failures, %d tokens", n, w.issued)
+		}
+	})
+}
+
+func TestWrongPasswordIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &iamWorld{life: time.Hour, password: "right"}
+		v := &vault{cred: Credentials{User: "u", Password: "wrong", Domain: "d"}}
+		c := client(t, script(w.answer), passwords(w, v))
+		for range 50 {
+			for _, err := range facts(t.Context(), c, 8) {
+				e, _ := asError(err)
+				if !errors.Is(err, ErrCredentials) || e.Code != "IAM.0061" || strings.Contains(err.Error(), "wrong") {
+					t.Fatalf("error %v", err)
+				}
+			}
+			_ = sleep(t.Context(), 5*time.Second)
+		}
+		if w.asked != 1 {
+			t.Errorf("IAM was asked %d times", w.asked)
+		}
+		v.put(Credentials{User: "u", Password: "right", Domain: "d"})
+		if n := failures(facts(t.Context(), c, 8)); n != 0 || w.asked != 2 {
+			t.Errorf("%d failures with the right password, IAM was asked %d times", n, w.asked)
+		}
+	})
+}
+
+// TestIAMDownWhileTokenIsGood: the old token serves to its end, and IAM is not
+// hammered meanwhile.
+func TestIAMDownWhileTokenIsGood(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &iamWorld{life: 10 * time.Minute, password: "p"}
+		v := &vault{cred: Credentials{User: "u", Password: "p", Domain: "d"}}
+		c := client(t, script(w.answer), passwords(w, v))
+		facts(t.Context(), c, 1)
+		_ = sleep(t.Context(), 9*time.Minute)
+		w.down = true
+		if n := failures(facts(t.Context(), c, 8)); n != 0 {
+			t.Errorf("%d failures while the token is good", n)
+		}
+		_ = sleep(t.Context(), time.Minute)
+		for _, err := range facts(t.Context(), c, 2) {
+			if e, ok := asError(err); !ok || !e.Retryable() || e.Class == ClassCredentials {
+				t.Errorf("error %v", err)
+			}
+		}
+		w.down = false
+		_ = sleep(t.Context(), 20*time.Second)
+		if n := failures(facts(t.Context(), c, 8)); n != 0 {
+			t.Errorf("%d failures after IAM is back", n)
+		}
+	})
+}
+
+func TestGivenToken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		v := &vault{cred: Credentials{Token: "one"}}
+		var seen []string
+		c := client(t, script(func(r *http.Request, _ string) (*http.Response, error) {
+			seen = append(seen, r.Header.Get("X-Auth-Token")+r.Header.Get("Authorization"))
+			if r.Header.Get("X-Auth-Token") != "two" {
+				return says(401, `{"error":{"code":401,"message":"The token must be updated"}}`)
+			}
+			return says(200, rowsJSON(0))
+		}), func(cfg *Config) {
+			cfg.Auth = Auth{Mode: ModeToken, Source: func() (Credentials, error) {
+				cred, err := v.read()
+				v.put(Credentials{Token: "two"})
+				return cred, err
+			}}
+		})
+		if n := failures(facts(t.Context(), c, 1)); n != 0 || strings.Join(seen, " ") != "one two" {
+			t.Errorf("%d failures, tokens sent: %q", n, seen)
+		}
+	})
+}
+
+func TestCredentialsAreMasked(t *testing.T) {
+	t.Parallel()
+	cred := Credentials{"canary", "canary", "canary", "canary", "canary", "canary", "canary", "canary"}
+	data, err := json.Marshal(map[string]any{"c": cred})
+	text := fmt.Sprintf("%v %+v %#v %s %q %s %v", cred, cred, cred, cred, cred, data, struct{ C *Credentials }{&cred}.C)
+	if err != nil || strings.Contains(text, "canary") {
+		t.Errorf("%s, %v", text, err)
+	}
+}
+
+func TestCredentialsMustBeThere(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		mode string
+		cred Credentials
+		want string
+	}{
+		{"aksk", Credentials{AccessKey: "a"}, "secret key"},
+		{"aksk", Credentials{SecretKey: "a"}, "access key"},
+		{"aksk", Credentials{AccessKey: "a\n", SecretKey: "s"}, "line break"},
+		{"token", Credentials{}, "token"},
+		{"token", Credentials{Token: "a b"}, "space"},
+		{"password", Credentials{User: "u", Password: "p"}, "domain"},
+		{"kerberos", Credentials{}, "mode"},
+	}
+	for _, tt := range tests {
+		_, err := New(Config{Region: "cn-north-4", Auth: Auth{Mode: tt.mode, Source: func() (Credentials, error) { return tt.cred, nil }}})
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: error %v, want one on %q", tt.mode, err, tt.want)
+		}
+	}
+	if _, err := New(Config{Region: "cn-north-4", Auth: Auth{Mode: ModeAKSK}}); err == nil {
+		t.Error("no source is no error")
+	}
+	broken := func() (Credentials, error) { return Credentials{}, errors.New("no such file") }
+	if _, err := New(Config{Region: "cn-north-4", Auth: Auth{ModeAKSK, broken}}); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("a source that fails: %v", err)
+	}
+}
