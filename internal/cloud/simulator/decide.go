@@ -1,0 +1,66 @@
+package simulator
+
+import "net/http"
+
+// The verbs of both services that decide connections.
+const (
+	receive = "receive"
+	reject  = "reject"
+)
+
+// denial is why a connection cannot be decided, in VPCEP's words; APIG translates.
+type denial struct {
+	status        int
+	code, message string
+}
+
+// decidable says why the endpoint id of v cannot be received or rejected now;
+// nil if it can.
+func (s *Simulator) decidable(v *service, id string, c *call) (*endpoint, *denial) {
+	e := s.cloud.endpoints[id]
+	if e == nil {
+		return nil, &denial{http.StatusNotFound, "EndPoint.2006", "The endpoint does not exist."}
+	}
+	state := e.at(c.now).state
+	switch {
+	case state == gone:
+		return nil, &denial{http.StatusNotFound, "EndPoint.2006", "The endpoint does not exist."}
+	case e.service != v:
+		return nil, &denial{http.StatusBadRequest, "EndPoint.2013", "The endpoint does not belong to the endpoint service."}
+	case state == Deleting:
+		return nil, &denial{http.StatusBadRequest, "EndPoint.2018", "The endpoint is being deleted."}
+	case state == Creating:
+		return nil, &denial{http.StatusBadRequest, "EndPoint.2019", "The endpoint is being created. Try again later."}
+	case state == Failed:
+		return nil, &denial{http.StatusBadRequest, "EndPoint.2047", "A failed endpoint cannot be modified."}
+	}
+	return e, nil
+}
+
+// decide does verb to e and reports whether that changed anything. It is called
+// for what decidable has let through.
+func (s *Simulator) decide(e *endpoint, verb string, c *call) bool {
+	kind, already := EffectAccept, Accepted
+	if verb == reject {
+		kind, already = EffectReject, Rejected
+	}
+	if e.at(c.now).state == already {
+		s.tally.repeats++
+		return false
+	}
+	if verb == receive {
+		ends := Accepted
+		if e.AcceptEnds != "" {
+			ends = e.AcceptEnds
+		}
+		e.goOn(c.now, step{c.now, Creating}, step{c.now.Add(s.cfg.Delays.Accept), ends})
+	} else {
+		e.goOn(c.now, step{c.now, Rejected})
+	}
+	s.effect(c, kind, e.ID, e.ID)
+	if e.by != "" && e.by != kind {
+		s.tally.contrary++
+	}
+	e.by = kind
+	return true
+}

@@ -1,0 +1,110 @@
+package simulator
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// hostEndpoint is the endpoint of one server, which has a state and no id.
+type hostEndpoint struct {
+	project, host, vpc string
+	*endpoint
+}
+
+// hostStatus is a row of the batch query.
+type hostStatus struct {
+	HostID    string   `json:"host_id"`
+	HostName  string   `json:"host_name"`
+	PublicIP  []string `json:"public_ip"`
+	PrivateIP []string `json:"private_ip"`
+	Status    string   `json:"status"`
+	VpcID     string   `json:"vpc_id"`
+}
+
+type hostStatuses struct {
+	DataList []hostStatus `json:"data_list"`
+}
+
+func hssParameter(name string) answer {
+	return refuse(http.StatusBadRequest, "HSS.0001", "The parameter "+name+" is invalid.")
+}
+
+func hssUnreadable() answer {
+	return refuse(http.StatusBadRequest, "HSS.0002", "The request body cannot be read.")
+}
+
+// sized reports whether every id has 1 to most bytes.
+func sized(most int, ids ...string) bool {
+	return !slices.ContainsFunc(ids, func(id string) bool { return id == "" || len(id) > most })
+}
+
+// hssCreate makes endpoints for servers and says nothing but 200. Whether a
+// repeat makes a second endpoint is not documented; here it counts as one more.
+func (s *Simulator) hssCreate(c *call) answer {
+	var body struct {
+		Hosts []string `json:"host_id_list"`
+		VPCs  []struct {
+			VpcID   string   `json:"vpc_id"`
+			Subnets []string `json:"subnet_id_list"`
+		} `json:"vpc_list"`
+	}
+	switch {
+	case json.Unmarshal(c.body, &body) != nil:
+		return hssUnreadable()
+	case len(body.Hosts) == 0 && len(body.VPCs) == 0:
+		return hssParameter("host_id_list")
+	case len(body.Hosts) > 256 || !sized(256, body.Hosts...):
+		return hssParameter("host_id_list")
+	}
+	var vpcs []string
+	for _, v := range body.VPCs {
+		if !sized(256, v.VpcID) || v.Subnets == nil || !sized(256, v.Subnets...) {
+			return hssParameter("vpc_list")
+		}
+		vpcs = append(vpcs, v.VpcID)
+	}
+	vpcs = slices.Compact(slices.Sorted(slices.Values(vpcs)))
+	hosts := slices.Compact(slices.Sorted(slices.Values(body.Hosts)))
+	for _, host := range hosts {
+		for _, vpc := range vpcs {
+			if !slices.ContainsFunc(s.cloud.hosts, func(h hostEndpoint) bool {
+				return h.project == c.path["project"] && h.host == host && h.vpc == vpc
+			}) {
+				s.cloud.hosts = append(s.cloud.hosts, hostEndpoint{c.path["project"], host, vpc, s.connect(nil, Connection{DomainID: s.cfg.DomainID, VpcID: vpc})})
+			}
+		}
+	}
+	s.effect(c, EffectCreate, c.path["project"]+"/"+strings.Join(vpcs, ",")+"/"+strings.Join(hosts, ","), "")
+	return answer{status: http.StatusOK}
+}
+
+func (s *Simulator) hssQuery(c *call) answer {
+	var body struct {
+		Hosts []string `json:"host_id_list"`
+		VPCs  []string `json:"vpc_id_list"`
+	}
+	switch {
+	case json.Unmarshal(c.body, &body) != nil:
+		return hssUnreadable()
+	case len(body.Hosts) > 64 || !sized(256, body.Hosts...):
+		return hssParameter("host_id_list")
+	case len(body.VPCs) > 64 || !sized(256, body.VPCs...):
+		return hssParameter("vpc_id_list")
+	}
+	out := hostStatuses{DataList: []hostStatus{}}
+	for _, h := range s.cloud.hosts {
+		now := h.shown(c.listAt)
+		if h.project != c.path["project"] || now.state == gone ||
+			len(body.Hosts) > 0 && !slices.Contains(body.Hosts, h.host) ||
+			len(body.VPCs) > 0 && !slices.Contains(body.VPCs, h.vpc) {
+			continue
+		}
+		out.DataList = append(out.DataList, hostStatus{
+			HostID: h.host, HostName: "host-" + h.host[:min(8, len(h.host))],
+			PublicIP: []string{}, PrivateIP: []string{h.ip}, Status: c.status(now), VpcID: h.vpc,
+		})
+	}
+	return ok(out)
+}
