@@ -235,15 +235,14 @@ func (b *Bus) original(ctx context.Context, d DeadLetter) (*nats.Msg, error) {
 
 // Drop removes a dead letter.
 func (b *Bus) Drop(ctx context.Context, sequence uint64) error {
+	if _, err := b.DeadLetter(ctx, sequence); err != nil {
+		return err
+	}
 	s, err := b.js.Stream(ctx, DeadLettersStream)
 	if err != nil {
 		return apiError("open the stream "+DeadLettersStream, err)
 	}
-	err = s.DeleteMsg(ctx, sequence)
-	if refused, ok := errors.AsType[*jetstream.APIError](err); ok && refused.Code == 400 || errors.Is(err, jetstream.ErrMsgNotFound) {
-		return fmt.Errorf("dead letter %d: %w", sequence, ErrNoDeadLetter)
-	}
-	if err != nil {
+	if err := s.DeleteMsg(ctx, sequence); err != nil {
 		return apiError(fmt.Sprintf("remove the dead letter %d", sequence), err)
 	}
 	return nil

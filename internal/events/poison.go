@@ -43,11 +43,12 @@ func (c *consuming) histories() jetstream.KeyValue {
 }
 
 // recall returns how many deliveries of the message ended without being given
-// back. What is noted of it goes to h.past.
+// back.
 func (h *inHand) recall(ctx context.Context) (uint64, error) {
 	stored := h.meta.Timestamp.UTC()
-	h.past = history{V: historyFormat, Stored: stored}
+	known := history{V: historyFormat, Stored: stored}
 	if h.meta.NumDelivered <= 1 {
+		h.know(known)
 		return 0, nil
 	}
 	found, err := h.c.histories().Get(ctx, h.historyKey())
@@ -58,28 +59,46 @@ func (h *inHand) recall(ctx context.Context) (uint64, error) {
 		var past history
 		if err := json.Unmarshal(found.Value(), &past); err == nil && past.V == historyFormat &&
 			past.Stored.Equal(stored) && past.Seen < h.meta.NumDelivered {
-			h.past = past
+			known = past
 		}
 	}
-	h.past.Crashes += h.meta.NumDelivered - 1 - h.past.Seen
-	h.past.Seen = h.meta.NumDelivered - 1
-	return h.past.Crashes, nil
+	known.Crashes += h.meta.NumDelivered - 1 - known.Seen
+	known.Seen = h.meta.NumDelivered - 1
+	h.know(known)
+	return known.Crashes, nil
 }
 
-// quarantine notes that this delivery is handled alone, before it is.
+func (h *inHand) know(past history) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.past = past
+}
+
+// quarantine notes that this delivery is handled alone, before it is. If it ends
+// in good order that is void.
 func (h *inHand) quarantine(ctx context.Context, crashes uint64) error {
 	h.c.cfg.Log.Warn().Uint64("stream_sequence", h.key.seq).Uint64("crashes", crashes).
 		Msg("a message is handled alone, for workers ended while it was in hand")
 	past := h.past
 	past.Alone = true
-	return h.write(ctx, past)
+	if err := h.write(ctx, past); err != nil {
+		return err
+	}
+	past.Alone = false
+	h.know(past)
+	return nil
 }
 
 // note writes that the deliveries up to this one ended in good order, or have
 // been counted.
 func (h *inHand) note(ctx context.Context, delivered uint64) {
+	h.mu.Lock()
 	past := h.past
-	past.Seen, past.Alone = delivered, false
+	h.mu.Unlock()
+	if past.V == 0 {
+		return // what was noted before could not be read, and must not be lost
+	}
+	past.Seen = delivered
 	if err := h.write(ctx, past); err != nil {
 		h.c.warn(err, "that a request was given back could not be noted")
 	}

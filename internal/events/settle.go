@@ -20,9 +20,9 @@ type inHand struct {
 	key  messageKey
 	msg  jetstream.Msg
 	meta *jetstream.MsgMetadata
-	past history
 
 	mu        sync.Mutex
+	past      history       // what was noted of it when it came; V is 0 if that is not known
 	newest    jetstream.Msg // the delivery to settle: the broker may make another meanwhile
 	delivered uint64        // its number
 	over      bool          // settled; what comes later is void
