@@ -1,0 +1,291 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// busiest is the largest number of times within any window.
+func busiest(times []time.Time, window time.Duration) int {
+	most := 0
+	for i, from := range times {
+		n := 0
+		for _, at := range times[i:] {
+			if at.Sub(from) < window {
+				n++
+			}
+		}
+		most = max(most, n)
+	}
+	return most
+}
+
+func TestRateHolds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var times []time.Time
+		c := client(t, script(func(*http.Request, string) (*http.Response, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			times = append(times, time.Now())
+			return says(200, rowsJSON(0))
+		}), func(cfg *Config) { cfg.RatePerSecond = 10 })
+		if n := failures(facts(t.Context(), c, 100)); n != 0 {
+			t.Errorf("%d failures", n)
+		}
+		if n := busiest(times, time.Second); n > 10 {
+			t.Errorf("%d calls within a second", n)
+		}
+		if took := times[99].Sub(times[0]); took > 10*time.Second {
+			t.Errorf("100 calls took %v", took)
+		}
+	})
+}
+
+func TestConcurrencyHolds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var now, most atomic.Int32
+		c := client(t, script(func(r *http.Request, _ string) (*http.Response, error) {
+			n := now.Add(1)
+			defer now.Add(-1)
+			most.Store(max(most.Load(), n))
+			_ = sleep(r.Context(), time.Second)
+			return says(200, rowsJSON(0))
+		}), func(cfg *Config) { cfg.Concurrency, cfg.RatePerSecond = 7, 10000 })
+		facts(t.Context(), c, 50)
+		if most.Load() != 7 {
+			t.Errorf("%d calls at once", most.Load())
+		}
+	})
+}
+
+// TestThrottling: in each of its disguises it pauses the host, is never answered
+// by a call before its time, and all finish.
+func TestThrottling(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, code string
+		status     int
+		after      time.Duration
+	}{
+		{"429", "APIGW.0308", 429, 0},
+		{"429 without a code", "", 429, 3 * time.Second},
+		{"429 with Retry-After", "APIG.0308", 429, 7 * time.Second},
+		{"400", "EndPoint.0022", 400, 0},
+		{"500", "APIG.9008", 500, 4 * time.Second},
+		{"503 that names a time", "", 503, 3 * time.Second},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var mu sync.Mutex
+				var times []time.Time
+				var until time.Time
+				early := 0
+				c := client(t, script(func(*http.Request, string) (*http.Response, error) {
+					mu.Lock()
+					defer mu.Unlock()
+					times = append(times, time.Now())
+					if time.Now().Before(until) {
+						early++
+					}
+					if n := len(times); n == 20 || n == 60 {
+						until = time.Now().Add(max(tt.after, throttlePause))
+						header := []string{}
+						if tt.after > 0 {
+							header = []string{"Retry-After", strconv.Itoa(int(tt.after.Seconds()))}
+						}
+						if tt.after > 0 {
+							until = time.Now().Add(tt.after)
+						}
+						return says(tt.status, errorJSON(tt.code), header...)
+					}
+					return says(200, rowsJSON(0))
+				}), func(cfg *Config) { cfg.RatePerSecond = 20 })
+				if n := failures(facts(t.Context(), c, 100)); n != 0 {
+					t.Errorf("%d did not finish", n)
+				}
+				if early > 0 {
+					t.Errorf("%d calls came before their time", early)
+				}
+				if n := busiest(times, time.Second); n > 21 {
+					t.Errorf("%d calls within a second", n)
+				}
+			})
+		})
+	}
+}
+
+// TestRateFallsAndRises: throttling halves the rate once for each wave, and the
+// set rate is back half a minute later.
+func TestRateFallsAndRises(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &watcher{}
+		l := newLimit("x", 100, 64, w)
+		start := time.Now()
+		_ = sleep(t.Context(), time.Second)
+		l.throttled(start, 0) // a wave: all of them began before the first answer
+		first := l.pace.Limit()
+		for range 30 {
+			l.throttled(start, 0)
+		}
+		if first != 50 || l.pace.Limit() != 50 {
+			t.Errorf("the rate fell to %v, then %v", first, l.pace.Limit())
+		}
+		_ = sleep(t.Context(), 3*time.Second)
+		second := l.throttled(time.Now(), 0)
+		if l.pace.Limit() >= 50 || second < 2*throttlePause {
+			t.Errorf("a second wave: rate %v, pause %v", l.pace.Limit(), second)
+		}
+		_ = sleep(t.Context(), second)
+		low := l.pace.Limit()
+		_ = sleep(t.Context(), riseTime/4)
+		if err := l.enter(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		l.leave()
+		if at := l.pace.Limit(); at < low+24 || at > low+26 {
+			t.Errorf("after a quarter of the time %v, from %v", at, low)
+		}
+		_ = sleep(t.Context(), riseTime)
+		l.next()
+		if at := l.pace.Limit(); at != 100 {
+			t.Errorf("in the end %v", at)
+		}
+		for range 100 {
+			l.throttled(time.Now(), 0)
+		}
+		if at := l.pace.Limit(); at < 100.0/cutFloor {
+			t.Errorf("the rate fell to %v", at)
+		}
+	})
+}
+
+// TestLongPause: what cannot be waited for is given back with its time.
+func TestLongPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		c := client(t, script(func(*http.Request, string) (*http.Response, error) {
+			calls++
+			return says(429, "", "Retry-After", "600")
+		}))
+		for range 3 {
+			_, err := c.Create(t.Context(), creation(approval.HSS))
+			if e, ok := asError(err); !ok || e.Class != ClassThrottle || e.RetryAfter() != 10*time.Minute || e.OutcomeUnknown() {
+				t.Errorf("error %v, retry after %v", err, e.RetryAfter())
+			}
+		}
+		if calls != 1 {
+			t.Errorf("%d calls", calls)
+		}
+		if _, err := c.Facts(t.Context(), connect(service())); !is(err, ClassThrottle) {
+			t.Errorf("another host: %v", err) // it answers so itself
+		}
+	})
+}
+
+func TestLimitEndsWithContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimit("x", 0.01, 1, nobody{})
+		if err := l.enter(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		for range 3 {
+			if err := l.enter(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("enter: %v", err)
+			}
+		}
+		l.leave()
+		if err := l.enter(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("enter: %v", err)
+		}
+	})
+}
+
+// TestBreaker: an API that is down for half an hour is probed once a second at
+// most, nothing is refused for good, and it is used again at once when it is back.
+func TestBreaker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var times []time.Time
+		down := true
+		w := &watcher{}
+		c := client(t, script(func(*http.Request, string) (*http.Response, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			times = append(times, time.Now())
+			if down {
+				return says(503, "")
+			}
+			return says(200, rowsJSON(0))
+		}), func(cfg *Config) { cfg.Observer, cfg.RatePerSecond = w, 100 })
+		begin := time.Now()
+		for time.Since(begin) < 30*time.Minute {
+			for _, err := range facts(t.Context(), c, 16) {
+				if e, ok := asError(err); !ok || !e.Retryable() || e.OutcomeUnknown() || e.Class == ClassOpen && (e.RetryAfter() < time.Second || e.RetryAfter() > 25*time.Second) {
+					t.Fatalf("error %v", err)
+				}
+			}
+			_ = sleep(t.Context(), 100*time.Millisecond)
+		}
+		open := slices.IndexFunc(w.breaker, func(s string) bool { return s == "vpcep open" })
+		if open < 0 {
+			t.Fatal("the breaker never opened")
+		}
+		if n := busiest(times[breakerFailures:], time.Second); n > 1 {
+			t.Errorf("%d probes within a second", n)
+		}
+		if n := len(times); n < 600 {
+			t.Errorf("only %d probes in half an hour", n)
+		}
+		down = false
+		_ = sleep(t.Context(), time.Second)
+		facts(t.Context(), c, 1)
+		if n := failures(facts(t.Context(), c, 16)); n != 0 {
+			t.Errorf("%d failures once it is back", n)
+		}
+		if last := w.breaker[len(w.breaker)-1]; last != "vpcep closed" {
+			t.Errorf("last state %q", last)
+		}
+	})
+}
+
+// TestBreakerStopsTheQueue: calls that wait for the rate when the breaker opens
+// are not made.
+func TestBreakerStopsTheQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int32
+		good := int32(5)
+		c := client(t, script(func(*http.Request, string) (*http.Response, error) {
+			if calls.Add(1) <= good {
+				return says(200, rowsJSON(0))
+			}
+			return says(503, "")
+		}), func(cfg *Config) { cfg.RatePerSecond = 10 })
+		begin := time.Now()
+		facts(t.Context(), c, 200)
+		if n, most := int(calls.Load())-int(good), breakerFailures+int(time.Since(begin).Seconds())+2; n > most {
+			t.Errorf("%d calls to a dead API in %v", n, time.Since(begin))
+		}
+	})
+}
