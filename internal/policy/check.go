@@ -94,20 +94,20 @@ func (d *decoder) checkEntry(e *entry, targets []approval.Target) {
 			break
 		}
 	}
-	if len(targets) == 0 {
+	if len(targets) == 0 || e.faulty {
 		return // said already
 	}
 	switch {
 	case e.anyDomain && creations != "":
 		d.path = append(e.path(), step{key: "any_domain"})
-		d.report(SeverityError, e.anyAt, "no-such-fact", "requests to "+creations+" come from no account, so it has no effect", "delete it and name a parameter, such as vpc_id")
+		d.report(SeverityError, e.anyAt, "no-such-fact", "requests to "+creations+" come from no account, so it has no effect", "delete it and name a parameter, such as "+parameterOf(kindOfTarget(targets, creations)))
 	case e.anyDomain && (e.field(fieldDomainID) != nil || e.field(fieldEndpointID) != nil):
 		d.path = append(e.path(), step{key: "any_domain"})
 		d.report(SeverityError, e.anyAt, "contradiction", "the entry names whom it is for and says that it does not matter", "keep one of the two")
 	case connections != "" && !identified && !e.deny:
 		d.report(SeverityError, e.at, "for-whom", "the entry does not say whom it is for", "name a domain_id or an endpoint_id, or say any_domain: true")
 	case creations != "" && !parameters && !e.deny:
-		d.report(SeverityError, e.at, "for-what", "the entry does not say what may be created", "name a parameter: "+fieldsOf(kindOfTarget(targets, creations)))
+		d.report(SeverityError, e.at, "for-what", "the entry does not say what may be created", "name a parameter, such as "+parameterOf(kindOfTarget(targets, creations)))
 	case e.deny && len(e.conds) == 0 && !e.anyDomain:
 		d.report(SeverityError, e.at, "for-whom", "the entry names no condition, so it would deny everything", "name a field, or write otherwise: reject")
 	case e.anyDomain && !e.deny:
@@ -132,6 +132,14 @@ func butFor(e *entry) string {
 func kindOfTarget(targets []approval.Target, name string) approval.TargetKind {
 	t, _ := approval.Targets(targets).ByName(name)
 	return t.Kind
+}
+
+// parameterOf names the parameter that tells most of a creation of kind k.
+func parameterOf(k approval.TargetKind) string {
+	if k == approval.DataArtsInsight {
+		return "vpc_ep_server_id"
+	}
+	return "vpc_id"
 }
 
 // fieldsOf names the fields that requests to targets of kind k have.

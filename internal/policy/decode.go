@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -58,6 +59,15 @@ func (d *decoder) report(sev Severity, at position, code, text, mend string) {
 		f.Excerpt = excerpt(d.lines[at.line-1], at.line, at.column)
 	}
 	d.findings = append(d.findings, f)
+}
+
+// errorsSince reports whether there was an error after the first n findings,
+// those that were dropped included.
+func (d *decoder) errorsSince(n int) bool {
+	if len(d.findings)+d.dropped > n && d.dropped > 0 {
+		return true
+	}
+	return slices.ContainsFunc(d.findings[min(n, len(d.findings)):], func(f Finding) bool { return f.Severity == SeverityError })
 }
 
 // fail adds an error about n.

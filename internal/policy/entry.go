@@ -11,6 +11,7 @@ type position struct{ line, column int }
 type policy struct {
 	name      string
 	owner     string
+	base      string // name of its file
 	file      string // as findings name it
 	mode      approval.Mode
 	targets   []string
@@ -28,8 +29,9 @@ type entry struct {
 	id     string
 	deny   bool
 	at     position
-	index  int // in its list of the file, from 0
-	order  int // among all entries of the set, by policy and id
+	index  int  // in its list of the file, from 0
+	faulty bool // something in it is wrong already
+	order  int  // among all entries of the set, by policy and id
 
 	conds     []condition // all must hold; a verified field that identifies comes first
 	anyDomain bool

@@ -161,7 +161,9 @@ func (d *decoder) entryList(n *yaml.Node, p *policy, deny bool) []*entry {
 	var out []*entry
 	d.items(n, "a list of entries", func(i int, item *yaml.Node) {
 		e := &entry{policy: p, deny: deny, index: i, at: position{item.Line, item.Column}}
+		before := len(d.findings) + d.dropped
 		readMapping(d, item, "an entry", d.keys.entry, e)
+		e.faulty = d.errorsSince(before)
 		e.alone = []*entry{e}
 		out = append(out, e)
 	})

@@ -7,6 +7,7 @@
 package policy
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
@@ -215,7 +216,7 @@ func (l *loading) file(name string) {
 	d := &decoder{
 		file: l.show(name), source: l.snap[name], keys: l.keys, targets: l.targets, side: l.side, show: l.show,
 	}
-	p := &policy{file: d.file, mode: approval.Enforce, otherwise: approval.Hold}
+	p := &policy{base: name, file: d.file, mode: approval.Enforce, otherwise: approval.Hold}
 	if root := d.root(); root != nil {
 		readMapping(d, root, "a policy", l.keys.policy, p)
 		d.check(p)
@@ -239,12 +240,21 @@ func (l *loading) unique() {
 			first[p.name] = p
 			continue
 		}
-		l.findings = append(l.findings, Finding{
-			Severity: SeverityError, Code: "duplicate-policy", File: p.file, Line: p.at.line, Column: p.at.column, Path: "policy",
+		l.findings = append(l.findings, l.finding(p, p.at, Finding{
+			Severity: SeverityError, Code: "duplicate-policy", Path: "policy",
 			Text: fmt.Sprintf("a policy is called %q already, in %s on line %d", p.name, other.file, other.at.line),
 			Mend: "give each its own name",
-		})
+		}))
 	}
+}
+
+// finding adds the place at in the file of p to f.
+func (l *loading) finding(p *policy, at position, f Finding) Finding {
+	f.File, f.Line, f.Column = p.file, at.line, at.column
+	if lines := bytes.Split(l.snap[p.base], []byte("\n")); at.line >= 1 && at.line <= len(lines) {
+		f.Excerpt = excerpt(lines[at.line-1], at.line, at.column)
+	}
+	return f
 }
 
 // set builds the set of policies without errors.
@@ -300,7 +310,7 @@ func (v *view) add(p *policy, entries []*entry, fix *fixed) {
 	case v.verdict == "" || strictness(verdict) > strictness(v.verdict):
 		v.otherwise, v.verdict, v.reasons = p.name, verdict, slices.Clip(reasons)
 	case verdict == v.verdict && verdict != approval.Reject:
-		v.otherwise = "" // several say so, and none of them more than the others
+		v.otherwise, v.reasons = "", fix.notAllowed // several say so, and none of them more than the others
 	}
 }
 

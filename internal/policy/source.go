@@ -2,7 +2,6 @@ package policy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -37,8 +36,7 @@ type Source struct {
 	OnReload func(*Set)
 
 	loading sync.Mutex // one load at a time
-	tried   string     // fingerprint of the content that was last tried
-	failed  string     // text of the last error, so that it is told once
+	tried   string     // what the last load found: a fingerprint of the content, or why it could not be read
 }
 
 // NewSource returns a source of the policies in the folder dir. It reads nothing
@@ -63,9 +61,8 @@ func (s *Source) Load(ctx context.Context) error {
 	defer s.loading.Unlock()
 	snap, err := s.read(ctx)
 	if err != nil {
-		return s.refuse(err)
+		return s.refuse(err.Error(), err)
 	}
-	s.failed = ""
 	return s.take(snap)
 }
 
@@ -94,36 +91,21 @@ func (s *Source) look(ctx context.Context) {
 	s.loading.Lock()
 	defer s.loading.Unlock()
 	snap, err := s.read(ctx)
-	if err != nil {
-		if ctx.Err() == nil {
-			_ = s.refuse(err) // told to OnError
-		}
+	switch {
+	case ctx.Err() != nil:
 		return
-	}
-	print := snap.fingerprint()
-	if print == s.tried && s.failed == "" {
+	case err != nil && err.Error() != s.tried:
+		_ = s.refuse(err.Error(), err) // OnError is told
+		return
+	case err != nil || snap.fingerprint() == s.tried:
 		return
 	}
 	again, err := s.read(ctx)
-	if err != nil || again.fingerprint() != print {
+	if err != nil || again.fingerprint() != snap.fingerprint() {
 		return // being written; the next look sees the end of it
 	}
-	if print == s.tried {
-		// An earlier look could not read the folder, or found errors in it. Told
-		// already, unless it was unreadable and is back as it was.
-		if cur := s.current.Load(); cur == nil || !s.unreadable() {
-			return
-		}
-		s.failed = ""
-		s.report(true)
-		return
-	}
-	_ = s.take(snap) // told to OnError
+	_ = s.take(snap) // OnError is told
 }
-
-// unreadable reports whether the last failure was of reading the folder rather
-// than of its content.
-func (s *Source) unreadable() bool { return len(s.failed) > 0 && s.failed[0] == 'r' }
 
 // read returns the content of the folder. A folder that Kubernetes mounts is
 // read through the one link that it swaps, so that no read mixes two versions.
@@ -144,31 +126,22 @@ func (s *Source) read(ctx context.Context) (snapshot, error) {
 
 // take loads snap and puts the set into use.
 func (s *Source) take(snap snapshot) error {
-	s.tried = snap.fingerprint()
 	set, err := snap.load(s.dir, s.targets)
 	if err != nil {
-		return s.refuse(err)
+		return s.refuse(snap.fingerprint(), err)
 	}
-	s.failed = ""
+	s.tried = snap.fingerprint()
 	old := s.current.Swap(set)
 	s.report(true)
-	if s.OnReload != nil && (old == nil || old.digest != set.digest) {
+	if s.OnReload != nil && old.Digest() != set.digest {
 		s.OnReload(set)
 	}
 	return nil
 }
 
-// refuse tells of err, once for each text of it, and returns it.
-func (s *Source) refuse(err error) error {
-	kind := "r" // reading
-	if _, ok := errors.AsType[*LoadError](err); ok {
-		kind = "c" // content
-	}
-	text := kind + err.Error()
-	if text == s.failed {
-		return err
-	}
-	s.failed = text
+// refuse tells of err, which tried led to, and returns it.
+func (s *Source) refuse(tried string, err error) error {
+	s.tried = tried
 	s.report(false)
 	if s.OnError != nil {
 		s.OnError(err)
@@ -180,6 +153,6 @@ func (s *Source) report(ok bool) {
 	if s.obs == nil {
 		return
 	}
-	cur := s.current.Load()
+	cur := s.Current()
 	s.obs.PolicyReloaded(ok, cur.Digest(), cur.Policies(), cur.Rules())
 }

@@ -129,11 +129,11 @@ func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check fu
 		}
 		pos := position{line, strings.Index(text, v) + 1}
 		switch wrong := badValue(v, check); {
+		case strings.ContainsAny(v, " \t,"):
+			side.report(SeverityError, pos, "value", strconv.Quote(cut(v))+" is more than one value", "write one value a line")
 		case wrong != "":
 			text, mend, _ := strings.Cut(wrong, "; ")
 			side.report(SeverityError, pos, "value", text, mend)
-		case strings.ContainsAny(v, " \t,"):
-			side.report(SeverityError, pos, "value", strconv.Quote(cut(v))+" is more than one value", "write one value a line")
 		case seen.again(v):
 			side.report(SeverityWarning, pos, "duplicate-value", strconv.Quote(cut(v))+" stands in this file twice", "delete one of them")
 		default:
