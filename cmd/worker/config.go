@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
@@ -31,7 +32,8 @@ type Config struct {
 // NATSConfig says where the broker is and how to get in.
 type NATSConfig struct {
 	URL             string // or "embedded"
-	DataDir         string
+	DataDir         string // of the embedded server
+	Listen          string // of the embedded server
 	CredentialsFile string
 	NKeySeedFile    string
 	Create          bool
@@ -235,8 +237,11 @@ func (l *loader) check() {
 		l.problem("nats.tls", "cert and key go together — set both or neither", "")
 	}
 	if c.NATS.Embedded() {
-		if ways > 0 {
-			l.problem(place("nats.url"), "the embedded server takes no credentials — remove them, or name a server", "")
+		if ways > 0 && c.NATS.User == nil {
+			l.problem(place("nats.url"), "the embedded server knows a user with password only — remove the credentials, or name a server", "")
+		}
+		if host, _, err := net.SplitHostPort(c.NATS.Listen); err == nil && !loopback(host) && c.NATS.User == nil {
+			l.problem(place("nats.listen"), "anyone who reaches this address could submit requests — set APPROVER_NATS_USER and APPROVER_NATS_PASSWORD, or listen on 127.0.0.1", "")
 		}
 		if c.NATS.Replicas > 1 {
 			l.problem(place("nats.replicas"), "the embedded server is alone — set nats.replicas to 1, or name a cluster", "")

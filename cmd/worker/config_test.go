@@ -62,7 +62,7 @@ log: {level: debug, format: json}
 	want := Config{
 		File: "worker.yaml",
 		NATS: NATSConfig{
-			URL: "tls://a:4222,tls://b:4222", DataDir: "/var/lib/worker", CredentialsFile: "/etc/worker/nats.creds",
+			URL: "tls://a:4222,tls://b:4222", DataDir: "/var/lib/worker", Listen: "127.0.0.1:4222", CredentialsFile: "/etc/worker/nats.creds",
 			Replicas: 3, TLS: TLSConfig{"ca.pem", "cert.pem", "key.pem"},
 		},
 		Cloud: CloudConfig{
@@ -174,7 +174,9 @@ func TestConfigProblems(t *testing.T) {
 		{"a user without password", "", []string{"APPROVER_NATS_USER=bob"}, "set both APPROVER_NATS_USER and APPROVER_NATS_PASSWORD"},
 		{"a certificate without key", "nats: {tls: {cert: a}}\n", nil, "cert and key go together"},
 		{"embedded with replicas", "nats: {url: embedded, replicas: 3}\n", nil, "the embedded server is alone"},
-		{"embedded with credentials", "nats: {url: embedded, credentials_file: a}\n", nil, "the embedded server takes no credentials"},
+		{"embedded with credentials", "nats: {url: embedded, credentials_file: a}\n", nil, "the embedded server knows a user with password only"},
+		{"embedded with a user", "nats: {url: embedded}\n", []string{"APPROVER_NATS_USER=bob", "APPROVER_NATS_PASSWORD=x"}, ""},
+		{"embedded and open to the network", "nats: {url: embedded, listen: ':4222'}\n", nil, "anyone who reaches this address could submit requests"},
 		{"a NATS URL without host", "nats: {url: 'nats://'}\n", nil, "no host"},
 		{"an http NATS URL", "nats: {url: 'http://a'}\n", nil, "the scheme is not one of nats, tls, ws, wss"},
 		{"a secret twice", "", []string{"APPROVER_CLOUD_TOKEN=" + canary, "APPROVER_CLOUD_TOKEN_FILE=x"}, "keep one of them"},

@@ -86,6 +86,9 @@ dependency is unreachable, 130 interrupted.`,
 		newConfigCommand(env),
 		newHealthcheckCommand(env),
 		newPolicyCommand(env),
+		newRunCommand(env),
+		newSubmitCommand(env),
+		newWatchCommand(env),
 		newVersionCommand(),
 	)
 	root.InitDefaultCompletionCmd()

@@ -52,6 +52,11 @@ func settings() []setting {
 			set: setNATSURL,
 		},
 		filePath("nats.data_dir", "data", "folder of the embedded server's streams", func(c *Config) *string { return &c.NATS.DataDir }),
+		{
+			key: "nats.listen", form: "host:port", def: "127.0.0.1:4222",
+			doc: "address on which the embedded server serves producers and commands",
+			set: func(c *Config, text string) error { return setAddress(&c.NATS.Listen, text) },
+		},
 		filePath("nats.credentials_file", "", "NATS credentials (`.creds`), read anew on each connect", func(c *Config) *string { return &c.NATS.CredentialsFile }),
 		filePath("nats.nkey_seed_file", "", "NATS NKey seed, read anew on each connect", func(c *Config) *string { return &c.NATS.NKeySeedFile }),
 		secret("nats.user", "NATS user, read anew on each connect"),
@@ -95,7 +100,8 @@ func settings() []setting {
 		duration("sweep.interval", "5m", time.Second, 24*time.Hour, "how often pending connections are looked for that no event told of", func(c *Config) *time.Duration { return &c.Sweep.Interval }),
 		setting{
 			key: "http.listen", form: "host:port", def: "127.0.0.1:9090",
-			doc: "address of `/metrics`, `/livez` and `/readyz`", set: setListen,
+			doc: "address of `/metrics`, `/livez` and `/readyz`",
+			set: func(c *Config, text string) error { return setAddress(&c.HTTP.Listen, text) },
 		},
 		integer("worker.slots", "64", 1, 4096, "requests in hand at once", func(c *Config) *int { return &c.Worker.Slots }),
 		duration("worker.max_age", "24h", time.Minute, 30*24*time.Hour, "how long a request is tried before it ends as failed", func(c *Config) *time.Duration { return &c.Worker.MaxAge }),
@@ -236,7 +242,7 @@ func setRate(c *Config, text string) error {
 	return nil
 }
 
-func setListen(c *Config, text string) error {
+func setAddress(at *string, text string) error {
 	_, port, err := net.SplitHostPort(text)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
@@ -244,7 +250,7 @@ func setListen(c *Config, text string) error {
 	if err != nil {
 		return fmt.Errorf("%q is not host:port, such as 127.0.0.1:9090 or :9090", text)
 	}
-	c.HTTP.Listen = text
+	*at = text
 	return nil
 }
 

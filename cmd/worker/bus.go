@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+)
+
+// openBus connects a command to the bus that the settings name. It makes
+// nothing there.
+func openBus(c *cobra.Command, env environment, cfg Config) (*events.Bus, error) {
+	log, err := newLogger(cfg.Log, env.Stderr, env.IsTerminal(env.Stderr), colors(c, env, env.Stderr))
+	if err != nil {
+		return nil, err
+	}
+	b, err := busConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	b.Log, b.Name = log, "vpcep-approver "+c.Name()
+	if cfg.NATS.Embedded() {
+		b.URL = "nats://" + localAddress(cfg.NATS.Listen)
+	}
+	bus, err := events.Connect(c.Context(), b)
+	if err != nil {
+		return nil, withCode(exitUnreachable, fmt.Errorf("%w — see: worker doctor", err))
+	}
+	return bus, nil
+}
+
+// withBus runs do with the configuration and the bus.
+func withBus(env environment, do func(c *cobra.Command, cfg Config, bus *events.Bus) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, _ []string) (err error) {
+		cfg, err := loadConfig(env, flagsOf(c))
+		if err != nil {
+			return err
+		}
+		bus, err := openBus(c, env, cfg)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, bus.Close()) }()
+		return do(c, cfg, bus)
+	}
+}
+
+// expired reports whether a wait ended by its own limit and not by the process's
+// end.
+func expired(outer, waiting context.Context) bool {
+	return outer.Err() == nil && waiting.Err() != nil
+}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+)
+
+// submission is what the flags of submit say.
+type submission struct {
+	target, endpointID string
+	claims             []string // dotted.path=value
+	file               string   // "-": stdin
+	id, source         string
+}
+
+const defaultSource = "vpcep-approver/submit"
+
+func newSubmitCommand(env environment) *cobra.Command {
+	var s submission
+	c := &cobra.Command{
+		Use:   "submit",
+		Short: "Publishes a request, and waits for its result if asked to",
+		Long: `submit publishes a request event: one connection by flags, or anything by a file
+that holds a CloudEvent or the data of one. The request is checked first, against
+the configured targets if there are any.
+
+With --wait it prints how the request ended: exit code 1 if that is failed or
+unknown, or if no result came in time.`,
+		Example: `  worker submit --target payments --endpoint-id 705290f3-0d00-41f2-aedc-71f09844e879 --claim tags.env=prod --wait
+  echo '{"target": "functions", "functiongraph": {"vpc_id": "…", "subnet_id": "…"}}' | worker submit --file -`,
+	}
+	f := c.Flags()
+	f.StringVar(&s.target, "target", "", "`name` of the target")
+	f.StringVar(&s.endpointID, "endpoint-id", "", "`id` of the endpoint that wants to connect")
+	f.StringArrayVar(&s.claims, "claim", nil, "a claim about the requester, `path=value`, such as tags.env=prod")
+	f.StringVar(&s.file, "file", "", "`file` with a CloudEvent or the data of one; - is stdin")
+	f.StringVar(&s.id, "id", "", "`id` of the event; the same source and id are the same request (default random)")
+	f.StringVar(&s.source, "source", "", "`source` of the event (default "+defaultSource+")")
+	wait := f.Bool("wait", false, "wait for the result")
+	timeout := f.Duration("timeout", 5*time.Minute, "how long to wait")
+	output := outputFlag(c)
+	addSettings(f, "nats")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := s.check(); err != nil {
+			return usageError(c.CommandPath(), err)
+		}
+		cfg, err := loadConfig(env, flagsOf(c))
+		if err != nil {
+			return err
+		}
+		req, err := s.request(cfg, env)
+		if err != nil {
+			return withCode(exitInvalid, err)
+		}
+		return withBus(env, func(c *cobra.Command, _ Config, bus *events.Bus) error {
+			if err := bus.Submit(c.Context(), req); err != nil {
+				return err
+			}
+			if !*wait {
+				return printSubmitted(c, output, req)
+			}
+			return awaitResult(c, env, bus, req, *timeout, output)
+		})(c, args)
+	}
+	return c
+}
+
+// check reports flags that do not go together.
+func (s submission) check() error {
+	switch {
+	case s.file != "" && (s.target != "" || s.endpointID != "" || len(s.claims) > 0):
+		return errors.New("--file holds the whole request — leave --target, --endpoint-id and --claim out")
+	case s.file == "" && s.target == "":
+		return errors.New("no --target — name one, or give the request as --file")
+	case s.file == "" && s.endpointID == "":
+		return errors.New("no --endpoint-id — name the endpoint; creations are given as --file")
+	}
+	_, err := claimsOf(s.claims)
+	return err
+}
+
+// request makes the request and checks it as a worker would.
+func (s submission) request(cfg Config, env environment) (approval.Request, error) {
+	var body []byte
+	var err error
+	if s.file == "" {
+		var claims map[string]any
+		if claims, err = claimsOf(s.claims); err == nil {
+			body, err = json.Marshal(map[string]any{"target": s.target, "endpoint_id": s.endpointID, "claims": claims})
+		}
+	} else {
+		body, err = readInput(env, s.file)
+	}
+	if err != nil {
+		return approval.Request{}, err
+	}
+	event, data, err := s.event(body)
+	if err != nil {
+		return approval.Request{}, err
+	}
+	targets := cfg.Targets
+	if len(targets) == 0 { // a producer's machine knows no targets: the worker judges
+		targets = impliedTarget(data)
+	}
+	req, err := events.DecodeRequest(nil, event, targets)
+	if err != nil {
+		return approval.Request{}, fmt.Errorf("the request would not be taken: %w", err)
+	}
+	return req, nil
+}
+
+// maxInput is the most that is read of a file or stdin: more is never taken.
+const maxInput = 4 * events.MaxEvent
+
+func readInput(env environment, name string) ([]byte, error) {
+	var in io.Reader = env.Stdin
+	if name != "-" {
+		data, err := env.ReadFile(name)
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil, fmt.Errorf("--file: there is no file %s", name)
+			}
+			return nil, fmt.Errorf("--file: %w", err)
+		}
+		in = bytes.NewReader(data)
+	}
+	data, err := io.ReadAll(io.LimitReader(in, maxInput))
+	if err != nil {
+		return nil, fmt.Errorf("--file %s: %w", name, err)
+	}
+	return data, nil
+}
+
+// event returns body as a CloudEvent in structured mode, and its data.
+func (s submission) event(body []byte) (event, data []byte, err error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(body, &fields); err != nil {
+		return nil, nil, fmt.Errorf("the request is no JSON object: %w", err)
+	}
+	if _, whole := fields["specversion"]; whole {
+		if s.id != "" || s.source != "" {
+			return nil, nil, errors.New("the file holds a whole event — leave --id and --source out")
+		}
+		return body, fields["data"], nil
+	}
+	e := struct {
+		SpecVersion string          `json:"specversion"`
+		ID          string          `json:"id"`
+		Source      string          `json:"source"`
+		Type        string          `json:"type"`
+		Time        time.Time       `json:"time"`
+		Data        json.RawMessage `json:"data"`
+	}{"1.0", s.id, s.source, events.TypeEndpoint, time.Now().UTC(), body}
+	if e.ID == "" {
+		e.ID = rand.Text()
+	}
+	if e.Source == "" {
+		e.Source = defaultSource
+	}
+	if _, connection := fields["endpoint_id"]; connection {
+		e.Type = events.TypeConnection
+	}
+	event, err = json.Marshal(e)
+	return event, body, err
+}
+
+// impliedTarget is the target that data names, of the kind that its parameters
+// go with.
+func impliedTarget(data []byte) approval.Targets {
+	var d struct {
+		Target          string          `json:"target"`
+		FunctionGraph   json.RawMessage `json:"functiongraph"`
+		HSS             json.RawMessage `json:"hss"`
+		DataArtsInsight json.RawMessage `json:"dataarts_insight"`
+	}
+	if json.Unmarshal(data, &d) != nil || approval.ValidName(d.Target) != nil {
+		return nil // reading the request tells what is wrong
+	}
+	t := approval.Target{Name: d.Target, Kind: approval.Service}
+	switch {
+	case d.FunctionGraph != nil:
+		t.Kind = approval.FunctionGraph
+	case d.HSS != nil:
+		t.Kind = approval.HSS
+	case d.DataArtsInsight != nil:
+		t.Kind = approval.DataArtsInsight
+	}
+	return approval.Targets{t}
+}
+
+// claimsOf reads dotted.path=value.
+func claimsOf(pairs []string) (map[string]any, error) {
+	claims := map[string]any{}
+	for _, pair := range pairs {
+		path, value, ok := strings.Cut(pair, "=")
+		if !ok || path == "" {
+			return nil, fmt.Errorf("--claim %s: write path=value, such as tags.env=prod", pair)
+		}
+		at := claims
+		names := strings.Split(path, ".")
+		for _, name := range names[:len(names)-1] {
+			next, there := at[name]
+			inner, nested := next.(map[string]any)
+			if there && !nested {
+				return nil, fmt.Errorf("--claim %s: %s has a value already", pair, name)
+			}
+			if !there {
+				inner = map[string]any{}
+				at[name] = inner
+			}
+			at = inner
+		}
+		last := names[len(names)-1]
+		if _, twice := at[last]; twice {
+			return nil, fmt.Errorf("--claim %s: %s is given twice", pair, path)
+		}
+		at[last] = value
+	}
+	return claims, nil
+}
+
+// printSubmitted says what the request is called from now on.
+func printSubmitted(c *cobra.Command, output *choiceFlag, req approval.Request) error {
+	v := struct {
+		ID      string `json:"id"`
+		EventID string `json:"event_id"`
+		Source  string `json:"source"`
+		Target  string `json:"target"`
+	}{req.ID, req.EventID, req.Source, req.Target.Name}
+	return printAs(c, output, v, func(row row) {
+		row("submitted request " + v.ID + " to " + v.Target)
+		row("its result: worker watch --since 1h --request " + v.ID)
+	})
+}
+
+// awaitResult prints how req ended.
+func awaitResult(c *cobra.Command, env environment, bus *events.Bus, req approval.Request, timeout time.Duration, output *choiceFlag) error {
+	ctx, cancel := context.WithTimeout(c.Context(), timeout)
+	defer cancel()
+	for result, err := range bus.Results(ctx, events.ResultFilter{RequestID: req.ID, Follow: true}) {
+		switch {
+		case err != nil && expired(c.Context(), ctx):
+			return fmt.Errorf("request %s: no result within %s — it may still come: worker watch --since 1h --request %s; or it was no request to the worker: worker deadletters list", req.ID, timeout, req.ID)
+		case err != nil:
+			return err
+		}
+		v := resultOf(result)
+		p := colors(c, env, c.OutOrStdout())
+		if output.text == "table" {
+			_, err = io.WriteString(c.OutOrStdout(), v.details(p))
+		} else {
+			err = printAs(c, output, v, nil)
+		}
+		if err == nil && (result.Outcome == approval.OutcomeFailed || result.Outcome == approval.OutcomeUnknown) {
+			return withCode(exitFailed, errReported)
+		}
+		return err
+	}
+	return fmt.Errorf("request %s: the results ended without it", req.ID)
+}

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// requestView is a request, and as far as they exist its decision and result, as
+// commands print it.
+type requestView struct {
+	ID         string          `json:"id"`
+	EventID    string          `json:"event_id"`
+	Source     string          `json:"source"`
+	Time       *time.Time      `json:"time,omitempty"`
+	Target     string          `json:"target"`
+	Kind       string          `json:"kind"`
+	EndpointID string          `json:"endpoint_id,omitempty"`
+	Asks       string          `json:"asks"` // what it is about, in words
+	Claims     approval.Claims `json:"claims,omitempty"`
+	DomainID   string          `json:"domain_id,omitempty"` // a fact
+	Verdict    string          `json:"verdict,omitempty"`
+	Policy     string          `json:"policy,omitempty"`
+	Rule       string          `json:"rule,omitempty"`
+	Reasons    []reasonView    `json:"reasons,omitempty"`
+	Contact    string          `json:"contact,omitempty"`
+	Digest     string          `json:"policy_digest,omitempty"`
+	DecidedAt  *time.Time      `json:"decided_at,omitempty"`
+	ActedAt    *time.Time      `json:"acted_at,omitempty"`
+	Sends      int             `json:"sends,omitempty"` // of a creation: sends whose outcome was not known
+	Outcome    string          `json:"outcome,omitempty"`
+	Status     string          `json:"status,omitempty"` // what the cloud said last
+	Error      *failureView    `json:"error,omitempty"`
+	Created    *createdView    `json:"created,omitempty"`
+	Attempts   int             `json:"attempts,omitempty"`
+	Reversible bool            `json:"reversible,omitempty"`
+	Seconds    []stageView     `json:"seconds,omitempty"`
+	EndedAt    *time.Time      `json:"ended_at,omitempty"`
+	Worker     string          `json:"worker_version,omitempty"`
+	Revision   uint64          `json:"revision,omitempty"` // of the ledger
+}
+
+type reasonView struct {
+	Code string `json:"code"`
+	Text string `json:"text"`
+}
+
+type failureView struct {
+	Code      string `json:"code"`
+	Text      string `json:"text"`
+	RequestID string `json:"request_id,omitempty"`
+}
+
+type createdView struct {
+	ID         string   `json:"id,omitempty"`
+	EndpointID string   `json:"endpoint_id,omitempty"`
+	Addresses  []string `json:"addresses,omitempty"`
+	Domain     string   `json:"domain,omitempty"`
+	Status     string   `json:"status,omitempty"`
+	Existing   bool     `json:"existing,omitempty"`
+}
+
+type stageView struct {
+	Stage   string  `json:"stage"`
+	Seconds float64 `json:"seconds"`
+}
+
+func viewOf(e approval.Entry) requestView {
+	v := requestView{
+		ID: e.Request.ID, EventID: e.Request.EventID, Source: e.Request.Source, Time: moment(e.Request.Time),
+		Target: e.Request.Target.Name, Kind: string(e.Request.Target.Kind), EndpointID: e.Request.EndpointID,
+		Asks: asks(e.Request), Claims: e.Request.Claims,
+		DomainID: e.Decision.Facts.DomainID, Verdict: string(e.Decision.Verdict), Policy: e.Decision.Policy, Rule: e.Decision.Rule,
+		Contact: e.Decision.Contact, Digest: e.Decision.Digest, DecidedAt: moment(e.Decision.At), ActedAt: moment(e.ActedAt),
+		Revision: e.Revision,
+	}
+	for _, r := range e.Decision.Reasons {
+		v.Reasons = append(v.Reasons, reasonView{string(r.Code), r.Text})
+	}
+	if e.Intent != nil {
+		v.Sends = e.Intent.Sends
+	}
+	if r := e.Result; r != nil {
+		v.Outcome, v.Status, v.Attempts, v.Reversible = string(r.Outcome), string(r.State), r.Attempts, r.Reversible
+		v.EndedAt, v.Worker = moment(r.At), r.Version
+		if f := r.Failure; f != nil {
+			v.Error = &failureView{f.Code, f.Text, f.RequestID}
+		}
+		if c := r.Created; c != nil {
+			v.Created = &createdView{c.ID, c.EndpointID, c.Addresses, c.Domain, string(c.State), c.Existing}
+		}
+		for _, stage := range approval.Stages() {
+			if s, ok := r.Seconds[stage]; ok {
+				v.Seconds = append(v.Seconds, stageView{string(stage), s})
+			}
+		}
+	}
+	return v
+}
+
+// resultOf is the view of a published result.
+func resultOf(r approval.Result) requestView {
+	return viewOf(approval.Entry{Request: r.Request, Decision: r.Decision, Result: &r})
+}
+
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// asks says what a request is about in a few words.
+func asks(r approval.Request) string {
+	switch c := r.Creation; {
+	case c.FunctionGraph != nil:
+		return "create in VPC " + c.FunctionGraph.VPCID
+	case c.HSS != nil:
+		return "create for " + counted(len(c.HSS.HostIDs), "host", "hosts") + " in " + counted(len(c.HSS.VPCs), "VPC", "VPCs")
+	case c.DataArtsInsight != nil:
+		return "create to service " + c.DataArtsInsight.ServiceID()
+	}
+	return r.EndpointID
+}
+
+// rulePath is policy/rule, or as much of it as there is.
+func (v requestView) rulePath() string {
+	if v.Rule == "" {
+		return v.Policy
+	}
+	return v.Policy + "/" + v.Rule
+}
+
+// total is how long the request took, from the event to its end.
+func (v requestView) total() time.Duration {
+	var sum float64
+	for _, s := range v.Seconds {
+		sum += s.Seconds
+	}
+	return time.Duration(sum * float64(time.Second)).Round(time.Millisecond)
+}
+
+// colored gives an outcome the colour of what it means for the requester.
+func (p palette) outcome(outcome, text string) string {
+	switch approval.Outcome(outcome) {
+	case approval.OutcomeAccepted, approval.OutcomeCreated:
+		return p.green(text)
+	case approval.OutcomeRejected, approval.OutcomeRefused:
+		return p.red(text)
+	case approval.OutcomeHeld:
+		return p.yellow(text)
+	case approval.OutcomeFailed, approval.OutcomeUnknown:
+		return p.bold(p.red(text))
+	case approval.OutcomeIgnored, approval.OutcomeGone, approval.OutcomeSuperseded:
+		return p.dim(text)
+	}
+	return text
+}
+
+// line is a result on one line.
+func (v requestView) line(p palette) string {
+	at := "--:--:--"
+	if v.EndedAt != nil {
+		at = v.EndedAt.Format(time.TimeOnly)
+	}
+	why := ""
+	if len(v.Reasons) > 0 {
+		why = v.Reasons[0].Code + ": " + v.Reasons[0].Text
+	}
+	if v.Error != nil {
+		why = v.Error.Code + ": " + v.Error.Text
+	}
+	return fmt.Sprintf("%s %s %-16s %-36s %-24s %8s  %s",
+		at, p.outcome(v.Outcome, fmt.Sprintf("%-10s", v.Outcome)), printable(v.Target), printable(v.Asks), printable(dash(v.rulePath())), v.total(), printable(why))
+}
+
+// details are all that is known of a request, a line each.
+func (v requestView) details(p palette) string {
+	var b strings.Builder
+	line := func(name, text string) {
+		if text != "" {
+			fmt.Fprintf(&b, "%s %s\n", p.dim(fmt.Sprintf("%-10s", name)), printable(text))
+		}
+	}
+	state := "under way"
+	if v.Outcome != "" {
+		state = v.Outcome
+	}
+	fmt.Fprintf(&b, "%s %s %s\n", p.outcome(v.Outcome, p.bold(state)), printable(v.Target), printable(v.Asks))
+	line("request", v.ID)
+	line("event", v.EventID+" from "+v.Source)
+	line("domain", v.DomainID)
+	decided := v.Verdict
+	if v.rulePath() != "" {
+		decided += " by " + v.rulePath()
+	}
+	line("verdict", decided)
+	for _, r := range v.Reasons {
+		line("because", r.Code+": "+r.Text)
+	}
+	line("contact", v.Contact)
+	line("policies", v.Digest)
+	line("status", v.Status)
+	if e := v.Error; e != nil {
+		line("error", e.Code+": "+e.Text)
+		line("quote", e.RequestID)
+	}
+	if c := v.Created; c != nil {
+		var parts []string
+		for _, part := range append([]string{c.ID, c.EndpointID, c.Domain, c.Status}, c.Addresses...) {
+			if part != "" {
+				parts = append(parts, part)
+			}
+		}
+		if c.Existing {
+			parts = append(parts, "(was there before)")
+		}
+		line("created", strings.Join(parts, " "))
+	}
+	times := func(name string, t *time.Time) {
+		if t != nil {
+			line(name, t.Format(time.RFC3339))
+		}
+	}
+	times("sent", v.Time)
+	times("decided", v.DecidedAt)
+	times("acted", v.ActedAt)
+	times("ended", v.EndedAt)
+	if len(v.Seconds) > 0 {
+		var parts []string
+		for _, s := range v.Seconds {
+			parts = append(parts, fmt.Sprintf("%s %.3f s", s.Stage, s.Seconds))
+		}
+		line("took", strings.Join(parts, ", ")+fmt.Sprintf("; %s", counted(v.Attempts, "delivery", "deliveries")))
+	}
+	return b.String()
+}
+
+// printable keeps what others wrote from steering a terminal: control characters
+// and characters that turn the direction of text become visible.
+func printable(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r < ' ' || r >= 0x7f && r < 0xa0,
+			r >= 0x200b && r <= 0x200f, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069, r == 0xfeff:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+)
+
+func newWatchCommand(env environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "watch",
+		Short: "Follows results as they are published",
+		Long: `watch prints each result on a line, until it is interrupted. With --since it
+begins with those that are stored already, with --no-follow it ends after them.`,
+	}
+	f := c.Flags()
+	var filter events.ResultFilter
+	f.StringVar(&filter.Target, "target", "", "only this target: `name`")
+	f.StringVar(&filter.RequestID, "request", "", "only this request: `id`")
+	outcomes := f.StringSlice("outcome", nil, "only these outcomes: `name,…`")
+	completeFlag(c, "outcome", outcomeNames())
+	since := f.Duration("since", 0, "begin with the results of the last `duration`")
+	noFollow := f.Bool("no-follow", false, "end after the stored results")
+	count := f.Int("count", 0, "end after this many results; 0: go on")
+	output := &choiceFlag{text: "text", choices: []string{"text", "json"}}
+	f.VarP(output, "output", "o", "how to print; json: an object a line")
+	completeFlag(c, "output", output.choices)
+	addSettings(f, "nats")
+	follow := func(c *cobra.Command, _ Config, bus *events.Bus) error {
+		filter.Follow = !*noFollow
+		switch {
+		case *since > 0:
+			filter.Since = time.Now().Add(-*since)
+		case !*noFollow:
+			filter.New = true
+		}
+		out := c.OutOrStdout()
+		p := colors(c, env, out)
+		seen := 0
+		for result, err := range bus.Results(c.Context(), filter) {
+			if err != nil {
+				return err
+			}
+			v := resultOf(result)
+			if output.text == "json" {
+				err = json.NewEncoder(out).Encode(v)
+			} else {
+				_, err = fmt.Fprintln(out, v.line(p))
+			}
+			if err != nil {
+				return err
+			}
+			if seen++; seen == *count {
+				break
+			}
+		}
+		return nil
+	}
+	c.RunE = func(c *cobra.Command, args []string) (err error) {
+		if filter.Outcomes, err = parseOutcomes(*outcomes); err != nil {
+			return usageError(c.CommandPath(), err)
+		}
+		return withBus(env, follow)(c, args)
+	}
+	return c
+}
+
+func outcomeNames() []string {
+	var names []string
+	for _, o := range approval.Outcomes() {
+		names = append(names, string(o))
+	}
+	return names
+}
+
+// parseOutcomes reads the values of --outcome.
+func parseOutcomes(texts []string) ([]approval.Outcome, error) {
+	var out []approval.Outcome
+	for _, text := range texts {
+		if !slices.Contains(approval.Outcomes(), approval.Outcome(text)) {
+			return nil, fmt.Errorf("--outcome %s: not one of %s%s", text, strings.Join(outcomeNames(), ", "), didYouMean(suggest(text, outcomeNames())))
+		}
+		out = append(out, approval.Outcome(text))
+	}
+	return out, nil
+}
