@@ -1,0 +1,151 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// naive is a policy as the plain library reads it: the other half of a
+// comparison, so it shares nothing with the decoder, the index or the matchers.
+type naive struct {
+	Policy    string           `yaml:"policy"`
+	Targets   []string         `yaml:"targets"`
+	Mode      string           `yaml:"mode"`
+	Allow     []map[string]any `yaml:"allow"`
+	Deny      []map[string]any `yaml:"deny"`
+	Otherwise string           `yaml:"otherwise"`
+}
+
+// reference decides in by reading product section 5 line by line: every entry
+// of every policy, no index, no short cut. It knows fields, claims, any_domain
+// and modes, and returns only the verdict.
+func reference(texts []string, in *approval.Input) approval.Verdict {
+	var deny, softDeny, allow, lyingDeny bool
+	otherwise := ""
+	policies := 0
+	for _, text := range texts {
+		var p naive
+		if err := yaml.Load([]byte(text), &p); err != nil {
+			return approval.Hold
+		}
+		if !slices.Contains(p.Targets, in.Request.Target.Name) || p.Mode == "shadow" {
+			continue
+		}
+		policies++
+		soft := p.Mode == "accept-only"
+		for _, e := range p.Deny {
+			if naiveMatch(e, in, true) {
+				_, onClaims := e["claims"]
+				switch {
+				case onClaims && naiveLies(in):
+					lyingDeny = true
+				case soft:
+					softDeny = true
+				default:
+					deny = true
+				}
+			}
+		}
+		for _, e := range p.Allow {
+			allow = allow || naiveMatch(e, in, false)
+		}
+		o := p.Otherwise
+		if o == "" || soft && o == "reject" {
+			o = "hold"
+		}
+		if otherwise == "" || o == "reject" || o == "hold" && otherwise == "ignore" {
+			otherwise = o
+		}
+	}
+	switch {
+	case policies == 0:
+		return approval.Hold
+	case !in.Request.Creates() && in.Facts.DomainID == "":
+		return approval.Hold
+	case deny:
+		return approval.Reject
+	case naiveLies(in) || lyingDeny || softDeny:
+		return approval.Hold
+	case allow:
+		return approval.Accept
+	}
+	return approval.Verdict(otherwise)
+}
+
+func naiveLies(in *approval.Input) bool {
+	for name := range in.Request.Claims {
+		facts, known := in.Field(name)
+		for _, v := range in.Request.Claims.Values(name) {
+			same := func(f string) bool {
+				return f == v || strings.HasSuffix(name, "_id") && strings.EqualFold(f, v)
+			}
+			if known && v != "" && !slices.ContainsFunc(facts, same) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// naiveMatch reports whether every condition of e holds.
+func naiveMatch(e map[string]any, in *approval.Input, deny bool) bool {
+	for k, v := range e {
+		switch k {
+		case "id", "any_domain", "reason", "contact":
+		case "claims":
+			claims, _ := v.(map[string]any)
+			for path, want := range claims {
+				if !naiveCovers(in.Request.Claims.Values(path), want, deny, false) {
+					return false
+				}
+			}
+		default:
+			have, _ := in.Field(k)
+			if !naiveCovers(have, v, deny, strings.HasSuffix(k, "_id")) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func naiveCovers(have []string, want any, deny, folds bool) bool {
+	patterns, ok := want.([]any)
+	if !ok {
+		patterns = []any{want}
+	}
+	n := 0
+	for _, h := range have {
+		for _, p := range patterns {
+			pat, _ := p.(string)
+			if folds {
+				h, pat = strings.ToLower(h), strings.ToLower(pat)
+			}
+			if naiveGlob(pat, h) {
+				n++
+				break
+			}
+		}
+	}
+	if deny {
+		return n > 0
+	}
+	return n > 0 && n == len(have)
+}
+
+// naiveGlob is a glob by recursion.
+func naiveGlob(p, s string) bool {
+	switch {
+	case p == "":
+		return s == ""
+	case p[0] == '*':
+		return naiveGlob(p[1:], s) || s != "" && naiveGlob(p, s[1:])
+	case s == "":
+		return false
+	}
+	return (p[0] == '?' || p[0] == s[0]) && naiveGlob(p[1:], s[1:])
+}
