@@ -1,0 +1,273 @@
+package ledger_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger/ledgertest"
+	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// The embedded server leaves workers that wait for their next item.
+		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*ipQueue).pop"),
+	)
+}
+
+func TestBucket(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	var n atomic.Int64
+	ledgertest.Suite(t, func(*testing.T) *ledger.Ledger {
+		return ledger.New(s.Bucket(fmt.Sprintf("ledger-%d", n.Add(1))), nil)
+	})
+}
+
+func TestFake(t *testing.T) {
+	t.Parallel()
+	ledgertest.Suite(t, func(*testing.T) *ledger.Ledger { return ledgertest.NewFake().Ledger })
+}
+
+var errCut = errors.New("cut off")
+
+// TestRecordGoesOn cuts Record off before and after each of its writes; called
+// again, by this request or another, it must come out as if nothing had been.
+func TestRecordGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{"request.", "claim."} {
+		for _, after := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%safter=%t", key, after), func(t *testing.T) {
+				t.Parallel()
+				f := ledgertest.NewFake()
+				f.FailOnce(ledgertest.Write, key, errCut, after)
+				if _, _, err := f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Accept)); !errors.Is(err, errCut) {
+					t.Fatalf("cut off: %v", err)
+				}
+				// Another request comes in between. If the first got as far as
+				// its claim it stands, else the other may act.
+				_, other, err := f.Record(t.Context(), ledgertest.Request("2"), ledgertest.Decide(approval.Reject))
+				if err != nil {
+					t.Fatal(err)
+				}
+				claimed := key == "claim." && after
+				if (other != nil) != claimed {
+					t.Fatalf("the other request got the claim %+v", other)
+				}
+				e, other, err := f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Hold))
+				if err != nil {
+					t.Fatal(err)
+				}
+				decided := key == "claim." || after
+				if want := map[bool]approval.Verdict{true: approval.Accept, false: approval.Hold}[decided]; e.Decision.Verdict != want {
+					t.Errorf("the decision that stands is %s, want %s", e.Decision.Verdict, want)
+				}
+				if (other == nil) != claimed {
+					t.Errorf("the first request got the claim %+v", other)
+				}
+			})
+		}
+	}
+}
+
+// TestUpdateEndsTheClaimLater cuts Update off between the result and the end of
+// the claim: whoever reads the claim next finds it ended.
+func TestUpdateEndsTheClaimLater(t *testing.T) {
+	t.Parallel()
+	f := ledgertest.NewFake()
+	e, _, err := f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Accept))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.FailOnce(ledgertest.Write, "claim.", errCut, false)
+	stored, err := f.Update(t.Context(), ledgertest.End(e, approval.OutcomeGone))
+	if !errors.Is(err, errCut) || stored.Revision == e.Revision {
+		t.Fatalf("cut off after the entry: revision %d, %v", stored.Revision, err)
+	}
+	c, ok, err := f.Claim(t.Context(), e.Request.Subject())
+	if err != nil || !ok || c.Outcome != approval.OutcomeGone {
+		t.Errorf("the claim is %+v, %t, %v", c, ok, err)
+	}
+	if _, other, err := f.Record(t.Context(), ledgertest.Request("2"), ledgertest.Decide(approval.Accept)); other != nil || err != nil {
+		t.Errorf("the next request got %+v, %v", other, err)
+	}
+}
+
+func TestClaimWithoutItsRequestDoesNotStand(t *testing.T) {
+	t.Parallel()
+	f := ledgertest.NewFake()
+	subject := ledgertest.Request("1").Subject()
+	f.Put("claim."+subject, []byte(`{"v":1,"RequestID":"`+approval.RequestID("lost", "1")+`","Verdict":"accept"}`))
+	if c, ok, err := f.Claim(t.Context(), subject); err != nil || !ok || c.Stands() {
+		t.Errorf("the claim is %+v, %t, %v", c, ok, err)
+	}
+	if _, other, err := f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Accept)); other != nil || err != nil {
+		t.Errorf("got %+v, %v", other, err)
+	}
+}
+
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	id := ledgertest.Request("1").ID
+	for _, damaged := range []string{``, `{`, `{"v":2}`, `{}`, `null`, `[]`, `{"v":1,"Request":7}`, `{"v":1,"v":1}`} {
+		f := ledgertest.NewFake()
+		f.Put("request."+id, []byte(damaged))
+		check := func(what string, err error) {
+			t.Helper()
+			var bad *ledger.UnreadableError
+			if !errors.As(err, &bad) || !bad.Retryable() || !strings.Contains(err.Error(), "request."+id) {
+				t.Errorf("%s of %q: %v", what, damaged, err)
+			}
+		}
+		_, _, err := f.Get(t.Context(), id)
+		check("Get", err)
+		_, _, err = f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Accept))
+		check("Record", err)
+		_, err = f.History(t.Context(), id)
+		check("History", err)
+		// A list tells of it and goes on.
+		if _, _, err := f.Record(t.Context(), ledgertest.Request("2"), ledgertest.Decide(approval.Hold)); err != nil {
+			t.Fatal(err)
+		}
+		good := 0
+		for _, err := range f.List(t.Context(), ledger.Filter{}) {
+			if err == nil {
+				good++
+				continue
+			}
+			check("List", err)
+		}
+		if good != 1 {
+			t.Errorf("%d good entries listed beside %q, want 1", good, damaged)
+		}
+	}
+}
+
+type conflicts struct{ n atomic.Int64 }
+
+func (c *conflicts) LedgerConflict() { c.n.Add(1) }
+
+func TestConflictsAreCounted(t *testing.T) {
+	t.Parallel()
+	var seen conflicts
+	f := ledgertest.NewFakeWith(&seen)
+	e, _, err := f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Hold))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		_, _ = f.Update(t.Context(), e)
+	}
+	if got := seen.n.Load(); got != 2 {
+		t.Errorf("counted %d conflicts, want 2", got)
+	}
+}
+
+// TestLimitTrustsTheCloudOnceItCanKnow lets connections be removed by others.
+func TestLimitTrustsTheCloudOnceItCanKnow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := ledgertest.NewFake()
+		reserve := func(n string, counted int) bool {
+			t.Helper()
+			ok, err := f.Reserve(t.Context(), "payments", "d1", ledgertest.Request(n).ID, 1, counted)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ok
+		}
+		e, _, err := f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Accept))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reserve("1", 0) {
+			t.Fatal("no place")
+		}
+		e = ledgertest.End(e, approval.OutcomeAccepted)
+		e.Result.At = time.Now()
+		if _, err := f.Update(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		if reserve("2", 0) {
+			t.Error("a place is free at once, although the list may lag behind")
+		}
+		<-time.After(2 * time.Minute)
+		if reserve("2", 1) {
+			t.Error("a place is free although the cloud counts the limit")
+		}
+		if !reserve("2", 0) {
+			t.Error("no place is free long after the connection was removed")
+		}
+		// The second request died before it was recorded.
+		<-time.After(2 * time.Hour)
+		if !reserve("3", 0) {
+			t.Error("a place was lost with its worker")
+		}
+	})
+}
+
+var updateGolden = flag.Bool("update", false, "write the golden files anew")
+
+// TestFormat guards what is stored: other versions of the worker must read it.
+func TestFormat(t *testing.T) {
+	t.Parallel()
+	f := ledgertest.NewFake()
+	e, _, err := f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Accept))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.ActedAt = e.Decision.At.Add(time.Second)
+	e.Intent = &approval.Intent{At: e.ActedAt, Sends: 1, Before: []string{"a"}, Created: &approval.Created{ID: "c", EndpointID: ledgertest.Endpoint}}
+	e = ledgertest.End(e, approval.OutcomeAccepted)
+	e.Result.Created = e.Intent.Created
+	e.Result.Failure = &approval.Failure{Code: "EndPoint.0005", Text: "It is not there.", RequestID: "r"}
+	if _, err := f.Update(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	var got strings.Builder
+	for _, key := range []string{"request." + e.Request.ID, "claim." + e.Request.Subject()} {
+		v, err := f.Store.Get(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&got, "%s\n%s\n", key, v.Value())
+	}
+	const file = "testdata/format.golden"
+	if *updateGolden {
+		if err := os.WriteFile(file, []byte(got.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), got.String()); d != "" {
+		t.Errorf("what is stored changed (-want +got); old entries must stay readable, then -update:\n%s", d)
+	}
+}
+
+func BenchmarkRecord(b *testing.B) {
+	l := ledger.New(natstest.Start(b).Bucket("ledger"), nil)
+	n := 0
+	for b.Loop() {
+		n++
+		r := ledgertest.Request(fmt.Sprint(n))
+		r.EndpointID = fmt.Sprintf("705290f3-0d00-41f2-aedc-%012d", n)
+		if _, _, err := l.Record(b.Context(), r, ledgertest.Decide(approval.Accept)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,441 @@
+package ledgertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+)
+
+// Endpoint is what the requests of the suite are about.
+const Endpoint = "705290f3-0d00-41f2-aedc-71f09844e879"
+
+// Request is a request for Endpoint; another n is another request.
+func Request(n string) approval.Request {
+	return approval.Request{
+		ID: approval.RequestID("suite", n), Source: "suite", EventID: n,
+		Time:       time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC),
+		Target:     approval.Target{Name: "payments", Kind: approval.Service, ID: "4189d3c2-8882-4871-a3c2-d380272eed88", ProjectID: "p", Region: "cn-north-4"},
+		EndpointID: Endpoint,
+		Claims:     approval.Claims{"domain_id": "d1", "tags": map[string]any{"env": "prod", "n": 1.5}, "list": []any{"a", true, nil}},
+	}
+}
+
+// Decide is a decision with the verdict v.
+func Decide(v approval.Verdict) approval.Decision {
+	at := time.Date(2026, 11, 21, 8, 0, 1, 500, time.UTC)
+	return approval.Decision{
+		Verdict: v, Policy: "payments", Rule: "acme", Contact: "network@example.org", Digest: "sha256:00", At: at,
+		Reasons: []approval.Reason{{Code: approval.ReasonAllowed, Text: "The domain is on the list."}},
+		Facts:   approval.Facts{EndpointID: Endpoint, MarkerID: 16777510, DomainID: "d1", State: approval.Pending, ReadAt: at, CreatedAt: at},
+	}
+}
+
+// End is the entry e with a result.
+func End(e approval.Entry, o approval.Outcome) approval.Entry {
+	e.Result = &approval.Result{
+		Request: e.Request, Decision: e.Decision, Outcome: o, State: approval.Accepted, Attempts: 1, Reversible: true,
+		Seconds: map[approval.Stage]float64{approval.StageQueued: 0.25, approval.StageAct: 1}, Version: "v1", At: e.Decision.At.Add(time.Minute),
+	}
+	return e
+}
+
+// Suite holds l to what a ledger promises; open returns an empty one each time.
+func Suite(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
+	tests := []struct {
+		name string
+		run  func(t *testing.T, l *ledger.Ledger)
+	}{
+		{"an entry comes back as it was stored", comesBack},
+		{"the first decision stands", firstStands},
+		{"a stale write is refused", staleWrite},
+		{"one of many writers wins", oneWins},
+		{"an acting claim bars others until it ends without settling", claimBars},
+		{"a claim of what does not act is replaced", claimReplaced},
+		{"one of many requests gets the subject", oneClaims},
+		{"lists by filter", lists},
+		{"keeps the history", keepsHistory},
+		{"a lease is one holder's", leases},
+		{"a limit holds at once", limitAtOnce},
+		{"a limit counts what ended", limitCounts},
+		{"an id that is none is refused", badID},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.run(t, open(t))
+		})
+	}
+}
+
+func record(t *testing.T, l *ledger.Ledger, n string, v approval.Verdict) (approval.Entry, *approval.Claim) {
+	t.Helper()
+	e, other, err := l.Record(t.Context(), Request(n), Decide(v))
+	if err != nil {
+		t.Fatalf("Record(%s, %s): %v", n, v, err)
+	}
+	return e, other
+}
+
+func update(t *testing.T, l *ledger.Ledger, e approval.Entry) approval.Entry {
+	t.Helper()
+	e, err := l.Update(t.Context(), e)
+	if err != nil {
+		t.Fatalf("Update: %v", err)
+	}
+	return e
+}
+
+func claimOf(t *testing.T, l *ledger.Ledger) approval.Claim {
+	t.Helper()
+	c, ok, err := l.Claim(t.Context(), Request("").Subject())
+	if err != nil || !ok {
+		t.Fatalf("Claim: %t, %v", ok, err)
+	}
+	return c
+}
+
+func comesBack(t *testing.T, l *ledger.Ledger) {
+	if e, ok, err := l.Get(t.Context(), Request("1").ID); ok || err != nil {
+		t.Fatalf("an empty ledger has %+v, %v", e, err)
+	}
+	if c, ok, err := l.Claim(t.Context(), Request("1").Subject()); ok || err != nil {
+		t.Fatalf("an empty ledger has the claim %+v, %v", c, err)
+	}
+	e, _ := record(t, l, "1", approval.Accept)
+	e.ActedAt = e.Decision.At.Add(time.Second)
+	e.Intent = &approval.Intent{At: e.ActedAt, Sends: 1, Before: []string{"a"}, Created: &approval.Created{ID: "c", Addresses: []string{"10.0.0.1"}}}
+	e = update(t, l, e)
+	e = End(e, approval.OutcomeAccepted)
+	e.Result.Failure = &approval.Failure{Code: "c", Text: "t", RequestID: "r"}
+	e.Result.Created = e.Intent.Created
+	e = update(t, l, e)
+	got, ok, err := l.Get(t.Context(), e.Request.ID)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	if d := cmp.Diff(e, got); d != "" {
+		t.Errorf("stored (-) and read (+) differ:\n%s", d)
+	}
+	want := approval.Claim{
+		RequestID: e.Request.ID, Verdict: approval.Accept, Digest: e.Decision.Digest, Outcome: approval.OutcomeAccepted,
+		At: e.Result.At, Created: e.Intent.Created,
+	}
+	c := claimOf(t, l)
+	c.Revision = 0
+	if d := cmp.Diff(want, c); d != "" {
+		t.Errorf("the claim differs from what was wanted (-):\n%s", d)
+	}
+}
+
+func firstStands(t *testing.T, l *ledger.Ledger) {
+	first, other := record(t, l, "1", approval.Accept)
+	if other != nil || first.Decision.ID != first.Request.ID || first.Revision == 0 {
+		t.Fatalf("first: %+v, %+v", first, other)
+	}
+	again, other := record(t, l, "1", approval.Reject)
+	if other != nil || again.Decision.Verdict != approval.Accept {
+		t.Errorf("again: %s, %+v", again.Decision.Verdict, other)
+	}
+	if c := claimOf(t, l); c.Verdict != approval.Accept || c.RequestID != first.Request.ID || c.Outcome != "" {
+		t.Errorf("the claim is %+v", c)
+	}
+}
+
+func staleWrite(t *testing.T, l *ledger.Ledger) {
+	old, _ := record(t, l, "1", approval.Accept)
+	finished := update(t, l, End(old, approval.OutcomeAccepted))
+	late := old
+	late.ActedAt = time.Now()
+	if _, err := l.Update(t.Context(), late); !errors.Is(err, ledger.ErrConflict) {
+		t.Errorf("a stale write: %v, want ErrConflict", err)
+	}
+	got, _, err := l.Get(t.Context(), old.Request.ID)
+	if err != nil || cmp.Diff(finished, got) != "" {
+		t.Errorf("after a stale write: %v\n%s", err, cmp.Diff(finished, got))
+	}
+	if _, err := l.Update(t.Context(), approval.Entry{Request: Request("never")}); !errors.Is(err, ledger.ErrConflict) {
+		t.Errorf("an update of what was never recorded: %v, want ErrConflict", err)
+	}
+}
+
+// atOnce runs f n times at once and returns how often it was true.
+func atOnce(t *testing.T, n int, f func(i int) (bool, error)) int {
+	t.Helper()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	yes := 0
+	for i := range n {
+		wg.Go(func() {
+			ok, err := f(i)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				t.Errorf("%d: %v", i, err)
+			}
+			if ok {
+				yes++
+			}
+		})
+	}
+	wg.Wait()
+	return yes
+}
+
+func oneWins(t *testing.T, l *ledger.Ledger) {
+	e, _ := record(t, l, "1", approval.Accept)
+	won := atOnce(t, 16, func(int) (bool, error) {
+		_, err := l.Update(t.Context(), e)
+		if errors.Is(err, ledger.ErrConflict) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	if won != 1 {
+		t.Errorf("%d of 16 writers of one revision won, want 1", won)
+	}
+	first := atOnce(t, 16, func(i int) (bool, error) {
+		v := []approval.Verdict{approval.Accept, approval.Reject}[i%2]
+		d := Decide(v)
+		d.Rule = fmt.Sprint(i)
+		e, _, err := l.Record(t.Context(), Request("2"), d)
+		return e.Decision.Rule == fmt.Sprint(i), err
+	})
+	if first != 1 {
+		t.Errorf("%d of 16 decisions on one request stand, want 1", first)
+	}
+}
+
+func claimBars(t *testing.T, l *ledger.Ledger) {
+	first, _ := record(t, l, "1", approval.Accept)
+	for _, v := range approval.Verdicts() {
+		_, other := record(t, l, "other "+string(v), v)
+		if other == nil || other.RequestID != first.Request.ID {
+			t.Errorf("%s against a claim under way got %+v", v, other)
+		}
+	}
+	first = update(t, l, End(first, approval.OutcomeFailed))
+	second, other := record(t, l, "2", approval.Reject)
+	if other != nil {
+		t.Errorf("against a claim that failed got %+v", other)
+	}
+	update(t, l, End(second, approval.OutcomeRejected))
+	for _, v := range approval.Verdicts() {
+		_, other := record(t, l, "later "+string(v), v)
+		if other == nil || other.RequestID != second.Request.ID || other.Outcome != approval.OutcomeRejected {
+			t.Errorf("%s against a claim that settled got %+v", v, other)
+		}
+	}
+	// The end of a request that lost its claim does not touch the new holder's.
+	lost, _ := record(t, l, "other accept", approval.Accept)
+	update(t, l, End(lost, approval.OutcomeSuperseded))
+	update(t, l, first)
+	if c := claimOf(t, l); c.RequestID != second.Request.ID || c.Outcome != approval.OutcomeRejected {
+		t.Errorf("the claim is %+v", c)
+	}
+}
+
+func claimReplaced(t *testing.T, l *ledger.Ledger) {
+	held, other := record(t, l, "1", approval.Hold)
+	if other != nil {
+		t.Fatalf("got %+v", other)
+	}
+	update(t, l, End(held, approval.OutcomeHeld))
+	if c := claimOf(t, l); c.RequestID != held.Request.ID || c.Outcome != approval.OutcomeHeld || c.Digest != held.Decision.Digest {
+		t.Errorf("the claim of what is held is %+v", c)
+	}
+	again, other := record(t, l, "2", approval.Accept)
+	if c := claimOf(t, l); other != nil || c.RequestID != again.Request.ID || c.Verdict != approval.Accept {
+		t.Errorf("got %+v; the claim is %+v", other, c)
+	}
+	// The request that was held comes once more, which changes nothing.
+	_, other = record(t, l, "1", approval.Accept)
+	if other == nil || other.RequestID != again.Request.ID {
+		t.Errorf("what ended got %+v", other)
+	}
+	if c := claimOf(t, l); c.RequestID != again.Request.ID {
+		t.Errorf("what ended took the claim: %+v", c)
+	}
+}
+
+func oneClaims(t *testing.T, l *ledger.Ledger) {
+	free := atOnce(t, 16, func(i int) (bool, error) {
+		v := []approval.Verdict{approval.Accept, approval.Reject}[i%2]
+		_, other, err := l.Record(t.Context(), Request(fmt.Sprint(i)), Decide(v))
+		return other == nil, err
+	})
+	if free != 1 {
+		t.Errorf("%d of 16 requests may act on one endpoint, want 1", free)
+	}
+}
+
+func lists(t *testing.T, l *ledger.Ledger) {
+	open, _ := record(t, l, "open", approval.Accept)
+	held, _ := record(t, l, "held", approval.Hold)
+	held = update(t, l, End(held, approval.OutcomeHeld))
+	tests := []struct {
+		name   string
+		filter ledger.Filter
+		want   []string
+	}{
+		{"all", ledger.Filter{}, []string{"open", "held"}},
+		{"open", ledger.Filter{Open: true}, []string{"open"}},
+		{"by outcome", ledger.Filter{Outcomes: []approval.Outcome{approval.OutcomeHeld, approval.OutcomeGone}}, []string{"held"}},
+		{"by target", ledger.Filter{Target: "payments"}, []string{"open", "held"}},
+		{"by another target", ledger.Filter{Target: "orders"}, nil},
+		{"by endpoint", ledger.Filter{EndpointID: Endpoint}, []string{"open", "held"}},
+		{"by another endpoint", ledger.Filter{EndpointID: "x"}, nil},
+		{"since", ledger.Filter{Since: open.Decision.At}, []string{"open", "held"}},
+		{"since later", ledger.Filter{Since: open.Decision.At.Add(1)}, nil},
+		{"until", ledger.Filter{Until: held.Decision.At}, nil},
+	}
+	for _, tt := range tests {
+		var got []string
+		for e, err := range l.List(t.Context(), tt.filter) {
+			if err != nil {
+				t.Fatalf("%s: %v", tt.name, err)
+			}
+			got = append(got, e.Request.EventID)
+		}
+		if d := cmp.Diff(tt.want, got); d != "" {
+			t.Errorf("List %s (-want +got):\n%s", tt.name, d)
+		}
+	}
+	for range l.List(t.Context(), ledger.Filter{}) {
+		break // the reader may stop at any time
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, err := range l.List(ended, ledger.Filter{}) {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("List under a context that ended: %v", err)
+		}
+	}
+}
+
+func keepsHistory(t *testing.T, l *ledger.Ledger) {
+	e, _ := record(t, l, "1", approval.Accept)
+	acted := e
+	acted.ActedAt = e.Decision.At
+	acted = update(t, l, acted)
+	end := update(t, l, End(acted, approval.OutcomeAccepted))
+	got, err := l.History(t.Context(), e.Request.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]approval.Entry{e, acted, end}, got); d != "" {
+		t.Errorf("History (-want +got):\n%s", d)
+	}
+	if got, err := l.History(t.Context(), Request("none").ID); err != nil || got != nil {
+		t.Errorf("the history of nothing: %v, %v", got, err)
+	}
+}
+
+func leases(t *testing.T, l *ledger.Ledger) {
+	lease := func(holder string, ttl time.Duration) bool {
+		t.Helper()
+		ok, err := l.Lease(t.Context(), "sweep", holder, ttl)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	if !lease("a", time.Hour) || !lease("a", time.Hour) {
+		t.Error("the holder does not get or keep the lease")
+	}
+	if lease("b", time.Hour) {
+		t.Error("another gets a lease that is held")
+	}
+	// a's clock was ahead by a day; b must not wait that long for it.
+	if !lease("b", time.Minute) {
+		t.Error("a lease that ends further away than any does is not free")
+	}
+	if !lease("b", -time.Second) || !lease("a", time.Hour) {
+		t.Error("a lease whose time is up is not free")
+	}
+	got := atOnce(t, 16, func(i int) (bool, error) {
+		return l.Lease(t.Context(), "other", fmt.Sprint(i), time.Hour)
+	})
+	if got != 1 {
+		t.Errorf("%d of 16 got a free lease, want 1", got)
+	}
+}
+
+func limitAtOnce(t *testing.T, l *ledger.Ledger) {
+	got := atOnce(t, 100, func(i int) (bool, error) {
+		ok, err := l.Reserve(t.Context(), "payments", "d1", approval.RequestID("limit", fmt.Sprint(i)), 10, 0)
+		if err == nil && ok { // again is the same place
+			ok, err = l.Reserve(t.Context(), "payments", "d1", approval.RequestID("limit", fmt.Sprint(i)), 10, 0)
+		}
+		return ok, err
+	})
+	if got != 10 {
+		t.Errorf("%d of 100 got one of 10 places", got)
+	}
+	if ok, err := l.Reserve(t.Context(), "payments", "d2", approval.RequestID("limit", "x"), 1, 0); !ok || err != nil {
+		t.Errorf("another domain has its own limit: %t, %v", ok, err)
+	}
+	if ok, err := l.Reserve(t.Context(), "payments", "strange domain/*", approval.RequestID("limit", "x"), 1, 1); ok || err != nil {
+		t.Errorf("the cloud counts the limit already: %t, %v", ok, err)
+	}
+}
+
+func limitCounts(t *testing.T, l *ledger.Ledger) {
+	reserve := func(n string, counted int) bool {
+		t.Helper()
+		ok, err := l.Reserve(t.Context(), "payments", "d1", Request(n).ID, 2, counted)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ok
+	}
+	// Two places: one is accepted now, of the other the request fails.
+	good, _ := record(t, l, "good", approval.Accept)
+	bad, _ := record(t, l, "bad", approval.Accept)
+	if !reserve("good", 0) || !reserve("bad", 0) || reserve("third", 0) {
+		t.Fatal("two of three did not get the two places")
+	}
+	good = End(good, approval.OutcomeAccepted)
+	good.Result.At = time.Now()
+	update(t, l, good)
+	if reserve("third", 0) {
+		t.Error("a place was free although the list merely lags behind the accept")
+	}
+	update(t, l, End(bad, approval.OutcomeFailed))
+	if !reserve("third", 1) {
+		t.Error("the place of a request that failed is not free")
+	}
+	if err := l.Release(t.Context(), "payments", "d1", Request("third").ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Release(t.Context(), "payments", "none", Request("third").ID); err != nil {
+		t.Fatal(err)
+	}
+	if !reserve("fourth", 1) || reserve("fifth", 1) {
+		t.Error("a place that was released is not free, or freed twice")
+	}
+}
+
+func badID(t *testing.T, l *ledger.Ledger) {
+	for _, id := range []string{"", "a.b", "*", ">", "a b", string(make([]byte, 200))} {
+		if _, _, err := l.Get(t.Context(), id); err == nil {
+			t.Errorf("Get(%q) is no error", id)
+		}
+		if _, _, err := l.Record(t.Context(), approval.Request{ID: id}, approval.Decision{}); err == nil {
+			t.Errorf("Record(%q) is no error", id)
+		}
+		if _, err := l.Update(t.Context(), approval.Entry{Request: approval.Request{ID: id}, Revision: 1}); err == nil {
+			t.Errorf("Update(%q) is no error", id)
+		}
+		if _, err := l.History(t.Context(), id); err == nil {
+			t.Errorf("History(%q) is no error", id)
+		}
+	}
+}
