@@ -1,0 +1,350 @@
+package cloud
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// approve is what a worker does with a request.
+func approve(ctx context.Context, c *Client, req approval.Request) error {
+	f, err := c.Facts(ctx, req)
+	if err != nil {
+		return fmt.Errorf("facts: %w", err)
+	}
+	if f.State != approval.Pending {
+		return fmt.Errorf("state %q", f.State)
+	}
+	if err := c.Act(ctx, req, approval.Accept); err != nil {
+		return fmt.Errorf("act: %w", err)
+	}
+	state, err := c.Await(ctx, req, approval.Accepted, time.Now())
+	if err == nil && state != approval.Accepted {
+		err = fmt.Errorf("await: state %q", state)
+	}
+	return err
+}
+
+// TestCostOfAThousand: 1,000 pending connections on one target cost at most 1.1
+// calls each, all the way, whatever number is worked on at once.
+func TestCostOfAThousand(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		target approval.Target
+		slots  int
+		rate   float64
+	}{{service(), 1000, 10}, {service(), 256, 10}, {service(), 128, 100}, {gateway(), 256, 10}} {
+		t.Run(fmt.Sprintf("%s, %d at once, %v a second", tt.target.Kind, tt.slots, tt.rate), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				all := ids(1000)
+				w := newWorld(all...)
+				c := client(t, w, func(cfg *Config) { cfg.RatePerSecond = tt.rate })
+				begin := time.Now()
+				slots := make(chan struct{}, tt.slots)
+				var wg sync.WaitGroup
+				for _, id := range all {
+					slots <- struct{}{}
+					wg.Go(func() {
+						defer func() { <-slots }()
+						if err := approve(t.Context(), c, approval.Request{Target: tt.target, EndpointID: id}); err != nil {
+							t.Errorf("%s: %v", id, err)
+						}
+					})
+				}
+				wg.Wait()
+				t.Logf("%d calls in %v, %d of them lists", len(w.calls), time.Since(begin), w.lists)
+				if len(w.calls) > 1100 {
+					t.Errorf("%d calls, of them %d lists", len(w.calls), w.lists)
+				}
+			})
+		})
+	}
+}
+
+// TestLoneRequestIsAnsweredAtOnce: what paces a crowd does not slow one.
+func TestLoneRequestIsAnsweredAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(endpoint)
+		c := client(t, w, func(cfg *Config) { cfg.RatePerSecond = 10 })
+		begin := time.Now()
+		if err := approve(t.Context(), c, connect(service())); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took > 500*time.Millisecond || len(w.calls) != 3 {
+			t.Errorf("%d calls in %v", len(w.calls), took)
+		}
+	})
+}
+
+// TestNoAnswerIsOlderThanItsQuestion: who asks while a read is on its way gets
+// the next one.
+func TestNoAnswerIsOlderThanItsQuestion(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(endpoint)
+		c := client(t, script(func(r *http.Request, body string) (*http.Response, error) {
+			res, err := w.answer(r, body) // what is shown is of now, and arrives a second later
+			_ = sleep(r.Context(), time.Second)
+			return res, err
+		}))
+		var wg sync.WaitGroup
+		ask := func(want approval.State) {
+			asked := time.Now()
+			wg.Go(func() {
+				f, err := c.Facts(t.Context(), connect(service()))
+				if err != nil || f.State != want || f.ReadAt.Before(asked) {
+					t.Errorf("asked at %v: %+v, %v, want %s", asked, f, err, want)
+				}
+			})
+		}
+		ask(approval.Pending)
+		_ = sleep(t.Context(), 100*time.Millisecond)
+		w.set(endpoint, approval.Rejected)
+		for range 50 {
+			ask(approval.Rejected)
+		}
+		wg.Wait()
+		if w.lists != 2 {
+			t.Errorf("%d reads", w.lists)
+		}
+	})
+}
+
+// TestWaitersMayLeave: the read goes on while anyone waits, and ends with the last.
+func TestWaitersMayLeave(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began, ended := 0, 0
+		c := client(t, script(func(r *http.Request, _ string) (*http.Response, error) {
+			began++
+			if err := sleep(r.Context(), 10*time.Second); err != nil {
+				ended++
+				return nil, err
+			}
+			return says(200, rowsJSON(1, rowJSON(endpoint, approval.Pending)))
+		}))
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := c.Facts(short, connect(service())); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the one who began it: %v", err)
+			}
+		})
+		wg.Go(func() {
+			if f, err := c.Facts(t.Context(), connect(service())); err != nil || f.State != approval.Pending {
+				t.Errorf("the one who stayed: %+v, %v", f, err)
+			}
+		})
+		wg.Wait()
+		if began != 1 || ended != 0 {
+			t.Errorf("%d reads began, %d were broken off", began, ended)
+		}
+		short, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := c.Facts(short, connect(service()))
+		synctest.Wait()
+		if e, ok := asError(err); !ok || !e.Retryable() || ended != 1 {
+			t.Errorf("alone: %v, %d broken off", err, ended)
+		}
+		if f, err := c.Facts(t.Context(), connect(service())); err != nil || f.State != approval.Pending {
+			t.Errorf("the next: %+v, %v", f, err)
+		}
+	})
+}
+
+func TestFactsCount(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := ids(1700)
+		w := newWorld(all...)
+		for _, id := range all[:1200] {
+			w.rows[id] = approval.Accepted
+		}
+		for _, tt := range []struct {
+			target approval.Target
+			pages  int
+		}{{service(), 2}, {gateway(), 4}} {
+			c := client(t, w)
+			w.lists = 0
+			for _, at := range []struct{ row, accepted int }{{1699, 1200}, {0, 1199}} {
+				f, err := c.Facts(t.Context(), approval.Request{Target: tt.target, EndpointID: strings.ToUpper(all[at.row])})
+				if err != nil || f.Accepted != at.accepted || f.DomainID != domainID || f.MarkerID != 422321321312321321 || f.EndpointID != all[at.row] || f.CreatedAt.IsZero() {
+					t.Errorf("row %d: %+v, %v", at.row, f, err)
+				}
+			}
+			if w.lists != 2*tt.pages {
+				t.Errorf("%s: %d calls for two reads of %d pages", tt.target.Kind, w.lists, tt.pages)
+			}
+			f, err := c.Facts(t.Context(), connect(tt.target))
+			if err != nil || f.Found() || f.ReadAt.IsZero() {
+				t.Errorf("a connection that is not there: %+v, %v", f, err)
+			}
+		}
+	})
+}
+
+// TestIgnoredFilter: a server that ignores the filter by id is found out.
+func TestIgnoredFilter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := ids(40)
+		w := newWorld(all...)
+		c := client(t, script(func(r *http.Request, body string) (*http.Response, error) {
+			q := r.URL.Query()
+			q.Del("id")
+			r.URL.RawQuery = q.Encode()
+			return w.answer(r, body)
+		}))
+		w.rows[all[39]] = approval.Accepted
+		req := approval.Request{Target: service(), EndpointID: all[39]}
+		for range 2 {
+			if s, err := c.Await(t.Context(), req, approval.Accepted, time.Time{}); err != nil || s != approval.Accepted {
+				t.Errorf("%q, %v", s, err)
+			}
+		}
+		if w.lists != 3 {
+			t.Errorf("%d calls: it should be found out once", w.lists)
+		}
+	})
+}
+
+// TestListGone: a 404 for an endpoint is the same as no row.
+func TestListGone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := client(t, script(func(*http.Request, string) (*http.Response, error) { return says(404, errorJSON("EndPoint.2006")) }))
+		if s, err := c.Await(t.Context(), connect(service()), approval.Accepted, time.Time{}); err != nil || s != approval.Absent {
+			t.Errorf("%q, %v", s, err)
+		}
+	})
+}
+
+func TestPending(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := ids(1300)
+		w := newWorld(all...)
+		w.rows[all[0]], w.rows[all[1]] = approval.Accepted, "brandNew"
+		for target, pages := range map[approval.Target]int{service(): 2, gateway(): 3} {
+			c := client(t, w)
+			w.lists = 0
+			got, err := c.Pending(t.Context(), target)
+			if err != nil || len(got) != 1298 || w.lists != pages {
+				t.Errorf("%s: %d connections, %v, %d calls", target.Kind, len(got), err, w.lists)
+			}
+			for _, f := range got {
+				if f.State != approval.Pending || f.ReadAt.IsZero() || f.DomainID != domainID {
+					t.Fatalf("%+v", f)
+				}
+			}
+		}
+		c := client(t, script(func(*http.Request, string) (*http.Response, error) {
+			return says(200, rowsJSON(3, rowJSON(all[0], approval.Accepted), rowJSON("../x", approval.Pending), rowJSON(all[2], approval.Pending)))
+		}))
+		got, err := c.Pending(t.Context(), service())
+		if err != nil || len(got) != 1 || got[0].EndpointID != all[2] {
+			t.Errorf("a server that ignores the status: %+v, %v", got, err)
+		}
+		if _, err := c.Pending(t.Context(), creation(approval.HSS).Target); err == nil {
+			t.Error("a place to create has pending connections")
+		}
+	})
+}
+
+// TestShrinkingList: rows that go while pages are read make no other row vanish.
+func TestShrinkingList(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := ids(1500)
+		w := newWorld(all...)
+		w.onList = func(n int, _ *http.Request) (*http.Response, error, bool) {
+			if n == 2 { // between the first page and the second
+				for _, id := range all[:100] {
+					delete(w.rows, id)
+				}
+			}
+			return nil, nil, false
+		}
+		c := client(t, w)
+		got, err := c.Pending(t.Context(), service())
+		if err != nil || len(got) != 1400 {
+			t.Errorf("%d connections, %v", len(got), err)
+		}
+	})
+}
+
+func TestCollect(t *testing.T) {
+	t.Parallel()
+	rows := func(from, n int) []string {
+		var out []string
+		for i := range n {
+			out = append(out, fmt.Sprint(from+i))
+		}
+		return out
+	}
+	tests := []struct {
+		name  string
+		read  func(offset int) page[string]
+		want  int
+		calls int
+		fails bool
+	}{
+		{"empty", func(int) page[string] { return page[string]{nil, 0} }, 0, 1, false},
+		{"one page", func(int) page[string] { return page[string]{rows(0, 10), 10} }, 10, 1, false},
+		{"a server that cuts the pages", func(o int) page[string] { return page[string]{rows(o, 4), 12} }, 12, 3, false},
+		{"no total", func(o int) page[string] { return page[string]{rows(o, max(0, min(10, 25-o))), -1} }, 25, 3, false},
+		{"no total, full to the brim", func(o int) page[string] { return page[string]{rows(o, max(0, min(10, 20-o))), -1} }, 20, 3, false},
+		{"a total that is too high", func(o int) page[string] { return page[string]{rows(o, max(0, 5-o)), 7} }, 5, 4, false},
+		{"a server that ignores the offset", func(int) page[string] { return page[string]{rows(0, 10), 30} }, 0, 2, true},
+		{"a list without end", func(o int) page[string] { return page[string]{rows(o, 10), o + 100} }, 0, maxPages + 1, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			calls := 0
+			got, err := collect(10, func(s string) string { return s }, func(offset int) (page[string], error) {
+				calls++
+				return tt.read(offset), nil
+			})
+			if len(got) != tt.want || calls != tt.calls || (err != nil) != tt.fails {
+				t.Errorf("%d rows in %d calls, %v", len(got), calls, err)
+			}
+		})
+	}
+	broken := errors.New("x")
+	if _, err := collect(1, func(s string) string { return s }, func(int) (page[string], error) { return page[string]{}, broken }); !errors.Is(err, broken) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func BenchmarkDecodeList(b *testing.B) {
+	var rows []string
+	for _, id := range ids(1000) {
+		rows = append(rows, rowJSON(id, approval.Pending))
+	}
+	data := []byte(rowsJSON(1000, rows...))
+	if !json.Valid(data) {
+		b.Fatal("no JSON")
+	}
+	var out serviceAnswer
+	decode := decoder(&out, func(a serviceAnswer) bool { return listed(a.Connections, a.Total) })
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := decode(nil, data); err != nil || len(*out.Connections) != 1000 {
+			b.Fatal(err)
+		}
+	}
+}
