@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
@@ -28,7 +29,7 @@ func (w *Worker) create(ctx context.Context, entry *approval.Entry, other *appro
 	case approval.Accept:
 	}
 	if other != nil && !other.Settled() {
-		return ending{}, &Later{After: 5 * time.Second, Cause: CauseRetry, Err: errors.New("another request is making the same endpoint")}
+		return ending{}, &Later{After: spread(2 * time.Second), Cause: CauseRetry, Err: errors.New("another request is making the same endpoint")}
 	}
 	if entry.Intent == nil || entry.Intent.Created == nil {
 		end, err := w.send(ctx, entry, other)
@@ -52,7 +53,11 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 	if err != nil && !blind {
 		return nil, fmt.Errorf("look for the endpoint: %w", err)
 	}
-	if made := madeBefore(other, look); made != nil {
+	made, err := w.madeBefore(ctx, entry.Request, other, look, blind)
+	if err != nil {
+		return nil, err
+	}
+	if made != nil {
 		return &ending{outcome: approval.OutcomeCreated, created: made, facts: approval.Facts{State: made.State}}, nil
 	}
 	if intent := entry.Intent; intent != nil && intent.Sends > 0 {
@@ -93,20 +98,36 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 	return nil, &Later{After: spread(w.Limits.Settle / 4), Cause: CauseRetry, Err: fmt.Errorf("create: %w", err)}
 }
 
-// madeBefore returns what an earlier request for the same endpoint made, if it
-// can still be seen.
-func madeBefore(other *approval.Claim, look approval.Look) *approval.Created {
+// madeBefore returns what an earlier request for the same endpoint made, unless
+// it is gone. Where the product has no way to look, the connection on our own
+// target tells, and else the ledger's word is all there is.
+func (w *Worker) madeBefore(ctx context.Context, req approval.Request, other *approval.Claim, look approval.Look, blind bool) (*approval.Created, error) {
 	if other == nil || other.Created == nil {
-		return nil
+		return nil, nil
 	}
-	for _, key := range look.Keys {
-		if key == other.Created.EndpointID || other.Created.EndpointID == "" {
-			made := *other.Created
-			made.Existing = true
-			return &made
+	made := *other.Created
+	made.Existing = true
+	if !blind {
+		there := made.EndpointID == "" && len(look.Keys) > 0 || slices.Contains(look.Keys, made.EndpointID)
+		if !there {
+			return nil, nil
 		}
+		return &made, nil
 	}
-	return nil
+	connection, ours := w.connectionOf(req, made)
+	if !ours {
+		return &made, nil
+	}
+	facts, err := w.Cloud.Facts(ctx, connection)
+	if err != nil {
+		return nil, fmt.Errorf("look for the endpoint: %w", err)
+	}
+	switch facts.State {
+	case approval.Absent, approval.Deleting, approval.Failed, approval.Rejected:
+		return nil, nil
+	}
+	made.State = facts.State
+	return &made, nil
 }
 
 func (w *Worker) noteIntent(ctx context.Context, entry *approval.Entry, intent approval.Intent) error {

@@ -46,6 +46,7 @@ type fakeCloud struct {
 	endpoints []string // what Look sees
 	acts      []approval.Verdict
 	creates   int
+	connects  string // the endpoint id that Create answers with
 	asked     int
 }
 
@@ -137,7 +138,7 @@ func (c *fakeCloud) Create(context.Context, approval.Request) (approval.Created,
 	}
 	c.creates++
 	c.endpoints = append(c.endpoints, "made-"+string(rune('0'+c.creates)))
-	return approval.Created{Domain: "functions.example"}, c.failing("create", true)
+	return approval.Created{Domain: "functions.example", EndpointID: c.connects}, c.failing("create", true)
 }
 
 func (c *fakeCloud) Pending(context.Context, approval.Target) ([]approval.Facts, error) {

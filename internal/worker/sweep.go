@@ -136,7 +136,7 @@ func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.F
 		return told, "", fmt.Errorf("read its claim: %w", err)
 	}
 	if !ok {
-		if !facts.CreatedAt.IsZero() && s.Now().Sub(facts.CreatedAt) < tooYoung {
+		if !facts.CreatedAt.IsZero() && s.Now().Sub(facts.CreatedAt) < min(tooYoung, s.Interval) {
 			return told, "", nil
 		}
 		return told, "untold", nil

@@ -241,6 +241,40 @@ func TestACreationAskedForTwice(t *testing.T) {
 	})
 }
 
+// TestACreationAskedForTwiceWhereNobodyCanLook: the connection on our own target
+// tells whether what the first request made is still there.
+func TestACreationAskedForTwiceWhereNobodyCanLook(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		state   approval.State // of the first one's connection when the second comes
+		creates int
+	}{
+		{"still there", approval.Accepted, 1},
+		{"deleted meanwhile", approval.Absent, 2},
+		{"rejected meanwhile", approval.Rejected, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cloud := newFakeCloud(approval.Accepted)
+				cloud.lookBlind, cloud.connects = true, endpoint
+				b := newBench(t, cloud, always(approval.Accept))
+				b.deliver(t, creation(insight()), 9)
+				facts := cloud.facts[endpoint]
+				facts.State = tt.state
+				cloud.facts[endpoint] = facts
+				again := creation(insight())
+				again.Request.EventID, again.Request.ID = "again", approval.RequestID("test", "again")
+				second, _ := b.deliver(t, again, 9)
+				if cloud.creates != tt.creates || second.Outcome == approval.OutcomeCreated && second.Created.Existing != (tt.creates == 1) {
+					t.Errorf("%d creations, the second %s %+v; want %d creations", cloud.creates, second.Outcome, second.Created, tt.creates)
+				}
+			})
+		})
+	}
+}
+
 // TestALedgerThatFails: whatever the ledger does, before the deed or after it,
 // the act is done once and has its record.
 func TestALedgerThatFails(t *testing.T) {

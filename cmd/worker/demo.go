@@ -1,0 +1,402 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
+	"github.com/vpcep-approver/vpcep-approver/internal/worker"
+	"github.com/vpcep-approver/vpcep-approver/policies"
+)
+
+const (
+	demoPace    = 120 * time.Millisecond // between requests
+	demoPatient = 60 * time.Second       // for the last result, before it counts as lost
+)
+
+func newDemoCommand(env environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Shows the whole worker at work, with nothing else installed",
+		Long: `demo runs the whole worker in this process, with NATS, a simulated cloud and the
+example policies beside it, and sends it requests: allowed ones, denied ones,
+liars, creations, throttled calls, lost answers. It shows each decision as it
+falls and ends with 0 only if every request ended as it should. Nothing outside
+this machine is called, and nothing is kept.`,
+	}
+	requests := c.Flags().Int("requests", 40, "how many requests to send")
+	serve := c.Flags().Bool("serve", false, "stay up after that and print how to send requests of your own")
+	seed := c.Flags().Uint64("seed", 1, "of the simulated cloud's ids and faults")
+	faults := &choiceFlag{text: "mild", choices: []string{"none", "mild", "storm"}}
+	c.Flags().Var(faults, "faults", "how the simulated cloud misbehaves")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if *requests < 0 || *requests > 10_000 {
+			return usageError(c.CommandPath(), fmt.Errorf("--requests %d: from 0 to 10000 can be sent", *requests))
+		}
+		dir, err := os.MkdirTemp("", "vpcep-approver-demo-")
+		if err != nil {
+			return fmt.Errorf("a folder for the demo: %w", err)
+		}
+		defer os.RemoveAll(dir) //nolint:errcheck // it is in the folder for temporary files
+		level, _ := c.Flags().GetString("log-level")
+		d := &demo{
+			env: env, dir: dir, requests: *requests, serve: *serve, seed: *seed, faults: faults.text, logLevel: level,
+			screen: newScreen(c.OutOrStdout(), colors(c, env, c.OutOrStdout())),
+		}
+		return d.run(c.Context())
+	}
+	return c
+}
+
+// demo is one run of the demo.
+type demo struct {
+	env      environment
+	dir      string
+	requests int
+	serve    bool
+	seed     uint64
+	faults   string
+	logLevel string // empty: errors only
+	screen   *screen
+
+	sim *simulator.Simulator
+	url string // of the simulated cloud
+
+	mu       sync.Mutex
+	awaited  map[string]play // what has no result yet, by request id
+	letters  int             // dead letters that must come
+	finished chan struct{}   // closed when all has come
+}
+
+// run starts everything, sends the requests and judges what came of them.
+func (d *demo) run(ctx context.Context) error {
+	d.awaited, d.finished = map[string]play{}, make(chan struct{})
+	if err := d.unpackPolicies(); err != nil {
+		return err
+	}
+	server, err := broker.Start(broker.Options{Dir: filepath.Join(d.dir, "nats"), Listen: "127.0.0.1:0"})
+	if err != nil {
+		return err
+	}
+	defer server.Shutdown()
+	closeCloud, err := d.startCloud(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeCloud()
+	cfg, err := d.config(server.URL())
+	if err != nil {
+		return err
+	}
+	log, err := newLogger(cfg.Log, d.env.Stderr, d.env.IsTerminal(d.env.Stderr), palette{})
+	if err != nil {
+		return err
+	}
+
+	limits := worker.DefaultLimits()
+	limits.Visible, limits.Settle = 2*time.Second, 2*time.Second
+	type up struct {
+		bus  *events.Bus
+		base string
+	}
+	ready := make(chan up, 1)
+	s := service{cfg: cfg, log: log, limits: limits, server: server, watchEvery: time.Second, ready: func(bus *events.Bus, base string) {
+		ready <- up{bus, base}
+	}}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	group, working := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.run(working) })
+	group.Go(func() error {
+		defer stop()
+		select {
+		case <-working.Done():
+			return nil
+		case u := <-ready:
+			return d.play(working, u.bus, u.base, server.URL())
+		}
+	})
+	return group.Wait()
+}
+
+// unpackPolicies puts the example policies where they can be edited while the
+// demo stays up.
+func (d *demo) unpackPolicies() error {
+	return fs.WalkDir(policies.Files, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := policies.Files.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(d.dir, "policies", name)
+		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+			return err
+		}
+		return os.WriteFile(to, data, 0o600)
+	})
+}
+
+// startCloud serves a simulated cloud on this machine.
+func (d *demo) startCloud(ctx context.Context) (stop func(), err error) {
+	d.sim = simulator.New(simulator.Config{
+		Seed: d.seed, Region: demoRegion, DomainID: demoProject, DataArtsDomainID: demoInsight, Admin: true, Faults: d.climate(),
+		Delays:  simulator.Delays{Create: 150 * time.Millisecond, Accept: 400 * time.Millisecond},
+		Latency: 15 * time.Millisecond,
+	})
+	d.sim.AddService(simulator.Service{ID: demoService, Name: "payments", ProjectID: demoProject, DomainID: demoProject, ApprovalEnabled: true})
+	d.sim.AddGateway(simulator.Gateway{ID: demoGateway, ProjectID: demoProject, DomainID: demoProject})
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("the simulated cloud: %w", err)
+	}
+	d.url = "http://" + listener.Addr().String()
+	server := &http.Server{Handler: d.sim, ReadHeaderTimeout: 5 * time.Second}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			fmt.Fprintln(d.env.Stderr, "worker: the simulated cloud:", err)
+		}
+	}()
+	return func() {
+		_ = server.Close() // nothing is kept
+		<-served
+	}, nil
+}
+
+// climate is how the cloud misbehaves all the time; plays add their own faults.
+func (d *demo) climate() []simulator.Fault {
+	if d.faults != "storm" {
+		return nil
+	}
+	return []simulator.Fault{
+		{Kind: "throttle-429", Probability: 0.05},
+		{Kind: "server-error", Status: 503, Probability: 0.05},
+		{Kind: "html", Probability: 0.02},
+		{Kind: "slow", Delay: 500 * time.Millisecond, Probability: 0.05},
+		{API: simulator.VPCEP, Kind: "cut-after", Probability: 0.03},
+		{API: simulator.APIG, Kind: "cut-before", Probability: 0.03},
+	}
+}
+
+// config is the demo's configuration, by the same loader as everybody's.
+func (d *demo) config(nats string) (Config, error) {
+	file := d.configFile()
+	text := fmt.Sprintf(demoConfig, nats, d.url, filepath.Join(d.dir, "policies"))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return Config{}, fmt.Errorf("the configuration of the demo: %w", err)
+	}
+	auth := simulator.DefaultAuth()
+	env := d.env
+	env.Environ = []string{"HUAWEICLOUD_SDK_AK=" + auth.AccessKey, "HUAWEICLOUD_SDK_SK=" + auth.SecretKey}
+	flags := settingFlags{file: file, values: map[string]string{"log.level": "error"}}
+	if d.logLevel != "" {
+		flags.values["log.level"] = d.logLevel
+	}
+	return loadConfig(env, flags)
+}
+
+func (d *demo) configFile() string { return filepath.Join(d.dir, "worker.yaml") }
+
+// play sends the requests, shows what comes of them and judges it.
+func (d *demo) play(ctx context.Context, bus *events.Bus, base, nats string) error {
+	d.screen.opening(d, base, nats)
+	showing, done := context.WithCancel(ctx)
+	defer done()
+	group, showing := errgroup.WithContext(showing)
+	group.Go(func() error { return d.follow(showing, bus) })
+	group.Go(func() error { return d.countDeadLetters(showing, bus) })
+	group.Go(func() error {
+		defer done()
+		if err := d.send(showing, bus); err != nil {
+			return err
+		}
+		select {
+		case <-d.finished:
+		case <-showing.Done():
+		case <-time.After(demoPatient):
+		}
+		d.judge()
+		if d.serve && ctx.Err() == nil {
+			d.screen.invite(d, base)
+			<-ctx.Done()
+		}
+		return nil
+	})
+	err := group.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	if err == nil && d.screen.wrong() && !d.serve {
+		return errReported
+	}
+	return err
+}
+
+// send prepares and publishes each play.
+func (d *demo) send(ctx context.Context, bus *events.Bus) error {
+	round := plays()
+	for n := range d.requests {
+		p := round[n%len(round)]
+		if p.fault != nil && n < len(round) && d.faults != "none" {
+			d.sim.Inject(*p.fault)
+		}
+		id := fmt.Sprintf("request-%d", n+1)
+		header, body := message(p, id, d.body(p, n, id), n%2 == 1)
+		d.mu.Lock()
+		if p.want == "" {
+			d.letters++
+		} else {
+			d.awaited[approval.RequestID(demoSource, id)] = p
+		}
+		d.mu.Unlock()
+		if err := bus.SubmitRaw(ctx, p.target, header, body); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(demoPace):
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.requests = -1 // all are sent
+	d.endIfDone()
+	return nil
+}
+
+// endIfDone ends the waiting once all that was sent has come back. The caller
+// holds the lock.
+func (d *demo) endIfDone() {
+	if d.requests >= 0 || len(d.awaited) > 0 || d.letters > 0 {
+		return
+	}
+	select {
+	case <-d.finished:
+	default:
+		close(d.finished)
+	}
+}
+
+// demoSource is the source of the demo's events.
+const demoSource = "demo.example/network-team"
+
+// body is the data of the event of p, which is the n-th request. The connection
+// that it is about is made in the cloud first.
+func (d *demo) body(p play, n int, id string) string {
+	switch {
+	case p.raw != "":
+		return p.raw
+	case p.create != nil:
+		return fmt.Sprintf(`{"target": %q, %s}`, p.target, p.create(n))
+	}
+	endpoint := fmt.Sprintf("0e0e0e0e-0000-4000-8000-%012d", n) // nowhere
+	if p.domain != "-" {
+		of := demoService
+		if p.target == "orders-gateway" {
+			of = demoGateway
+		}
+		endpoint = d.sim.Connect(of, simulator.Connection{DomainID: p.domain}).ID
+	}
+	claims := p.claims
+	if claims == "" {
+		claims = fmt.Sprintf(`{"ticket": %q}`, "NET-"+id)
+	}
+	return fmt.Sprintf(`{"target": %q, "endpoint_id": %q, "claims": %s}`, p.target, endpoint, claims)
+}
+
+// message makes a CloudEvent in one of the two modes of the NATS binding, as any
+// other producer would.
+func message(p play, id, data string, binary bool) (map[string][]string, []byte) {
+	if p.raw != "" {
+		return nil, []byte(data)
+	}
+	kind := "vpcep.connection.requested"
+	if p.create != nil {
+		kind = "vpcep.endpoint.requested"
+	}
+	now := time.Now().UTC().Format(time.RFC3339Nano)
+	if binary {
+		return map[string][]string{
+			"ce-specversion": {"1.0"}, "ce-id": {id}, "ce-source": {demoSource}, "ce-type": {kind}, "ce-time": {now},
+			"ce-datacontenttype": {"application/json"},
+		}, []byte(data)
+	}
+	return map[string][]string{"Content-Type": {"application/cloudevents+json"}}, fmt.Appendf(nil,
+		`{"specversion": "1.0", "id": %q, "source": %q, "type": %q, "time": %q, "datacontenttype": "application/json", "data": %s}`,
+		id, demoSource, kind, now, data)
+}
+
+// follow shows each result as it comes.
+func (d *demo) follow(ctx context.Context, bus *events.Bus) error {
+	for r, err := range bus.Results(ctx, events.ResultFilter{Follow: true}) {
+		if err != nil {
+			return err
+		}
+		d.mu.Lock()
+		p, ours := d.awaited[r.Request.ID]
+		delete(d.awaited, r.Request.ID)
+		d.screen.result(r, p, ours)
+		d.endIfDone()
+		d.mu.Unlock()
+	}
+	return nil
+}
+
+// countDeadLetters shows each dead letter as it comes.
+func (d *demo) countDeadLetters(ctx context.Context, bus *events.Bus) error {
+	tick := time.NewTicker(300 * time.Millisecond)
+	defer tick.Stop()
+	seen := uint64(0)
+	for {
+		for letter, err := range bus.DeadLetters(ctx) {
+			if err != nil {
+				return err
+			}
+			if letter.Sequence <= seen {
+				continue
+			}
+			seen = letter.Sequence
+			d.mu.Lock()
+			d.letters--
+			d.screen.deadLetter(letter)
+			d.endIfDone()
+			d.mu.Unlock()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// judge shows the summary, and what did not end as it should.
+func (d *demo) judge() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range d.awaited {
+		d.screen.missing(p)
+	}
+	if d.letters > 0 {
+		d.screen.fault(fmt.Sprintf("%d events should have become dead letters and did not", d.letters))
+	}
+	d.screen.summary(d.sim.Counters())
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/worker"
+)
+
+// screen prints the demo for a person.
+type screen struct {
+	out     io.Writer
+	paint   palette
+	began   time.Time
+	ended   map[approval.Outcome][]float64 // seconds of each request, by outcome
+	letters int
+	faults  []string // what did not go as it should
+}
+
+func newScreen(out io.Writer, paint palette) *screen {
+	return &screen{out: out, paint: paint, began: time.Now(), ended: map[approval.Outcome][]float64{}}
+}
+
+func (s *screen) line(format string, args ...any) { fmt.Fprintf(s.out, format+"\n", args...) }
+
+func (s *screen) opening(d *demo, base, nats string) {
+	s.line("%s  not for production: all of it runs in this process and is gone afterwards", s.paint.bold("vpcep-approver demo"))
+	s.line("  NATS JetStream   %s", nats)
+	s.line("  simulated cloud  %s  VPCEP, APIG, FunctionGraph, HSS, DataArts Insight, IAM", d.url)
+	s.line("  policies         %s", d.dir+"/policies")
+	s.line("  metrics          %s/metrics", base)
+	s.line("")
+	s.line("%s", s.paint.dim(fmt.Sprintf("%6s  %-10s %-14s %-46s %s", "time", "outcome", "target", "who asks", "why")))
+}
+
+// result shows how a request of p ended, or one that the demo did not send.
+func (s *screen) result(r approval.Result, p play, ours bool) {
+	who := p.who
+	if !ours {
+		who = "found by the sweep"
+		if r.Request.Source != worker.SweepSource {
+			who = "sent by you"
+		}
+	}
+	why := ""
+	if d := r.Decision; d.Rule != "" {
+		why = d.Policy + "/" + d.Rule + ": "
+	}
+	var texts []string
+	for _, reason := range r.Decision.Reasons {
+		texts = append(texts, reason.Text)
+	}
+	why += strings.Join(texts, " ")
+	if r.Failure != nil {
+		why += " " + r.Failure.Text
+	}
+	if r.Attempts > 1 {
+		why += s.paint.dim(fmt.Sprintf(" (delivery %d)", r.Attempts))
+	}
+	mark := ""
+	total := 0.0
+	for _, seconds := range r.Seconds {
+		total += seconds
+	}
+	s.ended[r.Outcome] = append(s.ended[r.Outcome], total)
+	if ours && r.Outcome != p.want {
+		mark = s.paint.red(" ← should be " + string(p.want))
+		s.fault(fmt.Sprintf("%s: %s ended %s and should have ended %s", p.target, p.who, r.Outcome, p.want))
+	}
+	s.row(string(r.Outcome), s.colour(r.Outcome), r.Request.Target.Name, who, why+mark)
+}
+
+func (s *screen) row(outcome string, colour func(string) string, target, who, why string) {
+	s.line("%5.1fs  %s %-14s %-46s %s", time.Since(s.began).Seconds(), colour(fmt.Sprintf("%-10s", outcome)), target, who, why)
+}
+
+func (s *screen) colour(o approval.Outcome) func(string) string {
+	switch o {
+	case approval.OutcomeAccepted, approval.OutcomeCreated:
+		return s.paint.green
+	case approval.OutcomeRejected, approval.OutcomeFailed, approval.OutcomeUnknown:
+		return s.paint.red
+	default:
+		return s.paint.yellow
+	}
+}
+
+func (s *screen) deadLetter(l events.DeadLetter) {
+	s.letters++
+	s.row("(letter)", s.paint.yellow, "-", "someone, with an event that cannot be served", l.Reason+": "+l.Text)
+}
+
+func (s *screen) missing(p play) {
+	s.fault(fmt.Sprintf("%s: %s has no result; it should have ended %s", p.target, p.who, p.want))
+}
+
+func (s *screen) fault(text string) { s.faults = append(s.faults, text) }
+
+// wrong reports whether something did not go as it should.
+func (s *screen) wrong() bool { return len(s.faults) > 0 }
+
+func (s *screen) summary(c simulator.Counters) {
+	s.line("")
+	s.line("%s", s.paint.dim(fmt.Sprintf("%-12s %8s %8s %8s", "outcome", "requests", "median", "slowest")))
+	total := s.letters
+	for _, o := range approval.Outcomes() {
+		seconds := slices.Sorted(slices.Values(s.ended[o]))
+		if n := len(seconds); n > 0 {
+			total += n
+			s.line("%-12s %8d %7.1fs %7.1fs", o, n, seconds[n/2], seconds[n-1])
+		}
+	}
+	s.line("%-12s %8d", "dead letters", s.letters)
+	s.line("")
+	var calls []string
+	for _, name := range slices.Sorted(maps.Keys(c.Calls)) {
+		calls = append(calls, fmt.Sprintf("%s %d", name, c.Calls[name]))
+	}
+	s.line("The cloud was called %d times: %s.", c.Total(""), strings.Join(calls, ", "))
+	var faults []string
+	for _, kind := range slices.Sorted(maps.Keys(c.Faults)) {
+		faults = append(faults, fmt.Sprintf("%s %d", kind, c.Faults[kind]))
+	}
+	if len(faults) > 0 {
+		s.line("It misbehaved: %s.", strings.Join(faults, ", "))
+	}
+	s.line("It made %d accepts, %d rejects and %d creations; %d turned an earlier one round.",
+		c.Count(simulator.EffectAccept, ""), c.Count(simulator.EffectReject, ""), c.Count(simulator.EffectCreate, ""), c.Contrary)
+	if c.Contrary > 0 {
+		s.fault("the cloud was asked to turn a decision round")
+	}
+	if len(s.faults) == 0 {
+		s.line("%s", s.paint.green(fmt.Sprintf("All %d requests ended as they should, in %.1f s.", total, time.Since(s.began).Seconds())))
+		return
+	}
+	s.line("%s", s.paint.red(fmt.Sprintf("%d of %d requests did not end as they should:", len(s.faults), total)))
+	for _, f := range s.faults {
+		s.line("  - %s", f)
+	}
+}
+
+// invite tells how to go on by hand.
+func (s *screen) invite(d *demo, base string) {
+	s.line("")
+	s.line("The demo stays up until you press Ctrl-C. Send a request of your own, in another terminal:")
+	s.line("")
+	s.line("  curl -s %s/_sim/connections -d '{\"to\": \"%s\", \"domain_id\": \"%s\"}'   # someone makes an endpoint", d.url, demoService, demoAcme)
+	s.line("  go run ./cmd/worker submit --config %s --target payments --endpoint-id ID --wait", d.configFile())
+	s.line("  go run ./cmd/worker watch --config %s", d.configFile())
+	s.line("  curl -s %s/metrics", base)
+	s.line("")
+	s.line("Edit the policies in %s; they are loaded when they change.", d.dir+"/policies")
+}
