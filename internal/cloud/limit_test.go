@@ -245,7 +245,7 @@ func TestBreaker(t *testing.T) {
 					t.Fatalf("error %v", err)
 				}
 			}
-			_ = sleep(t.Context(), 100*time.Millisecond)
+			_ = sleep(t.Context(), 500*time.Millisecond)
 		}
 		open := slices.IndexFunc(w.breaker, func(s string) bool { return s == "vpcep open" })
 		if open < 0 {

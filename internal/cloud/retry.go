@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -51,16 +52,15 @@ func (p *paced) NextBackOff() time.Duration {
 // in a wait. Before a repeat of a call whose outcome is unknown, done is asked;
 // true means that it took effect after all.
 func (c *Client) repeat(ctx context.Context, call *call, done func(context.Context) (bool, error), try func(context.Context) error) error {
-	var last *Error
+	var last, latest *Error // what the cloud said last; what hindered us last
+	doubt := false          // whether a try may have taken effect
 	operation := func() error {
-		if last != nil {
-			c.observer.CloudRetry(call.api, call.op, string(last.Class))
-			if last.OutcomeUnknown() && done != nil {
-				ok, err := done(ctx)
-				if ok {
+		if latest != nil {
+			c.observer.CloudRetry(call.api, call.op, string(latest.Class))
+			if doubt && done != nil {
+				if ok, err := done(ctx); ok {
 					return nil
-				}
-				if err != nil {
+				} else if err != nil {
 					return backoff.Permanent(err)
 				}
 			}
@@ -73,10 +73,11 @@ func (c *Client) repeat(ctx context.Context, call *call, done func(context.Conte
 		if !ok {
 			e = call.failed(call.unknown(), "", err)
 		}
-		// That it may not be called just now is no news beside what it answered before.
-		if last == nil || e.Class != ClassOpen {
+		latest = e
+		if last == nil || !e.putOff(ctx) {
 			last = e
 		}
+		doubt = doubt || e.OutcomeUnknown()
 		if ctx.Err() != nil || !again(e, call.effect) {
 			return backoff.Permanent(e)
 		}
@@ -85,7 +86,7 @@ func (c *Client) repeat(ctx context.Context, call *call, done func(context.Conte
 	pace := &paced{
 		BackOff: backoff.NewExponentialBackOff(backoff.WithInitialInterval(firstWait),
 			backoff.WithMaxInterval(longestWait), backoff.WithMaxElapsedTime(0)),
-		asked: func() time.Duration { return last.RetryAfter() },
+		asked: func() time.Duration { return latest.RetryAfter() },
 	}
 	err := backoff.Retry(operation, backoff.WithContext(pace, ctx))
 	if err == nil || last == nil {
@@ -93,10 +94,18 @@ func (c *Client) repeat(ctx context.Context, call *call, done func(context.Conte
 	}
 	if ctx.Err() != nil && !errors.Is(last, ctx.Err()) {
 		ended := *last
-		ended.Err = errors.Join(last.Err, ctx.Err())
+		if ended.Err = ctx.Err(); last.Err != nil {
+			ended.Err = fmt.Errorf("%w; %w", last.Err, ctx.Err())
+		}
 		return &ended
 	}
 	return last
+}
+
+// putOff reports whether e only says that the call was put off: no news beside what
+// the cloud answered before.
+func (e *Error) putOff(ctx context.Context) bool {
+	return e.unsent && (e.Class == ClassOpen || e.Class == ClassThrottle || ctx.Err() != nil)
 }
 
 // again reports whether a call that failed with e may be repeated at once, in
