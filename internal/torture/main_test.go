@@ -16,7 +16,7 @@ var (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	// These tests wait for other processes more than they compute.
-	if err := flag.Set("test.parallel", "8"); err != nil {
+	if err := flag.Set("test.parallel", "12"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -1,0 +1,107 @@
+package torture
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+)
+
+// takeover is the time within which another worker has to go on: AckWait of the
+// consumer and two seconds.
+const takeover = 12 * time.Second
+
+// TestKilled is F1: workers die by SIGKILL at each named point, each with
+// requests in hand, and another one goes on.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	tries := times(3, 100)
+	for _, point := range points() {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			k := &killing{world: newWorld(t, simulator.Config{}), point: point}
+			for k.done < tries {
+				k.wave(min(tries-k.done, 3))
+			}
+			f := k.judge()
+			if k.longest > takeover+time.Second { // until it is seen from here
+				f.wrong("what was in hand went on %s after the death, not within %s", k.longest.Round(time.Millisecond), takeover)
+			}
+			table.add(t, row{
+				Name: "F1 SIGKILL " + point, Tries: tries, findings: f, Took: k.took(),
+				Note: fmt.Sprintf("taken over after %.1f s at most", k.longest.Seconds()),
+			})
+		})
+	}
+}
+
+// killing is a world in which workers die at one point.
+type killing struct {
+	*world
+	point   string
+	done    int // workers killed
+	batches int
+	longest time.Duration // from the last death until all connections were settled
+}
+
+// creations reports whether creations are among the requests. What was sent and
+// not answered is looked for over half a minute, so only the points of creations
+// wait for that.
+func (k *killing) creations() bool { return strings.HasSuffix(k.point, "create") }
+
+func (k *killing) requests() {
+	k.t.Helper()
+	for i := range 6 {
+		id := fmt.Sprintf("%s-%d-%d", k.point, k.batches, i)
+		target := []string{"payments", "orders"}[i%2]
+		switch {
+		case i < 2 && k.creations():
+			k.ask(k.creation([]string{"functions", "hosts"}[i]), id, approval.OutcomeCreated)
+		case i == 4:
+			k.ask(k.connect(target, banned), id, approval.OutcomeRejected)
+		case i == 5:
+			k.ask(k.connect(target, stranger), id, approval.OutcomeHeld)
+		default:
+			k.ask(k.connect(target, partner), id, approval.OutcomeAccepted)
+		}
+	}
+	k.batches++
+}
+
+// wave starts n workers that die, gives them requests until they have, and then
+// lets another one finish.
+func (k *killing) wave(n int) {
+	k.t.Helper()
+	var doomed []*process
+	for i := range n {
+		doomed = append(doomed, k.start(fmt.Sprintf("doomed-%d", k.done+i), options{env: []string{"TORTURE_POINT=" + k.point}}))
+	}
+	for _, p := range doomed {
+		p.ready()
+	}
+	for _, p := range doomed {
+		if p.ended() {
+			continue
+		}
+		k.requests()
+		if !until(k.t.Context(), 20*time.Second, func() bool {
+			if !p.ended() && k.ends() >= k.wanted() {
+				k.requests() // the others took them all
+			}
+			return p.ended()
+		}) {
+			k.t.Fatalf("worker %s did not come to %s:\n%s", p.name, k.point, tail(p.log.String(), 10))
+		}
+	}
+	k.done += n
+	died := time.Now()
+	heir := k.start(fmt.Sprintf("heir-%d", k.done), options{}).ready()
+	defer heir.kill()
+	if !k.creations() && k.settled(takeover+10*time.Second) {
+		k.longest = max(k.longest, time.Since(died))
+	}
+	k.settled(time.Minute)
+}

@@ -1,0 +1,329 @@
+package torture
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
+	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
+)
+
+// The names on the bus, as product users know them.
+const (
+	requestsStream = "VPCEP_REQUESTS"
+	resultsStream  = "VPCEP_RESULTS"
+	deadStream     = "VPCEP_DEADLETTERS"
+	bucketStream   = "KV_vpcep-ledger"
+	consumerName   = "vpcep-approver"
+	entrySubjects  = "$KV.vpcep-ledger.request.*"
+)
+
+// markHeader tells a dead letter from others.
+const markHeader = "Torture-Mark"
+
+// world is a real broker and a simulated cloud on real sockets, for workers
+// that are processes of their own.
+type world struct {
+	*ground
+	t        *testing.T
+	broker   *natstest.Server
+	js       jetstream.JetStream
+	api      string // host:port of the cloud
+	dir      string
+	policies string // folder
+	begin    time.Time
+	files    atomic.Int32
+}
+
+func newWorld(t *testing.T, cfg simulator.Config) *world {
+	t.Helper()
+	slow(t)
+	cfg.Admin = true
+	w := &world{ground: newGround(cfg), t: t, dir: t.TempDir(), begin: time.Now()}
+	w.broker = natstest.StartWith(t, broker.Options{Dir: filepath.Join(w.dir, "jetstream")})
+	w.js = w.broker.JetStream()
+	server := httptest.NewServer(w.sim)
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	w.api = strings.TrimPrefix(server.URL, "http://")
+	w.policies = filepath.Join(w.dir, "policies")
+	if err := os.Mkdir(w.policies, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range policies() {
+		w.write(filepath.Join(w.policies, name), text)
+	}
+	return w
+}
+
+func (w *world) write(path, text string) {
+	w.t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// options are what differs between workers.
+type options struct {
+	nats, api string   // other addresses, such as those of proxies
+	env       []string // more variables
+	sweep     string   // interval; empty: an hour
+	more      string   // lines of the configuration
+	slots     int
+}
+
+// config writes the configuration file of a worker.
+func (w *world) config(o options) string {
+	w.t.Helper()
+	if o.nats == "" {
+		o.nats = strings.TrimPrefix(w.broker.URL, "nats://")
+	}
+	if o.api == "" {
+		o.api = w.api
+	}
+	if o.sweep == "" {
+		o.sweep = "1h"
+	}
+	if o.slots == 0 {
+		o.slots = 64
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "nats: {url: \"nats://%s\"}\ncloud:\n  region: %s\n  rate_per_second: 500\n  endpoints:\n", o.nats, region)
+	for _, api := range []string{"vpcep", "apig", "functiongraph", "hss", "dataartsinsight", "iam"} {
+		fmt.Fprintf(&b, "    %s: http://%s\n", api, o.api)
+	}
+	fmt.Fprintf(&b, "policies: {dir: %q}\nsweep: {interval: %s}\nworker: {slots: %d}\ntargets:\n", w.policies, o.sweep, o.slots)
+	for _, t := range targets() {
+		fmt.Fprintf(&b, "  - {name: %s, kind: %s, project_id: %s", t.Name, t.Kind, t.ProjectID)
+		if t.ID != "" {
+			fmt.Fprintf(&b, ", id: %s", t.ID)
+		}
+		if t.WorkspaceID != "" {
+			fmt.Fprintf(&b, ", workspace_id: %s", t.WorkspaceID)
+		}
+		b.WriteString("}\n")
+	}
+	b.WriteString(o.more)
+	path := filepath.Join(w.dir, fmt.Sprintf("worker-%d.yaml", w.files.Add(1)))
+	w.write(path, b.String())
+	return path
+}
+
+// start starts a worker.
+func (w *world) start(name string, o options) *process {
+	w.t.Helper()
+	auth := simulator.DefaultAuth()
+	env := append([]string{"HUAWEICLOUD_SDK_AK=" + auth.AccessKey, "HUAWEICLOUD_SDK_SK=" + auth.SecretKey}, o.env...)
+	return start(w.t, name, w.config(o), env...)
+}
+
+// event is the JSON of a request event.
+func eventJSON(r approval.Request) []byte {
+	data := map[string]any{"target": r.Target.Name}
+	kind := "vpcep.endpoint.requested"
+	switch c := r.Creation; {
+	case c.FunctionGraph != nil:
+		data["functiongraph"] = map[string]any{"vpc_id": c.FunctionGraph.VPCID, "subnet_id": c.FunctionGraph.SubnetID}
+	case c.HSS != nil:
+		vpc := c.HSS.VPCs[0]
+		data["hss"] = map[string]any{"host_id_list": c.HSS.HostIDs, "vpc_list": []any{map[string]any{"vpc_id": vpc.VPCID, "subnet_id_list": vpc.SubnetIDs}}}
+	case c.DataArtsInsight != nil:
+		data["dataarts_insight"] = map[string]any{"ds_type": c.DataArtsInsight.DSType, "vpc_ep_server_id": c.DataArtsInsight.ServerID}
+	default:
+		kind = "vpcep.connection.requested"
+		data["endpoint_id"] = r.EndpointID
+	}
+	if r.Claims != nil {
+		data["claims"] = r.Claims
+	}
+	body, err := json.Marshal(map[string]any{
+		"specversion": "1.0", "id": r.EventID, "source": r.Source, "type": kind, "time": r.Time.Format(time.RFC3339Nano), "data": data,
+	})
+	if err != nil {
+		panic(err) // strings and maps only
+	}
+	return body
+}
+
+// publish hands an event in, as often as it takes while the broker is away.
+func (w *world) publish(subject string, header nats.Header, body []byte) {
+	w.t.Helper()
+	var last error
+	if !until(w.t.Context(), time.Minute, func() bool {
+		ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Second)
+		defer cancel()
+		_, last = w.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: header, Data: body})
+		return last == nil
+	}) {
+		w.t.Fatalf("publish an event: %v", last)
+	}
+}
+
+// send hands r in.
+func (w *world) send(r approval.Request) {
+	w.t.Helper()
+	w.publish("vpcep.requests."+r.Target.Name, nats.Header{
+		"Content-Type": {"application/cloudevents+json"}, markHeader: {r.EventID},
+	}, eventJSON(r))
+}
+
+// ask makes r an event and hands it in.
+func (w *world) ask(r approval.Request, eventID string, outcomes ...approval.Outcome) approval.Request {
+	w.t.Helper()
+	r = w.event(r, eventID, outcomes...)
+	w.send(r)
+	return r
+}
+
+// mixed hands in n requests of all kinds.
+func (w *world) mixed(n int, prefix string) {
+	w.t.Helper()
+	for i := range n {
+		id := fmt.Sprintf("%s-%d", prefix, i)
+		target := []string{"payments", "orders"}[i/6%2]
+		switch i % 6 {
+		case 0, 1:
+			w.ask(w.connect(target, partner), id, approval.OutcomeAccepted)
+		case 2:
+			w.ask(w.connect(target, banned), id, approval.OutcomeRejected)
+		case 3:
+			w.ask(w.connect(target, stranger), id, approval.OutcomeHeld)
+		case 4:
+			w.ask(w.creation("functions"), id, approval.OutcomeCreated)
+		case 5:
+			w.ask(w.creation("hosts"), id, approval.OutcomeCreated)
+		}
+	}
+}
+
+// stored returns how many messages a stream holds; -1 if it cannot be asked.
+func (w *world) stored(stream string) int {
+	ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Second)
+	defer cancel()
+	s, err := w.js.Stream(ctx, stream)
+	if err != nil {
+		return -1
+	}
+	return int(s.CachedInfo().State.Msgs)
+}
+
+// ends is how many requests of those that were asked have ended.
+func (w *world) ends() int { return max(0, w.stored(resultsStream)) + max(0, w.stored(deadStream)) }
+
+// wanted is how many ends there will be.
+func (w *world) wanted() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	told := map[string]bool{}
+	for _, a := range w.asked {
+		told[a.RequestID+" "+a.Mark] = true
+	}
+	return len(told)
+}
+
+// settled waits until everything that was asked has ended; what has not by then
+// is for the checker to tell.
+func (w *world) settled(within time.Duration) bool {
+	return until(w.t.Context(), within, func() bool { return w.ends() >= w.wanted() })
+}
+
+// read calls each for every message of a stream.
+func (w *world) read(stream string, subjects []string, each func(jetstream.Msg)) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	s, err := w.js.Stream(ctx, stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", stream, err)
+	}
+	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{FilterSubjects: subjects})
+	if err != nil {
+		return fmt.Errorf("read %s: %w", stream, err)
+	}
+	info, err := consumer.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", stream, err)
+	}
+	for left := int(info.NumPending); left > 0; left-- {
+		msg, err := consumer.Next(jetstream.FetchMaxWait(10 * time.Second))
+		if err != nil {
+			return fmt.Errorf("read %s, %d messages to go: %w", stream, left, err)
+		}
+		each(msg)
+	}
+	return nil
+}
+
+// judge reads everything that is left behind and lets the checker look.
+func (w *world) judge() findings {
+	h, err := w.look()
+	f := check(h)
+	if err != nil {
+		f.wrong("%v", err)
+	}
+	if n := w.sim.Counters().Contrary; n > 0 {
+		f.wrong("%d actions turned an earlier one round", n)
+	}
+	return f
+}
+
+// look is the whole history.
+func (w *world) look() (history, error) {
+	h := w.history()
+	var bad error
+	err1 := w.read(resultsStream, nil, func(m jetstream.Msg) {
+		var body struct{ ID string }
+		if err := json.Unmarshal(m.Data(), &body); err != nil && len(m.Headers()["ce-id"]) == 0 {
+			bad = fmt.Errorf("the result on %s is no event: %w", m.Subject(), err)
+		}
+		if id := m.Headers()["ce-id"]; len(id) == 1 {
+			body.ID = id[0]
+		}
+		token := strings.Split(m.Subject(), ".") // vpcep.results.<outcome>.<target>.<decision>
+		if len(token) != 5 {
+			bad = fmt.Errorf("a result has the subject %s", m.Subject())
+			return
+		}
+		h.Results = append(h.Results, published{RequestID: token[4], Outcome: approval.Outcome(token[2]), EventID: body.ID})
+	})
+	err2 := w.read(deadStream, nil, func(m jetstream.Msg) {
+		reason := strings.TrimPrefix(m.Subject(), "vpcep.deadletters.")
+		h.Dead = append(h.Dead, deadLetter{Reason: reason, Mark: m.Headers().Get(markHeader)})
+	})
+	err3 := w.read(bucketStream, []string{entrySubjects}, func(m jetstream.Msg) {
+		meta, err := m.Metadata()
+		if err != nil {
+			bad = err
+			return
+		}
+		v, err := decodeVersion(m.Data(), meta.Timestamp)
+		if err != nil {
+			bad = err
+			return
+		}
+		id := strings.TrimPrefix(m.Subject(), strings.TrimSuffix(entrySubjects, "*"))
+		h.Entries[id] = append(h.Entries[id], v)
+	})
+	return h, errors.Join(bad, err1, err2, err3)
+}
+
+// took is since when the test runs.
+func (w *world) took() time.Duration { return time.Since(w.begin) }
