@@ -95,6 +95,17 @@ type Decision struct {
 	Digest  string // of the policy set, "sha256:" and 64 hexadecimal digits
 	Facts   Facts  // what was judged
 	At      time.Time
+	Limit   int             // most accepted connections of Facts.DomainID on the target, by the rule that accepts; 0: none is set
+	Shadow  *ShadowDecision // nil if no shadow policy is for the target
+}
+
+// ShadowDecision is what would have been decided if the shadow policies of the
+// target were in force. Nothing is done by it.
+type ShadowDecision struct {
+	Verdict Verdict
+	Policy  string
+	Rule    string
+	Reasons []Reason
 }
 
 // DecisionID is the id of the decision on a request. There is one decision a
