@@ -136,7 +136,7 @@ func (s *service) run(ctx context.Context) (err error) {
 	group.Go(func() error { sweep.Run(working); return nil })
 	group.Go(func() error {
 		defer stop()
-		return bus.Consume(working, w.Handle)
+		return bus.Consume(working, layingAside(w.Handle))
 	})
 
 	base := "http://" + listener.Addr().String()

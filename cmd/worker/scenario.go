@@ -42,7 +42,7 @@ targets:
   - {name: hosts, kind: hss, project_id: ` + demoProject + `}
   - {name: insight, kind: dataarts-insight, project_id: ` + demoProject + `, workspace_id: ` + demoWorkspace + `}
 policies: {dir: %[3]q}
-sweep: {interval: 3s}
+sweep: {interval: 4s}
 http: {listen: 127.0.0.1:0}
 `
 

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"os"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
+	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
 
 // cloudConfig says in the words of package cloud what the settings say.
@@ -76,4 +79,15 @@ func holder() string {
 		host = "unknown"
 	}
 	return host + "/" + rand.Text()[:8]
+}
+
+// layingAside turns what the worker can never settle into a dead letter.
+func layingAside(handle func(context.Context, approval.Delivery) error) func(context.Context, approval.Delivery) error {
+	return func(ctx context.Context, d approval.Delivery) error {
+		err := handle(ctx, d)
+		if reused, ok := errors.AsType[*worker.IDReusedError](err); ok {
+			return &events.Rejected{Reason: events.ReasonIDReused, Field: "id", Text: reused.Error()}
+		}
+		return err
+	}
 }

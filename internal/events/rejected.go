@@ -28,6 +28,7 @@ const (
 	ReasonUnknownTarget = "unknown_target" // not configured, or of another kind than the type asks for
 	ReasonBadID         = "bad_id"         // not the id of a cloud resource
 	ReasonBadParameters = "bad_parameters" // data that is missing, unknown or out of bounds
+	ReasonIDReused      = "id_reused"      // source and id of an earlier event about something else
 	ReasonPoison        = "poison"         // its handling ended the process again and again
 )
 
@@ -35,7 +36,7 @@ const (
 func DeadLetterReasons() []string {
 	return []string{
 		ReasonUnreadable, ReasonTooLarge, ReasonUnknownType, ReasonUnknownTarget,
-		ReasonBadID, ReasonBadParameters, ReasonPoison,
+		ReasonBadID, ReasonBadParameters, ReasonIDReused, ReasonPoison,
 	}
 }
 

@@ -8,6 +8,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -101,8 +102,20 @@ type Worker struct {
 	Version string
 }
 
-// Handle settles one delivery. It returns nil once the result is published, and
-// else an error that says when the request shall come again.
+// IDReusedError says that an event has the source and id of an earlier one about
+// something else. Neither a repeat nor a request of its own, it can only be laid
+// aside: else whoever comes first with an id could keep another's request out.
+type IDReusedError struct {
+	RequestID  string
+	First, Now string // subjects
+}
+
+func (e *IDReusedError) Error() string {
+	return fmt.Sprintf("request %s was about %s and is now about %s: source and id of an event must not be used again", e.RequestID, e.First, e.Now)
+}
+
+// Handle settles one delivery. It returns nil once the result is published, an
+// *IDReusedError for what can never be settled, and else a *Later.
 func (w *Worker) Handle(ctx context.Context, d approval.Delivery) error {
 	release, ok := w.Shares.take(d.Request.Target.Name)
 	if !ok {
@@ -112,6 +125,9 @@ func (w *Worker) Handle(ctx context.Context, d approval.Delivery) error {
 
 	watch := newStopwatch(w.Now, d)
 	result, err := w.settle(ctx, d, watch)
+	if reused, ok := errors.AsType[*IDReusedError](err); ok {
+		return reused
+	}
 	if err != nil {
 		later := w.again(ctx, d, err)
 		w.Log.Debug().Str("request", d.Request.ID).Str("target", d.Request.Target.Name).Int("attempt", d.Attempt).
@@ -129,6 +145,9 @@ func (w *Worker) settle(ctx context.Context, d approval.Delivery, watch *stopwat
 	entry, known, err := w.Ledger.Get(ctx, d.Request.ID)
 	if err != nil {
 		return approval.Result{}, fmt.Errorf("read the ledger: %w", err)
+	}
+	if known && entry.Request.Subject() != d.Request.Subject() {
+		return approval.Result{}, &IDReusedError{RequestID: d.Request.ID, First: entry.Request.Subject(), Now: d.Request.Subject()}
 	}
 	if !known || entry.Result == nil {
 		end, err := w.carryOut(ctx, d, &entry, watch)

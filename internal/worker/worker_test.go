@@ -345,6 +345,24 @@ func TestAResultIsToldOnce(t *testing.T) {
 	})
 }
 
+// TestAnIDUsedAgain: an event with the id of another about something else is
+// neither taken for a repeat nor carried out.
+func TestAnIDUsedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		b := newBench(t, cloud, always(approval.Accept))
+		b.deliver(t, connection("1"), 9)
+		other := connection("1")
+		other.Request.EndpointID = "00000000-0000-0000-0000-000000000001"
+		cloud.facts[other.Request.EndpointID] = approval.Facts{EndpointID: other.Request.EndpointID, State: approval.Pending}
+		err := b.Handle(t.Context(), other)
+		if _, ok := errors.AsType[*IDReusedError](err); !ok || len(cloud.acts) != 1 {
+			t.Errorf("Handle = %v after acts %q, want it laid aside", err, cloud.acts)
+		}
+	})
+}
+
 func TestASlowTargetLeavesRoomForTheOthers(t *testing.T) {
 	t.Parallel()
 	s := NewShares(64, 4)
