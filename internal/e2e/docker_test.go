@@ -54,7 +54,7 @@ func prepare(t *testing.T) images {
 	if err != nil {
 		unavailable(t, "there is no Docker engine: %v", err)
 	}
-	defer provider.Close()
+	defer func() { _ = provider.Close() }() // it only read
 
 	img := images{nats: os.Getenv(natsVariable), worker: os.Getenv(workerVariable)}
 	if img.nats == "" {
@@ -116,7 +116,7 @@ func build(t *testing.T, provider *testcontainers.DockerProvider) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	name, err := provider.BuildImage(ctx, &testcontainers.ContainerRequest{FromDockerfile: testcontainers.FromDockerfile{
 		Context: filepath.Join("..", ".."), Repo: "vpcep-approver", Tag: "e2e", KeepImage: true, BuildLogWriter: log,
 	}})
@@ -141,7 +141,7 @@ func logsOf(t *testing.T, name string, c testcontainers.Container) {
 		t.Logf("log of %s: %v", name, err)
 		return
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	const most = 24 << 10
 	text, err := io.ReadAll(r)
 	t.Logf("log of %s (%v):\n%s", name, err, text[max(0, len(text)-most):])
