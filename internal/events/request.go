@@ -41,7 +41,7 @@ type connectionData struct {
 
 // endpointData is the data of a TypeEndpoint event.
 type endpointData struct {
-	Target          string               `json:"target"`
+	Target          string               `json:"target,omitzero"`
 	FunctionGraph   *functionGraphData   `json:"functiongraph,omitzero"`
 	HSS             *hssData             `json:"hss,omitzero"`
 	DataArtsInsight *dataArtsInsightData `json:"dataarts_insight,omitzero"`

@@ -142,7 +142,7 @@ func newResultData(r approval.Result, dropClaims bool) resultData {
 		d.Request.GatewayID, d.Request.ServiceID = r.Request.Target.ID, r.Request.Target.ServiceID
 	default:
 		parameters := endpointDataOf(r.Request)
-		parameters.Claims = nil
+		parameters.Target, parameters.Claims = "", nil
 		d.Request.Parameters = &parameters
 	}
 	if dropClaims {
