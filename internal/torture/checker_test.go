@@ -69,6 +69,12 @@ type findings struct {
 
 func (f findings) none() bool { return len(f.Lost)+len(f.Doubled)+len(f.Wrong) == 0 }
 
+func (f *findings) join(g findings) {
+	f.Lost = append(f.Lost, g.Lost...)
+	f.Doubled = append(f.Doubled, g.Doubled...)
+	f.Wrong = append(f.Wrong, g.Wrong...)
+}
+
 func (f findings) String() string {
 	var b strings.Builder
 	for _, kind := range []struct {

@@ -148,6 +148,9 @@ func (p *process) stopped() bool {
 	return len(after) > 0 && (after[0] == 'T' || after[0] == 't')
 }
 
+// wake lets p go on after it was stopped.
+func (p *process) wake() { p.signal(syscall.SIGCONT) }
+
 // terminate sends SIGTERM and returns how long the end took and the exit code.
 func (p *process) terminate(within time.Duration) (time.Duration, int, error) {
 	begin := time.Now()

@@ -1,0 +1,135 @@
+package torture
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+)
+
+// TestStalled is F3: a replica is stopped at a point with requests in hand for
+// three times AckWait, others do its work, and then it wakes and goes on.
+func TestStalled(t *testing.T) {
+	t.Parallel()
+	stops := []string{"before-record", "before-act", "before-result"}
+	if *full {
+		stops = points()[:14] // creations take their own time
+	}
+	for _, point := range stops {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			k := &killing{world: newWorld(t, simulator.Config{}), point: point}
+			sleeper := k.start("sleeper", options{env: []string{"TORTURE_POINT=" + point, "TORTURE_DO=stop", "TORTURE_ONCE=" + k.dir + "/stopped"}}).ready()
+			k.requests()
+			await(t, 20*time.Second, "the replica is stopped at "+point, sleeper.stopped)
+			asleep := time.Now()
+			k.start("heir", options{}).ready()
+			if !k.settled(takeover + 10*time.Second) {
+				t.Error("the other replica did not do the work of the stalled one")
+			}
+			pass(t.Context(), 3*ackWait-time.Since(asleep))
+			sleeper.wake()
+			// It has to find out that it is late, and settle what it holds.
+			await(t, 30*time.Second, "the stalled replica has nothing in hand", func() bool {
+				return sleeper.metric("vpcep_approver_requests_in_flight") == 0 && sleeper.answers("/readyz")
+			})
+			f := k.judge()
+			table.add(t, row{
+				Name: "F3 stalled at " + point, Tries: k.wanted(), findings: f, Took: k.took(),
+				Note: fmt.Sprintf("%.0f late writes refused", sleeper.metric("vpcep_approver_ledger_conflicts_total")),
+			})
+		})
+	}
+}
+
+// TestRollingRestarts is F20: three replicas are restarted one after the other,
+// under load, and every one drains in time.
+func TestRollingRestarts(t *testing.T) {
+	t.Parallel()
+	restarts := times(4, 60) // 20 times each of three
+	w := newWorld(t, simulator.Config{Delays: simulator.Delays{Accept: 300 * time.Millisecond}})
+	replicas := make([]*process, 3)
+	for i := range replicas {
+		replicas[i] = w.start(fmt.Sprintf("replica-%d", i), options{})
+	}
+	for _, p := range replicas {
+		p.ready()
+	}
+	var f findings
+	var slowest time.Duration
+	for i := range restarts {
+		w.mixed(20, fmt.Sprintf("rolling-%d", i))
+		took, code, err := replicas[i%3].terminate(20 * time.Second)
+		slowest = max(slowest, took)
+		switch {
+		case err != nil:
+			f.wrong("restart %d: %v", i, err)
+		case took > 15*time.Second:
+			f.wrong("restart %d: the replica ended %s after SIGTERM, not within 15 s", i, took)
+		case code != 0:
+			f.wrong("restart %d: the replica ended with %d:\n%s", i, code, tail(replicas[i%3].log.String(), 5))
+		}
+		replicas[i%3] = w.start(fmt.Sprintf("replica-%d", i+3), options{}).ready()
+	}
+	w.settled(time.Minute)
+	f.join(w.judge())
+	table.add(t, row{Name: "F20 rolling restarts", Tries: restarts, findings: f, Took: w.took(), Note: fmt.Sprintf("slowest drain %.1f s", slowest.Seconds())})
+}
+
+// TestPoison is F4: events that are malformed, that make the handler panic and
+// that kill the process, among good ones.
+func TestPoison(t *testing.T) {
+	t.Parallel()
+	good, killers := times(60, 2000), times(2, 20)
+	w := newWorld(t, simulator.Config{})
+	poisoned := options{env: []string{
+		"TORTURE_POINT=before-facts", "TORTURE_EVENT=killer",
+		"TORTURE_B_POINT=before-facts", "TORTURE_B_DO=panic", "TORTURE_B_EVENT=panicker",
+	}}
+	replicas := []*process{w.start("replica-0", poisoned), w.start("replica-1", poisoned)}
+	for _, p := range replicas {
+		p.ready()
+	}
+	for i := range killers {
+		w.poison(fmt.Sprintf("killer-%d", i), "poison")
+		w.poison(fmt.Sprintf("panicker-%d", i), "poison")
+		w.malformed(fmt.Sprintf("malformed-%d", i))
+		w.mixed(good/killers, fmt.Sprintf("good-%d", i))
+	}
+	// A supervisor starts again what has died.
+	deaths := 0
+	until(t.Context(), time.Duration(times(150, 1800))*time.Second, func() bool {
+		for i, p := range replicas {
+			if p.ended() {
+				deaths++
+				replicas[i] = w.start(fmt.Sprintf("replica-%d", i+2*deaths), poisoned)
+			}
+		}
+		return w.ends() >= w.wanted()
+	})
+	f := w.judge()
+	if most := 3 * killers; deaths > most {
+		f.wrong("%d killers ended the process %d times, more than three times each", killers, deaths)
+	}
+	table.add(t, row{Name: "F4 poison among good ones", Tries: w.wanted(), findings: f, Took: w.took(), Note: fmt.Sprintf("%d killers, %d deaths", killers, deaths)})
+}
+
+// poison hands in an event that is well-formed and must end as a dead letter.
+func (w *world) poison(eventID, reason string) {
+	w.t.Helper()
+	r := w.connect("payments", partner)
+	r.Source, r.EventID, r.Time = source, eventID, time.Now().UTC()
+	r.ID = approval.RequestID(source, eventID)
+	w.note(asked{RequestID: r.ID, Subject: r.Subject(), Mark: eventID, Bad: true, Reason: reason})
+	w.send(r)
+}
+
+// malformed hands in something that is no event.
+func (w *world) malformed(mark string) {
+	w.t.Helper()
+	w.note(asked{Mark: mark, Bad: true, Reason: "unreadable"})
+	w.publish("vpcep.requests.payments", map[string][]string{markHeader: {mark}}, []byte(strings.Repeat("{", 10)))
+}
