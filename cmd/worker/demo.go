@@ -72,6 +72,7 @@ type demo struct {
 	faults   string
 	logLevel string // empty: errors only
 	screen   *screen
+	edit     func(cfg *simulator.Config) // nil: the demo's cloud as it is
 
 	sim *simulator.Simulator
 	url string // of the simulated cloud
@@ -154,11 +155,15 @@ func (d *demo) unpackPolicies() error {
 
 // startCloud serves a simulated cloud on this machine.
 func (d *demo) startCloud(ctx context.Context) (stop func(), err error) {
-	d.sim = simulator.New(simulator.Config{
+	cfg := simulator.Config{
 		Seed: d.seed, Region: demoRegion, DomainID: demoProject, DataArtsDomainID: demoInsight, Admin: true, Faults: d.climate(),
 		Delays:  simulator.Delays{Create: 150 * time.Millisecond, Accept: 400 * time.Millisecond},
 		Latency: 15 * time.Millisecond,
-	})
+	}
+	if d.edit != nil {
+		d.edit(&cfg)
+	}
+	d.sim = simulator.New(cfg)
 	d.sim.AddService(simulator.Service{ID: demoService, Name: "payments", ProjectID: demoProject, DomainID: demoProject, ApprovalEnabled: true})
 	d.sim.AddGateway(simulator.Gateway{ID: demoGateway, ProjectID: demoProject, DomainID: demoProject})
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")

@@ -48,7 +48,7 @@ func outsiders() map[string][]string {
 		"github.com/sony/gobreaker":           {"internal/cloud"},
 		"golang.org/x/time":                   {"internal/cloud"},
 		"github.com/prometheus/client_golang": {"internal/metrics", "cmd/worker"},
-		"github.com/rs/zerolog":               {"cmd/worker", "internal/worker", "internal/events"},
+		"github.com/rs/zerolog":               {"cmd/worker", "internal/worker", "internal/events", "internal/events/broker"},
 		"go.yaml.in/yaml":                     {"internal/policy", "cmd/worker"},
 		"cel.dev/cel-go":                      {"internal/policy"},
 		"github.com/go-json-experiment/json":  {"internal/events", "internal/ledger"},
@@ -57,7 +57,7 @@ func outsiders() map[string][]string {
 		"github.com/testcontainers":           {},
 		"github.com/cloudevents":              {},
 		"pgregory.net/rapid":                  {},
-		"github.com/google/go-cmp":            {},
+		"github.com/google/go-cmp":            {"internal/ledger/ledgertest"},
 	}
 }
 

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/rs/zerolog"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
+	"github.com/vpcep-approver/vpcep-approver/internal/worker"
+)
+
+// running is a worker in this process, over real HTTP to the simulator and a
+// real NATS server, with the example policies.
+type running struct {
+	*demo
+	bus  *events.Bus
+	base string // URL of its HTTP listener
+	log  *bytes.Buffer
+	stop func() error
+}
+
+// start runs the service until the test ends; edit may change the cloud before.
+func start(t testing.TB, edit func(cfg *simulator.Config)) *running {
+	t.Helper()
+	env := environment{Stdout: io.Discard, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
+	r := &running{demo: &demo{env: env, dir: t.TempDir(), seed: 1, edit: edit}, log: &bytes.Buffer{}}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(r.unpackPolicies())
+	server, err := broker.Start(broker.Options{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
+	must(err)
+	t.Cleanup(server.Shutdown)
+	closeCloud, err := r.startCloud(t.Context())
+	must(err)
+	t.Cleanup(closeCloud)
+	cfg, err := r.config(server.URL())
+	must(err)
+	limits := worker.DefaultLimits()
+	limits.Visible, limits.Settle = 2*time.Second, time.Second
+	ready := make(chan struct{})
+	s := service{cfg: cfg, log: zerolog.New(zerolog.SyncWriter(r.log)), limits: limits, server: server, watchEvery: time.Second, ready: func(bus *events.Bus, base string) {
+		r.bus, r.base = bus, base
+		close(ready)
+	}}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.run(ctx) }()
+	stopped := false
+	r.stop = func() error {
+		stopped = true
+		cancel()
+		select {
+		case err := <-ended:
+			return err
+		case <-time.After(15 * time.Second):
+			t.Fatal("the worker did not stop within 15 s")
+			return nil
+		}
+	}
+	t.Cleanup(func() {
+		if !stopped {
+			if err := r.stop(); err != nil {
+				t.Errorf("stop: %v", err)
+			}
+		}
+		if t.Failed() {
+			t.Logf("log of the worker:\n%s", r.log)
+		}
+	})
+	select {
+	case <-ready:
+	case err := <-ended:
+		t.Fatalf("the worker did not start: %v", err)
+	}
+	return r
+}
+
+// get returns what the worker answers on path.
+func (r *running) get(t *testing.T, path string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.base+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(body)
+}
+
+// series returns the names and labels of all our series on /metrics.
+func (r *running) series(t *testing.T) []string {
+	t.Helper()
+	_, text := r.get(t, "/metrics")
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for name, f := range families {
+		for _, m := range f.GetMetric() {
+			s := name
+			for _, l := range m.GetLabel() {
+				s += "," + l.GetName() + "=" + l.GetValue()
+			}
+			if strings.HasPrefix(name, "vpcep_approver_") {
+				out = append(out, s)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// foreign makes an event as a program that knows nothing of ours does, with the
+// CloudEvents SDK, in one of the two modes of the NATS binding.
+func foreign(t *testing.T, id, kind string, data any, binary bool) (header map[string][]string, body []byte) {
+	t.Helper()
+	e := event.New()
+	e.SetID(id)
+	e.SetSource("https://tickets.example.org/network")
+	e.SetType(kind)
+	e.SetTime(time.Now())
+	e.SetExtension("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+	if err := e.SetData(event.ApplicationJSON, data); err != nil {
+		t.Fatal(err)
+	}
+	if !binary {
+		body, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return map[string][]string{"Content-Type": {"application/cloudevents+json; charset=UTF-8"}}, body
+	}
+	return map[string][]string{
+		"Ce-Specversion": {e.SpecVersion()}, "CE-ID": {e.ID()}, "ce-source": {"https:%2F%2Ftickets.example.org/network"}, "ce-type": {e.Type()},
+		"ce-time": {e.Time().Format(time.RFC3339Nano)}, "ce-datacontenttype": {e.DataContentType()},
+		"ce-traceparent": {"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+	}, e.Data()
+}
+
+// TestForeignProducer: requests that a program of someone else makes, in both
+// modes, are decided, carried out, confirmed and answered.
+func TestForeignProducer(t *testing.T) {
+	t.Parallel()
+	r := start(t, nil)
+	before := r.series(t)
+	want := map[string]approval.Outcome{}
+	for _, binary := range []bool{false, true} {
+		mode := "structured"
+		if binary {
+			mode = "binary"
+		}
+		for _, tt := range []struct {
+			name, target, domain string
+			want                 approval.Outcome
+		}{
+			{"allowed", "payments", demoAcme, approval.OutcomeAccepted},
+			{"denied", "payments", demoLeft, approval.OutcomeRejected},
+			{"unlisted", "orders-gateway", demoStranger, approval.OutcomeHeld},
+			{"at the gateway", "orders-gateway", demoAcme, approval.OutcomeAccepted},
+		} {
+			service := demoService
+			if tt.target == "orders-gateway" {
+				service = demoGateway
+			}
+			c := r.sim.Connect(service, simulator.Connection{DomainID: tt.domain})
+			id := mode + " " + tt.name
+			header, body := foreign(t, id, "vpcep.connection.requested", map[string]any{"target": tt.target, "endpoint_id": c.ID}, binary)
+			if err := r.bus.SubmitRaw(t.Context(), tt.target, header, body); err != nil {
+				t.Fatal(err)
+			}
+			want[id] = tt.want
+		}
+		id := mode + " creation"
+		header, body := foreign(t, id, "vpcep.endpoint.requested", map[string]any{"target": "functions", "functiongraph": map[string]any{
+			"vpc_id": demoFunctionsVPC, "subnet_id": "5b0e7a11-0000-4000-8000-00000000000" + map[bool]string{false: "1", true: "2"}[binary], "flavor": "default",
+		}}, binary)
+		if err := r.bus.SubmitRaw(t.Context(), "functions", header, body); err != nil {
+			t.Fatal(err)
+		}
+		want[id] = approval.OutcomeCreated
+	}
+
+	got := map[string]approval.Outcome{}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for res, err := range r.bus.Results(ctx, events.ResultFilter{Follow: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[res.Request.EventID] = res.Outcome
+		if res.Request.Source != "https://tickets.example.org/network" || !strings.Contains(res.Request.TraceParent, "4bf92f") {
+			t.Errorf("result of %q has source %q and traceparent %q", res.Request.EventID, res.Request.Source, res.Request.TraceParent)
+		}
+		if c, ok := r.sim.Connection(res.Request.EndpointID); ok && res.Outcome != approval.OutcomeHeld && c.State != string(res.Outcome) {
+			t.Errorf("%q ended %s, and the cloud has it %s", res.Request.EventID, res.Outcome, c.State)
+		}
+		if len(got) == len(want) {
+			break
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("outcomes (-want +got):\n%s", diff)
+	}
+	for _, path := range []string{"/livez", "/readyz"} {
+		if code, text := r.get(t, path); code != http.StatusOK {
+			t.Errorf("%s answers %d %s", path, code, text)
+		}
+	}
+	if diff := cmp.Diff(before, r.series(t)); diff != "" {
+		t.Errorf("series that were not there from the start:\n%s", diff)
+	}
+	if err := r.stop(); err != nil {
+		t.Errorf("stop = %v, want a clean end", err)
+	}
+	if n := strings.Count(r.log.String(), `"message":"finished"`); n != len(want) {
+		t.Errorf("%d lines about finished requests, want %d", n, len(want))
+	}
+}
