@@ -10,9 +10,17 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 )
 
-// openBus connects a command to the bus that the settings name. It makes
-// nothing there.
+// openBus connects a command to the bus that the settings name.
 func openBus(c *cobra.Command, env environment, cfg Config) (*events.Bus, error) {
+	bus, err := connectBus(c, env, cfg)
+	if e, ok := errors.AsType[*exitError](err); ok && e.code == exitUnreachable {
+		return nil, withCode(exitUnreachable, fmt.Errorf("%w — see: worker doctor", e.err))
+	}
+	return bus, err
+}
+
+// connectBus is openBus without the hint in its error.
+func connectBus(c *cobra.Command, env environment, cfg Config) (*events.Bus, error) {
 	log, err := newLogger(cfg.Log, env.Stderr, env.IsTerminal(env.Stderr), colors(c, env, env.Stderr))
 	if err != nil {
 		return nil, err
@@ -27,7 +35,7 @@ func openBus(c *cobra.Command, env environment, cfg Config) (*events.Bus, error)
 	}
 	bus, err := events.Connect(c.Context(), b)
 	if err != nil {
-		return nil, withCode(exitUnreachable, fmt.Errorf("%w — see: worker doctor", err))
+		return nil, withCode(exitUnreachable, err)
 	}
 	return bus, nil
 }

@@ -17,10 +17,18 @@ import (
 type choiceFlag struct {
 	text    string
 	choices []string
+	form    string // what --help calls a value; empty: all the words
 }
 
 func (f *choiceFlag) String() string { return f.text }
-func (f *choiceFlag) Type() string   { return strings.Join(f.choices, "|") }
+
+// Type is what --help shows for a value.
+func (f *choiceFlag) Type() string {
+	if f.form != "" {
+		return f.form
+	}
+	return strings.Join(f.choices, "|")
+}
 
 func (f *choiceFlag) Set(text string) error {
 	if !slices.Contains(f.choices, text) {

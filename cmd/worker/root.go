@@ -83,9 +83,14 @@ dependency is unreachable, 130 interrupted.`,
 	addSettings(flags, "log")
 
 	root.AddCommand(
+		newBusCommand(env),
 		newConfigCommand(env),
+		newDemoCommand(env),
+		newDeadLettersCommand(env),
+		newDoctorCommand(env),
 		newHealthcheckCommand(env),
 		newPolicyCommand(env),
+		newRequestsCommand(env),
 		newRunCommand(env),
 		newSubmitCommand(env),
 		newWatchCommand(env),

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+)
+
+func newBusCommand(env environment) *cobra.Command {
+	c := &cobra.Command{Use: "bus", Short: "Makes or compares the streams, the consumer and the bucket"}
+	setup := &cobra.Command{
+		Use:   "setup",
+		Short: "Makes what is missing; never changes or deletes what is there",
+		Long: `setup makes the streams, the consumer and the bucket where they are missing, and
+compares those that are there. It changes and deletes nothing. Exit code 3: something
+that is there would break a promise of the worker.`,
+	}
+	status := &cobra.Command{
+		Use:   "status",
+		Short: "Compares what is there with what is needed",
+		Long: `status says in what the streams, the consumer and the bucket differ from what setup
+would make. Exit code 4: a difference breaks a promise of the worker; others are the
+operator's choice.`,
+	}
+	for _, sub := range []*cobra.Command{setup, status} {
+		output := outputFlag(sub)
+		addSettings(sub.Flags(), "nats")
+		making := sub == setup
+		sub.RunE = func(c *cobra.Command, _ []string) (err error) {
+			cfg, err := loadConfig(env, flagsOf(c))
+			if err != nil {
+				return err
+			}
+			cfg.NATS.Create = making
+			bus, err := openBus(c, env, cfg)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, bus.Close()) }()
+			if making {
+				if err := bus.Setup(c.Context()); err != nil {
+					if _, differs := errors.AsType[*events.SetupError](err); differs {
+						err = withCode(exitInvalid, err)
+					}
+					return err
+				}
+			}
+			differences, err := bus.Status(c.Context())
+			if err != nil {
+				return err
+			}
+			return printDifferences(c, output, differences)
+		}
+		c.AddCommand(sub)
+	}
+	return c
+}
+
+// differenceView is a difference as commands print it.
+type differenceView struct {
+	Resource string `json:"resource"`
+	Field    string `json:"field,omitempty"` // empty: all of it is missing
+	Have     string `json:"have,omitempty"`
+	Want     string `json:"want,omitempty"`
+	Matters  bool   `json:"matters"`
+}
+
+func printDifferences(c *cobra.Command, output *choiceFlag, differences []events.Difference) error {
+	views, matter := []differenceView{}, 0
+	for _, d := range differences {
+		views = append(views, differenceView{d.Resource, d.Field, d.Have, d.Want, d.Matters})
+		if d.Matters {
+			matter++
+		}
+	}
+	err := printAs(c, output, views, func(row row) {
+		if len(views) == 0 {
+			row("streams, consumer and bucket are as they should be")
+			return
+		}
+		row("RESOURCE", "FIELD", "IS", "SHOULD BE", "MATTERS")
+		for _, v := range views {
+			matters := "no: the operator's choice"
+			if v.Matters {
+				matters = "yes"
+			}
+			if v.Field == "" {
+				row(v.Resource, "-", "missing", "there", matters)
+				continue
+			}
+			row(v.Resource, v.Field, v.Have, v.Want, matters)
+		}
+	})
+	if err == nil && matter > 0 {
+		return withCode(exitDiffers, errReported)
+	}
+	return err
+}

@@ -1,0 +1,404 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+)
+
+// checkup is one line: what was checked, and if something is
+// wrong, what and how to mend it.
+type checkup struct {
+	Check  string `json:"check"`
+	Status string `json:"status"` // one of the constants below
+	Found  string `json:"found"`
+	Mend   string `json:"mend,omitempty"`
+	code   int    // to exit with if it failed
+}
+
+const (
+	checkOK      = "ok"
+	checkWarning = "warning"
+	checkFailed  = "failed"
+	checkSkipped = "skipped" // it cannot be checked, or depends on one that failed
+)
+
+func newDoctorCommand(env environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "Checks everything that the worker depends on, and says how to mend it",
+		Long: `doctor checks configuration, policies, broker, streams, permissions, credentials,
+clock and each API, a line each. It decides nothing and calls nothing that changes
+a connection; on the broker it writes one key of the ledger's bucket, lease.doctor.
+Exit code: that of the first check that failed; 3 for what is configured wrongly,
+5 for what cannot be reached, 1 for the rest.`,
+	}
+	timeout := c.Flags().Duration("timeout", 15*time.Second, "how long each check may take")
+	output := &choiceFlag{text: "text", choices: []string{"text", "json"}}
+	c.Flags().VarP(output, "output", "o", "how to print; json: an object a line")
+	completeFlag(c, "output", output.choices)
+	addSettings(c.Flags())
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		d := doctor{
+			c: c, env: env, timeout: *timeout,
+			report: reporter(c.OutOrStdout(), output.text, colors(c, env, c.OutOrStdout())),
+		}
+		d.examine(c.Context(), flagsOf(c))
+		if d.failed != nil {
+			return d.failed
+		}
+		if d.code != exitDone {
+			return withCode(d.code, errReported)
+		}
+		return c.Context().Err()
+	}
+	return c
+}
+
+// reporter prints a line as soon as it is known.
+func reporter(w io.Writer, format string, p palette) func(checkup) error {
+	return func(r checkup) error {
+		if format == "json" {
+			return json.NewEncoder(w).Encode(r)
+		}
+		status := map[string]func(string) string{
+			checkOK: p.green, checkWarning: p.yellow, checkFailed: p.red, checkSkipped: p.dim,
+		}[r.Status](fmt.Sprintf("%-7s", r.Status))
+		line := fmt.Sprintf("%s  %-28s %s", status, r.Check, printable(r.Found))
+		if r.Mend != "" {
+			line += " — " + printable(r.Mend)
+		}
+		_, err := fmt.Fprintln(w, line)
+		return err
+	}
+}
+
+// doctor goes through the checks.
+type doctor struct {
+	c       *cobra.Command
+	env     environment
+	timeout time.Duration
+	report  func(checkup) error
+	code    int   // of the first check that failed
+	failed  error // of printing
+}
+
+func (d *doctor) say(r checkup) {
+	if r.Status == checkFailed && d.code == exitDone {
+		d.code = r.code
+	}
+	if err := d.report(r); err != nil && d.failed == nil {
+		d.failed = err
+	}
+}
+
+func (d *doctor) ok(check, found string, args ...any) {
+	d.say(checkup{Check: check, Status: checkOK, Found: fmt.Sprintf(found, args...)})
+}
+
+func (d *doctor) bad(code int, check string, err error, mend string) {
+	d.say(checkup{Check: check, Status: checkFailed, Found: err.Error(), Mend: mend, code: code})
+}
+
+func (d *doctor) skip(check, why string) {
+	d.say(checkup{Check: check, Status: checkSkipped, Found: why})
+}
+
+// examine makes all checks, each within the time limit.
+func (d *doctor) examine(ctx context.Context, flags settingFlags) {
+	cfg, err := loadConfig(d.env, flags)
+	if err != nil {
+		d.bad(exitInvalid, "configuration", err, "mend the settings; worker config docs lists them")
+		d.skip("everything else", "the configuration cannot be read")
+		return
+	}
+	d.configuration(cfg)
+	d.policies(cfg)
+	d.broker(ctx, cfg)
+	d.cloud(ctx, cfg)
+}
+
+func (d *doctor) configuration(cfg Config) {
+	from := "flags, environment and defaults"
+	if cfg.File != "" {
+		from = cfg.File
+	}
+	if len(cfg.Targets) == 0 {
+		d.say(checkup{Check: "configuration", Status: checkWarning, Found: from + ": no targets", Mend: "every request would be a dead letter; list yours under targets"})
+		return
+	}
+	d.ok("configuration", "%s: %s", from, counted(len(cfg.Targets), "target", "targets"))
+}
+
+func (d *doctor) policies(cfg Config) {
+	report, err := checkPolicies(cfg.Policies.Dir, cfg.Targets)
+	bad, odd := 0, 0
+	for _, f := range report.Findings {
+		if report.OK {
+			odd++
+		} else if bad++; bad == 1 {
+			err = errors.New(f.String())
+		}
+	}
+	switch {
+	case bad > 0:
+		d.bad(exitInvalid, "policies", fmt.Errorf("%s: %s, the first: %w", cfg.Policies.Dir, counted(bad, "error", "errors"), err), "see: worker policy check")
+	case err != nil:
+		d.bad(exitInvalid, "policies", err, "")
+	case report.Policies == 0:
+		d.say(checkup{Check: "policies", Status: checkWarning, Found: cfg.Policies.Dir + ": no policies", Mend: "everything would be held; write one, docs/policy.md says how"})
+	case odd > 0:
+		d.say(checkup{Check: "policies", Status: checkWarning, Found: fmt.Sprintf("%s: %s", cfg.Policies.Dir, counted(odd, "warning", "warnings")), Mend: "see: worker policy check"})
+	default:
+		d.ok("policies", "%s: %s, %s", cfg.Policies.Dir, counted(report.Policies, "policy", "policies"), counted(report.Rules, "rule", "rules"))
+	}
+}
+
+func (d *doctor) broker(ctx context.Context, cfg Config) {
+	const streams, permissions = "streams", "permissions"
+	bus, err := connectBus(d.c, d.env, cfg)
+	if err != nil {
+		code := exitUnreachable
+		if e, ok := errors.AsType[*exitError](err); ok {
+			code = e.code
+			err = e.err
+		}
+		mend := "check nats.url, the credentials and that the broker is up"
+		if cfg.NATS.Embedded() {
+			mend = "nats.url is embedded: the broker is there while worker run is"
+		}
+		d.bad(code, "broker", err, mend)
+		d.skip(streams, "there is no broker")
+		d.skip(permissions, "there is no broker")
+		return
+	}
+	defer func() {
+		if err := bus.Close(); err != nil {
+			d.bad(exitFailed, "broker", err, "")
+		}
+	}()
+	rtt, err := bus.RTT()
+	if err != nil {
+		d.bad(exitUnreachable, "broker", err, "the connection was lost; look at the broker's log")
+		return
+	}
+	d.ok("broker", "%s answers in %s", cfg.NATS.URL, rtt.Round(10*time.Microsecond))
+	d.streams(ctx, cfg, bus)
+	d.permissions(ctx, bus)
+}
+
+func (d *doctor) streams(ctx context.Context, cfg Config, bus *events.Bus) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	differences, err := bus.Status(ctx)
+	if err != nil {
+		d.bad(exitFailed, "streams", err, "allow the user the JetStream API, $JS.API.>")
+		return
+	}
+	var wrong, other []string
+	missing := true
+	for _, one := range differences {
+		if !one.Matters {
+			other = append(other, one.String())
+			continue
+		}
+		wrong = append(wrong, one.String())
+		missing = missing && one.Field == ""
+	}
+	switch {
+	case len(wrong) > 0 && missing && cfg.NATS.Create:
+		d.say(checkup{Check: "streams", Status: checkWarning, Found: strings.Join(wrong, "; "), Mend: "worker run makes them, or: worker bus setup"})
+	case len(wrong) > 0 && missing:
+		d.bad(exitInvalid, "streams", errors.New(strings.Join(wrong, "; ")), "run: worker bus setup")
+	case len(wrong) > 0:
+		d.bad(exitInvalid, "streams", errors.New(strings.Join(wrong, "; ")), "change it with the nats tool; see: worker bus status")
+	case len(other) > 0:
+		d.say(checkup{Check: "streams", Status: checkWarning, Found: strings.Join(other, "; "), Mend: "nothing, if that is meant"})
+	default:
+		d.ok("streams", "streams, consumer and bucket are as they should be")
+	}
+}
+
+// permissions reads each stream and writes to the bucket. Whether requests may
+// be taken and results published is not tried: it would leave marks.
+func (d *doctor) permissions(ctx context.Context, bus *events.Bus) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	for _, err := range bus.Results(ctx, events.ResultFilter{New: true}) {
+		if err != nil {
+			d.bad(exitFailed, "permissions", err, "make the streams by worker bus setup, and allow the user to read "+events.ResultsStream)
+			return
+		}
+	}
+	bucket, err := bus.Bucket(ctx)
+	if err == nil {
+		_, err = ledger.New(bucket, nil).Lease(ctx, "doctor", "doctor", time.Second)
+	}
+	if err != nil {
+		d.bad(exitFailed, "permissions", err, "make the bucket by worker bus setup, and allow the user to publish to $KV."+events.LedgerBucket+".>")
+		return
+	}
+	d.ok("permissions", "results can be read, the ledger can be written")
+}
+
+func (d *doctor) cloud(ctx context.Context, cfg Config) {
+	_, missing := cfg.Cloud.Credentials()
+	if missing != nil {
+		d.bad(exitInvalid, "credentials", missing, "")
+	} else {
+		d.ok("credentials", "there for mode %s; whether they are good, the targets show", cfg.Cloud.AuthMode)
+	}
+	used, clocks := apisOf(cfg), []offset(nil)
+	for _, api := range cloud.APIs() {
+		if used[api] {
+			clocks = append(clocks, d.reach(ctx, cfg, api)...)
+		}
+	}
+	d.clock(clocks)
+	if missing != nil {
+		for _, t := range cfg.Targets {
+			d.skip("target "+t.Name, "there are no credentials")
+		}
+		return
+	}
+	client, err := cloud.New(cloudConfig(cfg, nil))
+	if err != nil {
+		d.bad(exitInvalid, "targets", err, "")
+		return
+	}
+	for _, t := range cfg.Targets {
+		if t.Kind.Creates() {
+			d.skip("target "+t.Name, "nothing of a place for creations can be read beforehand")
+			continue
+		}
+		d.target(ctx, client, t)
+	}
+}
+
+// apisOf returns the APIs that the targets and the credentials need.
+func apisOf(cfg Config) map[string]bool {
+	used := map[string]bool{cloud.APIIAM: cfg.Cloud.AuthMode == cloud.ModePassword}
+	for _, t := range cfg.Targets {
+		switch t.Kind {
+		case approval.Service:
+			used[cloud.APIVPCEP] = true
+		case approval.Gateway:
+			used[cloud.APIAPIG] = true
+			used[cloud.APIVPCEP] = used[cloud.APIVPCEP] || t.ServiceID != ""
+		case approval.FunctionGraph:
+			used[cloud.APIFunctionGraph], used[cloud.APIVPCEP] = true, true
+		case approval.HSS:
+			used[cloud.APIHSS] = true
+		case approval.DataArtsInsight:
+			used[cloud.APIDataArtsInsight] = true
+		}
+	}
+	return used
+}
+
+// offset is how much our clock is ahead of a host's.
+type offset struct {
+	host string
+	by   time.Duration
+}
+
+// maxOffset is how far our clock may be off: signatures are refused at 15
+// minutes, and limits and expiries are wrong long before.
+const maxOffset = time.Minute
+
+// clock judges the worst of the offsets.
+func (d *doctor) clock(seen []offset) {
+	if len(seen) == 0 {
+		d.skip("clock", "no API told the time")
+		return
+	}
+	worst := slices.MaxFunc(seen, func(a, b offset) int { return cmp.Compare(a.by.Abs(), b.by.Abs()) })
+	if worst.by.Abs() > maxOffset {
+		d.bad(exitFailed, "clock", fmt.Errorf("this machine's is %s ahead of that of %s", worst.by, worst.host), "synchronise it (NTP); signatures are refused when it is 15 minutes off")
+		return
+	}
+	d.ok("clock", "within %s of the cloud's", shortDuration(maxOffset))
+}
+
+// reach asks an API host for anything at all, without credentials. It returns how
+// far our clock is off, if the host tells the time.
+func (d *doctor) reach(ctx context.Context, cfg Config, api string) []offset {
+	check, base := "API "+api, apiBase(cfg.Cloud, api)
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/", nil)
+	if err != nil {
+		d.bad(exitInvalid, check, err, "check cloud.endpoints."+api)
+		return nil
+	}
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	sent := time.Now()
+	res, err := client.Do(req)
+	if err == nil {
+		err = res.Body.Close()
+	}
+	if err != nil {
+		d.bad(exitUnreachable, check, err, "check the region, cloud.endpoints, DNS, proxy and firewall")
+		return nil
+	}
+	took := time.Since(sent)
+	d.ok(check, "%s answers in %s", base, took.Round(time.Millisecond))
+	theirs, err := http.ParseTime(res.Header.Get("Date"))
+	if err != nil {
+		return nil
+	}
+	return []offset{{base, sent.Add(took / 2).Sub(theirs).Truncate(time.Second)}}
+}
+
+// apiBase is where the cloud client finds an API.
+func apiBase(cfg CloudConfig, api string) string {
+	if base := cfg.Endpoints[api]; base != "" {
+		return base
+	}
+	domain := "myhuaweicloud.com"
+	if cfg.Region == "eu-west-101" {
+		domain = "myhuaweicloud.eu"
+	}
+	return "https://" + api + "." + cfg.Region + "." + domain
+}
+
+// target reads what is pending on a target: that proves its id, its project and
+// what the credentials may read.
+func (d *doctor) target(ctx context.Context, client *cloud.Client, t approval.Target) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	check := "target " + t.Name
+	pending, err := client.Pending(ctx, t)
+	if err != nil {
+		code, mend := exitFailed, "see docs/runbook.md"
+		if e, ok := errors.AsType[*cloud.Error](err); ok {
+			switch {
+			case e.Gone(), e.Class == cloud.ClassFinal:
+				code, mend = exitInvalid, "check the target's id, project_id and the region"
+			case e.Class == cloud.ClassConfiguration:
+				code, mend = exitInvalid, "check the region and cloud.endpoints"
+			case e.Class == cloud.ClassCredentials:
+				mend = "check the credentials and what they may read"
+			case e.Retryable():
+				code, mend = exitUnreachable, "try again later"
+			}
+		}
+		d.bad(code, check, err, mend)
+		return
+	}
+	d.ok(check, "%s pending", counted(len(pending), "connection", "connections"))
+}

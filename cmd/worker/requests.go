@@ -1,0 +1,262 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+)
+
+func newRequestsCommand(env environment) *cobra.Command {
+	c := &cobra.Command{Use: "requests", Short: "Reads the ledger: what was decided, and what came of it"}
+	c.AddCommand(newRequestsListCommand(env), newRequestsShowCommand(env))
+	return c
+}
+
+// withLedger runs do with the ledger.
+func withLedger(env environment, do func(c *cobra.Command, book *ledger.Ledger) error) func(*cobra.Command, []string) error {
+	return withBus(env, func(c *cobra.Command, _ Config, bus *events.Bus) error {
+		bucket, err := bus.Bucket(c.Context())
+		if err != nil {
+			return fmt.Errorf("%w — see: worker bus status", err)
+		}
+		return do(c, ledger.New(bucket, nil))
+	})
+}
+
+func newRequestsListCommand(env environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "Lists requests, the latest first",
+	}
+	f := c.Flags()
+	var filter ledger.Filter
+	f.StringVar(&filter.Target, "target", "", "only this target: `name`")
+	f.StringVar(&filter.EndpointID, "endpoint-id", "", "only requests about this endpoint: `id`")
+	f.BoolVar(&filter.Open, "open", false, "only those that have not ended")
+	outcomes := f.StringSlice("outcome", nil, "only these outcomes: `name,…`")
+	completeFlag(c, "outcome", outcomeNames())
+	since := f.Duration("since", 0, "only those decided within the last `duration`")
+	until := f.Duration("until", 0, "only those decided before the last `duration`")
+	limit := f.Int("limit", 50, "at most this many; 0: all")
+	output := outputFlag(c)
+	addSettings(f, "nats")
+	list := func(c *cobra.Command, book *ledger.Ledger) error {
+		now := time.Now()
+		filter.EndpointID = strings.ToLower(filter.EndpointID)
+		if *since > 0 {
+			filter.Since = now.Add(-*since)
+		}
+		if *until > 0 {
+			filter.Until = now.Add(-*until)
+		}
+		found, err := entries(c.Context(), book, filter)
+		if err != nil {
+			return err
+		}
+		return printRequests(c, env, output, found, *limit, now)
+	}
+	c.RunE = func(c *cobra.Command, args []string) (err error) {
+		if filter.Outcomes, err = parseOutcomes(*outcomes); err != nil {
+			return usageError(c.CommandPath(), err)
+		}
+		return withLedger(env, list)(c, args)
+	}
+	return c
+}
+
+// found is what the ledger gave, and what of it could not be read.
+type foundEntries struct {
+	entries    []approval.Entry // the latest decision first
+	unreadable []*ledger.UnreadableError
+}
+
+func entries(ctx context.Context, book *ledger.Ledger, filter ledger.Filter) (foundEntries, error) {
+	var out foundEntries
+	for e, err := range book.List(ctx, filter) {
+		if bad, ok := errors.AsType[*ledger.UnreadableError](err); ok {
+			out.unreadable = append(out.unreadable, bad)
+			continue
+		}
+		if err != nil {
+			return out, err
+		}
+		out.entries = append(out.entries, e)
+	}
+	slices.SortStableFunc(out.entries, func(a, b approval.Entry) int {
+		return cmp.Or(b.Decision.At.Compare(a.Decision.At), cmp.Compare(a.Request.ID, b.Request.ID))
+	})
+	return out, nil
+}
+
+// printRequests prints at most limit of what was found. What could not be read is
+// told on stderr and makes the command fail: a list with a hole is no list.
+func printRequests(c *cobra.Command, env environment, output *choiceFlag, found foundEntries, limit int, now time.Time) error {
+	all := len(found.entries)
+	if limit > 0 && all > limit {
+		found.entries = found.entries[:limit]
+	}
+	views := []requestView{}
+	for _, e := range found.entries {
+		views = append(views, viewOf(e))
+	}
+	err := printAs(c, output, views, func(row row) {
+		row("REQUEST", "TARGET", "ASKS", "VERDICT", "RULE", "OUTCOME", "AGE")
+		for i, v := range views {
+			row(v.ID, printable(v.Target), printable(v.Asks), dash(v.Verdict), printable(dash(v.rulePath())), dash(v.Outcome), age(now, found.entries[i].Decision.At))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if all > len(views) {
+		if _, err := fmt.Fprintf(env.Stderr, "%d more — see --limit\n", all-len(views)); err != nil {
+			return err
+		}
+	}
+	if len(found.unreadable) > 0 {
+		return fmt.Errorf("%s could not be read, the first: %w", counted(len(found.unreadable), "entry", "entries"), found.unreadable[0])
+	}
+	return nil
+}
+
+// age is how long ago t was, in one or two units.
+func age(now, t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	d := now.Sub(t)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%dd", int(d.Hours())/24)
+}
+
+func newRequestsShowCommand(env environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "show <request>",
+		Short: "Shows all that is known of a request, with its history",
+		Long: `show prints a request from the ledger: what was asked, the facts, the decision with
+every reason, what was done and how it ended, and each version of its entry. Name
+it by its id or the beginning of it, or by --source and --event-id.`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	f := c.Flags()
+	source := f.String("source", "", "`source` of the event")
+	event := f.String("event-id", "", "`id` of the event")
+	output := outputFlag(c)
+	addSettings(f, "nats")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		byEvent := *source != "" && *event != ""
+		if byEvent == (len(args) == 1) {
+			return usageError(c.CommandPath(), errors.New("name the request either by its id or by --source and --event-id"))
+		}
+		id := approval.RequestID(*source, *event)
+		if !byEvent {
+			id = strings.ToLower(args[0])
+		}
+		if len(id) < 4 || strings.Trim(id, "0123456789abcdef") != "" {
+			return usageError(c.CommandPath(), fmt.Errorf("%q is not the id of a request: that is 32 hexadecimal digits, of which the first 4 may be enough", id))
+		}
+		return withLedger(env, func(c *cobra.Command, book *ledger.Ledger) error {
+			history, err := historyOf(c.Context(), book, id)
+			if err != nil {
+				return err
+			}
+			return printHistory(c, env, output, history)
+		})(c, nil)
+	}
+	return c
+}
+
+// historyOf returns the versions of the one request whose id begins so.
+func historyOf(ctx context.Context, book *ledger.Ledger, id string) ([]approval.Entry, error) {
+	if len(id) < 32 {
+		found, err := entries(ctx, book, ledger.Filter{})
+		if err != nil {
+			return nil, err
+		}
+		var match []string
+		for _, e := range found.entries {
+			if strings.HasPrefix(e.Request.ID, id) {
+				match = append(match, e.Request.ID)
+			}
+		}
+		if len(match) > 1 {
+			return nil, withCode(exitInvalid, fmt.Errorf("%d requests begin with %s — give more of it: %s", len(match), id, strings.Join(match[:min(len(match), 5)], ", ")))
+		}
+		if len(match) == 1 {
+			id = match[0]
+		}
+	}
+	history, err := book.History(ctx, id)
+	if err == nil && len(history) == 0 {
+		err = withCode(exitInvalid, fmt.Errorf("the ledger has no request %s — not decided yet, or no request at all: see worker requests list, worker deadletters list", id))
+	}
+	return history, err
+}
+
+// version is one state that an entry of the ledger was in.
+type version struct {
+	Revision uint64 `json:"revision"`
+	What     string `json:"what"`
+}
+
+func printHistory(c *cobra.Command, env environment, output *choiceFlag, history []approval.Entry) error {
+	v := struct {
+		requestView
+		History []version `json:"history"`
+	}{requestView: viewOf(history[len(history)-1])}
+	for _, e := range history {
+		v.History = append(v.History, version{e.Revision, stateOf(e)})
+	}
+	if output.text != "table" {
+		return printAs(c, output, v, nil)
+	}
+	p := colors(c, env, c.OutOrStdout())
+	var b strings.Builder
+	b.WriteString(v.details(p))
+	if len(v.Claims) > 0 {
+		claims, err := json.Marshal(v.Claims)
+		if err != nil {
+			return fmt.Errorf("write the claims: %w", err)
+		}
+		fmt.Fprintf(&b, "%s %s\n", p.dim("claims    "), printable(string(claims)))
+	}
+	for _, h := range v.History {
+		fmt.Fprintf(&b, "%s revision %d: %s\n", p.dim("history   "), h.Revision, h.What)
+	}
+	_, err := io.WriteString(c.OutOrStdout(), b.String())
+	return err
+}
+
+// stateOf says how far a request had come.
+func stateOf(e approval.Entry) string {
+	switch {
+	case e.Result != nil:
+		return "ended " + string(e.Result.Outcome)
+	case !e.ActedAt.IsZero():
+		return "the cloud took it at " + e.ActedAt.UTC().Format(time.RFC3339)
+	case e.Intent != nil && e.Intent.Created != nil:
+		return "the cloud created it"
+	case e.Intent != nil:
+		return "about to create, " + counted(e.Intent.Sends, "send", "sends") + " with unknown outcome"
+	}
+	return "decided to " + string(e.Decision.Verdict)
+}

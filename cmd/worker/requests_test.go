@@ -1,0 +1,148 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+)
+
+// book returns the ledger of the fixture.
+func (f fixture) book(t *testing.T) *ledger.Ledger {
+	t.Helper()
+	bucket, err := f.bus.Bucket(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ledger.New(bucket, nil)
+}
+
+// decide records an accepted request that began age ago, and ends it unless
+// outcome is empty.
+func (f fixture) decide(t *testing.T, event, endpoint string, age time.Duration, outcome approval.Outcome) approval.Request {
+	t.Helper()
+	target, _ := f.cfg.Targets.ByName("payments")
+	req := approval.Request{
+		ID: approval.RequestID("/crm", event), Source: "/crm", EventID: event, Target: target, EndpointID: endpoint,
+		Claims: approval.Claims{"requester": "alice@example.org\x1b[31m"},
+	}
+	res := resultFor(req, outcome)
+	res.Decision.At = time.Now().Add(-age)
+	book := f.book(t)
+	e, _, err := book.Record(t.Context(), req, res.Decision)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if outcome != "" {
+		e.ActedAt, e.Result = res.At, &res
+		if _, err := book.Update(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return req
+}
+
+func TestRequests(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	endpoint := func(n int) string { return fmt.Sprintf("705290f3-0d00-41f2-aedc-71f09844e%03d", n) }
+	old := f.decide(t, "old", endpoint(1), 50*time.Hour, approval.OutcomeAccepted)
+	failed := f.decide(t, "failed", endpoint(2), time.Hour, approval.OutcomeFailed)
+	open := f.decide(t, "open", endpoint(3), time.Minute, "")
+
+	tests := []struct {
+		name string
+		args []string
+		want []approval.Request
+	}{
+		{"all, the latest first", nil, []approval.Request{open, failed, old}},
+		{"some outcomes", []string{"--outcome", "failed,unknown"}, []approval.Request{failed}},
+		{"open ones", []string{"--open"}, []approval.Request{open}},
+		{"young ones", []string{"--since", "2h"}, []approval.Request{open, failed}},
+		{"old ones", []string{"--until", "2h"}, []approval.Request{old}},
+		{"about an endpoint", []string{"--endpoint-id", strings.ToUpper(endpoint(1))}, []approval.Request{old}},
+		{"of another target", []string{"--target", "functions"}, nil},
+		{"a few", []string{"--limit", "1"}, []approval.Request{open}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := f.do(t.Context(), "", append([]string{"requests", "list", "-o", "json"}, tt.args...)...)
+			var views []requestView
+			if err := json.Unmarshal([]byte(got.stdout), &views); err != nil || got.code != exitDone {
+				t.Fatalf("%+v: %v", got, err)
+			}
+			var ids, want []string
+			for _, v := range views {
+				ids = append(ids, v.EventID)
+			}
+			for _, r := range tt.want {
+				want = append(want, r.EventID)
+			}
+			if strings.Join(ids, " ") != strings.Join(want, " ") {
+				t.Errorf("requests %q, want %q", ids, want)
+			}
+		})
+	}
+
+	t.Run("as a table", func(t *testing.T) {
+		t.Parallel()
+		got := f.do(t.Context(), "", "requests", "list", "--limit", "2")
+		lines := strings.Split(got.stdout, "\n")
+		if len(lines) != 4 || !strings.HasPrefix(lines[0], "REQUEST ") || !strings.HasPrefix(lines[1], open.ID) || got.stderr != "1 more — see --limit\n" {
+			t.Errorf("%+v", got)
+		}
+	})
+	t.Run("one, with its history", func(t *testing.T) {
+		t.Parallel()
+		for _, args := range [][]string{{failed.ID}, {failed.ID[:12]}, {"--source", "/crm", "--event-id", "failed"}} {
+			got := f.do(t.Context(), "", append([]string{"requests", "show"}, args...)...)
+			for _, want := range []string{"failed payments " + endpoint(2), "because", "decided to accept", "ended failed", `alice@example.org\u001b[31m`} {
+				if got.code != exitDone || !strings.Contains(strings.ReplaceAll(got.stdout, `\\`, `\`), want) {
+					t.Errorf("show %q = %+v, want %q", args, got, want)
+				}
+			}
+			if strings.Contains(got.stdout, "\x1b") {
+				t.Errorf("what others wrote steers the terminal: %q", got.stdout)
+			}
+		}
+	})
+	for _, tt := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{strings.Repeat("0", 32)}, exitInvalid, "the ledger has no request"},
+		{[]string{"ffff0000"}, exitInvalid, "the ledger has no request"},
+		{[]string{"../x"}, exitUsage, "is not the id of a request"},
+		{nil, exitUsage, "name the request either by its id"},
+		{[]string{"abcd", "--source", "a", "--event-id", "b"}, exitUsage, "name the request either by its id"},
+	} {
+		t.Run("not "+strings.Join(tt.args, " "), func(t *testing.T) {
+			t.Parallel()
+			got := f.do(t.Context(), "", append([]string{"requests", "show"}, tt.args...)...)
+			if got.code != tt.code || !strings.Contains(got.stderr, tt.want) {
+				t.Errorf("%+v, want exit %d and %q", got, tt.code, tt.want)
+			}
+		})
+	}
+}
+
+func TestAge(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 18, 12, 0, 0, 0, time.UTC)
+	for d, want := range map[time.Duration]string{
+		5 * time.Second: "5s", 90 * time.Second: "1m", 125 * time.Minute: "2h5m", 50 * time.Hour: "2d",
+	} {
+		if got := age(now, now.Add(-d)); got != want {
+			t.Errorf("age of %s = %q, want %q", d, got, want)
+		}
+	}
+	if got := age(now, time.Time{}); got != "-" {
+		t.Errorf("age of nothing = %q", got)
+	}
+}
