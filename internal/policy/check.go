@@ -33,6 +33,9 @@ func (d *decoder) check(p *policy) {
 			lines[e.id] = e.at.line
 		}
 		d.checkEntry(e, targets)
+		d.checkTimes(e)
+		d.compileWhen(e, targets)
+		e.when = nil
 		d.path = nil
 		slices.SortStableFunc(e.conds, func(a, b condition) int { return rank(a) - rank(b) })
 	}
@@ -53,13 +56,22 @@ func (e *entry) list() string {
 
 // rank orders conditions: verified fields first, as the index has them.
 func rank(c condition) int {
+	const after = int(numFields)
 	switch c := c.(type) {
 	case *fieldCondition:
 		return int(c.field)
 	case *claimCondition:
-		return int(numFields)
+		return after
+	case *fromCondition:
+		return after + 1
+	case *expiresCondition:
+		return after + 2
+	case *hoursCondition:
+		return after + 3
+	case *limitCondition:
+		return after + 4
 	}
-	return int(numFields) + 1
+	return after + 5
 }
 
 // checkEntry reports fields that requests to a target do not have, and an entry
@@ -76,6 +88,11 @@ func (d *decoder) checkEntry(e *entry, targets []approval.Target) {
 	}
 	identified, parameters := e.anyDomain, false
 	for _, c := range e.conds {
+		if lc, ok := c.(*limitCondition); ok && creations != "" {
+			d.path = append(e.path(), step{key: "limit"})
+			d.report(SeverityError, lc.place, "no-such-fact", "requests to "+creations+" create endpoints, and a limit counts connections", "delete it")
+			d.path = e.path()
+		}
 		fc, ok := c.(*fieldCondition)
 		if !ok {
 			continue
@@ -115,6 +132,25 @@ func (d *decoder) checkEntry(e *entry, targets []approval.Target) {
 		d.report(SeverityWarning, e.anyAt, "any-domain", "the entry is for every account"+butFor(e), "name a domain_id if you can")
 	}
 	d.path = e.path()
+}
+
+// checkTimes reports an entry that is over before it begins.
+func (d *decoder) checkTimes(e *entry) {
+	var from *fromCondition
+	var expires *expiresCondition
+	for _, c := range e.conds {
+		switch c := c.(type) {
+		case *fromCondition:
+			from = c
+		case *expiresCondition:
+			expires = c
+		}
+	}
+	if from != nil && expires != nil && !from.at.Before(expires.at) {
+		d.path = append(e.path(), step{key: "expires"})
+		d.report(SeverityError, expires.place, "contradiction", "the entry expires before it begins", "mend from or expires")
+		d.path = e.path()
+	}
 }
 
 // butFor tells what narrows an entry for any domain down.

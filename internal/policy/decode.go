@@ -26,6 +26,7 @@ type decoder struct {
 	findings []Finding
 	dropped  int // findings beyond maxFindings
 	keys     *keys
+	compiler *compiler
 	side     func(name string) ([]byte, error) // reads a file of values
 	show     func(name string) string          // how findings name a file
 	targets  approval.Targets

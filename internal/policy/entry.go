@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"go.yaml.in/yaml/v4"
+
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
@@ -36,8 +38,10 @@ type entry struct {
 	conds     []condition // all must hold; a verified field that identifies comes first
 	anyDomain bool
 	anyAt     position
-	never     bool // an empty list: matches nobody
-	keyed     bool // found by a value, see index
+	limit     int
+	when      *yaml.Node // until it is compiled
+	never     bool       // an empty list: matches nobody
+	keyed     bool       // found by a value, see index
 
 	reasonText string // of a deny, for the requester
 	contact    string
@@ -71,11 +75,11 @@ func (e *entry) judge(in *approval.Input, lies bool) (truth, condition) {
 	return result, first
 }
 
-// failed returns every condition of e that does not hold.
+// failed returns every condition of e that is known not to hold.
 func (e *entry) failed(in *approval.Input) []condition {
 	var out []condition
 	for _, c := range e.conds {
-		if c.test(in, e.deny) != yes {
+		if c.test(in, e.deny) == no {
 			out = append(out, c)
 		}
 	}

@@ -29,13 +29,23 @@ func (s *Set) Evaluate(in *approval.Input) approval.Decision {
 		d.Reasons = s.fixed.noPolicy
 		return d
 	}
-	sc.live.decide(in, &s.fixed, &d)
+	if sc.live == nil {
+		d.Reasons = s.fixed.onlyShadow
+	} else {
+		sc.live.decide(in, &s.fixed, &d)
+	}
+	if sc.shadow != nil {
+		would := approval.Decision{Verdict: approval.Hold}
+		sc.shadow.decide(in, &s.fixed, &would)
+		d.Shadow = &approval.ShadowDecision{Verdict: would.Verdict, Policy: would.Policy, Rule: would.Rule, Reasons: would.Reasons}
+	}
 	return d
 }
 
 // scope is what applies to one target.
 type scope struct {
-	live view // the policies that act
+	live   *view // the policies that act; nil if there are shadow policies only
+	shadow *view // those and the shadow policies; nil if there are no shadow policies
 }
 
 // view is a choice of the policies of a target.
@@ -48,7 +58,7 @@ type view struct {
 
 // fixed holds the reasons that are the same for every request.
 type fixed struct {
-	noPolicy, notAllowed, factMissing, otherEndpoint, notEvaluated, switchedOff []approval.Reason
+	noPolicy, onlyShadow, notAllowed, factMissing, otherEndpoint, notEvaluated, switchedOff []approval.Reason
 }
 
 func notLoaded() []approval.Reason {
@@ -60,6 +70,10 @@ func newFixed() fixed {
 		return []approval.Reason{{Code: code, Text: text}}
 	}
 	return fixed{
+		onlyShadow: []approval.Reason{
+			{Code: approval.ReasonNoPolicy, Text: "No policy is in force for this target, so a person must decide."},
+			{Code: approval.ReasonShadow, Text: "The policies for this target are only being tried out."},
+		},
 		noPolicy:      one(approval.ReasonNoPolicy, "No policy is set for this target, so a person must decide."),
 		notAllowed:    one(approval.ReasonNotAllowed, "No rule allows this request."),
 		factMissing:   one(approval.ReasonFactMissing, "The cloud does not show who owns this endpoint, so nothing is decided."),
@@ -140,13 +154,26 @@ func (e *entry) denyBefore(other *entry) bool {
 	return e.order < other.order
 }
 
+// allowBefore reports whether e decides rather than other when both match: the
+// one that allows more connections, so that the limit of the decision is the one
+// that counts.
+func (e *entry) allowBefore(other *entry) bool {
+	switch {
+	case e.limit == other.limit:
+		return e.order < other.order
+	case e.limit == 0 || other.limit == 0:
+		return e.limit == 0
+	}
+	return e.limit > other.limit
+}
+
 // allowed writes the decision where no deny matches.
 func (v *view) allowed(in *approval.Input, fix *fixed, d *approval.Decision) {
 	var best, doubt *entry
 	v.allow.each(in, false, func(e *entry) bool {
 		switch t, _ := e.judge(in, false); t {
 		case yes:
-			if best == nil || e.order < best.order {
+			if best == nil || e.allowBefore(best) {
 				best = e
 			}
 		case unknown:
@@ -159,6 +186,7 @@ func (v *view) allowed(in *approval.Input, fix *fixed, d *approval.Decision) {
 	})
 	if best != nil {
 		decided(d, approval.Accept, best)
+		d.Limit = best.limit
 		return
 	}
 	d.Verdict, d.Policy, d.Reasons = v.verdict, v.otherwise, v.reasons

@@ -14,11 +14,11 @@ import (
 type keys struct {
 	policy []key[policy]
 	entry  []key[entry]
+	hours  []key[hoursCondition]
 }
 
 func newKeys() *keys {
-	k := &keys{policy: policyKeys(), entry: entryKeys()}
-	return k
+	return &keys{policy: policyKeys(), entry: entryKeys(), hours: hoursKeys()}
 }
 
 // formatVersion is the version of the file format that this package reads.
@@ -30,6 +30,12 @@ func textForm(words string) form {
 
 func nameForm() form {
 	return form{"a name of a-z, 0-9 and -", map[string]any{"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,63}$"}}
+}
+
+func instantForm() form {
+	return form{"a date or a time", map[string]any{
+		"type": "string", "pattern": `^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2}))?$`,
+	}}
 }
 
 func choiceForm(words []string, def string) form {
@@ -199,6 +205,52 @@ func entryKeys() []key[entry] {
 				"type": "object", "minProperties": 1, "additionalProperties": map[string]any{"$ref": "#/$defs/values"},
 			}},
 			read: readClaims,
+		},
+		{
+			name: "limit", only: "allow", doc: "The most connections that an account may have accepted on the target. Holds also for requests that are decided at the same time.",
+			form: form{"a whole number from 1", map[string]any{"type": "integer", "minimum": 1, "maximum": 1_000_000}},
+			read: func(d *decoder, n *yaml.Node, e *entry) {
+				if e.deny {
+					d.fail(n, "no-effect", "it has no effect in a deny", "delete it")
+					return
+				}
+				if v, ok := d.count(n); ok {
+					e.limit = v
+					e.conds = append(e.conds, &limitCondition{limit: v, place: position{n.Line, n.Column}})
+				}
+			},
+		},
+		{
+			name: "from", doc: "From when on the entry is in force: a date, which begins at 00:00 UTC, or a time with its offset.",
+			form: instantForm(),
+			read: func(d *decoder, n *yaml.Node, e *entry) {
+				if at, ok := d.instant(n, false); ok {
+					e.conds = append(e.conds, &fromCondition{at: at, text: n.Value, place: position{n.Line, n.Column}})
+				}
+			},
+		},
+		{
+			name: "expires", doc: "Until when the entry is in force: a date, which is its last day and ends at 24:00 UTC, or a time with its offset.",
+			form: instantForm(),
+			read: func(d *decoder, n *yaml.Node, e *entry) {
+				if at, ok := d.instant(n, true); ok {
+					e.conds = append(e.conds, &expiresCondition{at: at, text: n.Value, place: position{n.Line, n.Column}})
+				}
+			},
+		},
+		{
+			name: "hours", doc: "At which hours the entry is in force, by the clock on the wall of a time zone.",
+			form: form{"a mapping, see below", map[string]any{"$ref": "#/$defs/hours"}},
+			read: readHours,
+		},
+		{
+			name: "when", doc: "A further condition as a CEL expression. If it cannot be evaluated, the request is neither accepted nor rejected by the entry.",
+			form: form{"an expression that is true or false", map[string]any{"type": "string", "minLength": 1, "maxLength": maxExpression}},
+			read: func(d *decoder, n *yaml.Node, e *entry) {
+				if _, ok := d.text(n, "an expression"); ok {
+					e.when = n
+				}
+			},
 		},
 		{
 			name: "reason", only: "deny", doc: "What the requester is told.",

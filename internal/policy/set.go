@@ -161,7 +161,7 @@ func (snap snapshot) fingerprint() string {
 
 // load makes a set of snap; dir stands before file names in findings.
 func (snap snapshot) load(dir string, targets approval.Targets) (*Set, error) {
-	l := &loading{snap: snap, dir: dir, targets: targets, used: make(map[string]bool), keys: newKeys()}
+	l := &loading{snap: snap, dir: dir, targets: targets, used: make(map[string]bool), keys: newKeys(), compiler: &compiler{}}
 	for _, name := range slices.Sorted(maps.Keys(snap)) {
 		switch path.Ext(name) {
 		case ".yaml":
@@ -194,6 +194,7 @@ type loading struct {
 	targets  approval.Targets
 	used     map[string]bool // files that are part of the set
 	keys     *keys
+	compiler *compiler
 	policies []*policy
 	findings []Finding
 }
@@ -214,7 +215,7 @@ func (l *loading) side(name string) ([]byte, error) {
 // file reads one policy.
 func (l *loading) file(name string) {
 	d := &decoder{
-		file: l.show(name), source: l.snap[name], keys: l.keys, targets: l.targets, side: l.side, show: l.show,
+		file: l.show(name), source: l.snap[name], keys: l.keys, compiler: l.compiler, targets: l.targets, side: l.side, show: l.show,
 	}
 	p := &policy{base: name, file: d.file, mode: approval.Enforce, otherwise: approval.Hold}
 	if root := d.root(); root != nil {
@@ -264,6 +265,16 @@ func (l *loading) set() *Set {
 		scopes: make(map[string]*scope), fixed: newFixed(),
 	}
 	slices.SortFunc(s.policies, func(a, b *policy) int { return cmp.Compare(a.name, b.name) })
+	for _, p := range s.policies {
+		for _, t := range p.targets {
+			if s.scopes[t] == nil {
+				s.scopes[t] = &scope{}
+			}
+			if p.mode == approval.Shadow {
+				s.scopes[t].shadow = &view{}
+			}
+		}
+	}
 	allowed := []approval.Reason{{Code: approval.ReasonAllowed, Text: "A rule allows this request."}}
 	for _, p := range s.policies {
 		entries := slices.Concat(p.allow, p.deny)
@@ -278,22 +289,28 @@ func (l *loading) set() *Set {
 				}}
 			}
 		}
-		if p.mode == approval.Shadow {
-			continue
-		}
 		for _, t := range p.targets {
-			sc := s.scopes[t]
-			if sc == nil {
-				sc = &scope{}
-				s.scopes[t] = sc
-			}
-			sc.live.add(p, entries, &s.fixed)
+			s.scopes[t].add(p, entries, &s.fixed)
 		}
 	}
 	return s
 }
 
-// add makes p part of v; policies come by name and entries in their order.
+// add makes p part of sc; policies come by name and entries in their order.
+func (sc *scope) add(p *policy, entries []*entry, fix *fixed) {
+	if sc.shadow != nil {
+		sc.shadow.add(p, entries, fix)
+	}
+	if p.mode == approval.Shadow {
+		return
+	}
+	if sc.live == nil {
+		sc.live = &view{}
+	}
+	sc.live.add(p, entries, fix)
+}
+
+// add makes p part of v. A shadow policy is in force there like any other.
 func (v *view) add(p *policy, entries []*entry, fix *fixed) {
 	for _, e := range entries {
 		if e.deny {
