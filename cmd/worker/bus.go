@@ -12,7 +12,7 @@ import (
 
 // openBus connects a command to the bus that the settings name.
 func openBus(c *cobra.Command, env environment, cfg Config) (*events.Bus, error) {
-	bus, err := connectBus(c, env, cfg)
+	bus, err := connectBus(c.Context(), c, env, cfg)
 	if e, ok := errors.AsType[*exitError](err); ok && e.code == exitUnreachable {
 		return nil, withCode(exitUnreachable, fmt.Errorf("%w — see: worker doctor", e.err))
 	}
@@ -20,7 +20,7 @@ func openBus(c *cobra.Command, env environment, cfg Config) (*events.Bus, error)
 }
 
 // connectBus is openBus without the hint in its error.
-func connectBus(c *cobra.Command, env environment, cfg Config) (*events.Bus, error) {
+func connectBus(ctx context.Context, c *cobra.Command, env environment, cfg Config) (*events.Bus, error) {
 	log, err := newLogger(cfg.Log, env.Stderr, env.IsTerminal(env.Stderr), colors(c, env, env.Stderr))
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func connectBus(c *cobra.Command, env environment, cfg Config) (*events.Bus, err
 	if cfg.NATS.Embedded() {
 		b.URL = "nats://" + localAddress(cfg.NATS.Listen)
 	}
-	bus, err := events.Connect(c.Context(), b)
+	bus, err := events.Connect(ctx, b)
 	if err != nil {
 		return nil, withCode(exitUnreachable, err)
 	}

@@ -26,7 +26,7 @@ operator's choice.`,
 	}
 	for _, sub := range []*cobra.Command{setup, status} {
 		output := outputFlag(sub)
-		addSettings(sub.Flags(), "nats")
+		addSettings(sub.Flags(), append(clientSettings(), "nats.replicas")...)
 		making := sub == setup
 		sub.RunE = func(c *cobra.Command, _ []string) (err error) {
 			cfg, err := loadConfig(env, flagsOf(c))

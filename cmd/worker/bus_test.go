@@ -12,6 +12,7 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 )
 
@@ -209,6 +210,31 @@ func TestWatchFollowsUntilInterrupted(t *testing.T) {
 	cancel()
 	if r := <-got; r.code != exitInterrupted {
 		t.Errorf("%+v, want exit %d", r, exitInterrupted)
+	}
+}
+
+func TestARefusedUserIsNotShown(t *testing.T) {
+	t.Parallel()
+	srv := natstest.StartWith(t, broker.Options{User: "bob", Password: "right"})
+	tests := []struct {
+		name, password string
+		code           int
+	}{
+		{"right", "right", exitDiffers}, // nothing is set up there
+		{"wrong", canary, exitUnreachable},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := call{
+				args:    []string{"bus", "status", "--nats-url", srv.URL},
+				environ: map[string]string{"APPROVER_NATS_USER": "bob", "APPROVER_NATS_PASSWORD_FILE": "secret"},
+				files:   map[string]string{"secret": tt.password + "\n"},
+			}.do(t.Context())
+			if got.code != tt.code || strings.Contains(got.stdout+got.stderr, canary) {
+				t.Errorf("%+v, want exit %d and no secret", got, tt.code)
+			}
+		})
 	}
 }
 

@@ -63,7 +63,7 @@ func newDeadLettersListCommand(env environment) *cobra.Command {
 	reason := reasonFlag(c)
 	limit := f.Int("limit", 50, "at most this many, the latest; 0: all")
 	output := outputFlag(c)
-	addSettings(f, "nats")
+	addSettings(f, clientSettings()...)
 	c.RunE = withBus(env, func(c *cobra.Command, _ Config, bus *events.Bus) error {
 		views, now := []deadLetterView{}, time.Now()
 		for d, err := range bus.DeadLetters(c.Context()) {
@@ -112,7 +112,7 @@ func newDeadLettersShowCommand(env environment) *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 	}
 	output := outputFlag(c)
-	addSettings(c.Flags(), "nats")
+	addSettings(c.Flags(), clientSettings()...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		numbers, err := parseNumbers(args)
 		if err != nil {
@@ -198,7 +198,7 @@ func newDeadLettersEndCommand(env environment, name, done, short, long string, e
 	c := &cobra.Command{Use: name + " [number…]", Short: short, Long: long, Args: cobra.ArbitraryArgs}
 	reason := reasonFlag(c)
 	all := c.Flags().Bool("all", false, "all of them")
-	addSettings(c.Flags(), "nats")
+	addSettings(c.Flags(), clientSettings()...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		numbers, err := parseNumbers(args)
 		many := *all || reason.text != ""

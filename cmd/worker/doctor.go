@@ -170,7 +170,7 @@ func (d *doctor) policies(cfg Config) {
 
 func (d *doctor) broker(ctx context.Context, cfg Config) {
 	const streams, permissions = "streams", "permissions"
-	bus, err := connectBus(d.c, d.env, cfg)
+	bus, err := connectBus(ctx, d.c, d.env, cfg)
 	if err != nil {
 		code := exitUnreachable
 		if e, ok := errors.AsType[*exitError](err); ok {

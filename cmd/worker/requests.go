@@ -51,7 +51,7 @@ func newRequestsListCommand(env environment) *cobra.Command {
 	until := f.Duration("until", 0, "only those decided before the last `duration`")
 	limit := f.Int("limit", 50, "at most this many; 0: all")
 	output := outputFlag(c)
-	addSettings(f, "nats")
+	addSettings(f, clientSettings()...)
 	list := func(c *cobra.Command, book *ledger.Ledger) error {
 		now := time.Now()
 		filter.EndpointID = strings.ToLower(filter.EndpointID)
@@ -161,7 +161,7 @@ it by its id or the beginning of it, or by --source and --event-id.`,
 	source := f.String("source", "", "`source` of the event")
 	event := f.String("event-id", "", "`id` of the event")
 	output := outputFlag(c)
-	addSettings(f, "nats")
+	addSettings(f, clientSettings()...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		byEvent := *source != "" && *event != ""
 		if byEvent == (len(args) == 1) {

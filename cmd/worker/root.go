@@ -181,12 +181,15 @@ func (f *settingFlag) Set(text string) error {
 	return nil
 }
 
-// addSettings adds the flags of the settings in these sections of the table;
-// all sections but log, which every command has, if none is named.
-func addSettings(flags *pflag.FlagSet, sections ...string) {
+// addSettings adds the flags of these settings, or sections of settings; of all
+// but log, which every command has, if none is named.
+func addSettings(flags *pflag.FlagSet, chosen ...string) {
 	for _, s := range settings() {
-		section, _, _ := strings.Cut(s.key, ".")
-		if s.secret || len(sections) > 0 && !slices.Contains(sections, section) || len(sections) == 0 && section == "log" {
+		wanted := slices.ContainsFunc(chosen, func(key string) bool { return s.key == key || strings.HasPrefix(s.key, key+".") })
+		if len(chosen) == 0 {
+			wanted = !strings.HasPrefix(s.key, "log.")
+		}
+		if s.secret || !wanted {
 			continue
 		}
 		doc := s.doc
@@ -198,6 +201,11 @@ func addSettings(flags *pflag.FlagSet, sections ...string) {
 			f.NoOptDefVal = "true"
 		}
 	}
+}
+
+// clientSettings are what a command needs that only speaks with the bus.
+func clientSettings() []string {
+	return []string{"nats.url", "nats.credentials_file", "nats.nkey_seed_file", "nats.tls"}
 }
 
 // flagsOf returns the settings that were given to c as flags.

@@ -52,7 +52,7 @@ unknown, or if no result came in time.`,
 	wait := f.Bool("wait", false, "wait for the result")
 	timeout := f.Duration("timeout", 5*time.Minute, "how long to wait")
 	output := outputFlag(c)
-	addSettings(f, "nats")
+	addSettings(f, clientSettings()...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := s.check(); err != nil {
 			return usageError(c.CommandPath(), err)
@@ -126,7 +126,7 @@ func (s submission) request(cfg Config, env environment) (approval.Request, erro
 const maxInput = 4 * events.MaxEvent
 
 func readInput(env environment, name string) ([]byte, error) {
-	var in io.Reader = env.Stdin
+	in := env.Stdin
 	if name != "-" {
 		data, err := env.ReadFile(name)
 		if err != nil {

@@ -32,7 +32,7 @@ begins with those that are stored already, with --no-follow it ends after them.`
 	output := &choiceFlag{text: "text", choices: []string{"text", "json"}}
 	f.VarP(output, "output", "o", "how to print; json: an object a line")
 	completeFlag(c, "output", output.choices)
-	addSettings(f, "nats")
+	addSettings(f, clientSettings()...)
 	follow := func(c *cobra.Command, _ Config, bus *events.Bus) error {
 		filter.Follow = !*noFollow
 		switch {
