@@ -1,0 +1,153 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+)
+
+// script is what a simulated cloud holds, and what happens to it.
+type script struct {
+	Region           string             `yaml:"region"`
+	DomainID         string             `yaml:"domain_id"`          // the caller's account
+	DataArtsDomainID string             `yaml:"dataarts_domain_id"` // the account that DataArts Insight connects from
+	Delays           *scriptDelays      `yaml:"delays"`
+	Projects         []scriptProject    `yaml:"projects"`
+	Services         []scriptService    `yaml:"services"`
+	Gateways         []scriptGateway    `yaml:"gateways"`
+	Connections      []scriptConnection `yaml:"connections"`
+	Faults           []string           `yaml:"faults"` // as --fault takes them
+}
+
+type scriptDelays struct {
+	Visible time.Duration `yaml:"visible"`
+	Create  time.Duration `yaml:"create"`
+	Accept  time.Duration `yaml:"accept"`
+	Delete  time.Duration `yaml:"delete"`
+	ListLag time.Duration `yaml:"list_lag"`
+}
+
+type scriptProject struct {
+	ID   string `yaml:"id"`
+	Name string `yaml:"name"`
+}
+
+type scriptService struct {
+	ID        string `yaml:"id"`
+	Name      string `yaml:"name"`
+	ProjectID string `yaml:"project_id"`
+	DomainID  string `yaml:"domain_id"`
+	Approval  *bool  `yaml:"approval"` // nil: yes
+}
+
+type scriptGateway struct {
+	ID        string `yaml:"id"`
+	Name      string `yaml:"name"` // only for the configuration that is printed
+	ProjectID string `yaml:"project_id"`
+	ServiceID string `yaml:"service_id"`
+	DomainID  string `yaml:"domain_id"`
+}
+
+type scriptConnection struct {
+	Target     string        `yaml:"target"` // id of a service or gateway
+	ID         string        `yaml:"id"`
+	DomainID   string        `yaml:"domain_id"`
+	State      string        `yaml:"state"`
+	After      time.Duration `yaml:"after"` // the start until it is made
+	AcceptEnds string        `yaml:"accept_ends"`
+}
+
+// demoWorld is the cloud of the demo, with a few connections that wait.
+func demoWorld() *script {
+	return &script{
+		Services: []scriptService{{ID: demoService, Name: "payments", ProjectID: demoProject, DomainID: demoProject}},
+		Gateways: []scriptGateway{{ID: demoGateway, Name: "orders-gateway", ProjectID: demoProject, DomainID: demoProject}},
+		Connections: []scriptConnection{
+			{Target: demoService, DomainID: demoAcme},
+			{Target: demoService, DomainID: demoStranger},
+			{Target: demoService, DomainID: demoLeft},
+			{Target: demoGateway, DomainID: demoAcme},
+		},
+	}
+}
+
+// readScript reads a script strictly: what it does not know is an error.
+func readScript(text []byte) (*script, error) {
+	var out script
+	if err := yaml.Load(text, &out, yaml.WithKnownFields()); err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
+// configure sets in cfg what the script says.
+func (s *script) configure(cfg *simulator.Config) {
+	if s.Region != "" {
+		cfg.Region = s.Region
+	}
+	if s.DomainID != "" {
+		cfg.DomainID = s.DomainID
+	}
+	if s.DataArtsDomainID != "" {
+		cfg.DataArtsDomainID = s.DataArtsDomainID
+	}
+	if s.Delays != nil {
+		cfg.Delays = simulator.Delays(*s.Delays)
+	}
+}
+
+// build puts what the script says into sim. Errors name the place in the script.
+func (s *script) build(sim *simulator.Simulator) error {
+	for i, p := range s.Projects {
+		if p.ID == "" || p.Name == "" {
+			return fmt.Errorf("projects[%d]: id and name are needed", i)
+		}
+		sim.AddProject(simulator.Project(p))
+	}
+	for i, v := range s.Services {
+		if v.ID == "" || v.ProjectID == "" {
+			return fmt.Errorf("services[%d]: id and project_id are needed", i)
+		}
+		sim.AddService(simulator.Service{ID: v.ID, Name: v.Name, ProjectID: v.ProjectID, DomainID: v.DomainID, ApprovalEnabled: v.Approval == nil || *v.Approval})
+	}
+	for i, g := range s.Gateways {
+		if g.ID == "" || g.ProjectID == "" {
+			return fmt.Errorf("gateways[%d]: id and project_id are needed", i)
+		}
+		sim.AddGateway(simulator.Gateway{ID: g.ID, ProjectID: g.ProjectID, ServiceID: g.ServiceID, DomainID: g.DomainID})
+	}
+	now := time.Now()
+	for i, c := range s.Connections {
+		if c.After < 0 {
+			return fmt.Errorf("connections[%d]: after is %s; give 0 or more", i, c.After)
+		}
+		made := sim.Connect(c.Target, simulator.Connection{
+			ID: c.ID, DomainID: c.DomainID, State: c.State, AcceptEnds: c.AcceptEnds, CreatedAt: now.Add(c.After),
+		})
+		if made.ID == "" {
+			return fmt.Errorf("connections[%d]: target %q is the id of no service and no gateway above", i, c.Target)
+		}
+	}
+	for i, text := range s.Faults {
+		f, err := simulator.ParseFault(text)
+		if err != nil {
+			return fmt.Errorf("faults[%d]: %w", i, err)
+		}
+		sim.Inject(f)
+	}
+	return nil
+}
+
+// someTarget is the id of the first service or gateway, for an example.
+func (s *script) someTarget() string {
+	for _, v := range s.Services {
+		return v.ID
+	}
+	for _, g := range s.Gateways {
+		return g.ID
+	}
+	return ""
+}
