@@ -279,7 +279,8 @@ func (c *Client) readError(req approval.Request, op string, err error) error {
 
 // Facts returns what the cloud says of req's connection, as of a read that began
 // after the call of Facts; State is Absent if the list does not show it. Of a
-// creation there are no facts but the time.
+// creation there are no facts but the time. Facts.Accepted is not counted, which
+// would take the whole list; see Accepted.
 func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Facts, error) {
 	if req.Creates() {
 		return approval.Facts{ReadAt: time.Now()}, nil
@@ -288,21 +289,37 @@ func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Fact
 	if err != nil {
 		return approval.Facts{}, err
 	}
-	shown, err := l.read(ctx, req.EndpointID, true) // whole, for the count of accepted ones
+	shown, err := l.read(ctx, req.EndpointID, false)
 	if err != nil {
 		return approval.Facts{}, c.readError(req, "facts", err)
 	}
 	row, _ := shown.row(req.EndpointID)
 	f := row.facts()
 	f.ReadAt = shown.at
-	f.Accepted = shown.accepted[row.DomainID]
-	if f.State == approval.Accepted {
-		f.Accepted-- // this one aside
-	}
 	if !f.State.Known() {
 		c.observer.CloudUnknownState(req.Target.Name)
 	}
 	return f, nil
+}
+
+// Accepted returns how many accepted connections the account of req's connection
+// has on the target, the connection itself aside, as of a read that began after
+// the call. The read is of the whole list, shared with all who ask meanwhile.
+func (c *Client) Accepted(ctx context.Context, req approval.Request) (int, error) {
+	l, err := c.connections(req)
+	if err != nil {
+		return 0, err
+	}
+	shown, err := l.read(ctx, req.EndpointID, true)
+	if err != nil {
+		return 0, c.readError(req, "count", err)
+	}
+	row, _ := shown.row(req.EndpointID)
+	n := shown.accepted[row.DomainID]
+	if approval.State(row.Status) == approval.Accepted {
+		n-- // this one aside
+	}
+	return n, nil
 }
 
 // Act accepts or rejects req's connection: through VPCEP, or through APIG for a
