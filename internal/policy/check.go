@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
@@ -188,16 +187,4 @@ func fieldsOf(k approval.TargetKind) string {
 		}
 	}
 	return strings.Join(names, ", ")
-}
-
-// lint returns warnings about s as a whole.
-func (s *Set) lint(dir string) []Finding {
-	var out []Finding
-	if len(s.policies) == 0 {
-		return []Finding{{
-			Severity: SeverityWarning, Code: "no-policy", File: strconv.Quote(dir),
-			Text: "there is no policy, so every request is held", Mend: "add a file that ends in .yaml",
-		}}
-	}
-	return out
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -219,9 +220,12 @@ func (m *matcher) String() string {
 	if m.empty() {
 		return "nothing (an empty list)"
 	}
-	all := append(append([]string(nil), m.exact...), m.globs...)
+	all := m.all()
 	if len(all) == 1 {
 		return list(all)
 	}
 	return "one of " + list(all)
 }
+
+// all returns every value of m.
+func (m *matcher) all() []string { return slices.Concat(m.exact, m.globs) }

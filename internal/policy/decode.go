@@ -51,15 +51,20 @@ func (d *decoder) report(sev Severity, at position, code, text, mend string) {
 	}
 	f := Finding{
 		Severity: sev, Code: code, File: d.file, Line: at.line, Column: at.column,
-		Path: d.where(), Text: text, Mend: mend,
+		Path: d.where(), Text: text, Mend: mend, Excerpt: d.excerpt(at.line, at.column),
 	}
+	d.findings = append(d.findings, f)
+}
+
+// excerpt shows a line of the file.
+func (d *decoder) excerpt(line, column int) string {
 	if d.lines == nil {
 		d.lines = bytes.Split(d.source, []byte("\n"))
 	}
-	if at.line >= 1 && at.line <= len(d.lines) {
-		f.Excerpt = excerpt(d.lines[at.line-1], at.line, at.column)
+	if line < 1 || line > len(d.lines) {
+		return ""
 	}
-	d.findings = append(d.findings, f)
+	return excerpt(d.lines[line-1], line, column)
 }
 
 // errorsSince reports whether there was an error after the first n findings,

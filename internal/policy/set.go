@@ -7,7 +7,6 @@
 package policy
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
@@ -161,7 +160,7 @@ func (snap snapshot) fingerprint() string {
 
 // load makes a set of snap; dir stands before file names in findings.
 func (snap snapshot) load(dir string, targets approval.Targets) (*Set, error) {
-	l := &loading{snap: snap, dir: dir, targets: targets, used: make(map[string]bool), keys: newKeys(), compiler: &compiler{}}
+	l := &loading{snap: snap, dir: dir, targets: targets, used: make(map[string]bool), keys: newKeys(), compiler: &compiler{}, sources: make(map[string]*decoder)}
 	for _, name := range slices.Sorted(maps.Keys(snap)) {
 		switch path.Ext(name) {
 		case ".yaml":
@@ -182,8 +181,9 @@ func (snap snapshot) load(dir string, targets approval.Targets) (*Set, error) {
 		return nil, &LoadError{Findings: errs}
 	}
 	s := l.set()
-	s.findings = append(l.findings, s.lint(dir)...)
-	sortFindings(s.findings)
+	l.lint(s)
+	sortFindings(l.findings)
+	s.findings = l.findings
 	return s, nil
 }
 
@@ -195,6 +195,7 @@ type loading struct {
 	used     map[string]bool // files that are part of the set
 	keys     *keys
 	compiler *compiler
+	sources  map[string]*decoder // for excerpts
 	policies []*policy
 	findings []Finding
 }
@@ -252,9 +253,10 @@ func (l *loading) unique() {
 // finding adds the place at in the file of p to f.
 func (l *loading) finding(p *policy, at position, f Finding) Finding {
 	f.File, f.Line, f.Column = p.file, at.line, at.column
-	if lines := bytes.Split(l.snap[p.base], []byte("\n")); at.line >= 1 && at.line <= len(lines) {
-		f.Excerpt = excerpt(lines[at.line-1], at.line, at.column)
+	if l.sources[p.base] == nil {
+		l.sources[p.base] = &decoder{source: l.snap[p.base]}
 	}
+	f.Excerpt = l.sources[p.base].excerpt(at.line, at.column)
 	return f
 }
 

@@ -1,0 +1,63 @@
+package policy
+
+import (
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+)
+
+func TestFindings(t *testing.T) {
+	t.Parallel()
+	fsys := folder(
+		head("a")+`mode: accept-only
+allow:
+  - id: left
+    domain_id: [`+leftUs+`, `+acme+`]
+  - id: left-alone
+    domain_id: `+strings.ToUpper(leftUs)+`
+  - id: any
+    any_domain: true
+    claims: {tags.env: prod}
+  - id: nobody
+    domain_id: []
+  - id: twice
+    domain_id: [`+acme+`, `+strings.ToUpper(acme)+`]
+    region: ["cn-*", cn-north-4]
+  - id: old
+    domain_id: `+staging+`
+    expires: 2026-01-31
+otherwise: reject
+`,
+		head("b")+"deny: [{id: gone, domain_id: "+leftUs+"}]\n",
+		head("c")+"allow: [{id: same, domain_id: ["+insight+"]}]\n",
+		head("d")+"allow: [{id: again, domain_id: "+insight+"}]\n",
+		head("e"),
+	)
+	fsys["spare.txt"] = &fstest.MapFile{Data: []byte(acme)}
+	set, err := Load(fsys, demoTargets()[:2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, f := range set.FindingsAt(noon()) {
+		if f.Severity != SeverityWarning {
+			t.Errorf("%s is of severity %s", f, f.Severity)
+		}
+		b.WriteString(f.Code + ": " + f.Long() + "\n")
+	}
+	golden(t, "findings.golden", b.String())
+	if got, all := len(set.Findings()), len(set.FindingsAt(noon())); got != all-1 {
+		t.Errorf("%d findings whatever the time, %d at noon; want one more for the entry that expired", got, all)
+	}
+	if got := len(set.FindingsAt(time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC))); got != len(set.Findings()) {
+		t.Errorf("%d findings on the last day, want %d", got, len(set.Findings()))
+	}
+}
+
+func TestFindingsOfAnEmptyFolder(t *testing.T) {
+	t.Parallel()
+	if fs := load(t).Findings(); len(fs) != 1 || fs[0].Code != "no-policy" {
+		t.Errorf("findings are %v, want no-policy", fs)
+	}
+}
