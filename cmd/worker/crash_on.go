@@ -13,31 +13,26 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
 
-// The variables that make this process fail at a point. They exist in binaries
-// built with the tag crashpoints only.
+// instrument puts the crash points that the environment names around w's calls.
+// The variables exist in binaries built with the tag crashpoints only; those of
+// a second point begin with TORTURE_B_.
 //
 //	TORTURE_POINT   before-X or after-X, X one of facts, record, act, note,
 //	                confirm, create, result, publish; empty: nowhere
 //	TORTURE_DO      kill (SIGKILL, the default), stop (SIGSTOP) or panic
 //	TORTURE_EVENT   only for events whose id begins with this
 //	TORTURE_ONCE    a file: fail only if it is not there, and make it first
-const (
-	pointVariable = "TORTURE_POINT"
-	doVariable    = "TORTURE_DO"
-	eventVariable = "TORTURE_EVENT"
-	onceVariable  = "TORTURE_ONCE"
-)
-
-// instrument puts the crash point that the environment names around w's calls.
 func instrument(w *worker.Worker) {
-	c := &crash{point: os.Getenv(pointVariable), do: os.Getenv(doVariable), event: os.Getenv(eventVariable), once: os.Getenv(onceVariable)}
-	if c.point == "" {
-		return
+	for _, prefix := range []string{"TORTURE_", "TORTURE_B_"} {
+		c := &crash{point: os.Getenv(prefix + "POINT"), do: os.Getenv(prefix + "DO"), event: os.Getenv(prefix + "EVENT"), once: os.Getenv(prefix + "ONCE")}
+		if c.point == "" {
+			continue
+		}
+		w.Cloud = crashingCloud{w.Cloud, c}
+		w.Creator = crashingCreator{w.Creator, c}
+		w.Ledger = crashingLedger{w.Ledger, c}
+		w.Results = crashingResults{w.Results, c}
 	}
-	w.Cloud = crashingCloud{w.Cloud, c}
-	w.Creator = crashingCreator{w.Creator, c}
-	w.Ledger = crashingLedger{w.Ledger, c}
-	w.Results = crashingResults{w.Results, c}
 }
 
 type crash struct{ point, do, event, once string }
