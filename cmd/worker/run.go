@@ -108,7 +108,7 @@ func (s *service) run(ctx context.Context) (err error) {
 	book := ledger.New(bucket, counters)
 
 	w := &worker.Worker{
-		Cloud: client, Creator: client, Policy: policies, Ledger: book, Results: bus,
+		Cloud: client, Creator: client, Places: places{client, book}, Policy: policies, Ledger: book, Results: bus,
 		Metrics: counters, Log: s.log, Now: time.Now, Limits: s.limits, Targets: cfg.Targets,
 		Shares: worker.NewShares(cfg.Worker.Slots, len(cfg.Targets)), Version: readBuild().Version,
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
@@ -90,4 +91,10 @@ func layingAside(handle func(context.Context, approval.Delivery) error) func(con
 		}
 		return err
 	}
+}
+
+// places keeps limits: the cloud counts, the ledger reserves.
+type places struct {
+	*cloud.Client
+	*ledger.Ledger
 }

@@ -174,7 +174,7 @@ func (m *Metrics) registerPolicy(f factory) {
 	m.reloads = f.counters("policy_reloads_total", "Times that the policies were loaded, by what came of it.", "result")
 	m.reloadSuccess = f.gauge("policy_reload_success", "Whether the newest policy files could be loaded; if not, the last good ones are in force.")
 	m.reloadTime = f.gauge("policy_reload_success_timestamp_seconds", "When policies were last loaded without an error.")
-	m.shadowVerdicts = f.counters("policy_shadow_verdicts_total", "Verdicts of shadow policies, by policy and verdict; nothing was done.", "policy", "verdict")
+	m.shadowVerdicts = f.counters("policy_shadow_verdicts_total", "Verdicts of shadow policies, by rule and whether it differs from what was decided; nothing was done by it.", "policy", "rule", "verdict", "differs")
 	for _, r := range []string{"ok", "error"} {
 		m.reloads.WithLabelValues(r)
 	}

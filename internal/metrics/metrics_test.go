@@ -106,7 +106,7 @@ func TestDocumentation(t *testing.T) {
 	t.Parallel()
 	reg, m := fresh(t)
 	m.PolicyReloaded(true, "sha256:a", 1, 1)
-	m.ShadowVerdict("payments", approval.Accept)
+	m.Decided(approval.Request{}, approval.Decision{Verdict: approval.Hold, Shadow: &approval.ShadowDecision{Verdict: approval.Accept, Policy: "payments"}})
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)

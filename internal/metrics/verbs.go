@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
@@ -13,6 +14,9 @@ func (m *Metrics) Decided(r approval.Request, d approval.Decision) {
 		if reason.Code == approval.ReasonClaimMismatch {
 			m.mismatches.Inc()
 		}
+	}
+	if s := d.Shadow; s != nil {
+		m.shadowVerdicts.WithLabelValues(s.Policy, s.Rule, string(s.Verdict), strconv.FormatBool(s.Verdict != d.Verdict)).Inc()
 	}
 }
 
@@ -129,9 +133,4 @@ func (m *Metrics) SweepFound(target, cause string) { m.sweepFound.WithLabelValue
 // PendingConnections tells how many connections of target wait for a decision.
 func (m *Metrics) PendingConnections(target string, n int) {
 	m.pendingSeen.WithLabelValues(target).Set(float64(n))
-}
-
-// ShadowVerdict counts what a shadow policy would have said.
-func (m *Metrics) ShadowVerdict(policy string, v approval.Verdict) {
-	m.shadowVerdicts.WithLabelValues(policy, string(v)).Inc()
 }

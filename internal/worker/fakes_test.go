@@ -141,6 +141,21 @@ func (c *fakeCloud) Create(context.Context, approval.Request) (approval.Created,
 	return approval.Created{Domain: "functions.example", EndpointID: c.connects}, c.failing("create", true)
 }
 
+func (c *fakeCloud) Accepted(_ context.Context, req approval.Request) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.failing("count", false); err != nil {
+		return 0, err
+	}
+	n := 0
+	for id, f := range c.facts {
+		if id != req.EndpointID && f.DomainID == c.facts[req.EndpointID].DomainID && f.State == approval.Accepted {
+			n++
+		}
+	}
+	return n, nil
+}
+
 func (c *fakeCloud) Pending(context.Context, approval.Target) ([]approval.Facts, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -213,12 +228,25 @@ type bench struct {
 func newBench(_ testing.TB, cloud *fakeCloud, policy Policy) *bench {
 	b := &bench{cloud: cloud, ledger: ledgertest.NewFake(), results: &fakeResults{got: map[string]approval.Result{}}}
 	b.Worker = &Worker{
-		Cloud: cloud, Creator: cloud, Policy: policy, Ledger: b.ledger, Results: b.results,
+		Cloud: cloud, Creator: cloud, Places: places{cloud, b.ledger}, Policy: policy, Ledger: b.ledger, Results: b.results,
 		Metrics: metrics.New(prometheus.NewRegistry(), metrics.Labels{}, metrics.Build{}),
 		Log:     zerolog.Nop(), Now: time.Now, Limits: DefaultLimits(), Shares: NewShares(64, 1),
 		Targets: approval.Targets{service(), functions(), insight()}, Version: "test",
 	}
 	return b
+}
+
+// replica is another worker on the same cloud, ledger and bus.
+func (b *bench) replica() *Worker {
+	w := *b.Worker
+	w.Shares = NewShares(64, 1)
+	return &w
+}
+
+// places has the cloud count and the ledger reserve, as in the real worker.
+type places struct {
+	*fakeCloud
+	*ledgertest.Fake
 }
 
 // connection is the first delivery of a request for the endpoint.

@@ -31,6 +31,16 @@ type Cloud interface {
 	Await(ctx context.Context, req approval.Request, want approval.State, actedAt time.Time) (approval.State, error)
 }
 
+// Places keeps limits; *cloud.Client and *ledger.Ledger provide its halves.
+type Places interface {
+	// Accepted returns how many accepted connections the account of req's
+	// connection has on the target, the connection itself aside.
+	Accepted(ctx context.Context, req approval.Request) (int, error)
+	// Reserve reports whether requestID may be one of at most limit accepted
+	// connections of domain on target; asked again, it says the same.
+	Reserve(ctx context.Context, target, domain, requestID string, limit, counted int) (bool, error)
+}
+
 // Creator makes endpoints; *cloud.Client provides it.
 type Creator interface {
 	// Look returns what is there, and what of it is not among before. Where the
@@ -90,6 +100,7 @@ func DefaultLimits() Limits {
 type Worker struct {
 	Cloud   Cloud
 	Creator Creator
+	Places  Places
 	Policy  Policy
 	Ledger  Ledger
 	Results Results
@@ -180,8 +191,12 @@ func (w *Worker) carryOut(ctx context.Context, d approval.Delivery, entry *appro
 		return end.orZero(), err
 	}
 
-	fresh := entry.Decision.ID == ""
-	decision := w.Policy.Evaluate(&approval.Input{Request: req, Facts: facts, Now: w.Now()})
+	decision, fresh := entry.Decision, entry.Decision.ID == ""
+	if fresh {
+		if decision, err = w.decide(ctx, req, facts); err != nil {
+			return ending{}, fmt.Errorf("decide: %w", err)
+		}
+	}
 	recorded, other, err := w.Ledger.Record(ctx, req, decision)
 	watch.lap(approval.StageDecide)
 	if err != nil {
@@ -196,6 +211,32 @@ func (w *Worker) carryOut(ctx context.Context, d approval.Delivery, entry *appro
 		return w.create(ctx, entry, other, watch)
 	}
 	return w.connect(ctx, entry, other, facts, watch)
+}
+
+// decide asks the policies. A rule with a limit accepts only with a place that is
+// reserved; if there is none, the policies are asked again with all places taken.
+func (w *Worker) decide(ctx context.Context, req approval.Request, facts approval.Facts) (approval.Decision, error) {
+	in := &approval.Input{Request: req, Facts: facts, Now: w.Now()}
+	decision := w.Policy.Evaluate(in)
+	if decision.Limit == 0 || facts.State != approval.Pending {
+		return decision, nil
+	}
+	counted, err := w.Places.Accepted(ctx, req)
+	if err != nil {
+		return decision, fmt.Errorf("count the accepted connections: %w", err)
+	}
+	in.Facts.Accepted = counted
+	for decision = w.Policy.Evaluate(in); decision.Limit > 0; decision = w.Policy.Evaluate(in) {
+		ok, err := w.Places.Reserve(ctx, req.Target.Name, facts.DomainID, req.ID, decision.Limit, counted)
+		if err != nil {
+			return decision, fmt.Errorf("reserve a place: %w", err)
+		}
+		if ok {
+			return decision, nil
+		}
+		in.Facts.Accepted = decision.Limit // the list does not show all of them yet
+	}
+	return decision, nil
 }
 
 // visible reports how a request ends whose endpoint does not show, or asks to

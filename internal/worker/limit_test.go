@@ -1,0 +1,117 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// limited accepts up to limit connections of a domain.
+func limited(limit int) policyFunc {
+	return func(in *approval.Input) approval.Decision {
+		if in.Facts.Accepted >= limit {
+			return approval.Decision{Verdict: approval.Hold, Reasons: []approval.Reason{{Code: approval.ReasonLimitReached}}}
+		}
+		return approval.Decision{Verdict: approval.Accept, Limit: limit}
+	}
+}
+
+// TestALimitIsKept: 100 requests at once over three workers against a limit of 10,
+// of which some are taken, with a ledger and a list that fail now and then.
+func TestALimitIsKept(t *testing.T) {
+	t.Parallel()
+	for _, taken := range []int{0, 4, 10} {
+		t.Run(fmt.Sprintf("%d taken", taken), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cloud := newFakeCloud(approval.Absent)
+				delete(cloud.facts, endpoint)
+				id := func(n int) string { return fmt.Sprintf("705290f3-0d00-41f2-aedc-%012d", n) }
+				for n := range 100 + taken {
+					state := approval.Pending
+					if n >= 100 {
+						state = approval.Accepted
+					}
+					cloud.facts[id(n)] = approval.Facts{EndpointID: id(n), DomainID: acme, State: state, MarkerID: int64(n)}
+				}
+				counts := 0
+				cloud.fail = func(op string, _ bool) error {
+					if op == "count" {
+						if counts++; counts%3 == 0 {
+							return cloudError{retryable: true}
+						}
+					}
+					return nil
+				}
+				first := newBench(t, cloud, limited(10))
+				workers := []*bench{first, {Worker: first.replica(), cloud: cloud, results: first.results}, {Worker: first.replica(), cloud: cloud, results: first.results}}
+				var wg sync.WaitGroup
+				for n := range 100 {
+					wg.Go(func() {
+						d := connection(fmt.Sprint(n))
+						d.Request.EndpointID = id(n)
+						for {
+							err := workers[n%3].Handle(context.Background(), d)
+							if err == nil {
+								return
+							}
+							later, ok := errors.AsType[*Later](err)
+							if !ok {
+								t.Errorf("Handle: %v", err)
+								return
+							}
+							<-time.After(later.After)
+							d.Attempt++
+						}
+					})
+				}
+				wg.Wait()
+				accepted := 0
+				for _, r := range first.results.got {
+					switch {
+					case r.Outcome == approval.OutcomeAccepted:
+						accepted++
+					case r.Outcome != approval.OutcomeHeld || r.Decision.Reasons[0].Code != approval.ReasonLimitReached:
+						t.Errorf("one ended %s because of %v, want held at the limit", r.Outcome, r.Decision.Reasons)
+					}
+				}
+				if accepted != 10-taken || len(cloud.acts) != accepted || len(first.results.got) != 100 {
+					t.Errorf("%d accepted by %d acts of %d, with %d taken before; want exactly 10 in all", accepted, len(cloud.acts), len(first.results.got), taken)
+				}
+			})
+		})
+	}
+}
+
+// TestAFailedAcceptGivesItsPlaceBack: what was reserved and not accepted is free
+// for the next.
+func TestAFailedAcceptGivesItsPlaceBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		second := "00000000-0000-0000-0000-000000000002"
+		cloud.facts[second] = approval.Facts{EndpointID: second, DomainID: acme, State: approval.Pending}
+		cloud.fail = func(op string, _ bool) error {
+			if op == "act" {
+				return cloudError{}
+			}
+			return nil
+		}
+		b := newBench(t, cloud, limited(1))
+		if res, _ := b.deliver(t, connection("1"), 9); res.Outcome != approval.OutcomeFailed {
+			t.Fatalf("the first ended %s, want failed", res.Outcome)
+		}
+		cloud.fail = nil
+		d := connection("2")
+		d.Request.EndpointID = second
+		if res, _ := b.deliver(t, d, 9); res.Outcome != approval.OutcomeAccepted {
+			t.Errorf("the second ended %s (%v), want the place of the first", res.Outcome, res.Decision.Reasons)
+		}
+	})
+}
