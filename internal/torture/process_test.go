@@ -96,7 +96,7 @@ func start(t *testing.T, name, config string, env ...string) *process {
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("log of worker %s:\n%s", name, tail(p.log.String(), 60))
+			t.Logf("log of worker %s, but for what it finished:\n%s", name, tail(remarkable(p.log.String()), 40))
 		}
 	})
 	return p
@@ -110,6 +110,12 @@ func freeAddress(t *testing.T) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
+}
+
+// remarkable are the lines of a log that do not only tell of a finished request.
+func remarkable(log string) string {
+	lines := strings.Split(log, "\n")
+	return strings.Join(slices.DeleteFunc(lines, func(l string) bool { return strings.Contains(l, `"message":"finished"`) }), "\n")
 }
 
 func tail(text string, lines int) string {
@@ -208,4 +214,18 @@ func (p *process) metric(name string, labels ...string) float64 {
 		}
 	}
 	return sum
+}
+
+// memory is what p holds of the machine's memory, in bytes; 0 if it cannot be told.
+func (p *process) memory() int64 {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(status), "VmRSS:")
+	var kib int64
+	if _, err := fmt.Sscan(after, &kib); err != nil {
+		return 0
+	}
+	return kib << 10
 }

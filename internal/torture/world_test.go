@@ -86,6 +86,7 @@ type options struct {
 	sweep     string   // interval; empty: an hour
 	more      string   // lines of the configuration
 	slots     int
+	rate      int // of cloud calls a second; 0: 500
 }
 
 // config writes the configuration file of a worker.
@@ -103,8 +104,11 @@ func (w *world) config(o options) string {
 	if o.slots == 0 {
 		o.slots = 64
 	}
+	if o.rate == 0 {
+		o.rate = 500
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "nats: {url: \"nats://%s\"}\ncloud:\n  region: %s\n  rate_per_second: 500\n  endpoints:\n", o.nats, region)
+	fmt.Fprintf(&b, "nats: {url: \"nats://%s\"}\ncloud:\n  region: %s\n  rate_per_second: %d\n  endpoints:\n", o.nats, region, o.rate)
 	for _, api := range []string{"vpcep", "apig", "functiongraph", "hss", "dataartsinsight", "iam"} {
 		fmt.Fprintf(&b, "    %s: http://%s\n", api, o.api)
 	}
@@ -133,7 +137,7 @@ func (w *world) start(name string, o options) *process {
 	return start(w.t, name, w.config(o), env...)
 }
 
-// event is the JSON of a request event.
+// eventJSON is a request event, as an outside producer would write it.
 func eventJSON(r approval.Request) []byte {
 	data := map[string]any{"target": r.Target.Name}
 	kind := "vpcep.endpoint.requested"
