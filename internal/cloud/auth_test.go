@@ -12,8 +12,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
 // vault is a source of credentials that can be changed.
@@ -37,16 +35,13 @@ func key(name string) Credentials {
 	return Credentials{AccessKey: name, SecretKey: "secret of " + name}
 }
 
-// facts makes n Facts calls at once, on as many targets, and returns the errors.
-func facts(ctx context.Context, c *Client, n int) []error {
+// callAll makes n calls at once that share nothing but host and credential, and
+// returns their errors.
+func callAll(ctx context.Context, c *Client, n int) []error {
 	errs := make([]error, n)
 	var wg sync.WaitGroup
-	for i, id := range ids(n) {
-		wg.Go(func() {
-			t := service()
-			t.ID = id // lists of their own, so that nothing is shared
-			_, errs[i] = c.Facts(ctx, approval.Request{Target: t, EndpointID: endpoint})
-		})
+	for i := range n {
+		wg.Go(func() { _, errs[i] = c.vpcEndpoints(ctx, project, "vpc") })
 	}
 	wg.Wait()
 	return errs
@@ -71,7 +66,7 @@ func TestRefusedKeyIsNotLocked(t *testing.T) {
 			calls++
 			return says(401, errorJSON("APIGW.0301"))
 		}))
-		errs := facts(t.Context(), c, 64)
+		errs := callAll(t.Context(), c, 64)
 		for _, err := range errs {
 			e, ok := asError(err)
 			if !ok || !errors.Is(err, ErrCredentials) || !e.Retryable() || e.RetryAfter() < 5*time.Minute || e.RetryAfter() > 6*time.Minute {
@@ -83,13 +78,13 @@ func TestRefusedKeyIsNotLocked(t *testing.T) {
 		}
 		for range 60 { // five minutes of knocking
 			_ = sleep(t.Context(), 5*time.Second)
-			facts(t.Context(), c, 10)
+			callAll(t.Context(), c, 10)
 		}
 		if calls != 1 {
 			t.Errorf("within five minutes %d calls", calls)
 		}
 		_ = sleep(t.Context(), 31*time.Second)
-		facts(t.Context(), c, 64)
+		callAll(t.Context(), c, 64)
 		if calls != 2 {
 			t.Errorf("%d calls after the probe, want 2", calls)
 		}
@@ -111,7 +106,7 @@ func TestRefusedInFlight(t *testing.T) {
 			return says(200, rowsJSON(0))
 		}), func(cfg *Config) { cfg.RatePerSecond = 10 })
 		after(t.Context(), 2050*time.Millisecond, func() { revoked.Store(true) })
-		errs := facts(t.Context(), c, 200)
+		errs := callAll(t.Context(), c, 200)
 		if n := late.Load(); n > 5 {
 			t.Errorf("the revoked key was called %d times", n)
 		}
@@ -128,7 +123,11 @@ func TestKeyRotates(t *testing.T) {
 		good := "K0"
 		refusals := 0
 		w := &watcher{}
+		var mu sync.Mutex
 		c := client(t, script(func(r *http.Request, _ string) (*http.Response, error) {
+			_ = sleep(r.Context(), 50*time.Millisecond)
+			mu.Lock()
+			defer mu.Unlock()
 			if !strings.Contains(r.Header.Get("Authorization"), "Access="+good+",") {
 				refusals++
 				return says(401, errorJSON("APIGW.0301"))
@@ -137,13 +136,15 @@ func TestKeyRotates(t *testing.T) {
 		}), func(cfg *Config) { cfg.Auth.Source, cfg.Observer = v.read, w })
 		for i := range 20 { // a key lives 15 s
 			for range 5 {
-				if n := failures(facts(t.Context(), c, 16)); n > 0 {
+				if n := failures(callAll(t.Context(), c, 16)); n > 0 {
 					t.Fatalf("%d calls failed in round %d", n, i)
 				}
 				_ = sleep(t.Context(), 3*time.Second)
 			}
+			mu.Lock()
 			good = fmt.Sprintf("K%d", i+1)
 			v.put(key(good))
+			mu.Unlock()
 		}
 		// All 16 were on their way when the key ended; nobody could know.
 		if refusals > 20*16 || v.reads > 21 {
@@ -163,15 +164,15 @@ func TestNewKeyEndsRefusal(t *testing.T) {
 			}
 			return says(200, rowsJSON(0))
 		}), func(cfg *Config) { cfg.Auth.Source, cfg.Observer = v.read, w })
-		if n := failures(facts(t.Context(), c, 4)); n != 4 {
+		if n := failures(callAll(t.Context(), c, 4)); n != 4 {
 			t.Fatalf("%d failures", n)
 		}
 		v.put(key("NEW"))
-		if failures(facts(t.Context(), c, 1)) != 1 {
+		if failures(callAll(t.Context(), c, 1)) != 1 {
 			t.Error("the source was read again at once")
 		}
 		_ = sleep(t.Context(), checkInterval)
-		if n := failures(facts(t.Context(), c, 4)); n != 0 {
+		if n := failures(callAll(t.Context(), c, 4)); n != 0 {
 			t.Errorf("%d failures with the new key", n)
 		}
 		if got := strings.Join(w.creds, " "); got != "unproven refused unproven ok" {
@@ -191,10 +192,10 @@ func TestProbeAfterRefusal(t *testing.T) {
 			}
 			return says(200, rowsJSON(0))
 		}))
-		facts(t.Context(), c, 8)
+		callAll(t.Context(), c, 8)
 		locked = false
 		_ = sleep(t.Context(), refusedFor)
-		if n := failures(facts(t.Context(), c, 8)); n != 0 || calls != 9 {
+		if n := failures(callAll(t.Context(), c, 8)); n != 0 || calls != 9 {
 			t.Errorf("%d failures, %d calls", n, calls)
 		}
 	})
@@ -217,7 +218,7 @@ func TestUnprovenGoesOneByOne(t *testing.T) {
 			_ = sleep(r.Context(), time.Second)
 			return says(200, rowsJSON(0))
 		}))
-		if f := failures(facts(t.Context(), c, 16)); f != 0 {
+		if f := failures(callAll(t.Context(), c, 16)); f != 0 {
 			t.Errorf("%d failures", f)
 		}
 		if most.Load() != 1 {
@@ -277,7 +278,7 @@ func TestTokensAreRenewedBeforeExpiry(t *testing.T) {
 		v := &vault{cred: Credentials{User: "u", Password: "p", Domain: "d"}}
 		c := client(t, script(w.answer), passwords(w, v))
 		for range 300 {
-			if n := failures(facts(t.Context(), c, 32)); n != 0 {
+			if n := failures(callAll(t.Context(), c, 32)); n != 0 {
 				t.Fatalf("%d calls failed", n)
 			}
 			_ = sleep(t.Context(), time.Second)
@@ -297,10 +298,28 @@ func TestTokenRevokedEarly(t *testing.T) {
 		w := &iamWorld{life: 24 * time.Hour, password: "p"}
 		v := &vault{cred: Credentials{User: "u", Password: "p", Domain: "d"}}
 		c := client(t, script(w.answer), passwords(w, v))
-		facts(t.Context(), c, 4)
+		callAll(t.Context(), c, 4)
 		w.revoked["token-1"] = true
-		if n := failures(facts(t.Context(), c, 32)); n != 0 || w.issued != 2 {
+		if n := failures(callAll(t.Context(), c, 32)); n != 0 || w.issued != 2 {
 			t.Errorf("%d failures, %d tokens", n, w.issued)
+		}
+	})
+}
+
+// TestTokensThatNobodyAccepts: when no token helps, they are not got by the dozen.
+func TestTokensThatNobodyAccepts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &iamWorld{life: 0, password: "p"} // expired for the APIs as soon as issued
+		v := &vault{cred: Credentials{User: "u", Password: "p", Domain: "d"}}
+		c := client(t, script(w.answer), passwords(w, v))
+		for _, err := range callAll(t.Context(), c, 64) {
+			if !errors.Is(err, ErrCredentials) {
+				t.Errorf("error %v", err)
+			}
+		}
+		if w.issued > 2 || w.refused > 2 {
+			t.Errorf("%d tokens, %d refused calls", w.issued, w.refused)
 		}
 	})
 }
@@ -312,7 +331,7 @@ func TestWrongPasswordIsAskedOnce(t *testing.T) {
 		v := &vault{cred: Credentials{User: "u", Password: "wrong", Domain: "d"}}
 		c := client(t, script(w.answer), passwords(w, v))
 		for range 50 {
-			for _, err := range facts(t.Context(), c, 8) {
+			for _, err := range callAll(t.Context(), c, 8) {
 				e, _ := asError(err)
 				if !errors.Is(err, ErrCredentials) || e.Code != "IAM.0061" || strings.Contains(err.Error(), "wrong") {
 					t.Fatalf("error %v", err)
@@ -324,7 +343,7 @@ func TestWrongPasswordIsAskedOnce(t *testing.T) {
 			t.Errorf("IAM was asked %d times", w.asked)
 		}
 		v.put(Credentials{User: "u", Password: "right", Domain: "d"})
-		if n := failures(facts(t.Context(), c, 8)); n != 0 || w.asked != 2 {
+		if n := failures(callAll(t.Context(), c, 8)); n != 0 || w.asked != 2 {
 			t.Errorf("%d failures with the right password, IAM was asked %d times", n, w.asked)
 		}
 	})
@@ -338,21 +357,21 @@ func TestIAMDownWhileTokenIsGood(t *testing.T) {
 		w := &iamWorld{life: 10 * time.Minute, password: "p"}
 		v := &vault{cred: Credentials{User: "u", Password: "p", Domain: "d"}}
 		c := client(t, script(w.answer), passwords(w, v))
-		facts(t.Context(), c, 1)
+		callAll(t.Context(), c, 1)
 		_ = sleep(t.Context(), 9*time.Minute)
 		w.down = true
-		if n := failures(facts(t.Context(), c, 8)); n != 0 {
+		if n := failures(callAll(t.Context(), c, 8)); n != 0 {
 			t.Errorf("%d failures while the token is good", n)
 		}
 		_ = sleep(t.Context(), time.Minute)
-		for _, err := range facts(t.Context(), c, 2) {
+		for _, err := range callAll(t.Context(), c, 2) {
 			if e, ok := asError(err); !ok || !e.Retryable() || e.Class == ClassCredentials {
 				t.Errorf("error %v", err)
 			}
 		}
 		w.down = false
 		_ = sleep(t.Context(), 20*time.Second)
-		if n := failures(facts(t.Context(), c, 8)); n != 0 {
+		if n := failures(callAll(t.Context(), c, 8)); n != 0 {
 			t.Errorf("%d failures after IAM is back", n)
 		}
 	})
@@ -376,7 +395,7 @@ func TestGivenToken(t *testing.T) {
 				return cred, err
 			}}
 		})
-		if n := failures(facts(t.Context(), c, 1)); n != 0 || strings.Join(seen, " ") != "one two" {
+		if n := failures(callAll(t.Context(), c, 1)); n != 0 || strings.Join(seen, " ") != "one two" {
 			t.Errorf("%d failures, tokens sent: %q", n, seen)
 		}
 	})

@@ -360,6 +360,7 @@ func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdi
 	default:
 		err = c.actService(ctx, t.ProjectID, t.ID, id, v, done)
 	}
+	l.pace.earn()
 	if is(err, ClassAlreadyDone) {
 		if ok, _ := done(ctx); ok { // else the list may be stale, and the request comes again
 			return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -245,6 +246,28 @@ func TestLastRealErrorIsKept(t *testing.T) {
 	})
 }
 
+// TestPutOffIsNoNews: that the host is paused or its breaker open when a repeat
+// is due does not replace the answer that there was.
+func TestPutOffIsNoNews(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := client(t, newWorld())
+		for _, off := range []*Error{{Class: ClassOpen, unsent: true, Wait: time.Second}, {Class: ClassThrottle, unsent: true, Wait: time.Hour}} {
+			tries, asked := 0, 0
+			real := &Error{Class: ClassUnknown, Code: "EndPoint.0013", Status: 504, changes: true}
+			err := c.repeat(t.Context(), &call{effect: convergent}, func(context.Context) (bool, error) { asked++; return false, nil }, func(context.Context) error {
+				if tries++; tries == 2 {
+					return off
+				}
+				return real
+			})
+			if e, ok := asError(err); !ok || e.Code != real.Code || tries != 2 || asked != 1 {
+				t.Errorf("%v after %d tries", err, tries)
+			}
+		}
+	})
+}
+
 // TestRetryPasses: passing faults of a read are not seen by the caller.
 func TestRetryPasses(t *testing.T) {
 	t.Parallel()
@@ -271,7 +294,7 @@ func TestNeverSent(t *testing.T) {
 	dead := server.URL
 	server.Close()
 	tls := httptest.NewUnstartedServer(http.NotFoundHandler())
-	tls.Config.ErrorLog = nil
+	tls.Config.ErrorLog = log.New(io.Discard, "", 0)
 	tls.StartTLS()
 	defer tls.Close()
 	plain := httptest.NewServer(http.NotFoundHandler())

@@ -127,6 +127,8 @@ func (w *watcher) CredentialState(s string, _ time.Time) {
 type world struct {
 	mu     sync.Mutex
 	rows   map[string]approval.State
+	ready  map[string]time.Time // until then what is accepted shows as creating
+	takes  time.Duration        // from the act to accepted
 	order  []string
 	acts   map[string]int // by endpoint
 	lists  int
@@ -136,7 +138,7 @@ type world struct {
 }
 
 func newWorld(ids ...string) *world {
-	w := &world{rows: map[string]approval.State{}, acts: map[string]int{}}
+	w := &world{rows: map[string]approval.State{}, ready: map[string]time.Time{}, acts: map[string]int{}}
 	for _, id := range ids {
 		w.rows[id] = approval.Pending
 		w.order = append(w.order, id)
@@ -178,6 +180,7 @@ func (w *world) answer(r *http.Request, body string) (*http.Response, error) {
 }
 
 func (w *world) do(id, action string) {
+	w.ready[id] = time.Now().Add(w.takes)
 	w.rows[id] = approval.Accepted
 	if action == "reject" {
 		w.rows[id] = approval.Rejected
@@ -189,6 +192,9 @@ func (w *world) list(r *http.Request) string {
 	var rows []string
 	for _, id := range w.order {
 		s, there := w.rows[id]
+		if s == approval.Accepted && time.Now().Before(w.ready[id]) {
+			s = approval.Creating
+		}
 		if there && (q.Get("id") == "" || q.Get("id") == id) && (q.Get("status") == "" || q.Get("status") == string(s)) {
 			rows = append(rows, rowJSON(id, s))
 		}

@@ -41,7 +41,7 @@ func TestRateHolds(t *testing.T) {
 			times = append(times, time.Now())
 			return says(200, rowsJSON(0))
 		}), func(cfg *Config) { cfg.RatePerSecond = 10 })
-		if n := failures(facts(t.Context(), c, 100)); n != 0 {
+		if n := failures(callAll(t.Context(), c, 100)); n != 0 {
 			t.Errorf("%d failures", n)
 		}
 		if n := busiest(times, time.Second); n > 10 {
@@ -64,7 +64,7 @@ func TestConcurrencyHolds(t *testing.T) {
 			_ = sleep(r.Context(), time.Second)
 			return says(200, rowsJSON(0))
 		}), func(cfg *Config) { cfg.Concurrency, cfg.RatePerSecond = 7, 10000 })
-		facts(t.Context(), c, 50)
+		callAll(t.Context(), c, 50)
 		if most.Load() != 7 {
 			t.Errorf("%d calls at once", most.Load())
 		}
@@ -97,25 +97,27 @@ func TestThrottling(t *testing.T) {
 				early := 0
 				c := client(t, script(func(*http.Request, string) (*http.Response, error) {
 					mu.Lock()
-					defer mu.Unlock()
 					times = append(times, time.Now())
+					n := len(times)
 					if time.Now().Before(until) {
 						early++
 					}
-					if n := len(times); n == 20 || n == 60 {
-						until = time.Now().Add(max(tt.after, throttlePause))
+					mu.Unlock()
+					_ = sleep(t.Context(), 20*time.Millisecond) // the next one waits for the rate meanwhile
+					mu.Lock()
+					defer mu.Unlock()
+					if n == 20 || n == 60 {
+						until = time.Now().Add(throttlePause)
 						header := []string{}
 						if tt.after > 0 {
 							header = []string{"Retry-After", strconv.Itoa(int(tt.after.Seconds()))}
-						}
-						if tt.after > 0 {
 							until = time.Now().Add(tt.after)
 						}
 						return says(tt.status, errorJSON(tt.code), header...)
 					}
 					return says(200, rowsJSON(0))
 				}), func(cfg *Config) { cfg.RatePerSecond = 20 })
-				if n := failures(facts(t.Context(), c, 100)); n != 0 {
+				if n := failures(callAll(t.Context(), c, 100)); n != 0 {
 					t.Errorf("%d did not finish", n)
 				}
 				if early > 0 {
@@ -240,7 +242,7 @@ func TestBreaker(t *testing.T) {
 		}), func(cfg *Config) { cfg.Observer, cfg.RatePerSecond = w, 100 })
 		begin := time.Now()
 		for time.Since(begin) < 30*time.Minute {
-			for _, err := range facts(t.Context(), c, 16) {
+			for _, err := range callAll(t.Context(), c, 16) {
 				if e, ok := asError(err); !ok || !e.Retryable() || e.OutcomeUnknown() || e.Class == ClassOpen && (e.RetryAfter() < time.Second || e.RetryAfter() > 25*time.Second) {
 					t.Fatalf("error %v", err)
 				}
@@ -259,12 +261,34 @@ func TestBreaker(t *testing.T) {
 		}
 		down = false
 		_ = sleep(t.Context(), time.Second)
-		facts(t.Context(), c, 1)
-		if n := failures(facts(t.Context(), c, 16)); n != 0 {
+		callAll(t.Context(), c, 1)
+		if n := failures(callAll(t.Context(), c, 16)); n != 0 {
 			t.Errorf("%d failures once it is back", n)
 		}
 		if last := w.breaker[len(w.breaker)-1]; last != "vpcep closed" {
 			t.Errorf("last state %q", last)
+		}
+	})
+}
+
+// TestOpenBreakerAnswersAtOnce: who may not call does not queue for it.
+func TestOpenBreakerAnswersAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := client(t, script(func(*http.Request, string) (*http.Response, error) { return says(503, "") }),
+			func(cfg *Config) { cfg.RatePerSecond = 1 })
+		for range breakerFailures {
+			_, _ = c.Create(t.Context(), creation(approval.HSS))
+		}
+		begin := time.Now()
+		for range 20 {
+			_, err := c.Create(t.Context(), creation(approval.HSS))
+			if e, ok := asError(err); !ok || e.Class != ClassOpen || e.OutcomeUnknown() {
+				t.Errorf("error %v", err)
+			}
+		}
+		if took := time.Since(begin); took > 0 {
+			t.Errorf("it took %v", took)
 		}
 	})
 }
@@ -283,7 +307,7 @@ func TestBreakerStopsTheQueue(t *testing.T) {
 			return says(503, "")
 		}), func(cfg *Config) { cfg.RatePerSecond = 10 })
 		begin := time.Now()
-		facts(t.Context(), c, 200)
+		callAll(t.Context(), c, 200)
 		if n, most := int(calls.Load())-int(good), breakerFailures+int(time.Since(begin).Seconds())+2; n > most {
 			t.Errorf("%d calls to a dead API in %v", n, time.Since(begin))
 		}

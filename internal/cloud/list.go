@@ -9,16 +9,11 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-const (
-	listShare = 0.08 // of the API's rate is for reading the list of one target
-	listBurst = 3    // reads at once before that share holds
-	maxPages  = 1000 // of one list
-)
+// maxPages is how many pages of one list are read at most.
+const maxPages = 1000
 
 // snapshot is what a list showed.
 type snapshot struct {
@@ -34,11 +29,11 @@ func (s snapshot) row(id string) (connection, bool) {
 
 // lists reads the connection list of one target for all who ask. Who asks while
 // a read is on its way shares the next one, so that no answer is older than its
-// question; reads of a target follow one another, at its share of the rate.
+// question; reads of a target follow one another, as its purse allows.
 type lists struct {
 	size int // of a page
 	page func(context.Context, filter) (page[connection], error)
-	pace *rate.Limiter
+	pace *purse
 	turn chan struct{} // held by the read that is on its way
 
 	mu       sync.Mutex
@@ -61,7 +56,7 @@ type batch struct {
 func newLists(size int, perSecond float64, page func(context.Context, filter) (page[connection], error)) *lists {
 	return &lists{
 		size: size, page: page, total: -1, turn: make(chan struct{}, 1),
-		pace: rate.NewLimiter(rate.Limit(perSecond*listShare), listBurst),
+		pace: newPurse(perSecond),
 	}
 }
 
@@ -121,7 +116,7 @@ func (l *lists) run(ctx context.Context, b *batch) {
 		b.err = ctx.Err()
 		return
 	}
-	if b.err = l.pace.Wait(ctx); b.err != nil {
+	if b.err = l.pace.pay(ctx); b.err != nil {
 		return
 	}
 	l.mu.Lock()
@@ -153,7 +148,7 @@ func (l *lists) byID(ctx context.Context, ids []string) (s snapshot, honoured bo
 	s.rows = map[string]connection{}
 	for i, id := range ids {
 		if i > 0 {
-			l.pace.Reserve()
+			l.pace.owe()
 		}
 		p, err := l.page(ctx, filter{id: id})
 		if is(err, ClassGone) {
@@ -181,7 +176,7 @@ func (l *lists) all(ctx context.Context) (snapshot, error) {
 	calls := 0
 	rows, err := collect(l.size, func(r connection) string { return r.ID }, func(offset int) (page[connection], error) {
 		if calls++; calls > 1 {
-			l.pace.Reserve() // a debt, to be waited for before the next read
+			l.pace.owe()
 		}
 		return l.page(ctx, filter{limit: l.size, offset: offset})
 	})
@@ -197,7 +192,7 @@ func (l *lists) all(ctx context.Context) (snapshot, error) {
 	}
 	l.mu.Lock()
 	l.total = len(rows)
-	l.pace.SetBurst(max(listBurst, 2*l.pages()))
+	l.pace.widen(l.pages())
 	l.mu.Unlock()
 	return s, nil
 }
