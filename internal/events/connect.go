@@ -34,7 +34,7 @@ type Bus struct {
 	doubtful atomic.Bool   // whether streams and consumer are to be looked at
 
 	mu   sync.Mutex
-	stop context.CancelFunc // ends the pull that is under way
+	stop context.CancelFunc // ends the pull or the look at the consumer that is under way
 }
 
 const (
@@ -206,7 +206,7 @@ func (b *Bus) onReconnect(nc *nats.Conn) {
 	case b.wake <- struct{}{}:
 	default:
 	}
-	// A pull that was sent over the old connection is answered by nobody.
+	// What was asked over the old connection is answered by nobody.
 	b.interrupt()
 }
 
@@ -235,7 +235,7 @@ func (b *Bus) warn(err error, text string) {
 	}
 }
 
-// interrupt ends the pull that is under way.
+// interrupt ends the pull or the look at the consumer that is under way.
 func (b *Bus) interrupt() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -24,8 +24,9 @@ const (
 	tick          = time.Second     // of a loop that waits for something
 	backlogEvery  = 5 * time.Second
 	bindWithin    = 8 * time.Second
-	settleWithin  = 5 * time.Second // for an ack, a nak or a dead letter
-	lateSettle    = 2 * time.Second // for handlers to return after their time was up
+	settleWithin  = 3 * time.Second // for an ack, a nak or a dead letter
+	lateSettle    = 4 * time.Second // for handlers to return after their time was up
+	flushWithin   = time.Second
 )
 
 // consuming is one run of Consume.
@@ -130,7 +131,9 @@ func (c *consuming) wait(ctx context.Context, d time.Duration) {
 
 // bind makes or checks what is needed and returns the consumer.
 func (c *consuming) bind(ctx context.Context) (jetstream.Consumer, error) {
-	ctx, cancel := context.WithTimeout(ctx, bindWithin)
+	// A broker that goes down leaves a question unanswered, so the next
+	// connection interrupts it.
+	ctx, cancel := c.interruptible(ctx, bindWithin)
 	defer cancel()
 	c.doubtful.Store(false)
 	consumer, err := c.lookup(ctx)
@@ -158,6 +161,15 @@ func (c *consuming) lookup(ctx context.Context) (jetstream.Consumer, error) {
 		return nil, apiError("bind the consumer "+ConsumerName, err)
 	}
 	return consumer, nil
+}
+
+// interruptible is a context for something that interrupt ends.
+func (b *Bus) interruptible(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stop = cancel
+	return ctx, cancel
 }
 
 // take takes all free slots; it waits for one for as long as a turn of the loop.
@@ -189,11 +201,8 @@ func (c *consuming) pull(ctx context.Context, consumer jetstream.Consumer, n int
 			<-c.slots
 		}
 	}()
-	pullCtx, cancel := context.WithTimeout(ctx, pullFor)
+	pullCtx, cancel := c.interruptible(ctx, pullFor)
 	defer cancel()
-	c.mu.Lock()
-	c.stop = cancel
-	c.mu.Unlock()
 	if c.doubtful.Load() {
 		return nil
 	}
@@ -244,7 +253,7 @@ func (c *consuming) finish(end context.CancelFunc) error {
 	if !c.nc.IsConnected() {
 		return err
 	}
-	if flushErr := c.nc.FlushTimeout(lateSettle); flushErr != nil {
+	if flushErr := c.nc.FlushTimeout(flushWithin); flushErr != nil {
 		err = errors.Join(err, fmt.Errorf("tell NATS what was settled: %w", flushErr))
 	}
 	return err

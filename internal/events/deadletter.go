@@ -29,6 +29,10 @@ const (
 	headerOurs       = "Vpcep-Deadletter-"
 )
 
+// maxHeader is what the broker takes of headers, 64 KiB, less what their lines
+// add to names and values.
+const maxHeader = 56 << 10
+
 // bury stores the message of h as a dead letter. Stored again within the hour, it
 // is stored once.
 func (b *Bus) bury(ctx context.Context, h *inHand, why *Rejected) error {
@@ -36,7 +40,7 @@ func (b *Bus) bury(ctx context.Context, h *inHand, why *Rejected) error {
 	// The whole may be larger than a message can be: the original was nearly as
 	// large already. It is in VPCEP_REQUESTS in full.
 	const reserve = 512
-	if most := int(b.nc.MaxPayload()) - reserve; size(msg.Header, msg.Data) > most {
+	if most := int(b.nc.MaxPayload()) - reserve; size(msg.Header, msg.Data) > most || size(msg.Header, nil) > maxHeader {
 		truncate(msg, most)
 	}
 	id := fmt.Sprintf("deadletter-%d-%d", h.key.seq, h.key.at)
@@ -85,19 +89,19 @@ func headerValue(s string) string {
 	}, s)
 }
 
-// truncate makes msg fit into most bytes: first the body shrinks, then the
-// original's headers go.
+// truncate makes msg fit into most bytes: headers of the original that are too
+// large go, then the body shrinks.
 func truncate(msg *nats.Msg, most int) {
 	msg.Header[headerTruncated] = []string{strconv.Itoa(len(msg.Data))}
-	if over := size(msg.Header, msg.Data) - most; over <= len(msg.Data) {
-		msg.Data = msg.Data[:len(msg.Data)-max(over, 0)]
-		return
-	}
-	msg.Data = nil
-	for name := range msg.Header {
-		if !strings.HasPrefix(name, headerOurs) {
-			delete(msg.Header, name)
+	if size(msg.Header, nil) > min(maxHeader, most/2) {
+		for name := range msg.Header {
+			if !strings.HasPrefix(name, headerOurs) {
+				delete(msg.Header, name)
+			}
 		}
+	}
+	if over := size(msg.Header, msg.Data) - most; over > 0 {
+		msg.Data = msg.Data[:max(len(msg.Data)-over, 0)]
 	}
 }
 

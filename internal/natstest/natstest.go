@@ -58,6 +58,13 @@ func (s *Server) Start() {
 	s.run = run
 }
 
+// StartAs is Start with options that edit changes for this and later starts.
+func (s *Server) StartAs(edit func(*broker.Options)) {
+	s.t.Helper()
+	edit(&s.opts)
+	s.Start()
+}
+
 // Stop stops the server as a crash would be seen from outside: all connections
 // end. What it stored stays. It may be called again.
 func (s *Server) Stop() {

@@ -1,0 +1,526 @@
+package events
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
+	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
+)
+
+// done handles everything at once.
+func done(context.Context, approval.Delivery) error { return nil }
+
+// safeBuffer is a log that may be written and read at once.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func TestConsumeResumesAfterTheBrokerWasAway(t *testing.T) {
+	t.Parallel()
+	s, seen, log := natstest.Start(t), newWatcher(), &safeBuffer{}
+	b := connect(t, s, func(c *Config) { c.Observer = seen; c.Log = zerolog.New(log) })
+	consume(t, b, done)
+	seen.exactly(t, "bound", 1)
+	if err := b.Ready(); err != nil {
+		t.Errorf("Ready: %v", err)
+	}
+	const restarts = 15
+	for i := range restarts {
+		s.Stop()
+		seen.exactly(t, "connected", 0)
+		if err := b.Ready(); err == nil {
+			t.Error("ready without a broker")
+		}
+		s.Start()
+		back := time.Now()
+		seen.exactly(t, "reconnected", i+1)
+		id := fmt.Sprint(i)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		for err := errors.New("not yet"); err != nil; { // JetStream is not up at once
+			err = b.Submit(ctx, connection(id))
+			if ctx.Err() != nil {
+				t.Fatal(err)
+			}
+		}
+		cancel()
+		seen.atLeast(t, "delivered connection", i+1)
+		if took := time.Since(back); took > 5*time.Second {
+			t.Errorf("restart %d: the first request came %s after the broker was back", i, took)
+		}
+	}
+	if !b.Alive() {
+		t.Error("not alive")
+	}
+	if n := strings.Count(log.String(), "\n"); n > 20 {
+		t.Errorf("%d lines logged:\n%s", n, log)
+	}
+}
+
+func TestConsumeBindsAgain(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		breaks func(ctx context.Context, b *Bus) error
+	}{
+		{"consumer deleted", func(ctx context.Context, b *Bus) error {
+			return b.js.DeleteConsumer(ctx, RequestsStream, ConsumerName)
+		}},
+		{"requests deleted", func(ctx context.Context, b *Bus) error { return b.js.DeleteStream(ctx, RequestsStream) }},
+		{"results deleted", func(ctx context.Context, b *Bus) error { return b.js.DeleteStream(ctx, ResultsStream) }},
+		{"dead letters deleted", func(ctx context.Context, b *Bus) error { return b.js.DeleteStream(ctx, DeadLettersStream) }},
+		{"bucket deleted", func(ctx context.Context, b *Bus) error { return b.js.DeleteKeyValue(ctx, LedgerBucket) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s, seen := natstest.Start(t), newWatcher()
+			b := connect(t, s, func(c *Config) { c.Observer = seen })
+			consume(t, b, done)
+			if err := b.Submit(t.Context(), connection("1")); err != nil {
+				t.Fatal(err)
+			}
+			seen.until(t, "it is done", func(c map[string]int) bool { return c["delivered connection"] == 1 && c["slots"] == 0 })
+			begin := time.Now()
+			if err := tt.breaks(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			for d, err := b.Status(ctx); err != nil || len(d) > 0; d, err = b.Status(ctx) {
+				if ctx.Err() != nil {
+					t.Fatalf("not mended: %v, %v", d, err)
+				}
+			}
+			if took := time.Since(begin); took > 10*time.Second {
+				t.Errorf("mended after %s", took)
+			}
+			before := seen.get("delivered connection")
+			if err := b.Submit(ctx, connection("2")); err != nil {
+				t.Fatal(err)
+			}
+			seen.atLeast(t, "delivered connection", before+1)
+		})
+	}
+}
+
+// TestConsumeWithoutLeaveToMakeAnything waits until someone else mends it.
+func TestConsumeWithoutLeaveToMakeAnything(t *testing.T) {
+	t.Parallel()
+	s, seen, log := natstest.Start(t), newWatcher(), &safeBuffer{}
+	maker := connect(t, s, nil)
+	b := connect(t, s, func(c *Config) { c.Create = false; c.Observer = seen; c.Log = zerolog.New(log) })
+	consume(t, b, done)
+	seen.exactly(t, "bound", 1)
+	if err := maker.js.DeleteConsumer(t.Context(), RequestsStream, ConsumerName); err != nil {
+		t.Fatal(err)
+	}
+	seen.exactly(t, "bound", 0)
+	if !strings.Contains(log.String(), "consumer "+ConsumerName+" is missing") {
+		t.Errorf("the log does not say what is missing:\n%s", log)
+	}
+	if err := maker.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	seen.exactly(t, "bound", 1)
+}
+
+func TestConsumeEndsWhenClosedForGood(t *testing.T) {
+	t.Parallel()
+	s, seen := natstest.Start(t), newWatcher()
+	b := connect(t, s, func(c *Config) { c.Observer = seen })
+	if err := b.Submit(t.Context(), connection("1")); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- b.Consume(t.Context(), func(ctx context.Context, _ approval.Delivery) error {
+			<-ctx.Done() // which it is, because nothing can be settled any more
+			return ctx.Err()
+		})
+	}()
+	seen.exactly(t, "slots", 1)
+	b.nc.Close()
+	if err := <-ended; !errors.Is(err, ErrClosed) {
+		t.Errorf("Consume: %v, want ErrClosed", err)
+	}
+	if err := b.Ready(); !errors.Is(err, ErrClosed) {
+		t.Errorf("Ready: %v, want ErrClosed", err)
+	}
+}
+
+func TestConsumeKeepsWhatCannotBeBuried(t *testing.T) {
+	t.Parallel()
+	s, seen := natstest.Start(t), newWatcher()
+	b := connect(t, s, func(c *Config) { c.Observer = seen })
+	cfg := b.streams()[2]
+	cfg.MaxBytes = 1
+	if _, err := b.js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.SubmitRaw(t.Context(), "payments", nil, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	consume(t, b, done)
+	seen.atLeast(t, "back retry", 1)
+	if info := consumerInfo(t, b); info.AckFloor.Stream != 0 {
+		t.Error("it was acknowledged without a dead letter")
+	}
+	cfg.MaxBytes = -1
+	if _, err := b.js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	seen.exactly(t, "dead unreadable", 1)
+}
+
+// TestBuryWhatIsNearlyTooLarge uses the largest message that the broker takes.
+func TestBuryWhatIsNearlyTooLarge(t *testing.T) {
+	t.Parallel()
+	s, seen := natstest.StartWith(t, broker.Options{MaxPayload: 128 << 10}), newWatcher()
+	b := connect(t, s, func(c *Config) { c.Observer = seen })
+	body := bytes.Repeat([]byte("x"), 128<<10)
+	if err := b.SubmitRaw(t.Context(), "payments", nil, body); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.SubmitRaw(t.Context(), "payments", map[string][]string{"Large": {string(body[:65000])}}, body[:1000]); err != nil {
+		t.Fatal(err)
+	}
+	stop := consume(t, b, done)
+	seen.exactly(t, "dead too_large", 2)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	first, err := b.DeadLetter(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := b.DeadLetter(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first.Original > second.Original {
+		first, second = second, first
+	}
+	if first.Truncated != len(body) || len(first.Body) < len(body)/2 || second.Truncated != 1000 {
+		t.Errorf("of %d bytes %d are kept, said to be of %d; the other says %d", len(body), len(first.Body), first.Truncated, second.Truncated)
+	}
+	// It is replayed whole.
+	if err := b.Replay(t.Context(), first.Sequence); err != nil {
+		t.Fatal(err)
+	}
+	st, err := b.js.Stream(t.Context(), RequestsStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := st.GetMsg(t.Context(), 3)
+	if err != nil || !bytes.Equal(raw.Data, body) {
+		t.Errorf("replayed %d bytes, %v", len(raw.Data), err)
+	}
+	// Unless the original is gone.
+	if err := st.DeleteMsg(t.Context(), second.Original); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Replay(t.Context(), second.Sequence); err == nil {
+		t.Error("replayed a part")
+	}
+}
+
+// crash runs a worker until n deliveries have begun, and cuts it off as if its
+// process had been killed: nothing is given back, nothing is noted.
+func crash(t *testing.T, s *natstest.Server, n int, handle Handler) {
+	t.Helper()
+	seen := newWatcher()
+	b, err := Connect(t.Context(), testConfig(s, func(c *Config) { c.Observer = seen }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- b.Consume(t.Context(), func(ctx context.Context, d approval.Delivery) error {
+			if err := handle(ctx, d); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+	}()
+	seen.atLeast(t, "delivered connection", n)
+	b.nc.Close()
+	if err := <-ended; !errors.Is(err, ErrClosed) {
+		t.Errorf("the worker that was cut off: %v", err)
+	}
+	if err := b.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+}
+
+func TestPoison(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	b := connect(t, s, nil)
+	const neighbours = 5
+	for i := range neighbours {
+		if err := b.Submit(t.Context(), connection(fmt.Sprint("good ", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Submit(t.Context(), connection("killer")); err != nil {
+		t.Fatal(err)
+	}
+	// Two workers die with all of them in hand. The neighbours are not to blame.
+	crash(t, s, neighbours+1, func(context.Context, approval.Delivery) error { return nil })
+	crash(t, s, neighbours+1, func(context.Context, approval.Delivery) error { return nil })
+
+	// Now each is handled alone, and the third to die has only the killer in hand.
+	var together, most atomic.Int64
+	good := func(d approval.Delivery) error {
+		most.Store(max(most.Load(), together.Add(1)))
+		defer together.Add(-1)
+		if d.Attempt < 3 {
+			t.Errorf("delivery %d, but two workers died", d.Attempt)
+		}
+		return nil
+	}
+	killed := make(chan struct{}, 1)
+	seen := newWatcher()
+	third, err := Connect(t.Context(), testConfig(s, func(c *Config) { c.Observer = seen }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- third.Consume(t.Context(), func(ctx context.Context, d approval.Delivery) error {
+			if d.Request.EventID != "killer" {
+				return good(d)
+			}
+			if together.Add(1) != 1 {
+				t.Error("the killer is not alone")
+			}
+			defer together.Add(-1)
+			killed <- struct{}{}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+	}()
+	<-killed
+	third.nc.Close()
+	<-ended
+	if err := third.Close(); err != nil {
+		t.Error(err)
+	}
+
+	// The fourth worker does not touch it, and the others pass.
+	last := newWatcher()
+	fourth := connect(t, s, func(c *Config) { c.Observer = last })
+	consume(t, fourth, func(_ context.Context, d approval.Delivery) error {
+		if d.Request.EventID == "killer" {
+			t.Error("the killer is handled a fourth time")
+		}
+		return good(d)
+	})
+	last.exactly(t, "dead poison", 1)
+	last.until(t, "all neighbours are done", func(c map[string]int) bool {
+		return c["slots"] == 0 && consumerInfo(t, fourth).NumAckPending == 0
+	})
+	for d, err := range fourth.DeadLetters(t.Context()) {
+		if err != nil || d.Reason != ReasonPoison || !strings.Contains(string(d.Body), "killer") || d.Deliveries != 4 {
+			t.Errorf("the dead letter is %+v, %v", d, err)
+		}
+	}
+	if most.Load() != 1 {
+		t.Errorf("%d were handled together, although workers died of them", most.Load())
+	}
+}
+
+// TestLostDeliveriesAreNoPoison lets deliveries vanish that nobody handled.
+func TestLostDeliveriesAreNoPoison(t *testing.T) {
+	t.Parallel()
+	s, seen := natstest.Start(t), newWatcher()
+	b := connect(t, s, func(c *Config) { c.AckWait = 100 * time.Millisecond; c.Observer = seen })
+	if err := b.Submit(t.Context(), connection("1")); err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := b.js.Consumer(t.Context(), RequestsStream, ConsumerName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 6 {
+		if _, err := consumer.Next(jetstream.FetchMaxWait(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	consume(t, b, func(_ context.Context, d approval.Delivery) error {
+		if d.Attempt != 7 {
+			t.Errorf("delivery %d, want 7", d.Attempt)
+		}
+		return nil
+	})
+	seen.until(t, "it is done", func(c map[string]int) bool { return c["delivered connection"] == 1 && c["slots"] == 0 })
+	if info := consumerInfo(t, b); info.AckFloor.Stream != 1 || seen.get("dead poison") != 0 {
+		t.Error("it was not handled but buried")
+	}
+}
+
+// TestStreamMadeAnewForgetsTheOldOnesHistory reuses a sequence.
+func TestStreamMadeAnewForgetsTheOldOnesHistory(t *testing.T) {
+	t.Parallel()
+	s, seen := natstest.Start(t), newWatcher()
+	b := connect(t, s, func(c *Config) { c.Observer = seen })
+	kv, err := b.Bucket(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := kv.Put(t.Context(), "delivery.1", []byte(`{"v":1,"Stored":"2020-01-01T00:00:00Z","Seen":1,"Crashes":7,"Alone":true}`)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Submit(t.Context(), connection("1")); err != nil {
+		t.Fatal(err)
+	}
+	consume(t, b, func(_ context.Context, d approval.Delivery) error {
+		if d.Attempt == 1 {
+			return later{after: 10 * time.Millisecond}
+		}
+		return nil
+	})
+	seen.until(t, "it is done", func(c map[string]int) bool { return c["delivered connection"] == 2 && c["slots"] == 0 })
+}
+
+// TestConsumeAdoptsADeliveryOfWhatIsInHand lets the broker lose patience with a
+// worker that is still at it.
+func TestConsumeAdoptsADeliveryOfWhatIsInHand(t *testing.T) {
+	t.Parallel()
+	s, seen := natstest.Start(t), newWatcher()
+	b := connect(t, s, func(c *Config) { c.Observer = seen; c.AckWait = 20 * time.Second; c.Slots = 2 })
+	if err := b.Submit(t.Context(), connection("1")); err != nil {
+		t.Fatal(err)
+	}
+	var began atomic.Int64
+	release := make(chan struct{})
+	consume(t, b, func(context.Context, approval.Delivery) error {
+		began.Add(1)
+		<-release
+		return nil
+	})
+	seen.exactly(t, "slots", 1)
+	// Someone gives back what is in hand here, so that it is delivered anew.
+	if err := b.nc.Publish(fmt.Sprintf("$JS.ACK.%s.%s.1.1.1.%d.0", RequestsStream, ConsumerName, time.Now().UnixNano()), []byte("-NAK")); err != nil {
+		t.Fatal(err)
+	}
+	seen.until(t, "it is delivered anew", func(map[string]int) bool {
+		return consumerInfo(t, b).NumRedelivered == 1 || began.Load() > 1
+	})
+	close(release)
+	seen.until(t, "it is done", func(c map[string]int) bool {
+		return c["slots"] == 0 && consumerInfo(t, b).AckFloor.Stream == 1
+	})
+	if began.Load() != 1 {
+		t.Errorf("it was handled %d times at once", began.Load())
+	}
+}
+
+func TestCredentialsThatAreRefusedForAWhile(t *testing.T) {
+	t.Parallel()
+	good := broker.Options{User: "worker", Password: "right"}
+	s, seen := natstest.StartWith(t, good), newWatcher()
+	login := func(c *Config) { c.User, c.Password, c.Observer = "worker", "right", seen }
+	b := connect(t, s, login)
+	consume(t, b, done)
+	seen.exactly(t, "bound", 1)
+
+	s.Stop()
+	refused := &safeBuffer{}
+	s.StartAs(func(o *broker.Options) { o.Password = "wrong"; o.Log = zerolog.New(refused) })
+	// The same refusal several times over does not make it give up.
+	until := time.Now().Add(20 * time.Second)
+	for strings.Count(refused.String(), "authentication error") < 5 && time.Now().Before(until) {
+		seen.until(t, "it is cut off", func(c map[string]int) bool { return c["connected"] == 0 })
+	}
+	if b.nc.IsClosed() {
+		t.Fatal("gave up after refused credentials")
+	}
+	s.Stop()
+	s.StartAs(func(o *broker.Options) { o.Password = "right" })
+	seen.exactly(t, "connected", 1)
+	seen.exactly(t, "bound", 1)
+	if _, err := Connect(t.Context(), testConfig(s, func(c *Config) { login(c); c.Password = "wrong" })); err == nil || strings.Contains(err.Error(), "wrong") {
+		t.Errorf("connected with a wrong password, or told it: %v", err)
+	}
+}
+
+func TestEmbedded(t *testing.T) {
+	t.Parallel()
+	srv, err := broker.Start(broker.Options{Dir: t.TempDir(), SyncAlways: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Shutdown()
+	if srv.URL() != "" {
+		t.Errorf("a server of this process only listens at %s", srv.URL())
+	}
+	seen := newWatcher()
+	b, err := Connect(t.Context(), Config{InProcess: srv, Create: true, Targets: targets(), Observer: seen})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close() //nolint:errcheck // not what is tested
+	if err := b.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Submit(t.Context(), connection("1")); err != nil {
+		t.Fatal(err)
+	}
+	consume(t, b, done)
+	seen.atLeast(t, "delivered connection", 1)
+	seen.atLeast(t, "backlog", 1)
+	if _, err := b.RTT(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLimiter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLimiter(3, time.Minute)
+		for range 2 {
+			allowed := 0
+			for range 10 {
+				if ok, _ := l.allow(); ok {
+					allowed++
+				}
+			}
+			if allowed != 3 {
+				t.Errorf("%d of 10 allowed, want 3", allowed)
+			}
+			<-time.After(time.Minute)
+			if ok, missed := l.allow(); !ok || missed != 7 {
+				t.Errorf("after a minute: %t, %d left out, want 7", ok, missed)
+			}
+			<-time.After(time.Minute)
+		}
+	})
+}
