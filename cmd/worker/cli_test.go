@@ -136,7 +136,7 @@ func TestCommandLine(t *testing.T) {
 
 		{"help-of-policy-check", call{args: []string{"policy", "check", "--help"}}, exitDone},
 		{"policy-good", call{args: []string{"policy", "check", "testdata/policies/good"}, files: map[string]string{"worker.yaml": goodFile}}, exitDone},
-		{"policy-good-json", call{args: []string{"policy", "check", "testdata/policies/good", "--target", "payments=service", "-o", "json"}}, exitDone},
+		{"policy-good-json", call{args: []string{"policy", "check", "testdata/policies/good", "--target", "payments=service", "--target", "functions=functiongraph", "-o", "json"}}, exitDone},
 		{"policy-wrong", call{args: []string{"policy", "check", "--policies-dir", "testdata/policies/wrong"}, files: map[string]string{"worker.yaml": goodFile}}, exitInvalid},
 		{"policy-wrong-json", call{args: []string{"policy", "check", "testdata/policies/wrong", "-o", "json"}, files: map[string]string{"worker.yaml": goodFile}}, exitInvalid},
 		{"policy-odd", call{args: []string{"policy", "check", "testdata/policies/odd", "--color", "always"}, files: map[string]string{"worker.yaml": goodFile}}, exitDone},
