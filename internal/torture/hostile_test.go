@@ -1,0 +1,204 @@
+package torture
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+)
+
+// forged is one kind of hostile event. A well-formed one lies in what it says
+// and must end in one of these outcomes; any other must end as a dead letter.
+type forged struct {
+	name     string
+	header   nats.Header // beside the mark; nil: structured mode
+	body     func(endpoint string) string
+	outcomes []approval.Outcome
+}
+
+// event is a structured event with this data; extra are more attributes.
+func eventWith(data, extra string) string {
+	return `{"specversion":"1.0","id":"%ID%","source":"torture","type":"vpcep.connection.requested","time":"2026-11-21T09:00:00Z"` + extra + `,"data":` + data + `}`
+}
+
+func connectionEvent(data string) func(string) string {
+	return func(endpoint string) string { return strings.ReplaceAll(eventWith(data, ""), "%EP%", endpoint) }
+}
+
+func raw(body string) func(string) string {
+	return func(endpoint string) string { return strings.ReplaceAll(body, "%EP%", endpoint) }
+}
+
+// hostile are at least forty kinds of forged or hostile events. They are about a
+// stranger's endpoint, which is held unless something goes wrong.
+func hostile() []forged {
+	held := []approval.Outcome{approval.OutcomeHeld}
+	good := `{"target":"payments","endpoint_id":"%EP%"}`
+	creation := func(target, block string) func(string) string {
+		return raw(strings.Replace(eventWith(`{"target":"`+target+`",`+block+`}`, ""), "connection.requested", "endpoint.requested", 1))
+	}
+	ours, foreignVPC, subnet := uuid("aaaaaaaa", 1), uuid("dddddddd", 1), uuid("bbbbbbbb", 1)
+	binary := func(more map[string]string) nats.Header {
+		h := nats.Header{
+			"ce-specversion": {"1.0"}, "ce-id": {"%ID%"}, "ce-source": {"torture"}, "ce-type": {"vpcep.connection.requested"}, "Content-Type": {"application/json"},
+		}
+		for name, value := range more {
+			h[name] = []string{value}
+		}
+		return h
+	}
+	all := []forged{
+		// Well-formed lies: what is claimed is never believed.
+		{name: "claims the partner's domain", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"domain_id":"` + partner + `"}}`), outcomes: held},
+		{name: "claims the state", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"status":"accepted","domain_id":"` + partner + `"}}`), outcomes: held},
+		{name: "claims a verdict", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"verdict":"accept","policy":"connections","rule":"partner"}}`), outcomes: held},
+		{name: "claims a list of domains", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"domain_id":["` + stranger + `","` + partner + `"]}}`), outcomes: held},
+		{name: "claims facts", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"facts":{"domain_id":"` + partner + `"}}}`), outcomes: held},
+		{name: "a time in the far future", body: raw(strings.Replace(eventWith(good, ""), "2026-11-21", "2126-11-21", 1)), outcomes: held},
+		{name: "a time of long ago", body: raw(strings.Replace(eventWith(good, ""), "2026-11-21", "1926-11-21", 1)), outcomes: held},
+		{name: "the id in upper case", body: func(endpoint string) string {
+			return strings.ReplaceAll(eventWith(good, ""), "%EP%", strings.ToUpper(endpoint))
+		}, outcomes: held},
+		{name: "a creation in a foreign VPC", body: creation("functions", `"functiongraph":{"vpc_id":"`+foreignVPC+`","subnet_id":"`+subnet+`"}`), outcomes: held},
+		{name: "a creation in ours and a foreign VPC", body: creation("hosts", `"hss":{"host_id_list":["`+subnet+`"],"vpc_list":[{"vpc_id":"`+ours+`","subnet_id_list":["`+subnet+`"]},{"vpc_id":"`+foreignVPC+`","subnet_id_list":["`+subnet+`"]}]}`), outcomes: held},
+		{name: "a creation on a service of another", body: creation("insight", `"dataarts_insight":{"ds_type":"DWS","vpc_ep_server_id":"`+service+`"}`), outcomes: held},
+		{name: "a server name that lies about its end", body: creation("insight", `"dataarts_insight":{"ds_type":"DWS","vpc_ep_server_name":"cn-north-4.`+foreign+`.`+service+`"}`), outcomes: held},
+
+		// Targets.
+		{name: "an unknown target", body: connectionEvent(`{"target":"nobody","endpoint_id":"%EP%"}`)},
+		{name: "a target with a wildcard", body: connectionEvent(`{"target":"*","endpoint_id":"%EP%"}`)},
+		{name: "a target with a dot", body: connectionEvent(`{"target":"payments.orders","endpoint_id":"%EP%"}`)},
+		{name: "no target", body: connectionEvent(`{"endpoint_id":"%EP%"}`)},
+		{name: "two targets", body: connectionEvent(`{"target":"payments","service_id":"` + service + `","endpoint_id":"%EP%"}`)},
+		{name: "a service that is not ours", body: connectionEvent(`{"service_id":"` + foreign + `","endpoint_id":"%EP%"}`)},
+		{name: "a gateway's id as a service's", body: connectionEvent(`{"service_id":"` + gateway + `","endpoint_id":"%EP%"}`)},
+		{name: "a connection of a creation place", body: connectionEvent(`{"target":"functions","endpoint_id":"%EP%"}`)},
+		{name: "a creation at a service", body: creation("payments", `"functiongraph":{"vpc_id":"`+ours+`","subnet_id":"`+subnet+`"}`)},
+		{name: "the target as a number", body: connectionEvent(`{"target":1,"endpoint_id":"%EP%"}`)},
+
+		// Ids.
+		{name: "a path in the id", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%/../../` + service + `"}`)},
+		{name: "an escaped path in the id", body: connectionEvent(`{"target":"payments","endpoint_id":"..%%2f..%%2fquotas"}`)},
+		{name: "a query in the id", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%?status=accepted"}`)},
+		{name: "a line break in the id", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%\r\nX-Evil: 1"}`)},
+		{name: "a zero byte in the id", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%\u0000"}`)},
+		{name: "an empty id", body: connectionEvent(`{"target":"payments","endpoint_id":""}`)},
+		{name: "two ids in one", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%,%EP%"}`)},
+		{name: "a list of ids", body: connectionEvent(`{"target":"payments","endpoint_id":["%EP%"]}`)},
+		{name: "look-alike digits in the id", body: connectionEvent(`{"target":"payments","endpoint_id":"７05290f3-0d00-41f2-aedc-71f09844e879"}`)},
+		{name: "a wildcard as the id", body: connectionEvent(`{"target":"payments","endpoint_id":"*"}`)},
+
+		// Members.
+		{name: "an unknown member", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","verdict":"accept"}`)},
+		{name: "a project of its own", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","project_id":"` + project + `"}`)},
+		{name: "a member twice", body: connectionEvent(`{"target":"orders","target":"payments","endpoint_id":"%EP%"}`)},
+		{name: "a claim twice", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":1,"a":2}}`)},
+		{name: "a member in another case", body: connectionEvent(`{"Target":"payments","endpoint_id":"%EP%"}`)},
+		{name: "data as a string", body: connectionEvent(`"{}"`)},
+		{name: "data as a list", body: connectionEvent(`[` + good + `]`)},
+		{name: "no data", body: raw(`{"specversion":"1.0","id":"%ID%","source":"torture","type":"vpcep.connection.requested"}`)},
+		{name: "claims as a list", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":[1]}`)},
+
+		// Creations.
+		{name: "two blocks", body: creation("functions", `"functiongraph":{"vpc_id":"`+ours+`","subnet_id":"`+subnet+`"},"hss":{}`)},
+		{name: "no block", body: creation("functions", `"claims":{}`)},
+		{name: "the block of another", body: creation("functions", `"hss":{"host_id_list":["`+subnet+`"],"vpc_list":[{"vpc_id":"`+ours+`","subnet_id_list":["`+subnet+`"]}]}`)},
+		{name: "an unknown data source", body: creation("insight", `"dataarts_insight":{"ds_type":"dws","vpc_ep_server_id":"`+foreign+`"}`)},
+		{name: "name and id of two services", body: creation("insight", `"dataarts_insight":{"ds_type":"DWS","vpc_ep_server_id":"`+foreign+`","vpc_ep_server_name":"cn-north-4.x.`+service+`"}`)},
+		{name: "a path in the VPC", body: creation("functions", `"functiongraph":{"vpc_id":"`+ours+`/../x","subnet_id":"`+subnet+`"}`)},
+		{name: "no hosts", body: creation("hosts", `"hss":{"host_id_list":[],"vpc_list":[{"vpc_id":"`+ours+`","subnet_id_list":["`+subnet+`"]}]}`)},
+
+		// Envelopes.
+		{name: "an unknown type", body: raw(strings.Replace(eventWith(good, ""), "connection.requested", "connection.accepted", 1))},
+		{name: "a type that begins well", body: raw(strings.Replace(eventWith(good, ""), "requested", "requested.v2", 1))},
+		{name: "another version", body: raw(strings.Replace(eventWith(good, ""), `"1.0"`, `"0.3"`, 1))},
+		{name: "no source", body: raw(strings.Replace(eventWith(good, ""), `"source":"torture",`, ``, 1))},
+		{name: "an empty event id", body: raw(strings.Replace(eventWith(good, ""), `"id":"%ID%"`, `"id":""`, 1))},
+		{name: "a source twice", body: raw(strings.Replace(eventWith(good, ""), `"source":"torture",`, `"source":"torture","source":"other",`, 1))},
+		{name: "data in base64 beside data", body: raw(eventWith(good, `,"data_base64":"e30="`))},
+		{name: "a type in a header beside the body's", header: nats.Header{"Content-Type": {"application/cloudevents+json"}, "ce-specversion": {"1.0"}, "ce-type": {"vpcep.connection.requested"}}, body: raw(eventWith(good, ""))},
+		{name: "a batch", header: nats.Header{"Content-Type": {"application/cloudevents-batch+json"}}, body: raw("[" + eventWith(good, "") + "]")},
+		{name: "a header twice", header: nats.Header{"ce-specversion": {"1.0"}, "ce-id": {"%ID%", "other"}, "ce-source": {"torture"}, "ce-type": {"vpcep.connection.requested"}}, body: raw(good)},
+		{name: "headers that differ in case", header: binary(map[string]string{"Ce-Id": "other"}), body: raw(good)},
+		{name: "broken percent-encoding", header: binary(map[string]string{"ce-subject": "%zz"}), body: raw(good)},
+		{name: "binary with a body that is XML", header: binary(map[string]string{"Content-Type": "application/xml"}), body: raw("<target>payments</target>")},
+
+		// Bytes.
+		{name: "nothing", body: raw("")},
+		{name: "a zero", body: raw("\x00")},
+		{name: "HTML", body: raw("<html><body>accepted</body></html>")},
+		{name: "JSON that breaks off", body: raw(eventWith(good, "")[:120])},
+		{name: "two events in one", body: raw(eventWith(good, "") + eventWith(good, ""))},
+		{name: "not UTF-8", body: raw(strings.Replace(eventWith(good, ""), "torture", "tort\xffure", 1))},
+		{name: "half a surrogate", body: raw(strings.Replace(eventWith(good, ""), "torture", `\ud800`, 1))},
+		{name: "deep JSON", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}}`)},
+		{name: "deeper than allowed", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":` + strings.Repeat(`{"a":`, 30) + `1` + strings.Repeat("}", 30) + `}}`)},
+		{name: "too large", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":"` + strings.Repeat("a", 70<<10) + `"}}`)},
+		{name: "a number without an end", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":1` + strings.Repeat("0", 400) + `}}`)},
+		{name: "a comment", body: raw("/* accept */" + eventWith(good, ""))},
+		{name: "a byte order mark", body: raw("\ufeff" + eventWith(good, ""))},
+	}
+	return all
+}
+
+// TestHostileEvents is F15: every kind of hostile event, and good ones between
+// them. Those that are no requests are dead letters, those that lie are held,
+// and none is accepted.
+func TestHostileEvents(t *testing.T) {
+	t.Parallel()
+	kinds := hostile()
+	if len(kinds) < 40 {
+		t.Fatalf("%d kinds of hostile events, at least 40 are promised", len(kinds))
+	}
+	w := newWorld(t, simulator.Config{})
+	w.start("worker", options{}).ready()
+	marks := map[string]bool{}
+	for round := range times(1, 20) {
+		for i, kind := range kinds {
+			eventID := fmt.Sprintf("hostile-%d-%d", round, i)
+			endpoint := w.connect("payments", stranger)
+			r := approval.Request{ID: approval.RequestID(source, eventID)}
+			fill := strings.NewReplacer("%ID%", eventID).Replace
+			header := nats.Header{}
+			for name, values := range kind.header {
+				for _, v := range values {
+					header[name] = append(header[name], fill(v))
+				}
+			}
+			header[markHeader] = []string{eventID}
+			if kind.outcomes != nil {
+				w.note(asked{RequestID: r.ID, Subject: kind.name, Mark: eventID, Outcomes: kind.outcomes})
+			} else {
+				w.note(asked{RequestID: r.ID, Subject: kind.name, Mark: eventID, Bad: true})
+			}
+			marks[eventID] = true
+			w.publish("vpcep.requests.payments", header, []byte(fill(kind.body(endpoint.EndpointID))))
+		}
+		w.mixed(12, fmt.Sprintf("good-%d", round))
+	}
+	w.settled(time.Minute)
+	f := w.judge()
+	h, err := w.look()
+	if err != nil {
+		f.wrong("%v", err)
+	}
+	for _, r := range h.Results {
+		forgedOne := slices.ContainsFunc(slices.Collect(maps.Keys(marks)), func(mark string) bool { return approval.RequestID(source, mark) == r.RequestID })
+		if forgedOne && r.Outcome != approval.OutcomeHeld {
+			f.wrong("a forged event ended %s", r.Outcome)
+		}
+	}
+	for _, a := range w.asked {
+		if a.Bad && len(h.Dead) > 0 && !slices.ContainsFunc(h.Dead, func(d deadLetter) bool { return d.Mark == a.Mark }) {
+			f.lost("%q is no dead letter", a.Subject)
+		}
+	}
+	table.add(t, row{Name: "F15 forged and hostile events", Tries: len(marks), findings: f, Took: w.took(), Note: fmt.Sprintf("%d kinds", len(kinds))})
+}

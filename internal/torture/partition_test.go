@@ -1,0 +1,68 @@
+package torture
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+)
+
+// TestPartitions is F11: the network between a worker and the broker, and
+// between it and the cloud, fails in every direction, while another worker is
+// not cut off.
+func TestPartitions(t *testing.T) {
+	t.Parallel()
+	spans := []time.Duration{time.Second, 12 * time.Second}
+	if *full {
+		spans = []time.Duration{time.Second, 5 * time.Second, 12 * time.Second, time.Minute, 10 * time.Minute}
+	}
+	faults := []struct {
+		name string
+		do   func(p *proxy)
+	}{
+		{"cut", (*proxy).cut},
+		{"to the server", func(p *proxy) { p.hold(up) }},
+		{"from the server", func(p *proxy) { p.hold(down) }},
+		{"both ways", func(p *proxy) { p.hold(up, down) }},
+		{"slow", func(p *proxy) { p.slow(300 * time.Millisecond) }},
+		{"reset", (*proxy).reset},
+	}
+	for _, peer := range []string{"broker", "cloud"} {
+		t.Run(peer, func(t *testing.T) {
+			t.Parallel()
+			for _, tt := range faults {
+				t.Run(tt.name, func(t *testing.T) {
+					t.Parallel()
+					w := newWorld(t, simulator.Config{Delays: simulator.Delays{Accept: 500 * time.Millisecond}})
+					var p *proxy
+					var o options
+					if peer == "broker" {
+						p = newProxy(t, strings.TrimPrefix(w.broker.URL, "nats://"))
+						o.nats = p.addr()
+					} else {
+						p = newProxy(t, w.api)
+						o.api = p.addr()
+					}
+					cutOff := w.start("cut-off", o).ready()
+					w.start("other", options{}).ready()
+					for i, span := range spans {
+						w.mixed(12, fmt.Sprintf("before-%d", i))
+						tt.do(p)
+						w.mixed(12, fmt.Sprintf("during-%d", i))
+						pass(t.Context(), span)
+						p.heal()
+						w.mixed(12, fmt.Sprintf("after-%d", i))
+					}
+					w.settled(2 * time.Minute)
+					f := w.judge()
+					if cutOff.ended() {
+						f.wrong("the worker that was cut off has ended:\n%s", tail(cutOff.log.String(), 5))
+					}
+					table.add(t, row{Name: "F11 " + peer + " " + tt.name, Tries: len(spans), findings: f, Took: w.took()})
+				})
+			}
+		})
+	}
+}
