@@ -169,7 +169,8 @@ func (f *activeFault) meets(r route, now time.Time) bool {
 	return true
 }
 
-// faultHeader names the fault in an answer that a fault made.
+// faultHeader names the fault in an answer that a fault made unlike what the
+// reference says; what is only slow or stale is not marked.
 const faultHeader = "X-Sim-Fault"
 
 // play carries c out as p wants it.
@@ -183,6 +184,9 @@ func (s *Simulator) play(w http.ResponseWriter, c *call, p plan) {
 	if f == nil {
 		a := s.do(c, p)
 		wait(c.request.Context(), p.after)
+		if p.odd {
+			a.header = map[string]string{faultHeader: string(UnknownState)}
+		}
 		s.write(w, c, a)
 		return
 	}
