@@ -306,6 +306,32 @@ func TestTokenRevokedEarly(t *testing.T) {
 	})
 }
 
+// TestLastChance: whoever meets the refusal of renewed values, all stops.
+func TestLastChance(t *testing.T) {
+	t.Parallel()
+	tokens := 0
+	ask := func(context.Context, Credentials) (token, error) {
+		tokens++
+		return token{value: fmt.Sprint(tokens), expires: time.Now().Add(time.Hour), renew: time.Now().Add(time.Hour)}, nil
+	}
+	a, err := newAuth(Auth{ModePassword, func() (Credentials, error) { return Credentials{User: "u", Password: "p", Domain: "d"}, nil }}, ask, nobody{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, stops := range []bool{false, true} { // two calls, each refused for the first time
+		p, err := a.acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.refuse(p, &Error{Class: ClassCredentials, Status: 401}, false); (err != nil) != stops {
+			t.Errorf("refusal %d: %v", i+1, err)
+		}
+	}
+	if _, err := a.acquire(t.Context()); !errors.Is(err, ErrCredentials) || tokens != 2 {
+		t.Errorf("%v, %d tokens", err, tokens)
+	}
+}
+
 // TestTokensThatNobodyAccepts: when no token helps, they are not got by the dozen.
 func TestTokensThatNobodyAccepts(t *testing.T) {
 	t.Parallel()

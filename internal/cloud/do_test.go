@@ -254,16 +254,38 @@ func TestPutOffIsNoNews(t *testing.T) {
 		c := client(t, newWorld())
 		for _, off := range []*Error{{Class: ClassOpen, unsent: true, Wait: time.Second}, {Class: ClassThrottle, unsent: true, Wait: time.Hour}} {
 			tries, asked := 0, 0
-			real := &Error{Class: ClassUnknown, Code: "EndPoint.0013", Status: 504, changes: true}
+			lost := &Error{Class: ClassUnknown, Code: "EndPoint.0013", Status: 504, changes: true}
 			err := c.repeat(t.Context(), &call{effect: convergent}, func(context.Context) (bool, error) { asked++; return false, nil }, func(context.Context) error {
 				if tries++; tries == 2 {
 					return off
 				}
-				return real
+				return lost
 			})
-			if e, ok := asError(err); !ok || e.Code != real.Code || tries != 2 || asked != 1 {
+			if e, ok := asError(err); !ok || e.Code != lost.Code || tries != 2 || asked != 1 {
 				t.Errorf("%v after %d tries", err, tries)
 			}
+		}
+	})
+}
+
+// TestDoubtStays: once a try may have taken effect, the state is read before each
+// further one, whatever became of those between.
+func TestDoubtStays(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := client(t, newWorld())
+		answers := []error{
+			&Error{Class: ClassUnknown, Status: 504, changes: true},
+			&Error{Class: ClassThrottle, Status: 429, changes: true},
+			nil,
+		}
+		tries, asked := 0, 0
+		err := c.repeat(t.Context(), &call{effect: convergent}, func(context.Context) (bool, error) { asked++; return false, nil }, func(context.Context) error {
+			tries++
+			return answers[tries-1]
+		})
+		if err != nil || tries != 3 || asked != 2 {
+			t.Errorf("%v after %d tries, asked %d times", err, tries, asked)
 		}
 	})
 }
