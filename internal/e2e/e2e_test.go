@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	service  = "4189d3c2-8882-4871-a3c2-d380272eed88"
+	service  = "f6b2e0d7-51c3-4c0e-9d5a-7e2a8c4b1d90"
 	acme     = "6e9dfd51d1124e8d8498dce894923a0d" // allowed
 	leftUs   = "b70fde8e849b4e76a61dd8aa0ec05c81" // denied
 	stranger = "a1b2c3d4e5f60718293a4b5c6d7e8f90"

@@ -53,7 +53,7 @@ func start(t *testing.T) *stack {
 	s.cloud, err = testcontainers.Run(ctx, img.worker,
 		network.WithNetwork([]string{"cloud"}, net),
 		testcontainers.WithExposedPorts(cloudPort),
-		testcontainers.WithCmd("simulate", "--listen", ":8080", "--admin"),
+		testcontainers.WithCmd("simulate", "--listen", ":8080", "--admin", "--faults", "none"),
 		testcontainers.WithHostConfigModifier(locked()),
 		testcontainers.WithWaitStrategy(wait.ForHTTP(countersPath).WithPort(cloudPort).WithStartupTimeout(startTime)),
 	)
