@@ -37,6 +37,7 @@ type consuming struct {
 	handlers context.Context //nolint:containedctx // ends with the grace of all handlers, not with one call
 	done     sync.WaitGroup  // of those who hold a slot
 	alone    sync.RWMutex    // held for writing by a quarantined request, for reading by the others
+	lookNow  chan struct{}   // gets a token when the consumer was bound
 
 	// Set by bind before anything is pulled, read by those who hold a slot.
 	bindMu     sync.Mutex
@@ -66,7 +67,7 @@ func (b *Bus) Consume(ctx context.Context, handle func(context.Context, approval
 	defer end()
 	c := &consuming{
 		Bus: b, handle: handle, handlers: handlers,
-		slots: make(chan struct{}, b.cfg.Slots), hand: map[messageKey]*inHand{},
+		slots: make(chan struct{}, b.cfg.Slots), hand: map[messageKey]*inHand{}, lookNow: make(chan struct{}, 1),
 	}
 	var beside sync.WaitGroup
 	besideCtx, endBeside := context.WithCancel(handlers)
@@ -139,10 +140,17 @@ func (c *consuming) bind(ctx context.Context) (jetstream.Consumer, error) {
 	consumer, err := c.lookup(ctx)
 	c.bound.Store(err == nil)
 	c.cfg.Observer.ConsumerBound(err == nil)
-	if err != nil && !errors.Is(err, context.Canceled) {
-		c.warn(err, "no requests can come")
+	if err != nil {
+		if !errors.Is(err, context.Canceled) {
+			c.warn(err, "no requests can come")
+		}
+		return nil, err
 	}
-	return consumer, err
+	select {
+	case c.lookNow <- struct{}{}:
+	default:
+	}
+	return consumer, nil
 }
 
 func (c *consuming) lookup(ctx context.Context) (jetstream.Consumer, error) {
@@ -295,6 +303,7 @@ func (c *consuming) watchBroker(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+		case <-c.lookNow:
 		}
 	}
 }

@@ -117,7 +117,11 @@ func TestConsumeKeepsSlowRequestsInHand(t *testing.T) {
 func TestConsumeGivesBackAtOnceWhenItEnds(t *testing.T) {
 	t.Parallel()
 	s, seen := natstest.Start(t), newWatcher()
-	edit := func(c *Config) { c.Observer = seen; c.AckWait = 20 * time.Second; c.ShutdownGrace = 100 * time.Millisecond }
+	edit := func(c *Config) {
+		c.Observer = seen
+		c.AckWait = 20 * time.Second
+		c.ShutdownGrace = 100 * time.Millisecond
+	}
 	b := connect(t, s, edit)
 	for i := range 5 {
 		if err := b.Submit(t.Context(), connection(fmt.Sprint(i))); err != nil {

@@ -29,6 +29,9 @@ const (
 	headerOurs       = "Vpcep-Deadletter-"
 )
 
+// reserve is what the broker may count of a message beside what size does.
+const reserve = 512
+
 // maxHeader is what the broker takes of headers, 64 KiB, less what their lines
 // add to names and values.
 const maxHeader = 56 << 10
@@ -39,7 +42,6 @@ func (b *Bus) bury(ctx context.Context, h *inHand, why *Rejected) error {
 	msg := deadLetter(h.msg.Subject(), h.msg.Headers(), h.msg.Data(), h.meta, why)
 	// The whole may be larger than a message can be: the original was nearly as
 	// large already. It is in VPCEP_REQUESTS in full.
-	const reserve = 512
 	if most := int(b.nc.MaxPayload()) - reserve; size(msg.Header, msg.Data) > most || size(msg.Header, nil) > maxHeader {
 		truncate(msg, most)
 	}
@@ -214,8 +216,12 @@ func (b *Bus) Replay(ctx context.Context, sequence uint64) error {
 	if !strings.HasPrefix(msg.Subject, RequestsSubject+".") {
 		return fmt.Errorf("replay the dead letter %d: its subject %.80q is no subject of requests", sequence, msg.Subject)
 	}
+	var opts []jetstream.PublishOpt
 	id := fmt.Sprintf("replay-%d-%d", d.Sequence, d.At.UnixNano())
-	if _, err := b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id)); err != nil {
+	if int64(size(msg.Header, msg.Data)+len(jetstream.MsgIDHeader)+len(id))+reserve <= b.nc.MaxPayload() {
+		opts = append(opts, jetstream.WithMsgID(id)) // else only the message itself fits
+	}
+	if _, err := b.js.PublishMsg(ctx, msg, opts...); err != nil {
 		return b.published(fmt.Sprintf("the original of dead letter %d", sequence), err)
 	}
 	return b.Drop(ctx, sequence)

@@ -281,7 +281,10 @@ func TestDecodeRequestHeaders(t *testing.T) {
 		{"both modes", func(h nats.Header) { h["Content-Type"] = []string{"application/cloudevents+json"} }, connectionEvent, "header ce-specversion"},
 		{"a batch", func(h nats.Header) { clear(h); h["Content-Type"] = []string{"application/cloudevents-batch+json"} }, "[]", "header content-type"},
 		{"another format", func(h nats.Header) { clear(h); h["Content-Type"] = []string{"application/cloudevents+avro"} }, connectionEvent, "header content-type"},
-		{"another character set", func(h nats.Header) { clear(h); h["Content-Type"] = []string{"application/cloudevents+json; charset=utf-16"} }, connectionEvent, "header content-type"},
+		{"another character set", func(h nats.Header) {
+			clear(h)
+			h["Content-Type"] = []string{"application/cloudevents+json; charset=utf-16"}
+		}, connectionEvent, "header content-type"},
 		{"data that is text", func(h nats.Header) { h["ce-datacontenttype"] = []string{"text/plain"} }, "", "header ce-datacontenttype"},
 		{"data that is text by its type", func(h nats.Header) { h["Content-Type"] = []string{"text/plain"} }, "", "header ce-datacontenttype"},
 		{"another version", func(h nats.Header) { h["ce-specversion"] = []string{"1.1"} }, "", "header ce-specversion"},

@@ -78,9 +78,11 @@ func (w *watcher) DeadLettered(reason string) { w.add("dead "+reason, 1) }
 func (w *watcher) BusConnected(up bool)       { w.set("connected", truth(up)) }
 func (w *watcher) BusReconnected()            { w.add("reconnected", 1) }
 func (w *watcher) ConsumerBound(up bool)      { w.set("bound", truth(up)) }
-func (w *watcher) ResultPublished(ok bool)    { w.add("published "+map[bool]string{true: "ok", false: "failed"}[ok], 1) }
-func (w *watcher) SlotsInUse(delta int)       { w.add("slots", delta) }
-func (w *watcher) GivenBack(cause string)     { w.add("back "+cause, 1) }
+func (w *watcher) ResultPublished(ok bool) {
+	w.add("published "+map[bool]string{true: "ok", false: "failed"}[ok], 1)
+}
+func (w *watcher) SlotsInUse(delta int)   { w.add("slots", delta) }
+func (w *watcher) GivenBack(cause string) { w.add("back "+cause, 1) }
 
 func (w *watcher) Backlog(pending, ackPending, redelivered int) {
 	w.set("pending", pending)
@@ -132,6 +134,19 @@ func (w *watcher) atLeast(t testing.TB, name string, n int) {
 func (w *watcher) exactly(t testing.TB, name string, n int) {
 	t.Helper()
 	w.until(t, name+" is as wanted", func(c map[string]int) bool { return c[name] == n })
+}
+
+// eventually waits until ok, which it asks again and again, and fails the test
+// after a while.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for end := time.Now().Add(30 * time.Second); !ok(); <-again.C {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
 }
 
 // testConfig is a configuration with short times.

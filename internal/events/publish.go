@@ -25,8 +25,6 @@ func (b *Bus) publishResult(ctx context.Context, r approval.Result) error {
 		return fmt.Errorf("publish a result: decision %.80q, target %.80q and outcome %.20q do not make a subject",
 			r.Decision.ID, r.Request.Target.Name, r.Outcome)
 	}
-	// The broker counts some bytes of its own to the headers.
-	const reserve = 512
 	body, header, err := encodeResult(r, b.nc.MaxPayload()-reserve)
 	if err != nil {
 		return err
