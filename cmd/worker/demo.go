@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -73,6 +74,7 @@ type demo struct {
 	logLevel string // empty: errors only
 	screen   *screen
 	edit     func(cfg *simulator.Config) // nil: the demo's cloud as it is
+	settings map[string]string           // over those of the demo's configuration, by key
 
 	sim *simulator.Simulator
 	url string // of the simulated cloud
@@ -211,6 +213,7 @@ func (d *demo) config(nats string) (Config, error) {
 	env := d.env
 	env.Environ = []string{"HUAWEICLOUD_SDK_AK=" + auth.AccessKey, "HUAWEICLOUD_SDK_SK=" + auth.SecretKey}
 	flags := settingFlags{file: file, values: map[string]string{"log.level": "error"}}
+	maps.Copy(flags.values, d.settings)
 	if d.logLevel != "" {
 		flags.values["log.level"] = d.logLevel
 	}

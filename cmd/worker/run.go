@@ -90,8 +90,7 @@ func (s *service) run(ctx context.Context) (err error) {
 	}
 
 	if cfg.NATS.Embedded() && s.server == nil {
-		s.server, err = broker.Start(broker.Options{Dir: cfg.NATS.DataDir, SyncAlways: true, Log: s.log})
-		if err != nil {
+		if s.server, err = startBroker(cfg.NATS, s.log); err != nil {
 			return err
 		}
 		defer s.server.Shutdown()
@@ -110,7 +109,7 @@ func (s *service) run(ctx context.Context) (err error) {
 	w := &worker.Worker{
 		Cloud: client, Creator: client, Places: places{client, book}, Policy: policies, Ledger: book, Results: bus,
 		Metrics: counters, Log: s.log, Now: time.Now, Limits: s.limits, Targets: cfg.Targets,
-		Shares: worker.NewShares(cfg.Worker.Slots, len(cfg.Targets)), Version: readBuild().Version,
+		Shares: worker.NewShares(cfg.Worker.Slots, len(cfg.Targets), time.Now), Version: readBuild().Version,
 	}
 	instrument(w)
 	sweep := &worker.Sweep{
@@ -150,6 +149,19 @@ func (s *service) run(ctx context.Context) (err error) {
 	}
 	s.log.Info().Msg("stopped with nothing in hand")
 	return nil
+}
+
+// startBroker starts the NATS server inside the process, where producers and the
+// other commands reach it at nats.listen.
+func startBroker(cfg NATSConfig, log zerolog.Logger) (*broker.Server, error) {
+	o := broker.Options{Dir: cfg.DataDir, Listen: cfg.Listen, SyncAlways: true, Log: log}
+	if cfg.User != nil {
+		var err error
+		if o.User, o.Password, err = cfg.User(); err != nil {
+			return nil, withCode(exitInvalid, err)
+		}
+	}
+	return broker.Start(o)
 }
 
 // connect reaches the bus and makes or checks what is on it.

@@ -151,7 +151,7 @@ func (s *screen) invite(d *demo, base string) {
 	s.line("")
 	s.line("The demo stays up until you press Ctrl-C. Send a request of your own, in another terminal:")
 	s.line("")
-	s.line("  curl -s %s/_sim/connections -d '{\"to\": \"%s\", \"domain_id\": \"%s\"}'   # someone makes an endpoint", d.url, demoService, demoAcme)
+	s.line("  curl -s %s/_sim/connections -d '{\"target\": \"%s\", \"domain_id\": \"%s\"}'   # someone makes an endpoint", d.url, demoService, demoAcme)
 	s.line("  go run ./cmd/worker submit --config %s --target payments --endpoint-id ID --wait", d.configFile())
 	s.line("  go run ./cmd/worker watch --config %s", d.configFile())
 	s.line("  curl -s %s/metrics", base)

@@ -35,11 +35,12 @@ type running struct {
 	stop func() error
 }
 
-// start runs the service until the test ends; edit may change the cloud before.
-func start(t testing.TB, edit func(cfg *simulator.Config)) *running {
+// start runs the service until the test ends, with settings over the demo's; edit
+// may change the cloud before.
+func start(t testing.TB, settings map[string]string, edit func(cfg *simulator.Config)) *running {
 	t.Helper()
 	env := environment{Stdout: io.Discard, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
-	r := &running{demo: &demo{env: env, dir: t.TempDir(), seed: 1, edit: edit}, log: &bytes.Buffer{}}
+	r := &running{demo: &demo{env: env, dir: t.TempDir(), seed: 1, settings: settings, edit: edit}, log: &bytes.Buffer{}}
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -170,7 +171,7 @@ func foreign(t *testing.T, id, kind string, data any, binary bool) (header map[s
 // modes, are decided, carried out, confirmed and answered.
 func TestForeignProducer(t *testing.T) {
 	t.Parallel()
-	r := start(t, nil)
+	r := start(t, nil, nil)
 	before := r.series(t)
 	want := map[string]approval.Outcome{}
 	for _, binary := range []bool{false, true} {

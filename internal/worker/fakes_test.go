@@ -230,7 +230,7 @@ func newBench(_ testing.TB, cloud *fakeCloud, policy Policy) *bench {
 	b.Worker = &Worker{
 		Cloud: cloud, Creator: cloud, Places: places{cloud, b.ledger}, Policy: policy, Ledger: b.ledger, Results: b.results,
 		Metrics: metrics.New(prometheus.NewRegistry(), metrics.Labels{}, metrics.Build{}),
-		Log:     zerolog.Nop(), Now: time.Now, Limits: DefaultLimits(), Shares: NewShares(64, 1),
+		Log:     zerolog.Nop(), Now: time.Now, Limits: DefaultLimits(), Shares: NewShares(64, 1, time.Now),
 		Targets: approval.Targets{service(), functions(), insight()}, Version: "test",
 	}
 	return b
@@ -239,7 +239,7 @@ func newBench(_ testing.TB, cloud *fakeCloud, policy Policy) *bench {
 // replica is another worker on the same cloud, ledger and bus.
 func (b *bench) replica() *Worker {
 	w := *b.Worker
-	w.Shares = NewShares(64, 1)
+	w.Shares = NewShares(64, 1, time.Now)
 	return &w
 }
 

@@ -66,9 +66,6 @@ func growing(attempt int, first, most time.Duration) time.Duration {
 	return spread(min(wait, most))
 }
 
-// busy is how long a request waits for its target's share.
-func busy(attempt int) time.Duration { return growing(attempt, time.Second, 10*time.Second) }
-
 // spread returns between d and 1.25 d.
 func spread(d time.Duration) time.Duration {
 	return d + time.Duration(rand.Float64()*float64(d)/4) //nolint:gosec // jitter needs no secrecy

@@ -1,42 +1,82 @@
 package worker
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // Shares divides the slots among the targets, so that a slow one cannot take
-// them all: each has some of its own, and the rest goes to whoever comes.
+// them all: each has some of its own, and the rest goes to whoever comes. Who
+// finds none is told when to come again: one after the other, at the pace at
+// which the target's slots become free, so that they are neither idle nor
+// besieged.
 type Shares struct {
-	mu   sync.Mutex
-	own  int            // slots that each target has to itself
-	free int            // slots for all
-	used map[string]int // by target
+	now     func() time.Time
+	mu      sync.Mutex
+	own     int // slots that each target has to itself
+	free    int // slots for all
+	targets map[string]*share
 }
+
+// share is what one target has.
+type share struct {
+	used int
+	mean time.Duration // that a request is in hand, as of late
+	due  time.Time     // when the last one that was sent away comes again
+}
+
+const (
+	shortestTurn = 50 * time.Millisecond
+	longestTurn  = 30 * time.Second
+)
 
 // NewShares divides slots among that many targets. One slot in sixteen stays
 // out, for taking requests that must be given back at once.
-func NewShares(slots, targets int) *Shares {
+func NewShares(slots, targets int, now func() time.Time) *Shares {
 	slots = max(1, slots-max(1, slots/16))
 	targets = max(1, targets)
-	own := slots / (2 * targets)
-	return &Shares{own: own, free: slots - own*targets, used: map[string]int{}}
+	own := slots / (4 * targets)
+	return &Shares{now: now, own: own, free: slots - own*targets, targets: map[string]*share{}}
 }
 
-// take returns how to give the slot back, or false if target may have no more.
-func (s *Shares) take(target string) (release func(), ok bool) {
+// take returns how to give the slot back, or, if target may have no more now,
+// nil and how long to wait.
+func (s *Shares) take(target string) (release func(), wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.used[target] >= s.own {
+	t := s.targets[target]
+	if t == nil {
+		t = &share{mean: time.Second}
+		s.targets[target] = t
+	}
+	now := s.now()
+	if t.used >= s.own {
 		if s.free == 0 {
-			return nil, false
+			return nil, t.turn(now)
 		}
 		s.free--
 	}
-	s.used[target]++
+	t.used++
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if s.used[target] > s.own {
+		if t.used > s.own {
 			s.free++
 		}
-		s.used[target]--
-	}, true
+		t.used--
+		t.mean += (s.now().Sub(now) - t.mean) / 8
+	}, 0
+}
+
+// turn is when the next who was sent away may come again.
+func (t *share) turn(now time.Time) time.Duration {
+	if t.due.Before(now) {
+		t.due = now
+	}
+	t.due = t.due.Add(t.mean / time.Duration(max(t.used, 1)))
+	if t.due.Sub(now) > longestTurn {
+		t.due = now.Add(longestTurn)
+		return spread(longestTurn) // many come then; not all at once
+	}
+	return max(t.due.Sub(now), shortestTurn)
 }

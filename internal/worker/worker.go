@@ -128,9 +128,9 @@ func (e *IDReusedError) Error() string {
 // Handle settles one delivery. It returns nil once the result is published, an
 // *IDReusedError for what can never be settled, and else a *Later.
 func (w *Worker) Handle(ctx context.Context, d approval.Delivery) error {
-	release, ok := w.Shares.take(d.Request.Target.Name)
-	if !ok {
-		return &Later{After: busy(d.Attempt), Cause: CauseBusy}
+	release, wait := w.Shares.take(d.Request.Target.Name)
+	if release == nil {
+		return &Later{After: wait, Cause: CauseBusy}
 	}
 	defer release()
 

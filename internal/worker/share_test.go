@@ -1,0 +1,101 @@
+package worker
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// all takes every slot that target can have.
+func all(s *Shares, target string) (releases []func()) {
+	for {
+		release, _ := s.take(target)
+		if release == nil {
+			return releases
+		}
+		releases = append(releases, release)
+	}
+}
+
+func TestASlowTargetLeavesRoomForTheOthers(t *testing.T) {
+	t.Parallel()
+	s := NewShares(64, 4, time.Now)
+	if slow := len(all(s, "slow")); slow < 40 || slow > 60 {
+		t.Errorf("one target alone gets %d of 64 slots, want most of them and not all", slow)
+	}
+	for _, target := range []string{"a", "b", "c"} {
+		if n := len(all(s, target)); n < 3 {
+			t.Errorf("%s gets %d slots beside a slow target, want some of its own", target, n)
+		}
+	}
+	if more := len(all(s, "slow")); more != 0 {
+		t.Errorf("the slow target gets %d more than its share", more)
+	}
+}
+
+func TestSharesComeBack(t *testing.T) {
+	t.Parallel()
+	s := NewShares(16, 2, time.Now)
+	want := len(all(NewShares(16, 2, time.Now), "a"))
+	for range 1000 {
+		releases := append(all(s, "a"), all(s, "b")...)
+		for _, release := range releases {
+			release()
+		}
+	}
+	if n := len(all(s, "a")); n != want {
+		t.Errorf("after 1000 rounds one target gets %d slots, want %d", n, want)
+	}
+}
+
+// TestWhoIsSentAwayComesInTurn: a crowd that finds no slot comes again one after
+// the other, as fast as the slots become free and no faster.
+func TestWhoIsSentAwayComesInTurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := NewShares(16, 1, time.Now)
+		var n int
+		for range 50 { // each is in hand for 2 s
+			releases := all(s, "a")
+			n = len(releases)
+			<-time.After(2 * time.Second)
+			for _, release := range releases {
+				release()
+			}
+		}
+		all(s, "a")
+		var last time.Duration
+		for i := range 10 * n {
+			_, wait := s.take("a")
+			if wait < last {
+				t.Fatalf("number %d comes after %s, before the one before it at %s", i, wait, last)
+			}
+			last = wait
+		}
+		if last < 18*time.Second || last > 22*time.Second {
+			t.Errorf("ten rounds of %d that take 2 s each are over after %s, want about 20 s", n, last)
+		}
+		for range 1000 {
+			if _, wait := s.take("a"); wait > longestTurn*5/4 {
+				t.Fatalf("sent away for %s, want at most %s and a quarter", wait, longestTurn)
+			}
+		}
+	})
+}
+
+// TestABusyTargetGivesBack: without a slot nothing is asked of anybody.
+func TestABusyTargetGivesBack(t *testing.T) {
+	t.Parallel()
+	cloud := newFakeCloud(approval.Pending)
+	b := newBench(t, cloud, always(approval.Accept))
+	b.Shares = NewShares(2, 1, time.Now)
+	all(b.Shares, "payments")
+	err := b.Handle(t.Context(), connection("1"))
+	later, ok := errors.AsType[*Later](err)
+	if !ok || later.Cause != CauseBusy || later.After < shortestTurn || cloud.asked != 0 {
+		t.Errorf("Handle = %v after %d questions, want busy without a question", err, cloud.asked)
+	}
+}
