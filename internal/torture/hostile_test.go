@@ -18,6 +18,7 @@ import (
 // and must end in one of these outcomes; any other must end as a dead letter.
 type forged struct {
 	name     string
+	reason   string      // of the dead letter
 	header   nats.Header // beside the mark; nil: structured mode
 	body     func(endpoint string) string
 	outcomes []approval.Outcome
@@ -72,78 +73,78 @@ func hostile() []forged {
 		{name: "a server name that lies about its end", body: creation("insight", `"dataarts_insight":{"ds_type":"DWS","vpc_ep_server_name":"cn-north-4.`+foreign+`.`+service+`"}`), outcomes: held},
 
 		// Targets.
-		{name: "an unknown target", body: connectionEvent(`{"target":"nobody","endpoint_id":"%EP%"}`)},
-		{name: "a target with a wildcard", body: connectionEvent(`{"target":"*","endpoint_id":"%EP%"}`)},
-		{name: "a target with a dot", body: connectionEvent(`{"target":"payments.orders","endpoint_id":"%EP%"}`)},
-		{name: "no target", body: connectionEvent(`{"endpoint_id":"%EP%"}`)},
-		{name: "two targets", body: connectionEvent(`{"target":"payments","service_id":"` + service + `","endpoint_id":"%EP%"}`)},
-		{name: "a service that is not ours", body: connectionEvent(`{"service_id":"` + foreign + `","endpoint_id":"%EP%"}`)},
-		{name: "a gateway's id as a service's", body: connectionEvent(`{"service_id":"` + gateway + `","endpoint_id":"%EP%"}`)},
-		{name: "a connection of a creation place", body: connectionEvent(`{"target":"functions","endpoint_id":"%EP%"}`)},
-		{name: "a creation at a service", body: creation("payments", `"functiongraph":{"vpc_id":"`+ours+`","subnet_id":"`+subnet+`"}`)},
-		{name: "the target as a number", body: connectionEvent(`{"target":1,"endpoint_id":"%EP%"}`)},
+		{name: "an unknown target", reason: "unknown_target", body: connectionEvent(`{"target":"nobody","endpoint_id":"%EP%"}`)},
+		{name: "a target with a wildcard", reason: "unknown_target", body: connectionEvent(`{"target":"*","endpoint_id":"%EP%"}`)},
+		{name: "a target with a dot", reason: "unknown_target", body: connectionEvent(`{"target":"payments.orders","endpoint_id":"%EP%"}`)},
+		{name: "no target", reason: "bad_parameters", body: connectionEvent(`{"endpoint_id":"%EP%"}`)},
+		{name: "two targets", reason: "bad_parameters", body: connectionEvent(`{"target":"payments","service_id":"` + service + `","endpoint_id":"%EP%"}`)},
+		{name: "a service that is not ours", reason: "unknown_target", body: connectionEvent(`{"service_id":"` + foreign + `","endpoint_id":"%EP%"}`)},
+		{name: "a gateway's id as a service's", reason: "unknown_target", body: connectionEvent(`{"service_id":"` + gateway + `","endpoint_id":"%EP%"}`)},
+		{name: "a connection of a creation place", reason: "unknown_target", body: connectionEvent(`{"target":"functions","endpoint_id":"%EP%"}`)},
+		{name: "a creation at a service", reason: "unknown_target", body: creation("payments", `"functiongraph":{"vpc_id":"`+ours+`","subnet_id":"`+subnet+`"}`)},
+		{name: "the target as a number", reason: "bad_parameters", body: connectionEvent(`{"target":1,"endpoint_id":"%EP%"}`)},
 
 		// Ids.
-		{name: "a path in the id", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%/../../` + service + `"}`)},
-		{name: "an escaped path in the id", body: connectionEvent(`{"target":"payments","endpoint_id":"..%%2f..%%2fquotas"}`)},
-		{name: "a query in the id", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%?status=accepted"}`)},
-		{name: "a line break in the id", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%\r\nX-Evil: 1"}`)},
-		{name: "a zero byte in the id", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%\u0000"}`)},
-		{name: "an empty id", body: connectionEvent(`{"target":"payments","endpoint_id":""}`)},
-		{name: "two ids in one", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%,%EP%"}`)},
-		{name: "a list of ids", body: connectionEvent(`{"target":"payments","endpoint_id":["%EP%"]}`)},
-		{name: "look-alike digits in the id", body: connectionEvent(`{"target":"payments","endpoint_id":"７05290f3-0d00-41f2-aedc-71f09844e879"}`)},
-		{name: "a wildcard as the id", body: connectionEvent(`{"target":"payments","endpoint_id":"*"}`)},
+		{name: "a path in the id", reason: "bad_id", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%/../../` + service + `"}`)},
+		{name: "an escaped path in the id", reason: "bad_id", body: connectionEvent(`{"target":"payments","endpoint_id":"..%%2f..%%2fquotas"}`)},
+		{name: "a query in the id", reason: "bad_id", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%?status=accepted"}`)},
+		{name: "a line break in the id", reason: "bad_id", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%\r\nX-Evil: 1"}`)},
+		{name: "a zero byte in the id", reason: "bad_id", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%\u0000"}`)},
+		{name: "an empty id", reason: "bad_id", body: connectionEvent(`{"target":"payments","endpoint_id":""}`)},
+		{name: "two ids in one", reason: "bad_id", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%,%EP%"}`)},
+		{name: "a list of ids", reason: "bad_parameters", body: connectionEvent(`{"target":"payments","endpoint_id":["%EP%"]}`)},
+		{name: "look-alike digits in the id", reason: "bad_id", body: connectionEvent(`{"target":"payments","endpoint_id":"７05290f3-0d00-41f2-aedc-71f09844e879"}`)},
+		{name: "a wildcard as the id", reason: "bad_id", body: connectionEvent(`{"target":"payments","endpoint_id":"*"}`)},
 
 		// Members.
-		{name: "an unknown member", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","verdict":"accept"}`)},
-		{name: "a project of its own", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","project_id":"` + project + `"}`)},
-		{name: "a member twice", body: connectionEvent(`{"target":"orders","target":"payments","endpoint_id":"%EP%"}`)},
-		{name: "a claim twice", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":1,"a":2}}`)},
-		{name: "a member in another case", body: connectionEvent(`{"Target":"payments","endpoint_id":"%EP%"}`)},
-		{name: "data as a string", body: connectionEvent(`"{}"`)},
-		{name: "data as a list", body: connectionEvent(`[` + good + `]`)},
-		{name: "no data", body: raw(`{"specversion":"1.0","id":"%ID%","source":"torture","type":"vpcep.connection.requested"}`)},
-		{name: "claims as a list", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":[1]}`)},
+		{name: "an unknown member", reason: "bad_parameters", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","verdict":"accept"}`)},
+		{name: "a project of its own", reason: "bad_parameters", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","project_id":"` + project + `"}`)},
+		{name: "a member twice", reason: "unreadable", body: connectionEvent(`{"target":"orders","target":"payments","endpoint_id":"%EP%"}`)},
+		{name: "a claim twice", reason: "unreadable", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":1,"a":2}}`)},
+		{name: "a member in another case", reason: "bad_parameters", body: connectionEvent(`{"Target":"payments","endpoint_id":"%EP%"}`)},
+		{name: "data as a string", reason: "bad_parameters", body: connectionEvent(`"{}"`)},
+		{name: "data as a list", reason: "bad_parameters", body: connectionEvent(`[` + good + `]`)},
+		{name: "no data", reason: "bad_parameters", body: raw(`{"specversion":"1.0","id":"%ID%","source":"torture","type":"vpcep.connection.requested"}`)},
+		{name: "claims as a list", reason: "bad_parameters", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":[1]}`)},
 
 		// Creations.
-		{name: "two blocks", body: creation("functions", `"functiongraph":{"vpc_id":"`+ours+`","subnet_id":"`+subnet+`"},"hss":{}`)},
-		{name: "no block", body: creation("functions", `"claims":{}`)},
-		{name: "the block of another", body: creation("functions", `"hss":{"host_id_list":["`+subnet+`"],"vpc_list":[{"vpc_id":"`+ours+`","subnet_id_list":["`+subnet+`"]}]}`)},
-		{name: "an unknown data source", body: creation("insight", `"dataarts_insight":{"ds_type":"dws","vpc_ep_server_id":"`+foreign+`"}`)},
-		{name: "name and id of two services", body: creation("insight", `"dataarts_insight":{"ds_type":"DWS","vpc_ep_server_id":"`+foreign+`","vpc_ep_server_name":"cn-north-4.x.`+service+`"}`)},
-		{name: "a path in the VPC", body: creation("functions", `"functiongraph":{"vpc_id":"`+ours+`/../x","subnet_id":"`+subnet+`"}`)},
-		{name: "no hosts", body: creation("hosts", `"hss":{"host_id_list":[],"vpc_list":[{"vpc_id":"`+ours+`","subnet_id_list":["`+subnet+`"]}]}`)},
+		{name: "two blocks", reason: "bad_parameters", body: creation("functions", `"functiongraph":{"vpc_id":"`+ours+`","subnet_id":"`+subnet+`"},"hss":{}`)},
+		{name: "no block", reason: "bad_parameters", body: creation("functions", `"claims":{}`)},
+		{name: "the block of another", reason: "bad_parameters", body: creation("functions", `"hss":{"host_id_list":["`+subnet+`"],"vpc_list":[{"vpc_id":"`+ours+`","subnet_id_list":["`+subnet+`"]}]}`)},
+		{name: "an unknown data source", reason: "bad_parameters", body: creation("insight", `"dataarts_insight":{"ds_type":"dws","vpc_ep_server_id":"`+foreign+`"}`)},
+		{name: "name and id of two services", reason: "bad_parameters", body: creation("insight", `"dataarts_insight":{"ds_type":"DWS","vpc_ep_server_id":"`+foreign+`","vpc_ep_server_name":"cn-north-4.x.`+service+`"}`)},
+		{name: "a path in the VPC", reason: "bad_id", body: creation("functions", `"functiongraph":{"vpc_id":"`+ours+`/../x","subnet_id":"`+subnet+`"}`)},
+		{name: "no hosts", reason: "bad_parameters", body: creation("hosts", `"hss":{"host_id_list":[],"vpc_list":[{"vpc_id":"`+ours+`","subnet_id_list":["`+subnet+`"]}]}`)},
 
 		// Envelopes.
-		{name: "an unknown type", body: raw(strings.Replace(eventWith(good, ""), "connection.requested", "connection.accepted", 1))},
-		{name: "a type that begins well", body: raw(strings.Replace(eventWith(good, ""), "requested", "requested.v2", 1))},
-		{name: "another version", body: raw(strings.Replace(eventWith(good, ""), `"1.0"`, `"0.3"`, 1))},
-		{name: "no source", body: raw(strings.Replace(eventWith(good, ""), `"source":"torture",`, ``, 1))},
-		{name: "an empty event id", body: raw(strings.Replace(eventWith(good, ""), `"id":"%ID%"`, `"id":""`, 1))},
-		{name: "a source twice", body: raw(strings.Replace(eventWith(good, ""), `"source":"torture",`, `"source":"torture","source":"other",`, 1))},
-		{name: "data in base64 beside data", body: raw(eventWith(good, `,"data_base64":"e30="`))},
-		{name: "a type in a header beside the body's", header: nats.Header{"Content-Type": {"application/cloudevents+json"}, "ce-specversion": {"1.0"}, "ce-type": {"vpcep.connection.requested"}}, body: raw(eventWith(good, ""))},
-		{name: "a batch", header: nats.Header{"Content-Type": {"application/cloudevents-batch+json"}}, body: raw("[" + eventWith(good, "") + "]")},
-		{name: "a header twice", header: nats.Header{"ce-specversion": {"1.0"}, "ce-id": {"%ID%", "other"}, "ce-source": {"torture"}, "ce-type": {"vpcep.connection.requested"}}, body: raw(good)},
-		{name: "headers that differ in case", header: binary(map[string]string{"Ce-Id": "other"}), body: raw(good)},
-		{name: "broken percent-encoding", header: binary(map[string]string{"ce-subject": "%zz"}), body: raw(good)},
-		{name: "binary with a body that is XML", header: binary(map[string]string{"Content-Type": "application/xml"}), body: raw("<target>payments</target>")},
+		{name: "an unknown type", reason: "unknown_type", body: raw(strings.Replace(eventWith(good, ""), "connection.requested", "connection.accepted", 1))},
+		{name: "a type that begins well", reason: "unknown_type", body: raw(strings.Replace(eventWith(good, ""), "requested", "requested.v2", 1))},
+		{name: "another version", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), `"1.0"`, `"0.3"`, 1))},
+		{name: "no source", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), `"source":"torture",`, ``, 1))},
+		{name: "an empty event id", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), `"id":"%ID%"`, `"id":""`, 1))},
+		{name: "a source twice", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), `"source":"torture",`, `"source":"torture","source":"other",`, 1))},
+		{name: "data in base64 beside data", reason: "unreadable", body: raw(eventWith(good, `,"data_base64":"e30="`))},
+		{name: "a type in a header beside the body's", reason: "unreadable", header: nats.Header{"Content-Type": {"application/cloudevents+json"}, "ce-specversion": {"1.0"}, "ce-type": {"vpcep.connection.requested"}}, body: raw(eventWith(good, ""))},
+		{name: "a batch", reason: "unreadable", header: nats.Header{"Content-Type": {"application/cloudevents-batch+json"}}, body: raw("[" + eventWith(good, "") + "]")},
+		{name: "a header twice", reason: "unreadable", header: nats.Header{"ce-specversion": {"1.0"}, "ce-id": {"%ID%", "other"}, "ce-source": {"torture"}, "ce-type": {"vpcep.connection.requested"}}, body: raw(good)},
+		{name: "headers that differ in case", reason: "unreadable", header: binary(map[string]string{"Ce-Id": "other"}), body: raw(good)},
+		{name: "broken percent-encoding", reason: "unreadable", header: binary(map[string]string{"ce-subject": "%zz"}), body: raw(good)},
+		{name: "binary with a body that is XML", reason: "unreadable", header: binary(map[string]string{"Content-Type": "application/xml"}), body: raw("<target>payments</target>")},
 
 		// Bytes.
-		{name: "nothing", body: raw("")},
-		{name: "a zero", body: raw("\x00")},
-		{name: "HTML", body: raw("<html><body>accepted</body></html>")},
-		{name: "JSON that breaks off", body: raw(eventWith(good, "")[:120])},
-		{name: "two events in one", body: raw(eventWith(good, "") + eventWith(good, ""))},
-		{name: "not UTF-8", body: raw(strings.Replace(eventWith(good, ""), "torture", "tort\xffure", 1))},
-		{name: "half a surrogate", body: raw(strings.Replace(eventWith(good, ""), "torture", `\ud800`, 1))},
-		{name: "deep JSON", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}}`)},
-		{name: "deeper than allowed", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":` + strings.Repeat(`{"a":`, 30) + `1` + strings.Repeat("}", 30) + `}}`)},
-		{name: "too large", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":"` + strings.Repeat("a", 70<<10) + `"}}`)},
-		{name: "a number without an end", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":1` + strings.Repeat("0", 400) + `}}`)},
-		{name: "a comment", body: raw("/* accept */" + eventWith(good, ""))},
-		{name: "a byte order mark", body: raw("\ufeff" + eventWith(good, ""))},
+		{name: "nothing", reason: "unreadable", body: raw("")},
+		{name: "a zero", reason: "unreadable", body: raw("\x00")},
+		{name: "HTML", reason: "unreadable", body: raw("<html><body>accepted</body></html>")},
+		{name: "JSON that breaks off", reason: "unreadable", body: raw(eventWith(good, "")[:120])},
+		{name: "two events in one", reason: "unreadable", body: raw(eventWith(good, "") + eventWith(good, ""))},
+		{name: "not UTF-8", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), "torture", "tort\xffure", 1))},
+		{name: "half a surrogate", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), "torture", `\ud800`, 1))},
+		{name: "deep JSON", reason: "unreadable", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}}`)},
+		{name: "deeper than allowed", reason: "unreadable", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":` + strings.Repeat(`{"a":`, 30) + `1` + strings.Repeat("}", 30) + `}}`)},
+		{name: "too large", reason: "too_large", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":"` + strings.Repeat("a", 70<<10) + `"}}`)},
+		{name: "a number without an end", reason: "bad_parameters", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":1` + strings.Repeat("0", 400) + `}}`)},
+		{name: "a comment", reason: "unreadable", body: raw("/* accept */" + eventWith(good, ""))},
+		{name: "a byte order mark", reason: "unreadable", body: raw("\ufeff" + eventWith(good, ""))},
 	}
 	return all
 }
@@ -176,7 +177,7 @@ func TestHostileEvents(t *testing.T) {
 			if kind.outcomes != nil {
 				w.note(asked{RequestID: r.ID, Subject: kind.name, Mark: eventID, Outcomes: kind.outcomes})
 			} else {
-				w.note(asked{RequestID: r.ID, Subject: kind.name, Mark: eventID, Bad: true})
+				w.note(asked{RequestID: r.ID, Subject: kind.name, Mark: eventID, Bad: true, Reason: kind.reason})
 			}
 			marks[eventID] = true
 			w.publish("vpcep.requests.payments", header, []byte(fill(kind.body(endpoint.EndpointID))))

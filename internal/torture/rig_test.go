@@ -89,7 +89,7 @@ func newRig(t testing.TB, ctx context.Context, replicas int, rate float64, cfg s
 			Cloud: client, Creator: client, Policy: r, Ledger: r.store, Results: r,
 			Metrics: metrics.New(prometheus.NewRegistry(), metrics.Labels{}, metrics.Build{}),
 			Log:     zerolog.Nop(), Now: time.Now, Limits: worker.DefaultLimits(),
-			Shares: worker.NewShares(4096, len(targets())), Targets: targets(), Version: "torture",
+			Shares: worker.NewShares(4096, len(targets()), time.Now), Targets: targets(), Version: "torture",
 		})
 	}
 	return r
