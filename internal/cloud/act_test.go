@@ -32,6 +32,24 @@ func TestActGoesThrough(t *testing.T) {
 	}
 }
 
+// TestActPaysForReads: what is done on a target lets its list be read more often.
+func TestActPaysForReads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := client(t, newWorld(endpoint))
+		l, err := c.connections(connect(service()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range readsInStock {
+			l.pace.owe()
+		}
+		if err := c.Act(t.Context(), connect(service()), approval.Accept); err != nil || l.pace.content < readsPerAct/2 {
+			t.Errorf("%v, %v reads in the purse", err, l.pace.content)
+		}
+	})
+}
+
 // TestLostAnswer: the cloud acts and its answer is lost, again and again. There
 // is never a second act on what took effect, and nothing fails.
 func TestLostAnswer(t *testing.T) {
