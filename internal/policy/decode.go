@@ -250,7 +250,7 @@ func (d *decoder) choice(n *yaml.Node, words []string) (string, bool) {
 			return s, true
 		}
 	}
-	d.fail(n, "choice", strconv.Quote(cut(s))+" is not "+want, suggest(s, words))
+	d.fail(n, "choice", strconv.Quote(cut(s))+" is not "+want, closest(s, words))
 	return "", false
 }
 
@@ -386,19 +386,24 @@ func oneOf(words []string) string {
 
 // suggest names the word that s was perhaps meant to be, or else all of them.
 func suggest(s string, words []string) string {
+	if hint := closest(s, words); hint != "" || len(words) == 0 {
+		return hint
+	}
+	return "write " + oneOf(words)
+}
+
+// closest names the word that s was perhaps meant to be.
+func closest(s string, words []string) string {
 	best, least := "", 3
 	for _, w := range words {
 		if d := distance(strings.ToLower(s), w); d < least && d < len(w) {
 			best, least = w, d
 		}
 	}
-	if best != "" {
-		return "did you mean " + best + "?"
-	}
-	if len(words) == 0 {
+	if best == "" {
 		return ""
 	}
-	return "write " + oneOf(words)
+	return "did you mean " + best + "?"
 }
 
 // distance is how many characters must be inserted, deleted or replaced to make

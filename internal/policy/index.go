@@ -42,23 +42,28 @@ func (x *index) add(e *entry) {
 		return
 	}
 	e.keyed = true
-	file(&x.keyed, key, e)
+	file(&x.keyed, key, e, 0)
 	if second != nil && !e.deny {
-		file(&x.near, second, e)
+		file(&x.near, second, e, maxNear)
 	}
 }
 
-// file puts e into the buckets of the values of c.
-func file(x *[numFields]map[string][]*entry, c *fieldCondition, e *entry) {
+// file puts e into the buckets of the values of c, unless a bucket holds most
+// entries already; 0: any number.
+func file(x *[numFields]map[string][]*entry, c *fieldCondition, e *entry, most int) {
 	if x[c.field] == nil {
 		x[c.field] = make(map[string][]*entry)
 	}
 	put := func(v string) {
-		if old, ok := x[c.field][v]; ok {
-			x[c.field][v] = append(old[:len(old):len(old)], e)
+		old, ok := x[c.field][v]
+		switch {
+		case most > 0 && len(old) >= most:
 			return
+		case ok:
+			x[c.field][v] = grow(old, e)
+		default:
+			x[c.field][v] = e.alone
 		}
-		x[c.field][v] = e.alone
 	}
 	for _, v := range c.values.exact {
 		put(v)
@@ -91,6 +96,14 @@ func (x *index) each(in *approval.Input, deny bool, yield func(*entry) bool) {
 			return
 		}
 	}
+}
+
+// grow appends e to a bucket; one of a single entry may be shared.
+func grow(bucket []*entry, e *entry) []*entry {
+	if len(bucket) == 1 {
+		bucket = bucket[:1:1]
+	}
+	return append(bucket, e)
 }
 
 func bucket(buckets map[string][]*entry, f field, v string) []*entry {

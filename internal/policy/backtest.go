@@ -1,0 +1,172 @@
+package policy
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// Record is a request that was decided, for Backtest.
+type Record struct {
+	ID       string
+	Input    approval.Input
+	Decision approval.Decision // as it was recorded
+}
+
+// RecordOf returns the record of a ledger entry: the facts and the time are
+// those of its decision.
+func RecordOf(e approval.Entry) Record {
+	return Record{
+		ID: e.Request.ID, Decision: e.Decision,
+		Input: approval.Input{Request: e.Request, Facts: e.Decision.Facts, Now: e.Decision.At},
+	}
+}
+
+// Flip is a recorded request that a candidate decides otherwise.
+type Flip struct {
+	ID         string              `json:"request"`
+	Target     string              `json:"target"`
+	Consumer   string              `json:"consumer,omitempty"` // the account; empty for creations
+	From       approval.Verdict    `json:"from"`
+	FromPolicy string              `json:"from_policy,omitempty"`
+	FromRule   string              `json:"from_rule,omitempty"`
+	To         approval.Verdict    `json:"to"`
+	ToPolicy   string              `json:"to_policy,omitempty"`
+	ToRule     string              `json:"to_rule,omitempty"`
+	Why        approval.ReasonCode `json:"why"` // the first reason of the candidate
+}
+
+// Flips is what Backtest found.
+type Flips struct {
+	Total   int             `json:"records"`         // compared
+	Flips   []Flip          `json:"flips"`           // in the order of the records
+	Unknown []UnknownTarget `json:"unknown_targets"` // records that could not be compared
+	Digest  string          `json:"candidate"`
+}
+
+// UnknownTarget counts records of a target that is not configured any more.
+type UnknownTarget struct {
+	Target  string `json:"target"`
+	Records int    `json:"records"`
+}
+
+// Backtest decides recorded requests by candidate, on the facts and at the time
+// of their decisions, and returns those that are decided otherwise: than by
+// current, or, if that is nil, than was recorded. It stops at the first error
+// that records yields. targets are the configured ones; what a record says of
+// its target is replaced by them.
+func Backtest(records iter.Seq2[Record, error], candidate, current *Set, targets approval.Targets) (Flips, error) {
+	out := Flips{Flips: []Flip{}, Unknown: []UnknownTarget{}, Digest: candidate.Digest()}
+	unknown := make(map[string]int)
+	for r, err := range records {
+		if err != nil {
+			return out, fmt.Errorf("records: after %d: %w", out.Total, err)
+		}
+		t, ok := targets.ByName(r.Input.Request.Target.Name)
+		if !ok {
+			unknown[r.Input.Request.Target.Name]++
+			continue
+		}
+		r.Input.Request.Target = t
+		out.Total++
+		before := r.Decision
+		if current != nil {
+			before = current.Evaluate(&r.Input)
+		}
+		after := candidate.Evaluate(&r.Input)
+		if before.Verdict == after.Verdict {
+			continue
+		}
+		out.Flips = append(out.Flips, Flip{
+			ID: r.ID, Target: t.Name, Consumer: r.Input.Facts.DomainID,
+			From: before.Verdict, FromPolicy: before.Policy, FromRule: before.Rule,
+			To: after.Verdict, ToPolicy: after.Policy, ToRule: after.Rule, Why: after.Reasons[0].Code,
+		})
+	}
+	for _, name := range union(unknown, nil) {
+		out.Unknown = append(out.Unknown, UnknownTarget{name, unknown[name]})
+	}
+	return out, nil
+}
+
+// Key identifies flips of one kind, in the form of a line of a file of allowed
+// flips: "hold>accept payments payments/acme 6e9d…"; "-" stands for nothing.
+func (f Flip) Key() string {
+	rule := cmp.Or(f.ToPolicy, "-") + "/" + cmp.Or(f.ToRule, "-")
+	if f.ToPolicy == "" && f.ToRule == "" {
+		rule = "-"
+	}
+	return fmt.Sprintf("%s>%s %s %s %s", f.From, f.To, f.Target, rule, cmp.Or(f.Consumer, "-"))
+}
+
+// Without returns f without the flips that allowed expects.
+func (f Flips) Without(allowed AllowedFlips) Flips {
+	f.Flips = slices.DeleteFunc(slices.Clone(f.Flips), func(x Flip) bool { return allowed.has(x.Key()) })
+	return f
+}
+
+// AllowedFlips is the content of a file of expected flips: patterns of Flip.Key.
+type AllowedFlips []string
+
+// ReadAllowedFlips reads a file of expected flips: one pattern a line, in the
+// form of Flip.Key with globs; # begins a comment.
+func ReadAllowedFlips(r io.Reader) (AllowedFlips, error) {
+	var out AllowedFlips
+	lines := bufio.NewScanner(r)
+	for n := 1; lines.Scan(); n++ {
+		text, _, _ := strings.Cut(lines.Text(), "#")
+		fields := strings.Fields(text)
+		switch {
+		case len(fields) == 0:
+		case len(fields) != 4 || !strings.Contains(fields[0], ">"):
+			return nil, fmt.Errorf("line %d: %q is no flip; write FROM>TO TARGET POLICY/RULE CONSUMER, such as hold>accept payments payments/acme *", n, cut(text))
+		default:
+			out = append(out, strings.Join(fields, " "))
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read the allowed flips: %w", err)
+	}
+	return out, nil
+}
+
+func (a AllowedFlips) has(key string) bool {
+	return slices.ContainsFunc(a, func(pattern string) bool { return globMatch(pattern, key) })
+}
+
+// WriteText writes a table of the flips by rule and consumer.
+func (f Flips) WriteText(w io.Writer) error {
+	counts := make(map[string]int)
+	first := make(map[string]string)
+	for _, x := range f.Flips {
+		k := x.Key()
+		if counts[k]++; counts[k] == 1 {
+			first[k] = x.ID
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d decisions compared, %d flip\n", f.Total, len(f.Flips))
+	for _, u := range f.Unknown {
+		fmt.Fprintf(&b, "%d decisions of the target %s were not compared: it is not configured\n", u.Records, u.Target)
+	}
+	keys := union(counts, nil)
+	slices.SortStableFunc(keys, func(x, y string) int { return counts[y] - counts[x] })
+	if len(keys) > 0 {
+		fmt.Fprintf(&b, "%8s  %-14s %-20s %-30s %-32s %s\n", "requests", "flip", "target", "rule", "consumer", "for example")
+	}
+	for _, k := range keys {
+		p := strings.Fields(k)
+		fmt.Fprintf(&b, "%8d  %-14s %-20s %-30s %-32s %s\n", counts[k], p[0], p[1], p[2], p[3], first[k])
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// WriteJSON writes f as JSON.
+func (f Flips) WriteJSON(w io.Writer) error { return writeJSON(w, f) }

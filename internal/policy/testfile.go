@@ -1,0 +1,339 @@
+package policy
+
+import (
+	"strconv"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// testFile is a file of tests for policies.
+type testFile struct {
+	now     time.Time
+	targets approval.Targets
+	tests   []*testCase
+}
+
+// testCase is one test: a request, the facts, and what is expected.
+type testCase struct {
+	file   string
+	at     position
+	name   string
+	now    time.Time
+	target string
+	input  approval.Input
+	facts  bool // facts are given
+	expect expectation
+}
+
+// expectation is what a test expects of a decision; what is not set may be anything.
+type expectation struct {
+	verdict                       string
+	policy, rule, contact, shadow *string
+	reasons                       []string
+	limit                         *int
+}
+
+func reasonCodes() []string {
+	var out []string
+	for _, c := range []approval.ReasonCode{
+		approval.ReasonAllowed, approval.ReasonDenied, approval.ReasonNotAllowed, approval.ReasonNoPolicy,
+		approval.ReasonClaimMismatch, approval.ReasonNotLoaded, approval.ReasonNotEvaluated, approval.ReasonFactMissing,
+		approval.ReasonLimitReached, approval.ReasonExpired, approval.ReasonNotYetValid, approval.ReasonOutsideHours,
+		approval.ReasonConditionFalse, approval.ReasonClaimNotMatched, approval.ReasonFieldNotMatched,
+		approval.ReasonRejectsSwitched, approval.ReasonShadow,
+	} {
+		out = append(out, string(c))
+	}
+	return out
+}
+
+func verdicts() []string {
+	var out []string
+	for _, v := range approval.Verdicts() {
+		out = append(out, string(v))
+	}
+	return out
+}
+
+func (d *decoder) moment(n *yaml.Node, into *time.Time) {
+	const want = "a time such as 2026-11-18T12:00:00Z"
+	s, ok := d.text(n, want)
+	if !ok {
+		return
+	}
+	at, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		d.fail(n, "time", "here stands "+kindOf(n)+" instead of "+want, "write it in that form")
+		return
+	}
+	*into = at.UTC()
+}
+
+func instantKey[T any](name, doc string, get func(*T) *time.Time) key[T] {
+	return key[T]{
+		name: name, doc: doc,
+		form: form{"a time such as 2026-11-18T12:00:00Z", map[string]any{"type": "string", "format": "date-time"}},
+		read: func(d *decoder, n *yaml.Node, into *T) { d.moment(n, get(into)) },
+	}
+}
+
+func textKey[T any](name, doc string, must bool, set func(*T, string)) key[T] {
+	return key[T]{
+		name: name, doc: doc, must: must, form: textForm("a text"),
+		read: func(d *decoder, n *yaml.Node, into *T) {
+			if s, ok := d.text(n, "a text"); ok {
+				set(into, s)
+			}
+		},
+	}
+}
+
+func textsKey[T any](name, doc string, set func(*T, []string)) key[T] {
+	return key[T]{
+		name: name, doc: doc, form: form{"a list of texts", map[string]any{"type": "array", "items": map[string]any{"type": "string"}}},
+		read: func(d *decoder, n *yaml.Node, into *T) {
+			var out []string
+			d.items(n, "a list", func(_ int, item *yaml.Node) {
+				if s, ok := d.text(item, "a text"); ok {
+					out = append(out, s)
+				}
+			})
+			set(into, out)
+		},
+	}
+}
+
+// numberKey is one of a whole number from 0.
+func numberKey[T any](name, doc string, set func(*T, int64)) key[T] {
+	return key[T]{
+		name: name, doc: doc, form: form{"a whole number", map[string]any{"type": "integer", "minimum": 0}},
+		read: func(d *decoder, n *yaml.Node, into *T) {
+			s, ok := d.text(n, "a whole number")
+			if !ok {
+				return
+			}
+			v, err := strconv.ParseInt(s, 10, 64)
+			if err != nil || v < 0 {
+				d.fail(n, "type", "here stands "+kindOf(n)+" instead of a whole number", "write a number from 0")
+				return
+			}
+			set(into, v)
+		},
+	}
+}
+
+// mappingKey is one whose value is a mapping of table.
+func mappingKey[T, V any](name, doc, ref string, must bool, table []key[V], get func(*T) *V) key[T] {
+	return key[T]{
+		name: name, doc: doc, must: must, form: form{"a mapping, see below", map[string]any{"$ref": "#/$defs/" + ref}},
+		read: func(d *decoder, n *yaml.Node, into *T) { readMapping(d, n, "a mapping", table, get(into)) },
+	}
+}
+
+// listKey is one whose value is a list of mappings of table.
+func listKey[T, V any](name, doc, ref string, must bool, table []key[V], add func(*T, *V, *yaml.Node)) key[T] {
+	return key[T]{
+		name: name, doc: doc, must: must,
+		form: form{"a list of mappings, see below", map[string]any{"type": "array", "items": map[string]any{"$ref": "#/$defs/" + ref}}},
+		read: func(d *decoder, n *yaml.Node, into *T) {
+			d.items(n, "a list", func(_ int, item *yaml.Node) {
+				v := new(V)
+				readMapping(d, item, "a mapping", table, v)
+				add(into, v, item)
+			})
+		},
+	}
+}
+
+func testFileKeys() []key[testFile] {
+	return []key[testFile]{
+		{
+			name: "version", must: true, doc: "The version of the file format.",
+			form: form{formatVersion, map[string]any{"const": 1}},
+			read: func(d *decoder, n *yaml.Node, _ *testFile) {
+				if s, ok := d.text(n, formatVersion); ok && s != formatVersion {
+					d.fail(n, "version", "version "+strconv.Quote(cut(s))+" is not known", "this worker reads version "+formatVersion)
+				}
+			},
+		},
+		instantKey("now", "The time of the tests that name none; without it 2026-01-01T00:00:00Z.", func(f *testFile) *time.Time { return &f.now }),
+		listKey("targets", "Targets that the tests are about, for where no configuration is at hand. One that is configured must be of the same kind.", "target", false, targetKeys(),
+			func(f *testFile, t *approval.Target, _ *yaml.Node) { f.targets = append(f.targets, *t) }),
+		listKey("tests", "The tests.", "test", true, testKeys(), func(f *testFile, c *testCase, n *yaml.Node) {
+			c.at = position{n.Line, n.Column}
+			f.tests = append(f.tests, c)
+		}),
+	}
+}
+
+func targetKeys() []key[approval.Target] {
+	var kinds []string
+	for _, k := range approval.TargetKinds() {
+		kinds = append(kinds, string(k))
+	}
+	return []key[approval.Target]{
+		textKey("name", "Its name in policies.", true, func(t *approval.Target, s string) { t.Name = s }),
+		{
+			name: "kind", must: true, doc: "Its kind.", form: form{oneOf(kinds), map[string]any{"enum": kinds}},
+			read: func(d *decoder, n *yaml.Node, t *approval.Target) {
+				s, _ := d.choice(n, kinds)
+				t.Kind = approval.TargetKind(s)
+			},
+		},
+		textKey("region", "Its region.", false, func(t *approval.Target, s string) { t.Region = s }),
+		textKey("workspace_id", "Its workspace.", false, func(t *approval.Target, s string) { t.WorkspaceID = s }),
+	}
+}
+
+func testKeys() []key[testCase] {
+	return []key[testCase]{
+		textKey("name", "What the test shows.", true, func(c *testCase, s string) { c.name = s }),
+		instantKey("now", "The time of the decision.", func(c *testCase) *time.Time { return &c.now }),
+		mappingKey("request", "What is asked, as in an event.", "request", true, requestKeys(), func(c *testCase) *testCase { return c }),
+		mappingKey("facts", "What the cloud says of the connection.", "facts", false, factsKeys(), func(c *testCase) *approval.Facts {
+			c.facts = true
+			return &c.input.Facts
+		}),
+		mappingKey("expect", "What is expected of the decision. What is left out may be anything.", "expect", true, expectKeys(), func(c *testCase) *expectation { return &c.expect }),
+	}
+}
+
+func requestKeys() []key[testCase] {
+	functionGraphKeys, hssKeys, _, insightKeys := creationKeys()
+	return []key[testCase]{
+		textKey("target", "The name of the target.", true, func(c *testCase, s string) { c.target = s }),
+		textKey("endpoint_id", "The endpoint; without it some endpoint.", false, func(c *testCase, s string) { c.input.Request.EndpointID = s }),
+		{
+			name: "claims", doc: "What the event says of the requester.", form: form{"a mapping", map[string]any{"type": "object"}},
+			read: func(d *decoder, n *yaml.Node, c *testCase) {
+				if m, ok := d.json(n, 0).(map[string]any); ok {
+					c.input.Request.Claims = m
+				} else {
+					d.fail(n, "type", "here stands "+kindOf(n)+" instead of a mapping", "write names and values")
+				}
+			},
+		},
+		mappingKey("functiongraph", "The parameters of a creation.", "functiongraph", false, functionGraphKeys, func(c *testCase) *approval.FunctionGraphEndpoint {
+			c.input.Request.Creation.FunctionGraph = &approval.FunctionGraphEndpoint{}
+			return c.input.Request.Creation.FunctionGraph
+		}),
+		mappingKey("hss", "The parameters of a creation.", "hss", false, hssKeys, func(c *testCase) *approval.HSSEndpoints {
+			c.input.Request.Creation.HSS = &approval.HSSEndpoints{}
+			return c.input.Request.Creation.HSS
+		}),
+		mappingKey("dataarts_insight", "The parameters of a creation.", "dataarts_insight", false, insightKeys, func(c *testCase) *approval.DataArtsInsightEndpoint {
+			c.input.Request.Creation.DataArtsInsight = &approval.DataArtsInsightEndpoint{}
+			return c.input.Request.Creation.DataArtsInsight
+		}),
+	}
+}
+
+// creationKeys are those of the parameter blocks, named as the APIs name them.
+func creationKeys() (
+	functionGraph []key[approval.FunctionGraphEndpoint], hss []key[approval.HSSEndpoints],
+	vpc []key[approval.HSSVPC], insight []key[approval.DataArtsInsightEndpoint],
+) {
+	functionGraph = []key[approval.FunctionGraphEndpoint]{
+		textKey("vpc_id", "The VPC.", true, func(e *approval.FunctionGraphEndpoint, s string) { e.VPCID = s }),
+		textKey("subnet_id", "The subnet.", true, func(e *approval.FunctionGraphEndpoint, s string) { e.SubnetID = s }),
+		textKey("flavor", "The flavor.", false, func(e *approval.FunctionGraphEndpoint, s string) { e.Flavor = s }),
+		textKey("xrole", "The agency.", false, func(e *approval.FunctionGraphEndpoint, s string) { e.XRole = s }),
+	}
+	vpc = []key[approval.HSSVPC]{
+		textKey("vpc_id", "The VPC.", true, func(v *approval.HSSVPC, s string) { v.VPCID = s }),
+		textsKey("subnet_id_list", "Its subnets.", func(v *approval.HSSVPC, vs []string) { v.SubnetIDs = vs }),
+	}
+	hss = []key[approval.HSSEndpoints]{
+		textsKey("host_id_list", "The servers.", func(h *approval.HSSEndpoints, vs []string) { h.HostIDs = vs }),
+		listKey("vpc_list", "The VPCs.", "vpc", false, vpc, func(h *approval.HSSEndpoints, v *approval.HSSVPC, _ *yaml.Node) { h.VPCs = append(h.VPCs, *v) }),
+	}
+	insight = []key[approval.DataArtsInsightEndpoint]{
+		textKey("ds_type", "The kind of data source.", true, func(e *approval.DataArtsInsightEndpoint, s string) { e.DSType = s }),
+		textKey("vpc_ep_server_name", "The service by its full name.", false, func(e *approval.DataArtsInsightEndpoint, s string) { e.ServerName = s }),
+		textKey("vpc_ep_server_id", "The service by its id.", false, func(e *approval.DataArtsInsightEndpoint, s string) { e.ServerID = s }),
+	}
+	return functionGraph, hss, vpc, insight
+}
+
+func factsKeys() []key[approval.Facts] {
+	return []key[approval.Facts]{
+		textKey("domain_id", "The account that owns the endpoint.", false, func(f *approval.Facts, s string) { f.DomainID = s }),
+		textKey("endpoint_id", "The endpoint; without it that of the request.", false, func(f *approval.Facts, s string) { f.EndpointID = s }),
+		numberKey("marker_id", "The cloud's number of the endpoint.", func(f *approval.Facts, v int64) { f.MarkerID = v }),
+		textKey("state", "The state of the connection; without it pendingAcceptance.", false, func(f *approval.Facts, s string) { f.State = approval.State(s) }),
+		instantKey("created_at", "When the connection was made.", func(f *approval.Facts) *time.Time { return &f.CreatedAt }),
+		instantKey("updated_at", "When it changed last.", func(f *approval.Facts) *time.Time { return &f.UpdatedAt }),
+		numberKey("accepted", "Accepted connections of the account on the target, this one aside.", func(f *approval.Facts, v int64) { f.Accepted = int(v) }),
+	}
+}
+
+func expectKeys() []key[expectation] {
+	return []key[expectation]{
+		{
+			name: "verdict", must: true, doc: "The verdict.", form: form{oneOf(verdicts()), map[string]any{"enum": verdicts()}},
+			read: func(d *decoder, n *yaml.Node, e *expectation) { e.verdict, _ = d.choice(n, verdicts()) },
+		},
+		textKey("policy", "The policy that decides.", false, func(e *expectation, s string) { e.policy = &s }),
+		textKey("rule", "The entry that decides.", false, func(e *expectation, s string) { e.rule = &s }),
+		{
+			name: "reasons", doc: "The codes of all reasons, in order.",
+			form: form{"a list of codes", map[string]any{"type": "array", "items": map[string]any{"enum": reasonCodes()}}},
+			read: func(d *decoder, n *yaml.Node, e *expectation) {
+				e.reasons = []string{}
+				d.items(n, "a list of codes", func(_ int, item *yaml.Node) {
+					if s, ok := d.choice(item, reasonCodes()); ok {
+						e.reasons = append(e.reasons, s)
+					}
+				})
+			},
+		},
+		numberKey("limit", "The limit that applies; 0 for none.", func(e *expectation, v int64) { n := int(v); e.limit = &n }),
+		textKey("contact", "Whom the requester may ask.", false, func(e *expectation, s string) { e.contact = &s }),
+		{
+			name: "shadow", doc: "The verdict with the shadow policies in force.", form: form{oneOf(verdicts()), map[string]any{"enum": verdicts()}},
+			read: func(d *decoder, n *yaml.Node, e *expectation) {
+				if s, ok := d.choice(n, verdicts()); ok {
+					e.shadow = &s
+				}
+			},
+		},
+	}
+}
+
+// maxNesting bounds how deep claims of a test may go.
+const maxNesting = 16
+
+// json reads n as the value that JSON would have.
+func (d *decoder) json(n *yaml.Node, depth int) any {
+	if !d.plain(n) {
+		return nil
+	}
+	if depth > maxNesting {
+		d.fail(n, "type", "this is nested too deep", "an event has no such claims")
+		return nil
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
+		m := make(map[string]any, len(n.Content)/2)
+		d.pairs(n, "a mapping", func(k, v *yaml.Node) { m[k.Value] = d.json(v, depth+1) })
+		return m
+	case yaml.SequenceNode:
+		out := make([]any, 0, len(n.Content))
+		d.items(n, "a list", func(_ int, item *yaml.Node) { out = append(out, d.json(item, depth+1)) })
+		return out
+	}
+	switch n.Tag {
+	case "!!null":
+		return nil
+	case "!!bool":
+		return n.Value == "true"
+	case "!!int", "!!float":
+		if v, err := strconv.ParseFloat(n.Value, 64); err == nil && n.Style == 0 && len(n.Value) <= 15 { // longer ones are ids
+			return v
+		}
+	}
+	return n.Value
+}
