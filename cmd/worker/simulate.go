@@ -151,7 +151,9 @@ func (s *simulation) run(ctx context.Context, out io.Writer) error {
 	if server.Shutdown(stop) != nil { // somebody holds a connection; it is cut
 		err = server.Close()
 	}
-	<-served
+	if end := <-served; !errors.Is(end, http.ErrServerClosed) {
+		err = errors.Join(err, end)
+	}
 	return err
 }
 

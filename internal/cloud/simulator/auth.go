@@ -141,19 +141,17 @@ func (s *Simulator) authenticate(c *call) *answer {
 	return nil
 }
 
-// fail counts one more failed try of who, and reports whether that locked it.
-func (s *Simulator) fail(who string, now time.Time) bool {
+// fail counts one more failed try of who, which may lock it.
+func (s *Simulator) fail(who string, now time.Time) {
 	f := s.keyring.failed[who]
 	if f == nil {
-		return false
+		return
 	}
 	f.tries++
-	if f.tries <= maxFailures {
-		return false
+	if f.tries > maxFailures {
+		f.tries, f.locked = 0, now.Add(lockTime)
+		s.tally.locks++
 	}
-	f.tries, f.locked = 0, now.Add(lockTime)
-	s.tally.locks++
-	return true
 }
 
 // locked reports whether who is locked at now.

@@ -6,8 +6,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -74,7 +76,19 @@ type peer struct {
 // OpenAPI documents, and so are the requests unless they are to be wrong.
 func start(t *testing.T, cfg simulator.Config) *peer {
 	t.Helper()
-	return startWith(t, cfg, func(h http.Handler) http.Handler { return openapitest.Validate(t, h) })
+	return startWith(t, cfg, func(h http.Handler) http.Handler { return load(t).Validate(t, h) })
+}
+
+// documents are loaded once for all tests.
+var documents = sync.OnceValues(openapitest.Load)
+
+func load(t *testing.T) *openapitest.Documents {
+	t.Helper()
+	d, err := documents()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 // startLoose starts a cloud that is sent wrong requests.
@@ -105,10 +119,7 @@ func startWith(t *testing.T, cfg simulator.Config, around func(http.Handler) htt
 
 // answersOnly holds only the answers to the documents.
 func answersOnly(t *testing.T, h http.Handler) http.Handler {
-	documents, err := openapitest.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
+	documents := load(t)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -123,9 +134,7 @@ func answersOnly(t *testing.T, h http.Handler) http.Handler {
 				t.Errorf("%s %s: %v\n%s", r.Method, r.URL, err, rec.Body)
 			}
 		}
-		for name, values := range rec.Header() {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), rec.Header())
 		w.WriteHeader(rec.Code)
 		_, _ = w.Write(rec.Body.Bytes())
 	})
@@ -186,8 +195,8 @@ func (p *peer) send(method, path, body string, headers ...string) (reply, error)
 	if err != nil {
 		return reply{}, err
 	}
-	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
+	err = errors.Join(err, resp.Body.Close())
 	out := reply{status: resp.StatusCode, header: resp.Header, text: string(text)}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()

@@ -10,8 +10,8 @@ import (
 
 // insightEndpoint is what DataArts Insight remembers of an endpoint it made.
 type insightEndpoint struct {
-	id, dsType, project, workspace, scene string
-	createdAt                             time.Time
+	instance, dsType, project, workspace, scene string
+	createdAt                                   time.Time
 	*endpoint
 }
 
@@ -78,8 +78,8 @@ func insightNotFound() answer {
 
 func (s *Simulator) insightRow(c *call, x insightEndpoint, now step) insightConnection {
 	return insightConnection{
-		ID: x.id, DomainID: s.cfg.DomainID, ProjectID: x.project, DsType: x.dsType,
-		ServerID: x.ServiceID, ServerName: x.serviceName, ClientID: x.endpoint.ID, ClientStatus: c.status(now), Scene: x.scene,
+		ID: x.instance, DomainID: s.cfg.DomainID, ProjectID: x.project, DsType: x.dsType,
+		ServerID: x.ServiceID, ServerName: x.serviceName, ClientID: x.ID, ClientStatus: c.status(now), Scene: x.scene,
 		CreateUser: "simulated-user-id", CreateUserName: "simulated-user", UpdateUser: "simulated-user-id", UpdateUserName: "simulated-user",
 		CreateDate: x.createdAt.UnixMilli(), UpdateDate: now.at.UnixMilli(),
 	}
@@ -120,7 +120,7 @@ func (s *Simulator) insightCreate(c *call) answer {
 		}
 	}
 	x := insightEndpoint{
-		id: s.newHex(), dsType: body.DsType, project: c.path["project"], workspace: workspace,
+		instance: s.newHex(), dsType: body.DsType, project: c.path["project"], workspace: workspace,
 		scene: "dii-app_to_data-source", createdAt: c.now, endpoint: e,
 	}
 	s.cloud.insight = append(s.cloud.insight, x)
@@ -153,8 +153,8 @@ func (s *Simulator) sources(c *call, workspace string) []insightSource {
 			continue
 		}
 		out = append(out, insightSource{
-			ID: "source-" + x.id, Name: "source-" + x.id[:8], Type: x.dsType, ProjectID: x.project, DomainID: s.cfg.DomainID,
-			RegionID: s.cfg.Region, WorkSpaceID: workspace, ConnectionID: x.id, VpcConnection: s.insightRow(c, x, now),
+			ID: "source-" + x.instance, Name: "source-" + x.instance[:8], Type: x.dsType, ProjectID: x.project, DomainID: s.cfg.DomainID,
+			RegionID: s.cfg.Region, WorkSpaceID: workspace, ConnectionID: x.instance, VpcConnection: s.insightRow(c, x, now),
 		})
 	}
 	return out

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"context"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -174,16 +175,16 @@ func (f *activeFault) meets(r route, now time.Time) bool {
 const faultHeader = "X-Sim-Fault"
 
 // play carries c out as p wants it.
-func (s *Simulator) play(w http.ResponseWriter, c *call, p plan) {
+func (s *Simulator) play(ctx context.Context, w http.ResponseWriter, c *call, p plan) {
 	f := p.answer
 	if f != nil && f.Kind == Down {
 		cut(w)
 		return
 	}
-	wait(c.request.Context(), p.before)
+	wait(ctx, p.before)
 	if f == nil {
 		a := s.do(c, p)
-		wait(c.request.Context(), p.after)
+		wait(ctx, p.after)
 		if p.odd {
 			a.header = map[string]string{faultHeader: string(UnknownState)}
 		}
@@ -193,7 +194,7 @@ func (s *Simulator) play(w http.ResponseWriter, c *call, p plan) {
 	var a answer
 	if f.Done || slices.Contains([]FaultKind{CutAfter, Empty200, GarbageJSON}, f.Kind) {
 		a = s.do(c, p)
-		wait(c.request.Context(), p.after)
+		wait(ctx, p.after)
 	}
 	switch f.Kind {
 	case CutBefore, CutAfter:

@@ -35,9 +35,9 @@ func hssUnreadable() answer {
 	return refuse(http.StatusBadRequest, "HSS.0002", "The request body cannot be read.")
 }
 
-// sized reports whether every id has 1 to most bytes.
-func sized(most int, ids ...string) bool {
-	return !slices.ContainsFunc(ids, func(id string) bool { return id == "" || len(id) > most })
+// sized reports whether every id has 1 to 256 bytes.
+func sized(ids ...string) bool {
+	return !slices.ContainsFunc(ids, func(id string) bool { return id == "" || len(id) > 256 })
 }
 
 // hssCreate makes endpoints for servers and says nothing but 200. Whether a
@@ -55,12 +55,12 @@ func (s *Simulator) hssCreate(c *call) answer {
 		return hssUnreadable()
 	case len(body.Hosts) == 0 && len(body.VPCs) == 0:
 		return hssParameter("host_id_list")
-	case len(body.Hosts) > 256 || !sized(256, body.Hosts...):
+	case len(body.Hosts) > 256 || !sized(body.Hosts...):
 		return hssParameter("host_id_list")
 	}
 	var vpcs []string
 	for _, v := range body.VPCs {
-		if !sized(256, v.VpcID) || v.Subnets == nil || !sized(256, v.Subnets...) {
+		if !sized(v.VpcID) || v.Subnets == nil || !sized(v.Subnets...) {
 			return hssParameter("vpc_list")
 		}
 		vpcs = append(vpcs, v.VpcID)
@@ -88,9 +88,9 @@ func (s *Simulator) hssQuery(c *call) answer {
 	switch {
 	case json.Unmarshal(c.body, &body) != nil:
 		return hssUnreadable()
-	case len(body.Hosts) > 64 || !sized(256, body.Hosts...):
+	case len(body.Hosts) > 64 || !sized(body.Hosts...):
 		return hssParameter("host_id_list")
-	case len(body.VPCs) > 64 || !sized(256, body.VPCs...):
+	case len(body.VPCs) > 64 || !sized(body.VPCs...):
 		return hssParameter("vpc_id_list")
 	}
 	out := hostStatuses{DataList: []hostStatus{}}

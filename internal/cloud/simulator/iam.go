@@ -110,7 +110,7 @@ func (s *Simulator) project(want iamName) (iamName, bool) {
 	}
 	for _, p := range s.cloud.projects {
 		if want.ID == p.ID || want.ID == "" && want.Name == p.Name {
-			return iamName{ID: p.ID, Name: p.Name}, true
+			return iamName(p), true
 		}
 	}
 	return iamName{}, false

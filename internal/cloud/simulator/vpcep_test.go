@@ -48,9 +48,9 @@ func TestVPCEPAcceptWalks(t *testing.T) {
 			p.call(t, "POST", connectionsOf(serviceID)+"/action", action(step.act, endpoint)).want(t, 200, "")
 		}
 		got := dig(p.call(t, "GET", list, "").body, "connections", 0, "status")
-		real, _ := p.Connection(endpoint)
-		if got != step.want || real.State != step.real {
-			t.Fatalf("step %d: the list shows %v, want %v; it is %s, want %s", i, got, step.want, real.State, step.real)
+		actual, _ := p.Connection(endpoint)
+		if got != step.want || actual.State != step.real {
+			t.Fatalf("step %d: the list shows %v, want %v; it is %s, want %s", i, got, step.want, actual.State, step.real)
 		}
 	}
 	counted := p.Counters()

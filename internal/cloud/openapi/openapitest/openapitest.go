@@ -4,7 +4,6 @@ package openapitest
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -25,7 +24,8 @@ import (
 // Header marks an answer that a fault made, which need not be like the document.
 const Header = "X-Sim-Fault"
 
-// Documents is the set of documents, ready to check traffic against.
+// Documents is the set of documents, ready to check traffic against. It may be
+// used concurrently.
 type Documents struct {
 	routers []routers.Router
 }
@@ -68,7 +68,7 @@ func (d *Documents) CheckRequest(r *http.Request, body []byte) (*Exchange, error
 		if err != nil {
 			continue
 		}
-		clone := r.Clone(context.Background())
+		clone := r.Clone(r.Context())
 		clone.Body = io.NopCloser(bytes.NewReader(body))
 		x := &Exchange{input: &openapi3filter.RequestValidationInput{
 			Request: clone, PathParams: path, Route: route,
@@ -124,6 +124,12 @@ func Validate(t testing.TB, h http.Handler) http.Handler {
 	if err != nil {
 		t.Fatalf("OpenAPI documents: %v", err)
 	}
+	return documents.Validate(t, h)
+}
+
+// Validate is the function of this name with documents that are loaded already,
+// which takes long enough to share them between tests.
+func (d *Documents) Validate(t testing.TB, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/_sim/") {
 			h.ServeHTTP(w, r)
@@ -134,7 +140,7 @@ func Validate(t testing.TB, h http.Handler) http.Handler {
 			return // the client has gone in the middle of its request
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		exchange, err := documents.CheckRequest(r, body)
+		exchange, err := d.CheckRequest(r, body)
 		if err != nil {
 			t.Errorf("%s %s: request: %v\nbody: %s", r.Method, r.URL, err, body)
 		}

@@ -128,6 +128,10 @@ func (t *told) Errorf(format string, args ...any) {
 
 func TestValidate(t *testing.T) {
 	t.Parallel()
+	documents, err := Load()
+	if err != nil {
+		t.Fatal(err)
+	}
 	answer := func(header, body string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
@@ -155,7 +159,7 @@ func TestValidate(t *testing.T) {
 			t.Parallel()
 			heard := &told{TB: t}
 			w := httptest.NewRecorder()
-			Validate(heard, answer(tt.fault, tt.body)).ServeHTTP(w, httptest.NewRequest(http.MethodGet, tt.path, nil))
+			documents.Validate(heard, answer(tt.fault, tt.body)).ServeHTTP(w, httptest.NewRequest(http.MethodGet, tt.path, nil))
 			if len(heard.errors) != tt.errors || w.Body.String() != tt.body {
 				t.Errorf("it failed with %q and passed on %q, want %d errors and %q", heard.errors, w.Body, tt.errors, tt.body)
 			}
