@@ -12,6 +12,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 )
 
 // startSimulate runs `worker simulate` with these arguments and returns its URL
@@ -169,5 +172,35 @@ func TestSimulateRefuses(t *testing.T) {
 				t.Errorf("error %v, want code %d and %q in it", err, tt.code, tt.want)
 			}
 		})
+	}
+}
+
+// TestSimulateScriptOfTheDocs: what docs/simulator.md shows works.
+func TestSimulateScriptOfTheDocs(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/simulator.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, found := strings.Cut(string(page), "```yaml\n")
+	text, _, _ := strings.Cut(after, "```")
+	if !found {
+		t.Fatal("there is no script in docs/simulator.md")
+	}
+	world, err := readScript([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cfg simulator.Config
+	world.configure(&cfg)
+	sim := simulator.New(cfg)
+	if err := world.build(sim); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(sim.Connections("")); n != 3 { // the fourth comes later
+		t.Errorf("%d connections, want 3", n)
+	}
+	if cfg.Delays.Accept != 3*time.Second || len(sim.Faults()) != 2 {
+		t.Errorf("delays %+v, faults %+v", cfg.Delays, sim.Faults())
 	}
 }
