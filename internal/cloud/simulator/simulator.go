@@ -132,7 +132,10 @@ type answer struct {
 // ok is a successful answer.
 func ok(body any) answer { return answer{status: http.StatusOK, body: body} }
 
-// ServeHTTP answers one call of any of the APIs, or of the admin calls.
+// ServeHTTP answers one call of any of the APIs, or of the admin calls. Where a
+// fault cuts the connection and there is none to take over, it panics with
+// http.ErrAbortHandler, as handlers do that end without an answer; who calls it
+// without a server must recover from that.
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.cfg.Admin && isAdmin(r.URL.Path) {
 		s.serveAdmin(w, r)
