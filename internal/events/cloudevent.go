@@ -218,7 +218,7 @@ func wellFormed(data []byte, field string) error {
 		if d.StackDepth() > maxDepth {
 			return unreadable(field, "the JSON is nested deeper than %d", maxDepth)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return unreadable(field, "there is no JSON")
 		}
 		if err != nil {
@@ -228,7 +228,7 @@ func wellFormed(data []byte, field string) error {
 			break
 		}
 	}
-	if _, err := d.ReadToken(); err != io.EOF {
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return unreadable(field, "something follows the JSON at byte %d", d.InputOffset())
 	}
 	return nil
@@ -322,7 +322,7 @@ func (b builder) event() (cloudEvent, error) {
 func (b builder) check(name string) error {
 	value := b.values[name]
 	for _, r := range name {
-		if !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9') {
+		if ok := r >= 'a' && r <= 'z' || r >= '0' && r <= '9'; !ok {
 			return unreadable(b.place+short(name), "the name of an attribute is made of a-z and 0-9")
 		}
 	}

@@ -77,7 +77,7 @@ func (b *Bus) Consume(ctx context.Context, handle func(context.Context, approval
 	err := c.run(ctx)
 	b.bound.Store(false)
 	b.cfg.Observer.ConsumerBound(false)
-	err = errors.Join(err, c.finish(end))
+	err = errors.Join(err, c.finish(end)) //nolint:contextcheck // what is settled at the end outlives ctx
 	endBeside()
 	beside.Wait()
 	b.loop.Store(0)
@@ -219,7 +219,7 @@ func (c *consuming) pull(ctx context.Context, consumer jetstream.Consumer, n int
 		return fmt.Errorf("pull %d requests: %w", n, err)
 	}
 	for msg := range batch.Messages() {
-		if c.begin(msg) {
+		if c.begin(msg) { //nolint:contextcheck // handlers outlive the pull, and ctx by their grace
 			used++
 		}
 	}
@@ -328,4 +328,4 @@ func (c *consuming) look(ctx context.Context) {
 	c.cfg.Observer.Backlog(clampInt(info.NumPending), info.NumAckPending, info.NumRedelivered)
 }
 
-func clampInt(n uint64) int { return int(min(n, 1<<53)) } //nolint:gosec // bounded
+func clampInt(n uint64) int { return int(min(n, 1<<53)) }

@@ -63,7 +63,7 @@ func token(s string) error {
 		return fmt.Errorf("%.80q has not 1 to 128 characters", s)
 	}
 	for _, r := range s {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_') {
+		if ok := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'; !ok {
 			return fmt.Errorf("%.80q holds %q", s, r)
 		}
 	}

@@ -4,7 +4,7 @@ import "fmt"
 
 // Rejected says why a message is no request that can be served, now or later. It
 // becomes a dead letter.
-type Rejected struct {
+type Rejected struct { //nolint:errname // it reads as what became of a message
 	Reason string // one of DeadLetterReasons
 	Field  string // the place, such as "data.endpoint_id"; empty if it is the whole
 	Text   string

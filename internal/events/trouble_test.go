@@ -319,7 +319,9 @@ func TestPoison(t *testing.T) {
 	}()
 	<-killed
 	third.nc.Close()
-	<-ended
+	if err := <-ended; !errors.Is(err, ErrClosed) {
+		t.Errorf("the third worker: %v", err)
+	}
 	if err := third.Close(); err != nil {
 		t.Error(err)
 	}

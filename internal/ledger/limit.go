@@ -143,7 +143,7 @@ func limitKey(target, domain string) string { return "limit." + token(target) + 
 // and "_" only, else its digest.
 func token(s string) string {
 	for _, r := range s {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_') {
+		if ok := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'; !ok {
 			return digestOf(s)
 		}
 	}

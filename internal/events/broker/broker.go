@@ -45,7 +45,7 @@ func Start(o Options) (*Server, error) {
 		SyncAlways: o.SyncAlways,
 		DontListen: o.Listen == "",
 		NoSigs:     true,
-		MaxPayload: int32(min(max(o.MaxPayload, 0), 64<<20)), //nolint:gosec // bounded
+		MaxPayload: int32(min(max(o.MaxPayload, 0), 64<<20)),
 		Username:   o.User,
 		Password:   o.Password,
 	}

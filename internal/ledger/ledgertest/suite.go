@@ -308,7 +308,10 @@ func lists(t *testing.T, l *ledger.Ledger) {
 			t.Errorf("List %s (-want +got):\n%s", tt.name, d)
 		}
 	}
-	for range l.List(t.Context(), ledger.Filter{}) {
+	for _, err := range l.List(t.Context(), ledger.Filter{}) {
+		if err != nil {
+			t.Errorf("List, stopped early: %v", err)
+		}
 		break // the reader may stop at any time
 	}
 	ended, cancel := context.WithCancel(t.Context())
@@ -347,8 +350,10 @@ func leases(t *testing.T, l *ledger.Ledger) {
 		}
 		return ok
 	}
-	if !lease("a", time.Hour) || !lease("a", time.Hour) {
-		t.Error("the holder does not get or keep the lease")
+	for _, what := range []string{"get", "keep"} {
+		if !lease("a", time.Hour) {
+			t.Errorf("the holder does not %s the lease", what)
+		}
 	}
 	if lease("b", time.Hour) {
 		t.Error("another gets a lease that is held")
