@@ -167,6 +167,10 @@ func diffEntry(a, b *entry) []string {
 			out = append(out, k+" "+list(x)+" is gone")
 		default:
 			gone, fresh := without(x, y), without(y, x)
+			if !isList(k) && len(gone) > 0 {
+				out = append(out, k+" changes from "+x[0]+" to "+y[0])
+				continue
+			}
 			if len(gone) > 0 {
 				out = append(out, k+" loses "+list(gone))
 			}
@@ -176,6 +180,12 @@ func diffEntry(a, b *entry) []string {
 		}
 	}
 	return out
+}
+
+// isList reports whether key k of an entry holds a list of values.
+func isList(k string) bool {
+	_, ok := fieldNamed(k)
+	return ok || strings.HasPrefix(k, "claims.")
 }
 
 // without returns the values of a that are not in b.
@@ -216,5 +226,5 @@ func WriteChanges(w io.Writer, changes []Change) error {
 
 // WriteChangesJSON writes changes as JSON.
 func WriteChangesJSON(w io.Writer, changes []Change) error {
-	return writeJSON(w, slices.Concat([]Change{}, changes))
+	return writeJSON(w, orEmpty(changes))
 }

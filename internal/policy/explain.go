@@ -140,7 +140,7 @@ func (x Explanation) WriteText(w io.Writer) error {
 		b.WriteString("└─\n")
 	}
 	if x.Others > 0 {
-		fmt.Fprintf(&b, "%d of the policies are not for this target\n", x.Others)
+		fmt.Fprintf(&b, "policies for other targets: %d\n", x.Others)
 	}
 	writeDecision(&b, x.Decision)
 	_, err := io.WriteString(w, b.String())
@@ -216,7 +216,15 @@ func (x Explanation) WriteJSON(w io.Writer) error {
 		Decision wireDecision        `json:"decision"`
 		Policies []PolicyExplanation `json:"policies"`
 		Others   int                 `json:"other_policies"`
-	}{toWire(x.Decision), slices.Concat([]PolicyExplanation{}, x.Policies), x.Others})
+	}{toWire(x.Decision), orEmpty(x.Policies), x.Others})
+}
+
+// orEmpty makes an empty list of none, for JSON.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }
 
 func writeJSON(w io.Writer, v any) error {

@@ -20,7 +20,7 @@ func WriteFindings(w io.Writer, findings []Finding) error {
 
 // WriteFindingsJSON writes findings as JSON.
 func WriteFindingsJSON(w io.Writer, findings []Finding) error {
-	return writeJSON(w, slices.Concat([]Finding{}, findings))
+	return writeJSON(w, orEmpty(findings))
 }
 
 // sarif is the part of SARIF 2.1.0 that findings need.

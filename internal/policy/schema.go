@@ -94,7 +94,7 @@ func Tables() string {
 	table(&b, k.hours, nil)
 	b.WriteString("\n### Names in an expression\n\n| name | type | of | what |\n| --- | --- | --- | --- |\n")
 	for _, v := range variables() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", v.name, v.kind, kindWords(v.kinds), v.doc)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", v.name, strings.ReplaceAll(v.kind.String(), "google.protobuf.Timestamp", "timestamp"), kindWords(v.kinds), v.doc)
 	}
 	return b.String()
 }
