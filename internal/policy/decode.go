@@ -245,10 +245,8 @@ func (d *decoder) choice(n *yaml.Node, words []string) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	for _, w := range words {
-		if w == s {
-			return s, true
-		}
+	if slices.Contains(words, s) {
+		return s, true
 	}
 	d.fail(n, "choice", strconv.Quote(cut(s))+" is not "+want, closest(s, words))
 	return "", false

@@ -78,120 +78,145 @@ deny:
 		{"allowed", "", func(*approval.Input) {}, approval.Accept, "acme", codeList{"allowed"}},
 		{
 			"ids are the same in upper and lower case", "",
-			func(in *approval.Input) { in.Facts.DomainID = strings.ToUpper(acme) }, approval.Accept, "acme", codeList{"allowed"},
+			func(in *approval.Input) { in.Facts.DomainID = strings.ToUpper(acme) }, approval.Accept, "acme",
+			codeList{"allowed"},
 		},
 		{
 			"a stranger is held", "",
-			func(in *approval.Input) { in.Facts.DomainID = nobody }, approval.Hold, "", codeList{"not_allowed"},
+			func(in *approval.Input) { in.Facts.DomainID = nobody }, approval.Hold, "",
+			codeList{"not_allowed"},
 		},
 		{
 			"a prefix of an allowed id is a stranger", "",
-			func(in *approval.Input) { in.Facts.DomainID = acme[:31] }, approval.Hold, "", codeList{"not_allowed"},
+			func(in *approval.Input) { in.Facts.DomainID = acme[:31] }, approval.Hold, "",
+			codeList{"not_allowed"},
 		},
 		{
 			"denied", "",
-			func(in *approval.Input) { in.Facts.DomainID = leftUs }, approval.Reject, "left", codeList{"denied"},
+			func(in *approval.Input) { in.Facts.DomainID = leftUs }, approval.Reject, "left",
+			codeList{"denied"},
 		},
 		{
 			"a deny of another policy beats the allow", head("second") + "deny: [{id: no, domain_id: " + acme + "}]",
-			func(*approval.Input) {}, approval.Reject, "no", codeList{"denied"},
+			func(*approval.Input) {}, approval.Reject, "no",
+			codeList{"denied"},
 		},
 		{
 			"a deny by a claim beats the allow", "",
 			func(in *approval.Input) {
 				in.Request.Claims = approval.Claims{"tags": map[string]any{"env": "forbidden"}}
-			}, approval.Reject, "banned-tag", codeList{"denied"},
+			}, approval.Reject, "banned-tag",
+			codeList{"denied"},
 		},
 		{
 			"an allow of another policy accepts", head("second") + "allow: [{id: ok, domain_id: " + nobody + "}]",
-			func(in *approval.Input) { in.Facts.DomainID = nobody }, approval.Accept, "ok", codeList{"allowed"},
+			func(in *approval.Input) { in.Facts.DomainID = nobody }, approval.Accept, "ok",
+			codeList{"allowed"},
 		},
 		{
 			"the strictest otherwise stands: reject", head("second") + "otherwise: reject",
-			func(in *approval.Input) { in.Facts.DomainID = nobody }, approval.Reject, "", codeList{"not_allowed"},
+			func(in *approval.Input) { in.Facts.DomainID = nobody }, approval.Reject, "",
+			codeList{"not_allowed"},
 		},
 		{
 			"hold is stricter than ignore", head("second") + "otherwise: ignore",
-			func(in *approval.Input) { in.Facts.DomainID = nobody }, approval.Hold, "", codeList{"not_allowed"},
+			func(in *approval.Input) { in.Facts.DomainID = nobody }, approval.Hold, "",
+			codeList{"not_allowed"},
 		},
 		{
 			"accept-only does not reject by otherwise", head("second") + "mode: accept-only\notherwise: reject",
-			func(in *approval.Input) { in.Facts.DomainID = nobody }, approval.Hold, "", codeList{"not_allowed"},
+			func(in *approval.Input) { in.Facts.DomainID = nobody }, approval.Hold, "",
+			codeList{"not_allowed"},
 		},
 		{
 			"accept-only holds what it denies", head("second") + "mode: accept-only\ndeny: [{id: no, domain_id: " + acme + "}]",
-			func(*approval.Input) {}, approval.Hold, "no", codeList{"denied", "rejects_switched_off"},
+			func(*approval.Input) {}, approval.Hold, "no",
+			codeList{"denied", "rejects_switched_off"},
 		},
 		{
 			"a shadow policy does not act", head("second") + "mode: shadow\ndeny: [{id: no, domain_id: " + acme + "}]",
-			func(*approval.Input) {}, approval.Accept, "acme", codeList{"allowed"},
+			func(*approval.Input) {}, approval.Accept, "acme",
+			codeList{"allowed"},
 		},
 		{
 			"no policy for the target", "",
 			func(in *approval.Input) { in.Request.Target, _ = demoTargets().ByName("orders-gateway") },
-			approval.Hold, "", codeList{"no_policy"},
+			approval.Hold, "",
+			codeList{"no_policy"},
 		},
 		{
 			"the owner is not shown", head("second") + "otherwise: reject\nallow: [{id: any, any_domain: true}]",
-			func(in *approval.Input) { in.Facts.DomainID = "" }, approval.Hold, "", codeList{"fact_missing"},
+			func(in *approval.Input) { in.Facts.DomainID = "" }, approval.Hold, "",
+			codeList{"fact_missing"},
 		},
 		{
 			"facts of another endpoint", head("second") + "otherwise: reject",
-			func(in *approval.Input) { in.Facts.EndpointID = endpointB }, approval.Hold, "", codeList{"fact_missing"},
+			func(in *approval.Input) { in.Facts.EndpointID = endpointB }, approval.Hold, "",
+			codeList{"fact_missing"},
 		},
 		{
 			"a claim that agrees with the fact", "",
 			func(in *approval.Input) {
 				in.Request.Claims = approval.Claims{"domain_id": strings.ToUpper(acme), "endpoint_id": endpointA, "region": "cn-north-4", "marker_id": 322312312312.0}
-			}, approval.Accept, "acme", codeList{"allowed"},
+			}, approval.Accept, "acme",
+			codeList{"allowed"},
 		},
 		{
 			"a claim that contradicts the fact is held", head("second") + "otherwise: reject",
-			func(in *approval.Input) { in.Request.Claims = approval.Claims{"domain_id": nobody} }, approval.Hold, "", codeList{"claim_mismatch"},
+			func(in *approval.Input) { in.Request.Claims = approval.Claims{"domain_id": nobody} }, approval.Hold, "",
+			codeList{"claim_mismatch"},
 		},
 		{
 			"every contradiction is told", "",
 			func(in *approval.Input) {
 				in.Request.Claims = approval.Claims{"domain_id": nobody, "region": "cn-east-3", "marker_id": 1.0}
-			}, approval.Hold, "", codeList{"claim_mismatch", "claim_mismatch", "claim_mismatch"},
+			}, approval.Hold, "",
+			codeList{"claim_mismatch", "claim_mismatch", "claim_mismatch"},
 		},
 		{
 			"one lie in a list is a lie", "",
 			func(in *approval.Input) { in.Request.Claims = approval.Claims{"domain_id": []any{acme, nobody}} },
-			approval.Hold, "", codeList{"claim_mismatch"},
+			approval.Hold, "",
+			codeList{"claim_mismatch"},
 		},
 		{
 			"an object is no domain", "",
 			func(in *approval.Input) { in.Request.Claims = approval.Claims{"domain_id": map[string]any{}} },
-			approval.Hold, "", codeList{"claim_mismatch"},
+			approval.Hold, "",
+			codeList{"claim_mismatch"},
 		},
 		{
 			"an empty claim says nothing", "",
 			func(in *approval.Input) {
 				in.Request.Claims = approval.Claims{"domain_id": "", "region": nil, "endpoint_id": []any{}}
-			}, approval.Accept, "acme", codeList{"allowed"},
+			}, approval.Accept, "acme",
+			codeList{"allowed"},
 		},
 		{
 			"a claim about what is no fact is neither true nor false", "",
 			func(in *approval.Input) { in.Request.Claims = approval.Claims{"vpc_id": "x", "project_id": "y"} },
-			approval.Accept, "acme", codeList{"allowed"},
+			approval.Accept, "acme",
+			codeList{"allowed"},
 		},
 		{
 			"a deny on facts alone stands whatever is claimed", "",
 			func(in *approval.Input) {
 				in.Facts.DomainID = leftUs
 				in.Request.Claims = approval.Claims{"domain_id": acme}
-			}, approval.Reject, "left", codeList{"denied"},
+			}, approval.Reject, "left",
+			codeList{"denied"},
 		},
 		{
 			"a deny on claims does not reject who lies", "",
 			func(in *approval.Input) {
 				in.Request.Claims = approval.Claims{"domain_id": nobody, "tags": map[string]any{"env": "forbidden"}}
-			}, approval.Hold, "", codeList{"claim_mismatch"},
+			}, approval.Hold, "",
+			codeList{"claim_mismatch"},
 		},
 		{
 			"all fields and claims match", "",
-			func(in *approval.Input) { in.Facts.DomainID, in.Request.Claims = insight, tagged }, approval.Accept, "tagged", codeList{"allowed"},
+			func(in *approval.Input) { in.Facts.DomainID, in.Request.Claims = insight, tagged }, approval.Accept, "tagged",
+			codeList{"allowed"},
 		},
 		{
 			"what is missing is told", "",
@@ -203,26 +228,30 @@ deny:
 			func(in *approval.Input) {
 				in.Facts.DomainID = insight
 				in.Request.Claims = approval.Claims{"tags": map[string]any{"env": "test"}, "team": "data-4"}
-			}, approval.Hold, "", codeList{"not_allowed", "claim_not_matched"},
+			}, approval.Hold, "",
+			codeList{"not_allowed", "claim_not_matched"},
 		},
 		{
 			"an allow covers every value of a claim", "",
 			func(in *approval.Input) {
 				in.Facts.DomainID = insight
 				in.Request.Claims = approval.Claims{"tags": map[string]any{"env": []any{"test", "prod"}}, "team": "data-42"}
-			}, approval.Hold, "", codeList{"not_allowed", "claim_not_matched"},
+			}, approval.Hold, "",
+			codeList{"not_allowed", "claim_not_matched"},
 		},
 		{
 			"a deny needs one value of a claim", "",
 			func(in *approval.Input) {
 				in.Request.Claims = approval.Claims{"tags": map[string]any{"env": []any{"test", "forbidden"}}}
-			}, approval.Reject, "banned-tag", codeList{"denied"},
+			}, approval.Reject, "banned-tag",
+			codeList{"denied"},
 		},
 		{
 			"a region outside the glob", "",
 			func(in *approval.Input) {
 				in.Facts.DomainID, in.Request.Claims, in.Request.Target.Region = insight, tagged, "eu-west-1"
-			}, approval.Hold, "", codeList{"not_allowed", "field_not_matched"},
+			}, approval.Hold, "",
+			codeList{"not_allowed", "field_not_matched"},
 		},
 		{
 			"the account is known but the endpoint is another", "",
@@ -233,7 +262,8 @@ deny:
 			"the account and the endpoint", "",
 			func(in *approval.Input) {
 				in.Facts.DomainID, in.Facts.EndpointID, in.Request.EndpointID = staging, endpointB, endpointB
-			}, approval.Accept, "one-endpoint", codeList{"allowed"},
+			}, approval.Accept, "one-endpoint",
+			codeList{"allowed"},
 		},
 	}
 	for _, tt := range tests {

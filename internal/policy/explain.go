@@ -14,28 +14,28 @@ import (
 // each entry of each policy of the target says.
 type Explanation struct {
 	Decision approval.Decision
-	Policies []PolicyExplanation // by name
-	Others   int                 // policies that are not for the target
+	Policies []Answers // by name
+	Others   int       // policies that are not for the target
 }
 
-// PolicyExplanation is the part of one policy.
-type PolicyExplanation struct {
-	Name      string             `json:"policy"`
-	File      string             `json:"file"`
-	Mode      approval.Mode      `json:"mode"`
-	Otherwise approval.Verdict   `json:"otherwise"`
-	Entries   []EntryExplanation `json:"entries"` // the denies first, each in the order of the file
+// Answers is the part of one policy.
+type Answers struct {
+	Name      string           `json:"policy"`
+	File      string           `json:"file"`
+	Mode      approval.Mode    `json:"mode"`
+	Otherwise approval.Verdict `json:"otherwise"`
+	Entries   []EntryAnswer    `json:"entries"` // the denies first, each in the order of the file
 }
 
-// EntryExplanation is the part of one entry.
-type EntryExplanation struct {
-	List    string                `json:"list"` // allow or deny
-	ID      string                `json:"id"`
-	Line    int                   `json:"line"`
-	Answer  Answer                `json:"answer"`
-	Decides bool                  `json:"decides"`          // it is the rule of the decision
-	Failed  *ConditionExplanation `json:"failed,omitempty"` // the first condition that does not hold
-	near    bool                  // the condition that fails is not the first
+// EntryAnswer is the part of one entry.
+type EntryAnswer struct {
+	List    string           `json:"list"` // allow or deny
+	ID      string           `json:"id"`
+	Line    int              `json:"line"`
+	Answer  Answer           `json:"answer"`
+	Decides bool             `json:"decides"`          // it is the rule of the decision
+	Failed  *FailedCondition `json:"failed,omitempty"` // the first condition that does not hold
+	near    bool             // the condition that fails is not the first
 }
 
 // Answer is what an entry says of a request.
@@ -48,8 +48,19 @@ const (
 	NotEvaluated Answer = "cannot be evaluated"
 )
 
-// ConditionExplanation is a condition that does not hold.
-type ConditionExplanation struct {
+func (a Answer) mark() string {
+	switch a {
+	case Matches:
+		return "✓"
+	case NotEvaluated:
+		return "?"
+	case MatchesNot:
+	}
+	return "✗"
+}
+
+// FailedCondition is a condition that does not hold.
+type FailedCondition struct {
 	Name   string              `json:"condition"`
 	Code   approval.ReasonCode `json:"code"`
 	Seen   string              `json:"seen"`
@@ -69,7 +80,7 @@ func (s *Set) Explain(in *approval.Input) Explanation {
 			x.Others++
 			continue
 		}
-		px := PolicyExplanation{Name: p.name, File: p.file, Mode: p.mode, Otherwise: p.otherwise, Entries: []EntryExplanation{}}
+		px := Answers{Name: p.name, File: p.file, Mode: p.mode, Otherwise: p.otherwise, Entries: []EntryAnswer{}}
 		for _, e := range slices.Concat(p.deny, p.allow) {
 			ex := e.explain(in, lies)
 			ex.Decides = x.Decision.Policy == p.name && x.Decision.Rule == e.id
@@ -80,8 +91,8 @@ func (s *Set) Explain(in *approval.Input) Explanation {
 	return x
 }
 
-func (e *entry) explain(in *approval.Input, lies bool) EntryExplanation {
-	x := EntryExplanation{List: e.list(), ID: e.id, Line: e.at.line, Answer: Matches}
+func (e *entry) explain(in *approval.Input, lies bool) EntryAnswer {
+	x := EntryAnswer{List: e.list(), ID: e.id, Line: e.at.line, Answer: Matches}
 	t, c := e.judge(in, lies)
 	switch t {
 	case yes:
@@ -91,7 +102,7 @@ func (e *entry) explain(in *approval.Input, lies bool) EntryExplanation {
 	case unknown:
 		x.Answer = NotEvaluated
 	}
-	x.Failed = &ConditionExplanation{Name: c.name(), Code: c.reason().Code, Seen: c.seen(in, e.deny), Wanted: c.wanted()}
+	x.Failed = &FailedCondition{Name: c.name(), Code: c.reason().Code, Seen: c.seen(in, e.deny), Wanted: c.wanted()}
 	if t == unknown {
 		x.Failed.Code = approval.ReasonNotEvaluated
 		if lies && c.onClaims() {
@@ -118,14 +129,7 @@ func (x Explanation) WriteText(w io.Writer) error {
 				continue
 			}
 			shown++
-			mark := "✗"
-			switch {
-			case e.Answer == NotEvaluated:
-				mark = "?"
-			case e.Answer == Matches:
-				mark = "✓"
-			}
-			fmt.Fprintf(&b, "├─ %s %s %s (line %d): %s", mark, e.List, e.ID, e.Line, e.Answer)
+			fmt.Fprintf(&b, "├─ %s %s %s (line %d): %s", e.Answer.mark(), e.List, e.ID, e.Line, e.Answer)
 			if e.Decides {
 				b.WriteString(", decides")
 			}
@@ -213,9 +217,9 @@ func toWire(d approval.Decision) wireDecision {
 // WriteJSON writes x as JSON.
 func (x Explanation) WriteJSON(w io.Writer) error {
 	return writeJSON(w, struct {
-		Decision wireDecision        `json:"decision"`
-		Policies []PolicyExplanation `json:"policies"`
-		Others   int                 `json:"other_policies"`
+		Decision wireDecision `json:"decision"`
+		Policies []Answers    `json:"policies"`
+		Others   int          `json:"other_policies"`
 	}{toWire(x.Decision), orEmpty(x.Policies), x.Others})
 }
 

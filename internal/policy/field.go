@@ -100,8 +100,9 @@ func (f field) folds() bool {
 	switch f {
 	case fieldDomainID, fieldEndpointID, fieldVPCID, fieldSubnetID, fieldHostID, fieldServerID, fieldWorkspaceID:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // each hands the values of f in the request to yield until it returns false. It
@@ -117,6 +118,7 @@ func each(in *approval.Input, f field, deny bool, yield func(string) bool) {
 	case fieldWorkspaceID:
 		eachOne(in.Request.Target.WorkspaceID, yield)
 		return
+	default:
 	}
 	if !in.Request.Creates() {
 		switch f {
@@ -128,6 +130,7 @@ func each(in *approval.Input, f field, deny bool, yield func(string) bool) {
 			if in.Facts.MarkerID != 0 {
 				yield(strconv.FormatInt(in.Facts.MarkerID, 10))
 			}
+		default:
 		}
 		return
 	}
@@ -143,6 +146,7 @@ func each(in *approval.Input, f field, deny bool, yield func(string) bool) {
 			eachOne(c.FunctionGraph.Flavor, yield)
 		case fieldXRole:
 			eachOne(c.FunctionGraph.XRole, yield)
+		default:
 		}
 	case c.HSS != nil:
 		eachOfHosts(c.HSS, f, yield)
@@ -158,6 +162,7 @@ func each(in *approval.Input, f field, deny bool, yield func(string) bool) {
 				id = c.DataArtsInsight.ServiceID()
 			}
 			eachOne(id, yield)
+		default:
 		}
 	}
 }
@@ -190,6 +195,7 @@ func eachOfHosts(h *approval.HSSEndpoints, f field, yield func(string) bool) {
 				}
 			}
 		}
+	default:
 	}
 }
 

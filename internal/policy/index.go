@@ -75,12 +75,13 @@ func file(x *[numFields]map[string][]*entry, c *fieldCondition, e *entry, most i
 // so it is found by the first; a deny by any.
 func (x *index) each(in *approval.Input, deny bool, yield func(*entry) bool) {
 	more := true
-	for f, buckets := range x.keyed {
+	for f := range numFields {
+		buckets := x.keyed[f]
 		if buckets == nil {
 			continue
 		}
-		each(in, field(f), deny, func(v string) bool {
-			for _, e := range bucket(buckets, field(f), v) {
+		each(in, f, deny, func(v string) bool {
+			for _, e := range bucket(buckets, f, v) {
 				if more = yield(e); !more {
 					return false
 				}
@@ -128,12 +129,13 @@ func (x *index) nearly(in *approval.Input) []*entry {
 		return true
 	}
 	x.each(in, false, take)
-	for f, buckets := range x.near {
+	for f := range numFields {
+		buckets := x.near[f]
 		if buckets == nil {
 			continue
 		}
-		each(in, field(f), false, func(v string) bool {
-			out = append(out, bucket(buckets, field(f), v)...)
+		each(in, f, false, func(v string) bool {
+			out = append(out, bucket(buckets, f, v)...)
 			return false
 		})
 	}

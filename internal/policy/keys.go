@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -140,11 +141,9 @@ func readTargets(d *decoder, n *yaml.Node, p *policy) {
 		if !ok {
 			return
 		}
-		for _, t := range p.targets {
-			if t == name {
-				d.fail(item, "duplicate-target", strconv.Quote(cut(name))+" stands here twice", "keep one of them")
-				return
-			}
+		if slices.Contains(p.targets, name) {
+			d.fail(item, "duplicate-target", strconv.Quote(cut(name))+" stands here twice", "keep one of them")
+			return
 		}
 		if _, ok := d.targets.ByName(name); !ok {
 			names := make([]string, 0, len(d.targets))
@@ -325,11 +324,9 @@ func readClaims(d *decoder, n *yaml.Node, e *entry) {
 	}
 	d.pairs(n, "a mapping of claims to values", func(k, v *yaml.Node) {
 		steps := strings.Split(k.Value, ".")
-		for _, s := range steps {
-			if s == "" {
-				d.fail(k, "claim-path", strconv.Quote(cut(k.Value))+" is no path of a claim", "write names with dots between them, such as tags.env")
-				return
-			}
+		if slices.Contains(steps, "") {
+			d.fail(k, "claim-path", strconv.Quote(cut(k.Value))+" is no path of a claim", "write names with dots between them, such as tags.env")
+			return
 		}
 		if v.Kind == yaml.MappingNode && (len(v.Content) != 2 || v.Content[0].Value != "file") {
 			d.fail(v, "type", "here stands a mapping instead of values", "write the path with dots, such as tags.env: [prod]")

@@ -57,8 +57,7 @@ func TestErrorTexts(t *testing.T) {
 			}
 			snap := snapshot{name: source, "bad.txt": side}
 			_, err = snap.load("policies", demoTargets())
-			var le *LoadError
-			if !errors.As(err, &le) {
+			if _, ok := errors.AsType[*LoadError](err); !ok {
 				t.Fatalf("load = %v, want a LoadError", err)
 			}
 			golden(t, "errors/"+strings.TrimSuffix(name, ".yaml")+".golden", err.Error()+"\n")

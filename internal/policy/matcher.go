@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -56,12 +57,7 @@ func (m *matcher) hasExact(s string) bool {
 		_, ok := m.many[s]
 		return ok
 	}
-	for _, v := range m.exact {
-		if v == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(m.exact, s)
 }
 
 func (m *matcher) hasGlob(s string) bool {

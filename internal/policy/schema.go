@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
@@ -58,10 +59,7 @@ func object[T any](table []key[T], list string) map[string]any {
 		if list != "" && k.only != "" && k.only != list {
 			continue
 		}
-		p := make(map[string]any)
-		for name, v := range k.form.schema {
-			p[name] = v
-		}
+		p := maps.Clone(k.form.schema)
 		p["description"] = k.doc
 		properties[k.name] = p
 		if k.must {

@@ -147,7 +147,7 @@ func isTest(name string) bool {
 func (snap snapshot) digest(names []string) string {
 	h := sha256.New()
 	for _, name := range slices.Sorted(slices.Values(names)) {
-		fmt.Fprintf(h, "%d:%s%d:", len(name), name, len(snap[name]))
+		h.Write(fmt.Appendf(nil, "%d:%s%d:", len(name), name, len(snap[name])))
 		h.Write(snap[name])
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))

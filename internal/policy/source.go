@@ -114,8 +114,8 @@ func (s *Source) read(ctx context.Context) (snapshot, error) {
 		return nil, fmt.Errorf("policies in %s: %w", s.dir, err)
 	}
 	dir := s.dir
-	if real, err := filepath.EvalSymlinks(filepath.Join(s.dir, "..data")); err == nil {
-		dir = real
+	if version, err := filepath.EvalSymlinks(filepath.Join(s.dir, "..data")); err == nil {
+		dir = version
 	}
 	snap, err := readFolder(os.DirFS(dir))
 	if err != nil {

@@ -187,7 +187,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	done := make(chan struct{})
 	var readers sync.WaitGroup
-	for range 4 {
+	for range 2 {
 		readers.Go(func() {
 			in := connection("payments", acme)
 			for {

@@ -324,6 +324,7 @@ func (d *decoder) json(n *yaml.Node, depth int) any {
 		out := make([]any, 0, len(n.Content))
 		d.items(n, "a list", func(_ int, item *yaml.Node) { out = append(out, d.json(item, depth+1)) })
 		return out
+	default:
 	}
 	switch n.Tag {
 	case "!!null":

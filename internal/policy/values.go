@@ -30,9 +30,10 @@ func (d *decoder) values(n *yaml.Node, check func(string) string, folds bool) ([
 		return d.valueList(n, check, folds)
 	case yaml.MappingNode:
 		return d.valueFile(n, check, folds)
+	default:
+		v, ok := d.value(n, check)
+		return []string{v}, ok
 	}
-	v, ok := d.value(n, check)
-	return []string{v}, ok
 }
 
 func (d *decoder) valueList(n *yaml.Node, check func(string) string, folds bool) ([]string, bool) {
