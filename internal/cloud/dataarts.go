@@ -24,11 +24,7 @@ type insightAnswer struct {
 
 // createInsightEndpoint lets DataArts Insight connect to an endpoint service. The
 // status in the answer is of that moment; where the service is one of ours its
-// connection list tells the rest.
-//
-// The creation cannot be read back: an endpoint that no data source uses yet is
-// in no list of the product, and on the service's own list it cannot be told
-// from others, since the product's domain id is not known.
+// connection list tells the rest. See Look for why it cannot be read back.
 func (c *Client) createInsightEndpoint(ctx context.Context, t approval.Target, want *approval.DataArtsInsightEndpoint) (approval.Created, error) {
 	const op = "VerifyAndCreateVpcEp"
 	path, err := pathOf(APIDataArtsInsight, op, "/v1/{}/connections/vpc-endpoint", t.ProjectID)

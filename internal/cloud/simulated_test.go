@@ -1,0 +1,243 @@
+package cloud_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+)
+
+const (
+	project   = "0123456789abcdef0123456789abcdef"
+	serviceID = "4189d3c2-8882-4871-a3c2-d380272eed88"
+	gatewayID = "eddc4d25480b4cd6b512f270a1b8b341"
+	vpcID     = "11111111-2222-3333-4444-555555555555"
+	subnetID  = "66666666-7777-8888-9999-000000000000"
+)
+
+func targets() approval.Targets {
+	return approval.Targets{
+		{Name: "payments", Kind: approval.Service, ID: serviceID, ProjectID: project},
+		{Name: "orders", Kind: approval.Gateway, ID: gatewayID, ProjectID: project},
+		{Name: "functions", Kind: approval.FunctionGraph, ProjectID: project},
+		{Name: "hosts", Kind: approval.HSS, ProjectID: project},
+		{Name: "insight", Kind: approval.DataArtsInsight, ProjectID: project, WorkspaceID: "0123456789abcdef0123456789abcdee"},
+	}
+}
+
+// start serves a simulated cloud over HTTP and returns it with a client of it.
+func start(t *testing.T, cfg simulator.Config, auth cloud.Auth) (*simulator.Simulator, *cloud.Client) {
+	t.Helper()
+	sim := simulator.New(cfg)
+	sim.AddProject(simulator.Project{ID: project, Name: "cn-north-4"})
+	sim.AddService(simulator.Service{ID: serviceID, Name: "payments", ProjectID: project, ApprovalEnabled: true})
+	sim.AddGateway(simulator.Gateway{ID: gatewayID, ProjectID: project})
+	server := httptest.NewServer(sim)
+	t.Cleanup(server.Close)
+	endpoints := map[string]string{}
+	for _, api := range cloud.APIs() {
+		endpoints[api] = server.URL
+	}
+	c, err := cloud.New(cloud.Config{Region: "cn-north-4", Endpoints: endpoints, Auth: auth, RatePerSecond: 1000, Targets: targets()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sim, c
+}
+
+func given(cred cloud.Credentials) func() (cloud.Credentials, error) {
+	return func() (cloud.Credentials, error) { return cred, nil }
+}
+
+func signed() cloud.Auth {
+	a := simulator.DefaultAuth()
+	return cloud.Auth{Mode: cloud.ModeAKSK, Source: given(cloud.Credentials{AccessKey: a.AccessKey, SecretKey: a.SecretKey})}
+}
+
+// settle follows one connection from facts to its end.
+func settle(ctx context.Context, c *cloud.Client, req approval.Request, v approval.Verdict) error {
+	f, err := c.Facts(ctx, req)
+	if err != nil || f.State != approval.Pending {
+		return fmt.Errorf("facts: %+v: %w", f, err)
+	}
+	if err := c.Act(ctx, req, v); err != nil {
+		return fmt.Errorf("act: %w", err)
+	}
+	state, err := c.Await(ctx, req, v.Goal(), time.Now())
+	if err != nil || state != v.Goal() {
+		return fmt.Errorf("await: %q: %w", state, err)
+	}
+	return nil
+}
+
+// TestSimulated makes every call in every way of authentication over real HTTP.
+func TestSimulated(t *testing.T) {
+	t.Parallel()
+	a := simulator.DefaultAuth()
+	auths := map[string]cloud.Auth{
+		"aksk":     signed(),
+		"token":    {Mode: cloud.ModeToken, Source: given(cloud.Credentials{Token: a.Token})},
+		"password": {Mode: cloud.ModePassword, Source: given(cloud.Credentials{User: a.User, Password: a.Password, Domain: a.Domain})},
+	}
+	for name, auth := range auths {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sim, c := start(t, simulator.Config{}, auth)
+			ctx := t.Context()
+			for _, target := range targets().Connections() {
+				for _, v := range []approval.Verdict{approval.Accept, approval.Reject} {
+					conn := sim.Connect(target.ID, simulator.Connection{State: simulator.PendingAcceptance})
+					if err := settle(ctx, c, approval.Request{Target: target, EndpointID: conn.ID}, v); err != nil {
+						t.Errorf("%s, %s: %v", target.Name, v, err)
+					}
+				}
+				conn := sim.Connect(target.ID, simulator.Connection{State: simulator.PendingAcceptance})
+				if waits, err := c.Pending(ctx, target); err != nil || len(waits) != 1 || waits[0].EndpointID != conn.ID || waits[0].MarkerID != conn.MarkerID {
+					t.Errorf("%s: pending %+v, %v", target.Name, waits, err)
+				}
+			}
+			create(ctx, t, c)
+			if n := sim.Counters(); n.Contrary != 0 || n.Refused != 0 {
+				t.Errorf("contrary %d, refused %d", n.Contrary, n.Refused)
+			}
+		})
+	}
+}
+
+// creations is one request to each target that creates.
+func creations() []approval.Request {
+	all := targets()
+	return []approval.Request{
+		{Target: all[2], Creation: approval.Creation{FunctionGraph: &approval.FunctionGraphEndpoint{VPCID: vpcID, SubnetID: subnetID, Flavor: "default"}}},
+		{Target: all[3], Creation: approval.Creation{HSS: &approval.HSSEndpoints{
+			HostIDs: []string{"71a15ecc-049f-4cca-bd28-5e90aca1817f"}, VPCs: []approval.HSSVPC{{VPCID: vpcID, SubnetIDs: []string{subnetID}}},
+		}}},
+		{Target: all[4], Creation: approval.Creation{DataArtsInsight: &approval.DataArtsInsightEndpoint{DSType: "DWS", ServerID: serviceID}}},
+	}
+}
+
+func create(ctx context.Context, t *testing.T, c *cloud.Client) {
+	t.Helper()
+	for _, req := range creations() {
+		before, err := c.Look(ctx, req, nil)
+		readable := !errors.Is(err, cloud.ErrNoReadBack)
+		if readable && err != nil {
+			t.Errorf("%s: look before: %v", req.Target.Name, err)
+		}
+		made, err := c.Create(ctx, req)
+		if err != nil {
+			t.Errorf("%s: create: %v", req.Target.Name, err)
+			continue
+		}
+		if !readable {
+			if made.ID == "" || made.EndpointID == "" {
+				t.Errorf("%s: created %+v", req.Target.Name, made)
+			}
+			continue
+		}
+		after, err := c.Look(ctx, req, before.Keys)
+		if err != nil || after.Created == nil || len(after.Keys) != len(before.Keys)+1 {
+			t.Errorf("%s: look after: %+v, %v", req.Target.Name, after, err)
+		}
+	}
+}
+
+// TestSimulatedFaults: a fault of each kind, on the list and on the act, is survived.
+func TestSimulatedFaults(t *testing.T) {
+	t.Parallel()
+	for _, kind := range simulator.FaultKinds() {
+		if kind == simulator.Refuse || kind == simulator.ExpiredToken { // a fixed key that is refused stays so
+			continue
+		}
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			sim, c := start(t, simulator.Config{}, signed())
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			var wg sync.WaitGroup
+			for _, target := range targets().Connections() {
+				conn := sim.Connect(target.ID, simulator.Connection{State: simulator.PendingAcceptance, CreatedAt: time.Now().Add(-time.Hour)})
+				api, operations := simulator.VPCEP, []string{"ListServiceConnections", "AcceptOrRejectEndpoint"}
+				if target.Kind == approval.Gateway {
+					api, operations = simulator.APIG, []string{"ListEndpointConnections", "AcceptOrRejectEndpointConnections"}
+				}
+				for _, op := range operations {
+					f := simulator.Fault{API: api, Operation: op, Kind: kind, Count: 1, Delay: 100 * time.Millisecond}
+					if strings.HasPrefix(string(kind), "throttle") {
+						f.RetryAfter = time.Second
+					}
+					if f.Check() == nil {
+						sim.Inject(f)
+					}
+				}
+				wg.Go(func() {
+					req := approval.Request{Target: target, EndpointID: conn.ID}
+					err := settle(ctx, c, req, approval.Accept)
+					if err != nil && !strings.HasPrefix(err.Error(), `facts: {EndpointID:`+conn.ID) { // an unknown state was shown
+						t.Errorf("%s: %v", target.Name, err)
+					}
+				})
+			}
+			wg.Wait()
+			if n := sim.Counters(); n.Contrary != 0 || n.Repeats != 0 || n.Locks != 0 {
+				t.Errorf("contrary %d, repeats %d, locks %d", n.Contrary, n.Repeats, n.Locks)
+			}
+		})
+	}
+}
+
+// TestSimulatedCreationLost: a creation that was done and whose answer was lost
+// is known as unknown, is found where it can be, and is there once.
+func TestSimulatedCreationLost(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []simulator.FaultKind{simulator.CutAfter, simulator.GarbageJSON, simulator.ServerError} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			sim, c := start(t, simulator.Config{}, signed())
+			for i, api := range []string{simulator.FunctionGraph, simulator.HSS, simulator.DataArtsInsight} {
+				req := creations()[i]
+				sim.Inject(simulator.Fault{API: api, Kind: kind, Count: 1, Done: true})
+				_, err := c.Create(t.Context(), req)
+				var e *cloud.Error
+				if !errors.As(err, &e) || !e.OutcomeUnknown() || !e.Retryable() {
+					t.Errorf("%s: %v", api, err)
+				}
+				look, err := c.Look(t.Context(), req, nil)
+				if api != simulator.DataArtsInsight && (err != nil || look.Created == nil) {
+					t.Errorf("%s: look %+v, %v", api, look, err)
+				}
+			}
+			if n := sim.Counters(); n.Count(simulator.EffectCreate, "") != 3 {
+				t.Errorf("effects %+v", n.Effects)
+			}
+		})
+	}
+}
+
+// TestSimulatedWrongKey: 200 calls at once with a wrong secret do not lock the key.
+func TestSimulatedWrongKey(t *testing.T) {
+	t.Parallel()
+	sim, c := start(t, simulator.Config{}, cloud.Auth{
+		Mode: cloud.ModeAKSK, Source: given(cloud.Credentials{AccessKey: simulator.DefaultAuth().AccessKey, SecretKey: "wrong"}),
+	})
+	var wg sync.WaitGroup
+	for range 200 {
+		wg.Go(func() {
+			if _, err := c.Pending(t.Context(), targets()[0]); !errors.Is(err, cloud.ErrCredentials) {
+				t.Errorf("error %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := sim.Counters(); n.Refused > 5 || n.Locks != 0 {
+		t.Errorf("%d refused, %d locks", n.Refused, n.Locks)
+	}
+}
