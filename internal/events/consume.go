@@ -61,7 +61,7 @@ type messageKey struct {
 //
 // When ctx ends nothing more is pulled; requests in hand have
 // Config.ShutdownGrace to end, then they are given back at once. Consume returns
-// when all are settled.
+// when all are settled. It runs once at a time.
 func (b *Bus) Consume(ctx context.Context, handle func(context.Context, approval.Delivery) error) error {
 	handlers, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()

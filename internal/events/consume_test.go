@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -230,6 +231,11 @@ func TestConsumeBuriesWhatPanicsAlways(t *testing.T) {
 	seen.exactly(t, "dead poison", 1)
 	if got := seen.get("delivered connection"); got != 3 {
 		t.Errorf("handled %d times, want 3", got)
+	}
+	for d, err := range b.DeadLetters(t.Context()) {
+		if err != nil || d.Reason != ReasonPoison || d.Deliveries != 3 || !strings.Contains(d.Text, "panicked") {
+			t.Errorf("the dead letter is %+v, %v", d, err)
+		}
 	}
 	seen.exactly(t, "slots", 0)
 }

@@ -16,10 +16,10 @@ import (
 // and what was not noted counts as a crash. A message with quarantineAt crashes
 // is handled with nothing else in hand, so that the next crash is its own; it is
 // given up only after such a crash. A message that kills its worker thus kills
-// three, and its neighbours survive.
+// three, and its neighbours survive. Whose panic it is needs no such proof.
 const (
 	quarantineAt = 2
-	poisonAt     = 3
+	poisonAt     = 3 // crashes, or panics
 )
 
 // history is what is noted of a message that was delivered before, in the
@@ -30,6 +30,7 @@ type history struct {
 	Seen    uint64    // deliveries that Crashes covers
 	Crashes uint64
 	Alone   bool // the delivery after Seen was handled alone
+	Panics  uint64
 }
 
 const historyFormat = 1
@@ -87,6 +88,18 @@ func (h *inHand) quarantine(ctx context.Context, crashes uint64) error {
 	past.Alone = false
 	h.know(past)
 	return nil
+}
+
+// panicked counts a panic of this delivery, and gives the message up if it was
+// one too many.
+func (h *inHand) panicked() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.past.Panics++
+	if h.past.Panics >= poisonAt {
+		return reject(ReasonPoison, "", "its handling panicked %d times", h.past.Panics)
+	}
+	return errPanic
 }
 
 // note writes that the deliveries up to this one ended in good order, or have

@@ -133,9 +133,9 @@ func TestPublishWhenTheStreamIsFull(t *testing.T) {
 
 func TestPublishDropsClaimsRatherThanTheResult(t *testing.T) {
 	t.Parallel()
-	b := connect(t, natstest.StartWith(t, broker.Options{MaxPayload: 16 << 10}), nil)
+	b := connect(t, natstest.StartWith(t, broker.Options{MaxPayload: 128 << 10}), nil)
 	r := result("1", approval.OutcomeAccepted)
-	r.Request.Claims = approval.Claims{"long": strings.Repeat("x", 32<<10)}
+	r.Request.Claims = approval.Claims{"long": strings.Repeat("x", 256<<10)}
 	if err := b.Publish(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}

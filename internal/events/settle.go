@@ -125,7 +125,7 @@ func (h *inHand) run(ctx context.Context) (err error) {
 		if p := recover(); p != nil {
 			h.c.cfg.Log.Error().Uint64("stream_sequence", h.key.seq).Str("panic", fmt.Sprintf("%.200v", p)).
 				Bytes("stack", debug.Stack()).Msg("handling a request panicked")
-			err = errPanic
+			err = h.panicked()
 		}
 	}()
 	req, err := DecodeRequest(h.msg.Headers(), h.msg.Data(), h.c.cfg.Targets)
@@ -210,17 +210,15 @@ func (h *inHand) ack(ctx context.Context) {
 	}
 }
 
-// giveBack returns the message for another delivery after delay. That this was
-// in good order is noted first, unless the handler panicked.
+// giveBack returns the message for another delivery after delay. That it was is
+// noted first: what ends without a note is a crash.
 func (h *inHand) giveBack(ctx context.Context, cause string, delay time.Duration) {
 	msg, delivered, ok := h.close()
 	if !ok {
 		return
 	}
 	h.c.cfg.Observer.GivenBack(cause)
-	if cause != CausePanic {
-		h.note(ctx, delivered)
-	}
+	h.note(ctx, delivered)
 	var err error
 	if delay > 0 {
 		err = msg.NakWithDelay(delay)

@@ -13,6 +13,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// minPayload is the least that the broker must take as one message, in bytes:
+// the record of a request holds the event and what became of it.
+const minPayload = 2 * MaxEvent
+
 // ledgerHistory is how many versions of a value the ledger keeps.
 const ledgerHistory = 8
 
@@ -157,6 +161,9 @@ func apiError(what string, err error) error {
 // if it does not. The error says that it could not be told.
 func (b *Bus) Status(ctx context.Context) ([]Difference, error) {
 	var out []Difference
+	if have := b.nc.MaxPayload(); have < minPayload {
+		out = append(out, Difference{Resource: "broker", Field: "max payload", Have: text(have), Want: text(minPayload), Matters: true})
+	}
 	for _, want := range b.streams() {
 		have, err := b.streamInfo(ctx, want.Name)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 )
 
@@ -121,6 +122,18 @@ func TestSetupKeepsWhatDiffers(t *testing.T) {
 				t.Errorf("Status: %v, %v, want one difference with %q", d, err, tt.want)
 			}
 		})
+	}
+}
+
+func TestSetupWantsRoomForARecord(t *testing.T) {
+	t.Parallel()
+	b, err := Connect(t.Context(), testConfig(natstest.StartWith(t, broker.Options{MaxPayload: 16 << 10}), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close() //nolint:errcheck // not what is tested
+	if err := b.Setup(t.Context()); err == nil || !strings.Contains(err.Error(), "broker: max payload is 16384, should be 131072") {
+		t.Errorf("Setup: %v", err)
 	}
 }
 

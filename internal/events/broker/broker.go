@@ -73,19 +73,28 @@ func Start(o Options) (*Server, error) {
 	srv.SetLogger(&logger{log: o.Log, fatal: fatal}, false, false)
 	// Start returns after a failure, too; the logger is the only one to tell.
 	srv.Start()
-	ready := srv.ReadyForConnections(readyWithin)
 	s := &Server{srv: srv}
-	select {
-	case reason := <-fatal:
+	if err := s.ready(fatal); err != nil {
 		s.Shutdown()
-		return nil, fmt.Errorf("start the embedded NATS server in %s: %s", o.Dir, reason)
-	default:
-	}
-	if !ready {
-		s.Shutdown()
-		return nil, fmt.Errorf("start the embedded NATS server in %s: not ready after %s", o.Dir, readyWithin)
+		return nil, fmt.Errorf("start the embedded NATS server in %s: %w", o.Dir, err)
 	}
 	return s, nil
+}
+
+// ready waits until clients can connect, or the server says why they never will.
+func (s *Server) ready(fatal <-chan string) error {
+	for end := time.Now().Add(readyWithin); time.Now().Before(end); {
+		ready := s.srv.ReadyForConnections(50 * time.Millisecond)
+		select {
+		case reason := <-fatal:
+			return errors.New(reason)
+		default:
+		}
+		if ready {
+			return nil
+		}
+	}
+	return fmt.Errorf("not ready after %s", readyWithin)
 }
 
 // InProcessConn opens a connection to the server without a network.
