@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	demoPace    = 120 * time.Millisecond // between requests
+	demoPace    = 180 * time.Millisecond // between requests
 	demoPatient = 60 * time.Second       // for the last result, before it counts as lost
 )
 

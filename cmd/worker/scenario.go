@@ -42,7 +42,7 @@ targets:
   - {name: hosts, kind: hss, project_id: ` + demoProject + `}
   - {name: insight, kind: dataarts-insight, project_id: ` + demoProject + `, workspace_id: ` + demoWorkspace + `}
 policies: {dir: %[3]q}
-sweep: {interval: 4s}
+sweep: {interval: 3s}
 http: {listen: 127.0.0.1:0}
 `
 
@@ -73,14 +73,14 @@ func plays() []play {
 	}
 	subnet, host := id("5b0e7a11"), id("71a15ecc")
 	return []play{
-		{who: "DataArts Insight for our service", target: "insight", want: approval.OutcomeCreated, create: func(int) string {
-			return `"dataarts_insight": {"ds_type": "DWS", "vpc_ep_server_id": "` + demoService + `"}`
-		}},
 		{who: "acme", target: "payments", domain: demoAcme, want: approval.OutcomeAccepted},
 		{who: "a stranger", target: "payments", domain: demoStranger, want: approval.OutcomeHeld},
 		{who: "a stranger who claims to be acme", target: "payments", domain: demoStranger, claims: `{"domain_id": "` + demoAcme + `"}`, want: approval.OutcomeHeld},
 		{who: "one whose contract ended", target: "payments", domain: demoLeft, want: approval.OutcomeRejected},
 		{who: "acme, at the gateway", target: "orders-gateway", domain: demoAcme, want: approval.OutcomeAccepted},
+		{who: "DataArts Insight for our service", target: "insight", want: approval.OutcomeCreated, create: func(int) string {
+			return `"dataarts_insight": {"ds_type": "DWS", "vpc_ep_server_id": "` + demoService + `"}`
+		}},
 		{who: "functions, and the answer is lost", target: "functions", want: approval.OutcomeCreated, create: func(n int) string {
 			return `"functiongraph": {"vpc_id": "` + demoFunctionsVPC + `", "subnet_id": "` + subnet(n) + `", "flavor": "default"}`
 		}, fault: &simulator.Fault{API: simulator.FunctionGraph, Kind: "cut-after", Count: 1}},
@@ -88,7 +88,7 @@ func plays() []play {
 		{who: "staging, tagged as production", target: "payments", domain: demoStaging, claims: `{"tags": {"env": "prod"}}`, want: approval.OutcomeHeld},
 		{
 			who: "acme, and VPCEP throttles", target: "payments", domain: demoAcme, want: approval.OutcomeAccepted,
-			fault: &simulator.Fault{API: simulator.VPCEP, Operation: accept, Kind: "throttle-400", Count: 2},
+			fault: &simulator.Fault{API: simulator.VPCEP, Operation: accept, Kind: "throttle-400", Count: 1},
 		},
 		{who: "servers", target: "hosts", want: approval.OutcomeCreated, create: func(n int) string {
 			return `"hss": {"host_id_list": ["` + host(n) + `"], "vpc_list": [{"vpc_id": "` + demoHostsVPC + `", "subnet_id_list": ["` + subnet(n) + `"]}]}`

@@ -289,6 +289,7 @@ func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Fact
 	if err != nil {
 		return approval.Facts{}, err
 	}
+	l.pace.earn()
 	shown, err := l.read(ctx, req.EndpointID, false)
 	if err != nil {
 		return approval.Facts{}, c.readError(req, "facts", err)
@@ -360,7 +361,6 @@ func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdi
 	default:
 		err = c.actService(ctx, t.ProjectID, t.ID, id, v, done)
 	}
-	l.pace.earn()
 	if is(err, ClassAlreadyDone) {
 		if ok, _ := done(ctx); ok { // else the list may be stale, and the request comes again
 			return nil
@@ -394,7 +394,10 @@ func (c *Client) Create(ctx context.Context, req approval.Request) (approval.Cre
 }
 
 // Look returns what is there that req's creation could have made, and what of
-// it is not in before. Where nothing can be read the error wraps ErrNoReadBack.
+// it is not in before. Where nothing can be read the error wraps ErrNoReadBack:
+// that is DataArts Insight, which lists an endpoint only once a data source uses
+// it; and the connection list of the service that it connects to, even where
+// that is one of ours, cannot tell its endpoints from those of others.
 func (c *Client) Look(ctx context.Context, req approval.Request, before []string) (approval.Look, error) {
 	t, want := req.Target, req.Creation
 	switch {

@@ -7,15 +7,15 @@ import (
 )
 
 const (
-	readsPerAct  = 0.07 // what acting on a connection adds for reads of its target
-	readsAtRest  = 0.03 // of the API's rate is added in any case, within the next two
-	leastAtRest  = 0.1  // reads a second
-	mostAtRest   = 0.3  // reads a second, for each page of the list
-	restShare    = 0.1  // of the API's rate is the most for a list of many pages
-	readsInStock = 10   // saved up in quiet times, so that a lone request never waits
+	readsPerRequest = 0.045 // what asking for the facts of a connection adds for reads of its target
+	readsAtRest     = 0.04  // of the API's rate is added in any case, within the next two
+	leastAtRest     = 0.1   // reads a second
+	mostAtRest      = 0.6   // reads a second, for each page of the list
+	restShare       = 0.1   // of the API's rate is the most for a list of many pages
+	readsInStock    = 10    // saved up in quiet times, so that a lone request never waits
 )
 
-// purse holds the reads of one target to a share of what is done there: under
+// purse holds the reads of one target to a share of what is asked there: under
 // load a thousand approvals cost about 80 reads, however many work on them.
 // Nobody but the one whose turn it is may pay.
 type purse struct {
@@ -25,7 +25,7 @@ type purse struct {
 	pages   float64       // of the whole list
 	content float64       // reads; below zero is a debt
 	at      time.Time     // up to when what comes with time is in content
-	acted   time.Time     // the last act
+	acted   time.Time     // the last time that something was earned
 	earned  chan struct{} // has room for one; tells that there is more than before
 }
 
@@ -69,12 +69,12 @@ func (p *purse) owe() {
 	p.content--
 }
 
-// earn adds what an act is worth, less what time has added since the last one.
+// earn adds what a request is worth, less what time has added since the last one.
 func (p *purse) earn() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.fill()
-	p.content = min(p.most(), p.content+max(0, readsPerAct-p.atRest()*p.at.Sub(p.acted).Seconds()))
+	p.content = min(p.most(), p.content+max(0, readsPerRequest-p.atRest()*p.at.Sub(p.acted).Seconds()))
 	p.acted = p.at
 	select {
 	case p.earned <- struct{}{}:
@@ -91,7 +91,7 @@ func (p *purse) widen(pages int) {
 	p.pages = float64(pages)
 }
 
-// atRest is how many reads a second come without an act; with p.mu held.
+// atRest is how many reads a second come without a request; with p.mu held.
 func (p *purse) atRest() float64 {
 	one := min(max(p.perSecond*readsAtRest, leastAtRest), mostAtRest)
 	return min(one*p.pages, max(one, p.perSecond*restShare))
