@@ -37,9 +37,13 @@ func (s *Set) Evaluate(in *approval.Input) approval.Decision {
 	if sc.shadow != nil {
 		would := approval.Decision{Verdict: approval.Hold}
 		sc.shadow.decide(in, &s.fixed, &would)
-		d.Shadow = &approval.ShadowDecision{Verdict: would.Verdict, Policy: would.Policy, Rule: would.Rule, Reasons: would.Reasons}
+		d.Shadow = shadowOf(&would)
 	}
 	return d
+}
+
+func shadowOf(d *approval.Decision) *approval.ShadowDecision {
+	return &approval.ShadowDecision{Verdict: d.Verdict, Policy: d.Policy, Rule: d.Rule, Reasons: d.Reasons}
 }
 
 // scope is what applies to one target.

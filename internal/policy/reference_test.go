@@ -3,6 +3,7 @@ package policy
 import (
 	"slices"
 	"strings"
+	"testing"
 
 	"go.yaml.in/yaml/v4"
 
@@ -23,19 +24,15 @@ type naive struct {
 // reference decides in by reading product section 5 line by line: every entry
 // of every policy, no index, no short cut. It knows fields, claims, any_domain
 // and modes, and returns only the verdict.
-func reference(texts []string, in *approval.Input) approval.Verdict {
+func reference(policies []naive, in *approval.Input) approval.Verdict {
 	var deny, softDeny, allow, lyingDeny bool
 	otherwise := ""
-	policies := 0
-	for _, text := range texts {
-		var p naive
-		if err := yaml.Load([]byte(text), &p); err != nil {
-			return approval.Hold
-		}
+	n := 0
+	for _, p := range policies {
 		if !slices.Contains(p.Targets, in.Request.Target.Name) || p.Mode == "shadow" {
 			continue
 		}
-		policies++
+		n++
 		soft := p.Mode == "accept-only"
 		for _, e := range p.Deny {
 			if naiveMatch(e, in, true) {
@@ -62,7 +59,7 @@ func reference(texts []string, in *approval.Input) approval.Verdict {
 		}
 	}
 	switch {
-	case policies == 0:
+	case n == 0:
 		return approval.Hold
 	case !in.Request.Creates() && in.Facts.DomainID == "":
 		return approval.Hold
@@ -74,6 +71,18 @@ func reference(texts []string, in *approval.Input) approval.Verdict {
 		return approval.Accept
 	}
 	return approval.Verdict(otherwise)
+}
+
+// readNaive reads texts for the reference.
+func readNaive(t testing.TB, texts []string) []naive {
+	t.Helper()
+	out := make([]naive, len(texts))
+	for i, text := range texts {
+		if err := yaml.Load([]byte(text), &out[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out
 }
 
 func naiveLies(in *approval.Input) bool {

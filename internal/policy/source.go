@@ -31,6 +31,11 @@ type Source struct {
 	// OnError is told why policies were not loaded, once for each content of the
 	// folder. Set it before Load; nil: nobody.
 	OnError func(error)
+	// Shadow, if set, is a source of candidate policies beside those in force.
+	// What they would decide is reported in Decision.Shadow, in place of what the
+	// shadow policies of the set in force say; nothing is done by it. Set it
+	// before Load, and load and watch it like any other.
+	Shadow *Source
 	// OnReload is told of each new set after it is in use. Set it before Load;
 	// nil: nobody.
 	OnReload func(*Set)
@@ -49,7 +54,14 @@ func NewSource(dir string, targets approval.Targets, obs Observer) *Source {
 func (s *Source) Current() *Set { return s.current.Load() }
 
 // Evaluate decides in by the set in use.
-func (s *Source) Evaluate(in *approval.Input) approval.Decision { return s.Current().Evaluate(in) }
+func (s *Source) Evaluate(in *approval.Input) approval.Decision {
+	d := s.Current().Evaluate(in)
+	if s.Shadow != nil && s.Shadow.Loaded() {
+		would := s.Shadow.Evaluate(in)
+		d.Shadow = shadowOf(&would)
+	}
+	return d
+}
 
 // Loaded reports whether there is a set in use.
 func (s *Source) Loaded() bool { return s.Current() != nil }
@@ -69,12 +81,15 @@ func (s *Source) Load(ctx context.Context) error {
 // Reload is Load by another name, for SIGHUP.
 func (s *Source) Reload(ctx context.Context) error { return s.Load(ctx) }
 
+// minInterval is the shortest time between two looks at the folder.
+const minInterval = 100 * time.Millisecond
+
 // Watch looks at the folder every interval and loads what changed, until ctx
 // ends. It compares contents, so it sees edits, renames and the way Kubernetes
 // swaps a mounted folder alike. Content counts as changed once two reads in a
 // row agree on it: a folder that is just being written is left alone.
 func (s *Source) Watch(ctx context.Context, interval time.Duration) {
-	tick := time.NewTicker(interval)
+	tick := time.NewTicker(max(interval, minInterval))
 	defer tick.Stop()
 	for {
 		select {

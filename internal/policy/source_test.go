@@ -220,3 +220,28 @@ func TestReloadsUnderLoad(t *testing.T) {
 		t.Errorf("%d loads failed, want 300", bad)
 	}
 }
+
+func TestSourceWithACandidateBesideIt(t *testing.T) {
+	t.Parallel()
+	source := func(text string) *Source {
+		dir := t.TempDir()
+		write(t, dir, "p.yaml", text)
+		return NewSource(dir, demoTargets(), nil)
+	}
+	src := source(allowing("region: cn-*"))
+	src.Shadow = source(head("candidate") + "deny: [{id: no, domain_id: " + acme + "}]")
+	if err := src.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	in := connection("payments", acme)
+	if d := src.Evaluate(&in); d.Verdict != approval.Accept || d.Shadow != nil {
+		t.Errorf("before the candidate is loaded: %s, shadow %+v; want accept and none", d.Verdict, d.Shadow)
+	}
+	if err := src.Shadow.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d := src.Evaluate(&in)
+	if d.Verdict != approval.Accept || d.Shadow == nil || d.Shadow.Verdict != approval.Reject || d.Shadow.Rule != "no" || d.Digest != src.Current().Digest() {
+		t.Errorf("got %+v, shadow %+v; want accept under the set in force, and reject by no", d, d.Shadow)
+	}
+}

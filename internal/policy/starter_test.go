@@ -1,0 +1,39 @@
+package policy
+
+import (
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+func TestStarter(t *testing.T) {
+	t.Parallel()
+	for _, target := range demoTargets() {
+		text, tests, err := Starter("fresh", target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fsys := fstest.MapFS{"fresh.yaml": {Data: []byte(text)}, "fresh_test.yaml": {Data: []byte(tests)}}
+		report, err := runTests(fsys, "", nil)
+		if err != nil {
+			t.Errorf("%s: %v\n%s\n%s", target.Name, err, text, tests)
+			continue
+		}
+		if report.Failed() > 0 || report.Covered() != 1 || len(report.Results) < 2 {
+			var b strings.Builder
+			_ = report.WriteText(&b, true)
+			t.Errorf("%s: %s\n%s", target.Name, b.String(), text)
+		}
+		set, err := Load(fsys, approval.Targets{target})
+		if err != nil || len(set.Findings()) > 0 {
+			t.Errorf("%s: %v, findings %v", target.Name, err, set.Findings())
+		}
+	}
+	for name, target := range map[string]approval.Target{"Not A Name": demoTargets()[0], "fresh": {Name: "x", Kind: "bucket"}} {
+		if _, _, err := Starter(name, target); err == nil {
+			t.Errorf("Starter(%q, %s) gives no error", name, target.Kind)
+		}
+	}
+}
