@@ -96,7 +96,7 @@ func start(t *testing.T, name, config string, env ...string) *process {
 	t.Cleanup(func() {
 		p.kill()
 		if t.Failed() {
-			t.Logf("log of worker %s, but for what it finished:\n%s", name, tail(remarkable(p.log.String()), 40))
+			t.Logf("log of worker %s, but for what it finished:\n%s", name, tail(remarkable(p.log.String()), 15))
 		}
 	})
 	return p

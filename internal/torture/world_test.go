@@ -86,7 +86,8 @@ type options struct {
 	sweep     string   // interval; empty: an hour
 	more      string   // lines of the configuration
 	slots     int
-	rate      int // of cloud calls a second; 0: 500
+	rate      int    // of cloud calls a second; 0: 500
+	auth      string // mode; empty: aksk
 }
 
 // config writes the configuration file of a worker.
@@ -104,11 +105,14 @@ func (w *world) config(o options) string {
 	if o.slots == 0 {
 		o.slots = 64
 	}
+	if o.auth == "" {
+		o.auth = "aksk"
+	}
 	if o.rate == 0 {
 		o.rate = 500
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "nats: {url: \"nats://%s\"}\ncloud:\n  region: %s\n  rate_per_second: %d\n  endpoints:\n", o.nats, region, o.rate)
+	fmt.Fprintf(&b, "nats: {url: \"nats://%s\"}\ncloud:\n  region: %s\n  auth: {mode: %s}\n  rate_per_second: %d\n  endpoints:\n", o.nats, region, o.auth, o.rate)
 	for _, api := range []string{"vpcep", "apig", "functiongraph", "hss", "dataartsinsight", "iam"} {
 		fmt.Fprintf(&b, "    %s: http://%s\n", api, o.api)
 	}
@@ -287,6 +291,13 @@ func (w *world) judge() findings {
 		f.wrong("%d actions turned an earlier one round", n)
 	}
 	return f
+}
+
+// forgetLast takes the newest event out of what was asked: it will not end.
+func (w *world) forgetLast() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked = w.asked[:len(w.asked)-1]
 }
 
 // look is the whole history.

@@ -1,0 +1,321 @@
+package torture
+
+import (
+	"cmp"
+	"flag"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+)
+
+// step is one thing that happens in a story. Everything in it is drawn before
+// the story runs, so that a failing one shrinks and prints as it is.
+type step struct {
+	After time.Duration
+	Do    string // one of stepKinds
+	On    int    // which connection or event, counted round
+	Who   string // the account of a new connection
+	Where string // the target of a new connection or creation
+	Ends  string // the state that an accept of a new connection leads to
+	Set   int    // the policies that are in force from then on
+	State string // what a person or the cloud makes of a connection
+}
+
+func stepKinds() []string {
+	return []string{"connect", "connect", "connect", "ask again", "repeat", "create", "policies", "person", "delete", "odd state", "stale list"}
+}
+
+// mishap befalls the nth crash point or call from the last mishap on.
+type mishap struct {
+	Gap  int
+	Kind string
+}
+
+// story is a whole history to be.
+type story struct {
+	Steps   []step
+	Dooms   []mishap // at crash points: kill, short stall, long stall
+	Faults  []mishap // of calls of the cloud
+	Visible time.Duration
+	Accept  time.Duration
+}
+
+func (s story) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "accept takes %s, lists show it after %s\n", s.Accept, s.Visible)
+	for i, st := range s.Steps {
+		fmt.Fprintf(&b, "%2d. +%s %s %+v\n", i, st.After, st.Do, st)
+	}
+	fmt.Fprintf(&b, "crash points: %v\ncalls: %v", s.Dooms, s.Faults)
+	return b.String()
+}
+
+func drawStory(t *rapid.T) story {
+	seconds := func(label string, most int) time.Duration {
+		return time.Duration(rapid.IntRange(0, most).Draw(t, label)) * time.Second
+	}
+	mishaps := func(label string, most int, kinds ...string) []mishap {
+		return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) mishap {
+			return mishap{Gap: rapid.IntRange(1, 12).Draw(t, "gap"), Kind: rapid.SampledFrom(kinds).Draw(t, "kind")}
+		}), 0, most).Draw(t, label)
+	}
+	steps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
+		return step{
+			After: seconds("after", 30),
+			Do:    rapid.SampledFrom(stepKinds()).Draw(t, "do"),
+			On:    rapid.IntRange(0, 5).Draw(t, "on"),
+			Who:   rapid.SampledFrom([]string{partner, banned, stranger}).Draw(t, "who"),
+			Where: rapid.SampledFrom([]string{"payments", "orders"}).Draw(t, "where"),
+			Ends:  rapid.SampledFrom([]string{"", "", "", "", simulator.Failed}).Draw(t, "ends"),
+			Set:   rapid.IntRange(0, 1).Draw(t, "set"),
+			State: rapid.SampledFrom([]string{simulator.Accepted, simulator.Rejected}).Draw(t, "state"),
+		}
+	}), 1, 12).Draw(t, "steps")
+	return story{
+		Steps:   steps,
+		Dooms:   mishaps("dooms", 6, "kill", "stall 5s", "stall 25s"),
+		Faults:  mishaps("faults", 8, "before", "after", "refused", "429", "400", "500", "html", "slow"),
+		Visible: seconds("visible", 8),
+		Accept:  seconds("accept", 20),
+	}
+}
+
+// thing is what the reference model knows of one subject.
+type thing struct {
+	request approval.Request
+	account string
+	ends    string
+	touched bool // a person decided it
+	deleted bool
+}
+
+// event is what the reference model knows of one request.
+type asking struct {
+	thing   *thing
+	request approval.Request
+	from    int // the change of policies that was the last before it
+}
+
+// model runs stories and says what each may come to.
+type model struct {
+	*rig
+	things  []*thing
+	askings []*asking
+	sets    []int // in force, one after the other
+	faults  []mishap
+	dooms   []mishap
+	mu      sync.Mutex
+	calls   int
+	passes  int
+}
+
+// verdict is the reference: what a set makes of an account. Set 0 is that of all
+// tests; set 1 lets the stranger in, and the partner not any more.
+func (m *model) verdict(set int, account string) approval.Verdict {
+	return []map[string]approval.Verdict{
+		{partner: approval.Accept, banned: approval.Reject, stranger: approval.Hold},
+		{partner: approval.Reject, banned: approval.Hold, stranger: approval.Accept},
+	}[set][account]
+}
+
+func otherPolicies() map[string]string {
+	files := policies()
+	files["connections.yaml"] = strings.NewReplacer(
+		"domain_id: ["+partner+"]", "domain_id: ["+stranger+"]",
+		"domain_id: ["+banned+"]", "domain_id: ["+partner+"]",
+	).Replace(files["connections.yaml"])
+	return files
+}
+
+// may are the outcomes that the reference allows for a.
+func (m *model) may(a *asking) []approval.Outcome {
+	if a.request.Creates() {
+		return []approval.Outcome{approval.OutcomeCreated}
+	}
+	var out []approval.Outcome
+	verdicts := map[approval.Verdict]bool{}
+	for _, set := range m.sets[a.from:] {
+		v := m.verdict(set, a.thing.account)
+		verdicts[v] = true
+		switch v {
+		case approval.Accept:
+			out = append(out, approval.OutcomeAccepted)
+		case approval.Reject:
+			out = append(out, approval.OutcomeRejected)
+		default:
+			out = append(out, approval.OutcomeHeld)
+		}
+	}
+	askedBefore := slices.ContainsFunc(m.askings, func(o *asking) bool { return o != a && o.thing == a.thing })
+	switch {
+	case a.thing.touched, askedBefore && len(m.sets) > 1:
+		out = append(out, approval.OutcomeSuperseded)
+	}
+	if a.thing.deleted {
+		out = append(out, approval.OutcomeGone)
+	}
+	if a.thing.ends == simulator.Failed || a.thing.deleted {
+		out = append(out, approval.OutcomeFailed)
+	}
+	return out
+}
+
+func (m *model) next(list *[]mishap, count *int) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	*count++
+	if len(*list) == 0 || *count < (*list)[0].Gap {
+		return ""
+	}
+	kind := (*list)[0].Kind
+	*list, *count = (*list)[1:], 0
+	return kind
+}
+
+func (m *model) doomAt(string, approval.Request) doom {
+	switch m.next(&m.dooms, &m.passes) {
+	case "kill":
+		return doom{Kill: true}
+	case "stall 5s":
+		return doom{Stall: 5 * time.Second}
+	case "stall 25s":
+		return doom{Stall: 25 * time.Second}
+	}
+	return doom{}
+}
+
+func (m *model) faultOf(*http.Request) netFault {
+	switch m.next(&m.faults, &m.calls) {
+	case "before":
+		return netFault{Before: true}
+	case "after":
+		return netFault{After: true}
+	case "refused":
+		return netFault{Refused: true}
+	case "429":
+		return netFault{Status: 429, Body: `{"error_code":"APIGW.0308","error_msg":"Throttled"}`, Header: map[string]string{"Retry-After": "4"}}
+	case "400":
+		return netFault{Status: 400, Body: `{"error":{"code":"EndPoint.0022","message":"Too many requests"}}`}
+	case "500":
+		return netFault{Status: 500, Body: `{"error_code":"APIG.9999","error_msg":"Unknown"}`}
+	case "html":
+		return netFault{Status: 502, Body: "<html>", Header: map[string]string{"Content-Type": "text/html"}}
+	case "slow":
+		return netFault{Delay: 8 * time.Second}
+	}
+	return netFault{}
+}
+
+// take does one step.
+func (m *model) take(s step, n int) {
+	pass(m.ctx, s.After)
+	pick := func() *thing {
+		if len(m.things) == 0 {
+			return nil
+		}
+		return m.things[s.On%len(m.things)]
+	}
+	ask := func(t *thing) {
+		r := m.event(t.request, fmt.Sprintf("model-%d", n))
+		m.askings = append(m.askings, &asking{thing: t, request: r, from: len(m.sets) - 1})
+		m.submit(r)
+	}
+	switch s.Do {
+	case "connect":
+		t := &thing{account: s.Who, ends: s.Ends}
+		t.request = m.connectAs(s.Where, simulator.Connection{DomainID: s.Who, State: simulator.PendingAcceptance, AcceptEnds: s.Ends})
+		// Either set may be in force when it is decided.
+		m.ground.mu.Lock()
+		m.truths[t.request.Subject()] = truth{Domain: s.Who, Allowed: s.Who != banned, Denied: s.Who != stranger}
+		m.ground.mu.Unlock()
+		m.things = append(m.things, t)
+		ask(t)
+	case "create":
+		t := &thing{request: m.creation([]string{"functions", "hosts"}[s.On%2])}
+		m.things = append(m.things, t)
+		ask(t)
+	case "ask again":
+		if t := pick(); t != nil {
+			ask(t)
+		}
+	case "repeat":
+		if len(m.askings) > 0 {
+			m.submit(m.askings[s.On%len(m.askings)].request)
+		}
+	case "policies":
+		m.inForce.Store(int32(s.Set))
+		m.sets = append(m.sets, s.Set)
+	case "person":
+		if t := pick(); t != nil && !t.request.Creates() && !t.deleted {
+			t.touched = true
+			m.sim.SetState(t.request.EndpointID, s.State)
+		}
+	case "delete":
+		if t := pick(); t != nil && !t.request.Creates() {
+			t.deleted = true
+			m.sim.Delete(t.request.EndpointID)
+		}
+	case "odd state":
+		m.sim.Inject(simulator.Fault{Kind: simulator.UnknownState, Count: 2})
+	case "stale list":
+		m.sim.Inject(simulator.Fault{Kind: simulator.StaleList, Count: 2, Delay: 15 * time.Second})
+	}
+}
+
+// tell runs a story in simulated time and returns what is wrong with its end.
+func tell(t *testing.T, s story, sets []*policy.Set) (f findings, requests int) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, t.Context(), 3, 100, simulator.Config{Delays: simulator.Delays{Accept: s.Accept, ListLag: s.Visible, Delete: 5 * time.Second}}, sets...)
+		m := &model{rig: r, sets: []int{0}, faults: s.Faults, dooms: s.Dooms}
+		r.doom, r.fault = m.doomAt, m.faultOf
+		for n, st := range s.Steps {
+			m.take(st, n)
+		}
+		f = r.judge()
+		for _, a := range m.askings {
+			if got, may := r.outcome(a.request.ID), m.may(a); got != "" && !slices.Contains(may, got) {
+				f.wrong("request %s of %s ended %s, the model allows %v", a.request.EventID, cmp.Or(a.thing.account, "a creation"), got, may)
+			}
+		}
+		requests = len(m.askings)
+	})
+	return f, requests
+}
+
+// TestModel is F18 and more: random stories of events, states, faults, deaths,
+// stalls and changes of policies, each against the reference model. A story that
+// fails is made shorter and printed.
+func TestModel(t *testing.T) {
+	checks := flag.Lookup("rapid.checks")
+	if err := checks.Value.Set(fmt.Sprint(times(200, 20_000))); err != nil {
+		t.Fatal(err)
+	}
+	sets := []*policy.Set{loadPolicies(t, policies()), loadPolicies(t, otherPolicies())}
+	begin := time.Now()
+	stories, requests := 0, 0
+	rapid.Check(t, func(rt *rapid.T) {
+		s := drawStory(rt)
+		f, n := tell(t, s, sets)
+		stories++
+		requests += n
+		if !f.none() {
+			rt.Fatalf("%s\n%s", f, s)
+		}
+	})
+	if t.Failed() {
+		return // rapid has told it
+	}
+	table.add(t, row{Name: "F18 random stories against the model", Tries: stories, Took: time.Since(begin), Note: fmt.Sprintf("%d requests", requests)})
+}

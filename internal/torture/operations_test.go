@@ -1,0 +1,357 @@
+package torture
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
+)
+
+// TestReloads is F14: the policies change all the time under load, and now and
+// then a file is broken.
+func TestReloads(t *testing.T) {
+	t.Parallel()
+	reloads := times(60, 1000)
+	w := newWorld(t, simulator.Config{})
+	p := w.start("worker", options{}).ready()
+	rules := map[string]string{} // id of the allow entry, by the digest of its set
+	change := func(text string) {
+		path := filepath.Join(w.policies, "connections.yaml")
+		w.write(path+".new", text)
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+		p.signal(syscall.SIGHUP)
+	}
+	loaded := func() float64 { return p.metric("vpcep_approver_policy_reloads_total") }
+	files := policies()
+	rules[loadPolicies(t, files).Digest()] = "partner"
+	var f findings
+	bad := 0
+	for i := range reloads {
+		if i%5 == 0 {
+			w.settled(5 * time.Second) // else all would be decided under the last set
+		}
+		before := loaded()
+		text := strings.Replace(policies()["connections.yaml"], "id: partner", fmt.Sprintf("id: partner-%d", i), 1)
+		if i%10 >= 7 {
+			text = strings.Replace(text, "otherwise: hold", "otherwise: acept", 1)
+			bad++
+		} else {
+			files["connections.yaml"] = text
+			rules[loadPolicies(t, files).Digest()] = fmt.Sprintf("partner-%d", i)
+		}
+		change(text)
+		w.ask(w.connect("payments", partner), fmt.Sprintf("reload-%d-a", i), approval.OutcomeAccepted)
+		w.ask(w.connect("orders", banned), fmt.Sprintf("reload-%d-b", i), approval.OutcomeRejected)
+		w.ask(w.connect("payments", stranger), fmt.Sprintf("reload-%d-c", i), approval.OutcomeHeld)
+		await(t, 10*time.Second, "the worker has looked at the policies", func() bool { return loaded() > before })
+		if i%10 >= 7 && p.metric("vpcep_approver_policy_reload_success") != 0 {
+			f.wrong("reload %d: no metric tells that the policies are bad", i)
+		}
+	}
+	w.settled(time.Minute)
+	f.join(w.judge())
+	h, err := w.look()
+	if err != nil {
+		f.wrong("%v", err)
+	}
+	digests := map[string]int{}
+	for _, versions := range h.Entries {
+		d := versions[0].Entry.Decision
+		rule, known := rules[d.Digest]
+		digests[d.Digest]++
+		switch {
+		case !known:
+			f.wrong("a decision was made under %s, which was never a valid set", d.Digest)
+		case d.Verdict == approval.Accept && d.Rule != rule:
+			f.wrong("a decision under %s names the rule %s, its set has %s", d.Digest, d.Rule, rule)
+		}
+	}
+	table.add(t, row{Name: "F14 policies reloaded", Tries: reloads, findings: f, Took: w.took(), Note: fmt.Sprintf("%d of them bad, decisions under %d digests", bad, len(digests))})
+}
+
+// TestSecrets is F22: with everything logged, and everything going wrong that
+// can, no secret is to be found in anything that the worker says or stores.
+func TestSecrets(t *testing.T) {
+	t.Parallel()
+	const canary = "CANARY"
+	modes := map[string]struct {
+		auth simulator.Auth
+		env  []string
+	}{
+		"aksk": {simulator.Auth{AccessKey: "AKOFTORTURE000000001", SecretKey: canary + "secretkey", SecurityToken: canary + "securitytoken"}, []string{
+			"HUAWEICLOUD_SDK_AK=AKOFTORTURE000000001", "HUAWEICLOUD_SDK_SK=" + canary + "secretkey", "HUAWEICLOUD_SDK_SECURITY_TOKEN=" + canary + "securitytoken",
+		}},
+		"token": {simulator.Auth{Token: canary + "token"}, []string{"HW_AUTH_TOKEN=" + canary + "token"}},
+		"password": {simulator.Auth{User: "torture", Password: canary + "password", Domain: "account"}, []string{
+			"HW_USER_NAME=torture", "HW_USER_PASSWORD=" + canary + "password", "HW_DOMAIN_NAME=account",
+		}},
+	}
+	for mode, tt := range modes {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, simulator.Config{Auth: tt.auth})
+			p := start(t, "worker", w.config(options{more: "log: {level: trace}\n", auth: mode}), tt.env...).ready()
+			for i, kind := range simulator.FaultKinds() {
+				if kind == simulator.Down || kind == simulator.ExpiredToken && mode != "password" {
+					continue
+				}
+				// Not IAM: a user that it refuses must rest for minutes.
+				api := []string{simulator.VPCEP, simulator.APIG, simulator.FunctionGraph}[i%3]
+				if kind == simulator.ExpiredToken {
+					api = simulator.VPCEP
+				}
+				w.sim.Inject(simulator.Fault{API: api, Kind: kind, Count: 3, Status: 500, Code: "EndPoint.0001", Delay: 100 * time.Millisecond})
+				w.mixed(6, fmt.Sprintf("secret-%d", i))
+			}
+			w.malformed("secret-bad")
+			w.settled(time.Minute)
+			f := w.judge()
+			_, metrics, err := p.get("/metrics")
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The credential is refused at last, which is the loudest moment.
+			w.sim.RemoveKey(tt.auth.AccessKey)
+			w.sim.RevokeTokens()
+			w.ask(w.connect("payments", stranger), "secret-refused")
+			w.forgetLast()
+			await(t, 30*time.Second, "the credential is refused", func() bool {
+				return mode == "password" || p.metric("vpcep_approver_credential_state", `state="refused"`) == 1
+			})
+			said := map[string]string{"log": p.log.String(), "metrics": metrics}
+			for _, stream := range []string{requestsStream, resultsStream, deadStream, bucketStream} {
+				var b bytes.Buffer
+				if err := w.read(stream, nil, func(m jetstream.Msg) {
+					fmt.Fprintln(&b, m.Subject(), m.Headers(), string(m.Data()))
+				}); err != nil {
+					t.Fatal(err)
+				}
+				said[stream] = b.String()
+			}
+			if len(said["log"]) == 0 || !strings.Contains(said["log"], `"level":"debug"`) {
+				t.Error("the log says nothing at debug level: nothing was searched")
+			}
+			for where, text := range said {
+				// The simulated IAM begins its tokens so.
+				for _, secret := range []string{canary, "MII"} {
+					if i := strings.Index(text, secret); i >= 0 {
+						f.wrong("a secret is in the %s: …%s…", where, text[max(0, i-80):min(len(text), i+20)])
+					}
+				}
+			}
+			table.add(t, row{Name: "F22 secrets, mode " + mode, Tries: w.wanted(), findings: f, Took: w.took()})
+		})
+	}
+}
+
+// TestSlowAPI is F5: one API takes 20 s for each answer, with a queue before it;
+// requests to others are as quick as ever.
+func TestSlowAPI(t *testing.T) {
+	t.Parallel()
+	queued, asked := times(400, 10_000), times(100, 1000)
+	w := newWorld(t, simulator.Config{})
+	p := w.start("worker", options{}).ready()
+	measure := func(prefix string) time.Duration {
+		var sent []approval.Request
+		for i := range asked {
+			sent = append(sent, w.ask(w.connect("payments", []string{banned, stranger}[i%2]), fmt.Sprintf("%s-%d", prefix, i)))
+			pass(t.Context(), 20*time.Millisecond)
+		}
+		last := sent[len(sent)-1]
+		await(t, 30*time.Second, "the last one of "+prefix, func() bool { return w.hasResult(last) })
+		ids := map[string]bool{}
+		for _, r := range sent {
+			ids[r.ID] = true
+		}
+		var took []time.Duration
+		await(t, 30*time.Second, "all of "+prefix, func() bool { took = w.times(ids); return len(took) == len(sent) })
+		slices.Sort(took)
+		return took[len(took)*99/100]
+	}
+	normal := measure("normal")
+	w.sim.Inject(simulator.Fault{API: simulator.APIG, Kind: simulator.Slow, Delay: 20 * time.Second})
+	for i := range queued {
+		w.ask(w.connect("orders", banned), fmt.Sprintf("slow-%d", i), approval.OutcomeRejected)
+	}
+	slowed := measure("beside")
+	memory := p.memory()
+	w.sim.ClearFaults()
+	w.settled(time.Duration(times(90, 1800)) * time.Second)
+	f := w.judge()
+	if most := 2*normal + time.Second; slowed > most { // a second for what else this machine does
+		f.wrong("beside a slow API 99 of 100 requests took up to %s, without up to %s", slowed, normal)
+	}
+	if memory > 256<<20 {
+		f.wrong("the worker holds %d MiB, more than 256", memory>>20)
+	}
+	table.add(t, row{Name: "F5 one slow API", Tries: queued + 2*asked, findings: f, Took: w.took(), Note: fmt.Sprintf("p99 %.0f ms, without %.0f ms; %d MiB", slowed.Seconds()*1000, normal.Seconds()*1000, memory>>20)})
+}
+
+// times returns how long these requests took from their event to their result,
+// as the broker stored both, as far as they have ended.
+func (w *world) times(ids map[string]bool) []time.Duration {
+	begun := map[string]time.Time{}
+	var out []time.Duration
+	if err := w.read(requestsStream, nil, func(m jetstream.Msg) {
+		meta, err := m.Metadata()
+		var body struct{ ID string }
+		if err == nil && json.Unmarshal(m.Data(), &body) == nil {
+			begun[approval.RequestID(source, body.ID)] = meta.Timestamp
+		}
+	}); err != nil {
+		return nil
+	}
+	if err := w.read(resultsStream, nil, func(m jetstream.Msg) {
+		meta, err := m.Metadata()
+		id := m.Subject()[strings.LastIndexByte(m.Subject(), '.')+1:]
+		if err == nil && ids[id] {
+			out = append(out, meta.Timestamp.Sub(begun[id]))
+		}
+	}); err != nil {
+		return nil
+	}
+	return out
+}
+
+// TestRotatingCredentials is F13: tokens live for seconds and are written to a
+// file shortly before they end.
+func TestRotatingCredentials(t *testing.T) {
+	t.Parallel()
+	const life = 5 * time.Second
+	turns := times(4, 60)
+	w := newWorld(t, simulator.Config{})
+	path := filepath.Join(w.dir, "token")
+	rotate := func() {
+		w.write(path+".new", w.sim.NewToken(life)+"\n")
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	build.path(t) // which may take longer than a token lives
+	rotate()
+	start(t, "worker", w.config(options{auth: "token"}), "HW_AUTH_TOKEN_FILE="+path).ready()
+	for turn := range turns {
+		end := time.Now().Add(life - time.Second)
+		for i := 0; time.Now().Before(end); i++ {
+			w.mixed(6, fmt.Sprintf("rotating-%d-%d", turn, i))
+			pass(t.Context(), 500*time.Millisecond)
+		}
+		rotate()
+	}
+	w.settled(time.Minute)
+	f := w.judge()
+	refused := w.sim.Counters().Refused
+	table.add(t, row{Name: "F13 credentials that live 5 s", Tries: turns, findings: f, Took: w.took(), Note: fmt.Sprintf("%d calls refused", refused)})
+}
+
+// TestLimit is F17 where it is decided: 100 requests at once, over three
+// replicas of the ledger on one bucket, want one of ten places.
+func TestLimit(t *testing.T) {
+	t.Parallel()
+	slow(t)
+	begin := time.Now()
+	rounds := times(3, 50)
+	var f findings
+	server := natstest.Start(t)
+	for round := range rounds {
+		const limit, requests, replicas = 10, 100, 3
+		bucket := fmt.Sprintf("limit-%d", round)
+		server.Bucket(bucket)
+		var books []*ledger.Ledger
+		for range replicas {
+			kv, err := server.JetStream().KeyValue(t.Context(), bucket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			books = append(books, ledger.New(kv, nil))
+		}
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		got := map[string]bool{}
+		for i := range requests {
+			all.Go(func() {
+				id := approval.RequestID(source, fmt.Sprint(i))
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				ok, err := books[i%replicas].Reserve(ctx, "payments", partner, id, limit, 0)
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					f.lost("round %d: %v", round, err)
+				}
+				if ok {
+					got[id] = true
+				}
+			})
+		}
+		all.Wait()
+		if len(got) != limit {
+			f.wrong("round %d: %d of %d requests have a place, the limit is %d: %v", round, len(got), requests, limit, slices.Sorted(maps.Keys(got)))
+		}
+	}
+	table.add(t, row{Name: "F17 limit of 10, 100 at once", Tries: rounds, findings: f, Took: time.Since(begin)})
+}
+
+// TestSoak is F19: under load for a while, heap, goroutines and open files stay
+// where they are.
+func TestSoak(t *testing.T) {
+	t.Parallel()
+	span := time.Duration(times(20, 3600)) * time.Second
+	w := newWorld(t, simulator.Config{})
+	p := w.start("worker", options{sweep: "2s"}).ready()
+	gauges := []string{"go_goroutines", "process_open_fds", "go_memstats_heap_objects"}
+	lowest := func() map[string]float64 { // the least of several looks, between two collections
+		out := map[string]float64{}
+		for range 10 {
+			for _, g := range gauges {
+				v := p.metric(g)
+				if old, ok := out[g]; !ok || v < old {
+					out[g] = v
+				}
+			}
+			pass(t.Context(), 100*time.Millisecond)
+		}
+		return out
+	}
+	load := func(prefix string, until time.Time) {
+		for i := 0; time.Now().Before(until); i++ {
+			w.mixed(12, fmt.Sprintf("%s-%d", prefix, i))
+			w.settled(10 * time.Second)
+			for _, c := range w.sim.Connections("") { // else the lists would grow without end
+				w.sim.Delete(c.ID)
+			}
+			pass(t.Context(), 200*time.Millisecond)
+		}
+	}
+	load("warm", time.Now().Add(span/4))
+	first := lowest()
+	load("soak", time.Now().Add(span*3/4))
+	last := lowest()
+	f := w.judge()
+	for _, g := range gauges {
+		slack := map[string]float64{"go_goroutines": 20, "process_open_fds": 20, "go_memstats_heap_objects": 100_000}[g]
+		if last[g] > 1.5*first[g]+slack {
+			f.wrong("%s was %.0f after a quarter of the time and is %.0f at the end", g, first[g], last[g])
+		}
+	}
+	table.add(t, row{Name: "F19 soak", Tries: w.wanted(), findings: f, Took: w.took(), Note: fmt.Sprintf("goroutines %.0f, %.0f; files %.0f, %.0f; heap objects %.0f, %.0f",
+		first[gauges[0]], last[gauges[0]], first[gauges[1]], last[gauges[1]], first[gauges[2]], last[gauges[2]])})
+}
