@@ -151,11 +151,11 @@ func TestWhen(t *testing.T) {
 		{"a claim of another type", allowing(`when: 'claims.level.startsWith("x")'`) + "otherwise: reject", nil, approval.Hold, "not_evaluated"},
 		{"now", allowing(`when: 'now.getDayOfWeek("Asia/Shanghai") == 3 && now - facts.created_at < duration("2h")'`), nil, approval.Accept, "allowed"},
 		{"the request", allowing(`when: 'request.target == "payments" && request.kind == "service" && facts.region == "cn-north-4"'`), nil, approval.Accept, "allowed"},
-		{"a deny", deny(`facts.accepted > 2`), func(in *approval.Input) { in.Facts.Accepted = 3 }, approval.Reject, "denied"},
-		{"a deny that does not match", deny(`facts.accepted > 2`), nil, approval.Accept, "allowed"},
+		{"a deny", deny(`facts.marker_id == 3`), func(in *approval.Input) { in.Facts.MarkerID = 3 }, approval.Reject, "denied"},
+		{"a deny that does not match", deny(`facts.marker_id == 3`), nil, approval.Accept, "allowed"},
 		{"a deny that fails neither accepts nor rejects", deny(`claims.missing == 1`), nil, approval.Hold, "not_evaluated"},
 		{
-			"a deny on facts rejects a liar", deny(`facts.accepted == 0`),
+			"a deny on facts rejects a liar", deny(`facts.marker_id > 0`),
 			func(in *approval.Input) { in.Request.Claims = approval.Claims{"domain_id": nobody} }, approval.Reject, "denied",
 		},
 		{

@@ -73,7 +73,8 @@ type variable struct {
 
 type getter = func(in *approval.Input) (any, bool)
 
-// variables is everything that an expression can name.
+// variables is everything that an expression can name. How many connections are
+// accepted is not among them: it is counted only where a limit asks for it.
 func variables() []variable {
 	all := approval.TargetKinds()
 	connections := []approval.TargetKind{approval.Service, approval.Gateway}
@@ -90,7 +91,6 @@ func variables() []variable {
 		{"facts.state", cel.StringType, connections, "the state of the connection", text(func(in *approval.Input) string { return string(in.Facts.State) })},
 		{"facts.created_at", cel.TimestampType, connections, "when the connection was made", instant(func(in *approval.Input) time.Time { return in.Facts.CreatedAt })},
 		{"facts.updated_at", cel.TimestampType, connections, "when the connection changed last", instant(func(in *approval.Input) time.Time { return in.Facts.UpdatedAt })},
-		{"facts.accepted", cel.IntType, connections, "accepted connections of the account on the target, this one aside", func(in *approval.Input) (any, bool) { return int64(in.Facts.Accepted), true }},
 		{"facts.region", cel.StringType, all, "the region of the target", text(func(in *approval.Input) string { return in.Request.Target.Region })},
 		{"request.target", cel.StringType, all, "the name of the target", text(func(in *approval.Input) string { return in.Request.Target.Name })},
 		{"request.kind", cel.StringType, all, "the kind of the target", text(func(in *approval.Input) string { return string(in.Request.Target.Kind) })},
