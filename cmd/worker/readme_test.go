@@ -1,0 +1,93 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+)
+
+const readme = "../../README.md"
+
+// TestReadmeSettings holds the table of the README to the one in the code.
+func TestReadmeSettings(t *testing.T) {
+	t.Parallel()
+	const begin, end = "<!-- settings: made by `go test ./cmd/worker -update` -->\n", "<!-- /settings -->"
+	data, err := os.ReadFile(readme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(data), begin)
+	got, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatal("the README has lost the marks around its settings table")
+	}
+	var want strings.Builder
+	for line := range strings.Lines(settingsDocs()) {
+		if strings.HasPrefix(line, "|") {
+			want.WriteString(line)
+		} else if want.Len() > 0 {
+			break // the first table is that of the settings
+		}
+	}
+	if *update {
+		if err := os.WriteFile(readme, []byte(before+begin+want.String()+end+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want.String(), got); diff != "" {
+		t.Errorf("run go test ./cmd/worker -update (-want +got):\n%s", diff)
+	}
+}
+
+// TestReadmeExample: the configuration and the policy of the README load, and go
+// together.
+func TestReadmeExample(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile(readme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)   ```yaml\n(.*?)   ```").FindAllStringSubmatch(string(data), -1)
+	if len(blocks) != 2 {
+		t.Fatalf("%d YAML examples, want the configuration and a policy", len(blocks))
+	}
+	dir := t.TempDir()
+	unindented := func(block string) []byte { return []byte(strings.ReplaceAll("\n"+block, "\n   ", "\n")) }
+	for name, block := range map[string]string{"worker.yaml": blocks[0][1], "policies/payments.yaml": blocks[1][1]} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, unindented(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg, err := loadConfig(environment{ReadFile: os.ReadFile}, settingFlags{file: filepath.Join(dir, "worker.yaml")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := policy.LoadDir(filepath.Join(dir, "policies"), cfg.Targets); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestReadmeLinks: what the README points to is there.
+func TestReadmeLinks(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile(readme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range regexp.MustCompile(`\]\(([^)#]+)\)`).FindAllStringSubmatch(string(data), -1) {
+		if _, err := os.Stat(filepath.Join("../..", link[1])); err != nil {
+			t.Errorf("the README points to %s: %v", link[1], err)
+		}
+	}
+}
