@@ -297,13 +297,10 @@ func (w *Worker) connect(ctx context.Context, entry *approval.Entry, other *appr
 	}
 
 	if entry.ActedAt.IsZero() && other == nil {
-		acted, err := w.act(ctx, entry, facts)
+		err := w.act(ctx, entry, facts)
 		watch.lap(approval.StageAct)
 		if err != nil {
 			return ending{}, fmt.Errorf("%s: %w", decision.Verdict, err)
-		}
-		if !acted.Found() || acted.State != approval.Pending {
-			return settledAlready(want, acted), nil
 		}
 	}
 	return w.follow(ctx, *entry, facts, want, watch)
@@ -324,28 +321,29 @@ func settledAlready(want approval.State, facts approval.Facts) ending {
 }
 
 // act calls the cloud and notes that it did. A worker that was stopped in
-// between may be late, so facts that have aged are read again; act returns the
-// facts it went by and does nothing unless they say pending.
-func (w *Worker) act(ctx context.Context, entry *approval.Entry, facts approval.Facts) (approval.Facts, error) {
+// between may be late, so facts that have aged are read again; unless they still
+// say pending, nothing is done and the request comes again to be looked at anew:
+// one look may be at a stale list.
+func (w *Worker) act(ctx context.Context, entry *approval.Entry, facts approval.Facts) error {
 	if w.Now().Sub(facts.ReadAt) > w.Limits.FactsFor {
-		var err error
-		if facts, err = w.Cloud.Facts(ctx, entry.Request); err != nil {
-			return facts, fmt.Errorf("facts: %w", err)
+		facts, err := w.Cloud.Facts(ctx, entry.Request)
+		if err != nil {
+			return fmt.Errorf("facts: %w", err)
 		}
 		if facts.State != approval.Pending {
-			return facts, nil
+			return &Later{After: spread(time.Second), Cause: CauseRetry}
 		}
 	}
 	if err := w.Cloud.Act(ctx, entry.Request, entry.Decision.Verdict); err != nil {
-		return facts, err
+		return err
 	}
 	entry.ActedAt = w.Now()
 	updated, err := w.Ledger.Update(ctx, *entry)
 	if err != nil {
-		return facts, fmt.Errorf("note the act: %w", err)
+		return fmt.Errorf("note the act: %w", err)
 	}
 	*entry = updated
-	return facts, nil
+	return nil
 }
 
 // follow waits for the wanted state, in hand for a while and then given back.

@@ -126,6 +126,37 @@ func TestTheFirstDecisionStands(t *testing.T) {
 	})
 }
 
+// TestALateLookIsNotTheLastWord: facts that have aged are read again before the
+// act, and what that one look shows beside pending ends nothing.
+func TestALateLookIsNotTheLastWord(t *testing.T) {
+	t.Parallel()
+	for _, state := range []approval.State{approval.Absent, approval.Creating, approval.Deleting, "switchingPool"} {
+		t.Run(string(state), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cloud, looks := newFakeCloud(approval.Pending), 0
+				cloud.fail = func(op string, _ bool) error {
+					if op == "facts" {
+						f := cloud.facts[endpoint]
+						f.State = approval.Pending
+						if looks++; looks == 2 {
+							f.State = state
+						}
+						cloud.facts[endpoint] = f
+					}
+					return nil
+				}
+				b := newBench(t, cloud, always(approval.Accept))
+				b.Limits.FactsFor = -1 // each look has aged before the act
+				res, tries := b.deliver(t, connection("1"), 9)
+				if res.Outcome != approval.OutcomeAccepted || tries != 2 || len(cloud.acts) != 1 {
+					t.Errorf("ended %s after %d deliveries and %d acts, want accepted after 2 and 1", res.Outcome, tries, len(cloud.acts))
+				}
+			})
+		})
+	}
+}
+
 // TestTwoRequestsForOneConnection: whatever the second one is decided, it does
 // not act against the first.
 func TestTwoRequestsForOneConnection(t *testing.T) {
