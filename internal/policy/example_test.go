@@ -43,7 +43,7 @@ allow:
 	_, err := policy.Load(folder, approval.Targets{{Name: "payments", Kind: approval.Service}})
 	fmt.Println(err)
 	// Output:
-	// 1 error in the policies
+	// 1 error:
 	// payments.yaml:6:17: allow[0].domain_id[0]: "acme" is neither a UUID nor 32 hexadecimal digits, so it can match nothing; write the id as the console shows it
 	//      6 |     domain_id: [acme]
 	//        |                 ^

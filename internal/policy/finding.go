@@ -75,7 +75,7 @@ func (e *LoadError) Error() string {
 	if len(e.Findings) == 1 {
 		noun = "error"
 	}
-	lines = append(lines, fmt.Sprintf("%d %s in the policies", len(e.Findings), noun))
+	lines = append(lines, fmt.Sprintf("%d %s:", len(e.Findings), noun))
 	for _, f := range e.Findings {
 		lines = append(lines, f.Long())
 	}

@@ -73,7 +73,7 @@ func TestFileNames(t *testing.T) {
 	fsys["README.md"] = &fstest.MapFile{Data: []byte("nonsense")}
 	fsys["sub/c.yaml"] = &fstest.MapFile{Data: []byte("nonsense")}
 	_, err := Load(fsys, demoTargets())
-	want := `2 errors in the policies
+	want := `2 errors:
 old.yml: the file is not read, for its name does not end in .yaml; call it old.yaml, or move it elsewhere
 p1.yaml:2:9: policy: a policy is called "a" already, in p0.yaml on line 2; give each its own name
      2 | policy: a

@@ -113,21 +113,7 @@ func readTests(fsys fs.FS, dir string, targets approval.Targets) ([]*testFile, a
 	}
 	for _, f := range files {
 		for _, c := range f.tests {
-			wrong := Finding{Severity: SeverityError, File: c.file, Line: c.at.line, Column: c.at.column}
-			t, ok := all.ByName(c.target)
-			switch block := c.block(); {
-			case c.target == "": // said already
-				continue
-			case !ok:
-				wrong.Code, wrong.Text = "unknown-target", strconv.Quote(cut(c.target))+" is no target"
-				wrong.Mend = "name it under targets of a test file, or add it to the configuration"
-			case t.Kind.Creates() && block != string(t.Kind), !t.Kind.Creates() && block != "":
-				wrong.Code, wrong.Text = "parameters", "the request has parameters for "+orNothing(block)+", and its target is of kind "+string(t.Kind)
-				wrong.Mend = "give exactly the block that goes with the target"
-			default:
-				continue
-			}
-			findings = append(findings, wrong)
+			findings = append(findings, c.wrong(all)...)
 		}
 	}
 	sortFindings(findings)
@@ -136,6 +122,42 @@ func readTests(fsys fs.FS, dir string, targets approval.Targets) ([]*testFile, a
 		return nil, nil, &LoadError{Findings: findings}
 	}
 	return files, all, nil
+}
+
+// wrong returns what is wrong with the request of c as a whole.
+func (c *testCase) wrong(targets approval.Targets) []Finding {
+	f := Finding{Severity: SeverityError, File: c.file, Line: c.at.line, Column: c.at.column, Path: "request"}
+	t, ok := targets.ByName(c.target)
+	switch block := c.block(); {
+	case c.target == "": // said already
+		return nil
+	case !ok:
+		f.Code, f.Text = "unknown-target", strconv.Quote(cut(c.target))+" is no target"
+		f.Mend = "name it under targets of a test file, or add it to the configuration"
+	case t.Kind.Creates() && block != string(t.Kind), !t.Kind.Creates() && block != "":
+		f.Code, f.Text = "parameters", "the request has parameters for "+orNothing(block)+", and its target is of kind "+string(t.Kind)
+		f.Mend = "give exactly the block that goes with the target"
+	default:
+		return nil
+	}
+	return []Finding{f}
+}
+
+// ReadInput reads a request with its facts from the text of a file called name,
+// in the form of a test: the keys request, facts and now. What it leaves out is as
+// in tests, and the time is now. An error is a *LoadError.
+func ReadInput(name string, source []byte, targets approval.Targets, now time.Time) (approval.Input, error) {
+	d := &decoder{file: name, source: source}
+	c := &testCase{file: name}
+	if root := d.root(); root != nil {
+		c.at = position{root.Line, root.Column}
+		table := slices.DeleteFunc(testKeys(), func(k key[testCase]) bool { return k.name == "name" || k.name == "expect" })
+		readMapping(d, root, "a request", table, c)
+	}
+	if findings := append(d.findings, c.wrong(targets)...); len(findings) > 0 {
+		return approval.Input{}, &LoadError{Findings: findings}
+	}
+	return c.prepare(targets, now), nil
 }
 
 // block names the kind of target that the parameters of c are for.

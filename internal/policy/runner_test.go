@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,8 +11,11 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v4"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
 func TestShippedPoliciesPassTheirTests(t *testing.T) {
@@ -156,4 +160,41 @@ func TestSchemasAgreeWithTheDecoder(t *testing.T) {
 			t.Errorf("%s is valid by the schema, and the decoder refuses it", f)
 		}
 	}
+}
+
+func TestReadInput(t *testing.T) {
+	t.Parallel()
+	in, err := ReadInput("request.yaml", []byte("request: {target: payments, claims: {team: a}}\nfacts: {domain_id: "+acme+", accepted: 2}\n"), demoTargets(), noon())
+	want := connection("payments", acme)
+	want.Request.ID, want.Request.EndpointID, want.Request.Claims = "", someEndpoint, approval.Claims{"team": "a"}
+	want.Facts = approval.Facts{EndpointID: someEndpoint, DomainID: acme, State: approval.Pending, Accepted: 2, ReadAt: noon()}
+	if diff := cmp.Diff(want, in); diff != "" || err != nil {
+		t.Errorf("ReadInput: %v (-want +got):\n%s", err, diff)
+	}
+	for _, text := range []string{"", "request: {target: x}", "request: {target: hosts}", "facts: {}", "request: {target: payments}\nexpect: {}", "[", "request: {target: payments, hss: {}}"} {
+		if _, err := ReadInput("request.yaml", []byte(text), demoTargets(), noon()); err == nil || !strings.Contains(err.Error(), "request.yaml") {
+			t.Errorf("ReadInput(%q) = %v, want an error that names the file", text, err)
+		}
+	}
+}
+
+// FuzzTestFile: whatever the text, reading tests does not panic, and tests that
+// can be read are run.
+func FuzzTestFile(f *testing.F) {
+	f.Add("version: 1\ntests:\n  - name: a\n    request: {target: payments, claims: {a: [1, {b: null}]}}\n    facts: {domain_id: x}\n    expect: {verdict: hold, reasons: [allowed]}\n")
+	f.Add("version: 1\ntargets: [{name: x, kind: hss}]\ntests: [{name: a, request: {target: x, hss: {vpc_list: [{vpc_id: a}]}}, expect: {verdict: accept}}]")
+	f.Fuzz(func(t *testing.T, text string) {
+		fsys := folder(allowing("region: cn-*"))
+		fsys["a_test.yaml"] = &fstest.MapFile{Data: []byte(text)}
+		report, err := runTests(fsys, "", demoTargets())
+		if err != nil {
+			return
+		}
+		if err := report.WriteJUnit(io.Discard); err != nil {
+			t.Error(err)
+		}
+		if err := report.WriteText(io.Discard, true); err != nil {
+			t.Error(err)
+		}
+	})
 }
