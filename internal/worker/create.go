@@ -60,6 +60,10 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 	if made != nil {
 		return &ending{outcome: approval.OutcomeCreated, created: made, facts: approval.Facts{State: made.State}}, nil
 	}
+	if other != nil && other.Settled() && w.Now().Sub(other.At) < w.Limits.Settle {
+		// What another request made just now may not show yet.
+		return nil, &Later{After: spread(w.Limits.Settle / 4), Cause: CauseRetry}
+	}
 	if intent := entry.Intent; intent != nil && intent.Sends > 0 {
 		switch {
 		case look.Created != nil:

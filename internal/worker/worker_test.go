@@ -274,6 +274,33 @@ func TestACreationAskedForTwice(t *testing.T) {
 
 // TestACreationAskedForTwiceWhereNobodyCanLook: the connection on our own target
 // tells whether what the first request made is still there.
+// TestACreationAskedForTwiceBeforeItShows: a list that does not show yet what an
+// earlier request made is no reason to make it again.
+func TestACreationAskedForTwiceBeforeItShows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		b := newBench(t, cloud, always(approval.Accept))
+		b.deliver(t, creation(functions()), 9)
+		shown, looks := cloud.endpoints, 0
+		cloud.fail = func(op string, _ bool) error {
+			if op == "look" {
+				cloud.endpoints = nil
+				if looks++; looks > 2 {
+					cloud.endpoints = shown
+				}
+			}
+			return nil
+		}
+		again := creation(functions())
+		again.Request.EventID, again.Request.ID = "again", approval.RequestID("test", "again")
+		second, _ := b.deliver(t, again, 9)
+		if cloud.creates != 1 || second.Outcome != approval.OutcomeCreated || !second.Created.Existing {
+			t.Errorf("%d creations, second %s %+v; want one creation, found by the second", cloud.creates, second.Outcome, second.Created)
+		}
+	})
+}
+
 func TestACreationAskedForTwiceWhereNobodyCanLook(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
