@@ -25,10 +25,7 @@ func connectBus(ctx context.Context, c *cobra.Command, env environment, cfg Conf
 	if err != nil {
 		return nil, err
 	}
-	b, err := busConfig(cfg)
-	if err != nil {
-		return nil, err
-	}
+	b := busConfig(cfg)
 	b.Log, b.Name = log, "vpcep-approver "+c.Name()
 	if cfg.NATS.Embedded() {
 		b.URL = "nats://" + localAddress(cfg.NATS.Listen)

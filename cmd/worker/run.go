@@ -166,10 +166,7 @@ func startBroker(cfg NATSConfig, log zerolog.Logger) (*broker.Server, error) {
 
 // connect reaches the bus and makes or checks what is on it.
 func (s *service) connect(ctx context.Context, observer events.Observer) (*events.Bus, error) {
-	cfg, err := busConfig(s.cfg)
-	if err != nil {
-		return nil, withCode(exitInvalid, err)
-	}
+	cfg := busConfig(s.cfg)
 	cfg.Observer, cfg.Log = observer, s.log
 	if s.server != nil {
 		cfg.InProcess = s.server

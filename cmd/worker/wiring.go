@@ -18,13 +18,10 @@ import (
 func cloudConfig(cfg Config, observer cloud.Observer) cloud.Config {
 	c := cfg.Cloud
 	return cloud.Config{
-		Region:    c.Region,
-		Endpoints: c.Endpoints,
-		AllowHTTP: c.AllowHTTP,
-		Auth: cloud.Auth{Mode: c.AuthMode, Source: func() (cloud.Credentials, error) {
-			secret, err := c.Credentials()
-			return cloud.Credentials(secret), err
-		}},
+		Region:        c.Region,
+		Endpoints:     c.Endpoints,
+		AllowHTTP:     c.AllowHTTP,
+		Auth:          cloud.Auth{Mode: c.AuthMode, Source: c.Credentials},
 		RatePerSecond: c.RatePerSecond,
 		Concurrency:   c.Concurrency,
 		Observer:      observer,
@@ -33,9 +30,9 @@ func cloudConfig(cfg Config, observer cloud.Observer) cloud.Config {
 }
 
 // busConfig says in the words of package events what the settings say.
-func busConfig(cfg Config) (events.Config, error) {
+func busConfig(cfg Config) events.Config {
 	n := cfg.NATS
-	bus := events.Config{
+	return events.Config{
 		URL:             n.URL,
 		CredentialsFile: n.CredentialsFile,
 		NKeySeedFile:    n.NKeySeedFile,
@@ -48,12 +45,8 @@ func busConfig(cfg Config) (events.Config, error) {
 		ShutdownGrace:   cfg.Worker.ShutdownGrace,
 		Targets:         cfg.Targets,
 		Version:         readBuild().Version,
+		Login:           n.User,
 	}
-	var err error
-	if n.User != nil {
-		bus.User, bus.Password, err = n.User()
-	}
-	return bus, err
 }
 
 // labelsOf returns the values that labels of metrics take.

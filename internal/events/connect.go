@@ -108,9 +108,18 @@ func (b *Bus) options() ([]nats.Option, error) {
 		}
 		opts = append(opts, opt)
 	}
-	if cfg.User != "" {
+	if cfg.Login != nil {
 		ways++
-		opts = append(opts, nats.UserInfo(cfg.User, cfg.Password))
+		if _, _, err := cfg.Login(); err != nil {
+			return nil, fmt.Errorf("read user and password: %w", err)
+		}
+		opts = append(opts, nats.UserInfoHandler(func() (string, string) {
+			user, password, err := cfg.Login()
+			if err != nil {
+				b.warn(err, "user and password cannot be read; the broker will refuse us")
+			}
+			return user, password
+		}))
 	}
 	if ways > 1 {
 		return nil, errors.New("more than one kind of credentials is given; keep one of credentials file, nkey seed file, and user with password")

@@ -37,9 +37,10 @@ type Config struct {
 	InProcess nats.InProcessConnProvider
 
 	// Files are read anew at each connect.
-	CredentialsFile        string
-	NKeySeedFile           string
-	User, Password         string
+	CredentialsFile string
+	NKeySeedFile    string
+	// Login returns user and password; asked at each connect. Nil: none.
+	Login                  func() (user, password string, err error)
 	TLSCA, TLSCert, TLSKey string
 	ReconnectWait          time.Duration // between tries to connect again; default 500 ms
 	Create                 bool          // make streams, consumer and bucket where they are missing

@@ -151,7 +151,7 @@ func TestConnectSaysWhatIsWrong(t *testing.T) {
 		{"no such seed", func(c *Config) { c.NKeySeedFile = "/nowhere/seed" }, "/nowhere/seed"},
 		{"no such authority", func(c *Config) { c.TLSCA = "/nowhere/ca.pem" }, "/nowhere/ca.pem"},
 		{"half a certificate", func(c *Config) { c.TLSCert = "cert.pem" }, "needs its key"},
-		{"two credentials", func(c *Config) { c.User = "u"; c.CredentialsFile = "setup_test.go" }, "more than one"},
+		{"two credentials", func(c *Config) { c.Login = login("u", ""); c.CredentialsFile = "setup_test.go" }, "more than one"},
 		{"password in the address", func(c *Config) { c.URL = strings.Replace(c.URL, "nats://", "nats://user:hunter2@", 1) }, "xxxxx@"},
 		{"broken address", func(c *Config) { c.URL = "nats://user:hunter2@%zz" }, "address"},
 	}

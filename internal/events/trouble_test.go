@@ -442,12 +442,21 @@ func TestConsumeAdoptsADeliveryOfWhatIsInHand(t *testing.T) {
 	}
 }
 
+// login always gives the same.
+func login(user, password string) func() (string, string, error) {
+	return func() (string, string, error) { return user, password, nil }
+}
+
 func TestCredentialsThatAreRefusedForAWhile(t *testing.T) {
 	t.Parallel()
 	good := broker.Options{User: "worker", Password: "right"}
 	s, seen := natstest.StartWith(t, good), newWatcher()
-	login := func(c *Config) { c.User, c.Password, c.Observer = "worker", "right", seen }
-	b := connect(t, s, login)
+	password := atomic.Pointer[string]{}
+	password.Store(new("right"))
+	b := connect(t, s, func(c *Config) {
+		c.Observer = seen
+		c.Login = func() (string, string, error) { return "worker", *password.Load(), nil }
+	})
 	consume(t, b, done)
 	seen.exactly(t, "bound", 1)
 
@@ -460,10 +469,11 @@ func TestCredentialsThatAreRefusedForAWhile(t *testing.T) {
 		t.Fatal("gave up after refused credentials")
 	}
 	s.Stop()
-	s.StartAs(func(o *broker.Options) { o.Password = "right" })
+	password.Store(new("rotated")) // read anew at each connect
+	s.StartAs(func(o *broker.Options) { o.Password = "rotated" })
 	seen.exactly(t, "connected", 1)
 	seen.exactly(t, "bound", 1)
-	if _, err := Connect(t.Context(), testConfig(s, func(c *Config) { login(c); c.Password = "wrong" })); err == nil || strings.Contains(err.Error(), "wrong") {
+	if _, err := Connect(t.Context(), testConfig(s, func(c *Config) { c.Login = login("worker", "wrong") })); err == nil || strings.Contains(err.Error(), "wrong") {
 		t.Errorf("connected with a wrong password, or told it: %v", err)
 	}
 }
