@@ -168,8 +168,10 @@ func (w *Worker) settle(ctx context.Context, d approval.Delivery, watch *stopwat
 		if err != nil {
 			return approval.Result{}, err
 		}
-		if entry, err = w.conclude(ctx, d, entry, end, watch); err != nil {
-			return approval.Result{}, fmt.Errorf("record the result: %w", err)
+		if entry.Result == nil {
+			if entry, err = w.conclude(ctx, d, entry, end, watch); err != nil {
+				return approval.Result{}, fmt.Errorf("record the result: %w", err)
+			}
 		}
 	}
 	if err := w.Results.Publish(ctx, *entry.Result); err != nil {
@@ -179,7 +181,8 @@ func (w *Worker) settle(ctx context.Context, d approval.Delivery, watch *stopwat
 }
 
 // carryOut reads the facts, decides, records, acts and follows. It leaves in
-// entry what the ledger holds, and returns how the request ended.
+// entry what the ledger holds, and returns how the request ended, unless entry
+// has a result by then.
 func (w *Worker) carryOut(ctx context.Context, d approval.Delivery, entry *approval.Entry, watch *stopwatch) (ending, error) {
 	req := d.Request
 	facts, err := w.Cloud.Facts(ctx, req)
@@ -203,6 +206,9 @@ func (w *Worker) carryOut(ctx context.Context, d approval.Delivery, entry *appro
 		return ending{}, fmt.Errorf("record the decision: %w", err)
 	}
 	*entry = recorded
+	if entry.Result != nil {
+		return ending{}, nil // another worker ended it meanwhile, and that stands
+	}
 	if fresh {
 		w.Metrics.Decided(req, entry.Decision)
 	}

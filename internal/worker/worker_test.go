@@ -157,6 +157,37 @@ func TestALateLookIsNotTheLastWord(t *testing.T) {
 	}
 }
 
+// TestAResultStands: a worker that lags behind another finds the request ended,
+// and does not end it once more by what it sees then.
+func TestAResultStands(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		var b *bench
+		overtaken := false
+		b = newBench(t, cloud, policyFunc(func(*approval.Input) approval.Decision {
+			if !overtaken {
+				overtaken = true
+				if err := b.replica().Handle(t.Context(), connection("1")); err != nil {
+					t.Errorf("the quicker worker: %v", err)
+				}
+				cloud.mu.Lock()
+				delete(cloud.facts, endpoint) // and then its owner deletes the endpoint
+				cloud.mu.Unlock()
+			}
+			return approval.Decision{Verdict: approval.Accept, Policy: "p", Rule: "r"}
+		}))
+		res, _ := b.deliver(t, connection("1"), 9)
+		entry, _, err := b.ledger.Get(t.Context(), res.Request.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.Outcome != approval.OutcomeAccepted || entry.Result.Outcome != approval.OutcomeAccepted {
+			t.Errorf("told %s, the ledger says %s; want accepted, which was first", res.Outcome, entry.Result.Outcome)
+		}
+	})
+}
+
 // TestTwoRequestsForOneConnection: whatever the second one is decided, it does
 // not act against the first.
 func TestTwoRequestsForOneConnection(t *testing.T) {
