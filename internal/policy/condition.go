@@ -108,8 +108,8 @@ type claimCondition struct {
 
 func (c *claimCondition) test(in *approval.Input, deny bool) truth {
 	var cov covers
-	eachClaim(in.Request.Claims, c.steps, func(v string) bool {
-		cov.add(c.values.has(v))
+	eachClaim(in.Request.Claims, c.steps, func(v string, plain bool) bool {
+		cov.add(plain && c.values.has(v))
 		return true
 	})
 	return cov.answer(deny)
@@ -128,7 +128,10 @@ func (c *claimCondition) reason() approval.Reason {
 
 func (c *claimCondition) seen(in *approval.Input, _ bool) string {
 	var vs []string
-	eachClaim(in.Request.Claims, c.steps, func(v string) bool {
+	eachClaim(in.Request.Claims, c.steps, func(v string, plain bool) bool {
+		if !plain {
+			v = "(no plain value)"
+		}
 		vs = append(vs, v)
 		return true
 	})
@@ -136,10 +139,10 @@ func (c *claimCondition) seen(in *approval.Input, _ bool) string {
 }
 
 // eachClaim hands the values of the claim at steps to yield until it returns
-// false: what approval.Claims.Values returns, without building a list. An
-// object or null inside a list is handed on as a value that matches nothing, so
-// that an allow does not pass over it.
-func eachClaim(claims approval.Claims, steps []string, yield func(string) bool) {
+// false: what approval.Claims.Values returns, without building a list. An item of
+// a list that is no plain value is handed on as such, so that an allow does not
+// pass over it.
+func eachClaim(claims approval.Claims, steps []string, yield func(v string, plain bool) bool) {
 	m := map[string]any(claims)
 	for i, step := range steps {
 		v, ok := m[step]
@@ -155,25 +158,17 @@ func eachClaim(claims approval.Claims, steps []string, yield func(string) bool) 
 		list, ok := v.([]any)
 		if !ok {
 			if s, ok := claimText(v); ok {
-				yield(s)
+				yield(s, true)
 			}
 			return
 		}
 		for _, v := range list {
-			s, ok := claimText(v)
-			if !ok {
-				s = unreadable
-			}
-			if !yield(s) {
+			if !yield(claimText(v)) {
 				return
 			}
 		}
 	}
 }
-
-// unreadable stands for an item of a claim that is no plain value. No pattern
-// of a file matches it but one that matches everything.
-const unreadable = "\x00"
 
 // claimText returns the text of a plain JSON value, as approval.Claims.Values
 // writes it; ok is false for objects, lists and null.

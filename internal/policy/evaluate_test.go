@@ -240,6 +240,12 @@ deny:
 			codeList{"not_allowed", "claim_not_matched"},
 		},
 		{
+			"an object in a list is no value, whatever the pattern", head("second") + "allow: [{id: star, domain_id: " + nobody + ", claims: {team: \"*\"}}]",
+			func(in *approval.Input) {
+				in.Facts.DomainID, in.Request.Claims = nobody, approval.Claims{"team": []any{"x", map[string]any{}}}
+			}, approval.Hold, "", codeList{"not_allowed", "claim_not_matched"},
+		},
+		{
 			"a deny needs one value of a claim", "",
 			func(in *approval.Input) {
 				in.Request.Claims = approval.Claims{"tags": map[string]any{"env": []any{"test", "forbidden"}}}
