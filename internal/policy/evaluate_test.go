@@ -243,7 +243,8 @@ deny:
 			"an object in a list is no value, whatever the pattern", head("second") + "allow: [{id: star, domain_id: " + nobody + ", claims: {team: \"*\"}}]",
 			func(in *approval.Input) {
 				in.Facts.DomainID, in.Request.Claims = nobody, approval.Claims{"team": []any{"x", map[string]any{}}}
-			}, approval.Hold, "", codeList{"not_allowed", "claim_not_matched"},
+			}, approval.Hold, "",
+			codeList{"not_allowed", "claim_not_matched"},
 		},
 		{
 			"a deny needs one value of a claim", "",
