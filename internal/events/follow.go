@@ -17,7 +17,7 @@ import (
 type ResultFilter struct {
 	RequestID string             // of this request only
 	Target    string             // name
-	Outcomes  []approval.Outcome // any of these
+	Outcomes  []approval.Outcome // any of these; none means all but ShadowOutcome
 	Since     time.Time          // published at or after
 	New       bool               // none that are stored already
 	Follow    bool               // goes on with those to come, until ctx ends
@@ -28,11 +28,16 @@ type ResultFilter struct {
 func (b *Bus) Results(ctx context.Context, f ResultFilter) iter.Seq2[approval.Result, error] {
 	cfg := jetstream.OrderedConsumerConfig{}
 	target, request := cmpOr(f.Target, "*"), cmpOr(f.RequestID, "*")
-	for _, o := range f.Outcomes {
-		cfg.FilterSubjects = append(cfg.FilterSubjects, resultSubject(string(o), target, request))
+	outcomes := f.Outcomes
+	if len(outcomes) == 0 {
+		outcomes = approval.Outcomes() // what shadow policies would have said is no outcome
 	}
-	if len(f.Outcomes) == 0 {
-		cfg.FilterSubjects = []string{resultSubject("*", target, request)}
+	for _, o := range outcomes {
+		decision := request
+		if o == ShadowOutcome && f.RequestID != "" {
+			decision += "-shadow"
+		}
+		cfg.FilterSubjects = append(cfg.FilterSubjects, resultSubject(string(o), target, decision))
 	}
 	switch {
 	case f.New:
@@ -47,7 +52,9 @@ func (b *Bus) Results(ctx context.Context, f ResultFilter) iter.Seq2[approval.Re
 				return
 			}
 		}
-		if slices.ContainsFunc(f.Outcomes, func(o approval.Outcome) bool { return !slices.Contains(approval.Outcomes(), o) }) {
+		if slices.ContainsFunc(f.Outcomes, func(o approval.Outcome) bool {
+			return o != ShadowOutcome && !slices.Contains(approval.Outcomes(), o)
+		}) {
 			yield(approval.Result{}, fmt.Errorf("follow results: %q has something that is no outcome", f.Outcomes))
 			return
 		}

@@ -25,13 +25,24 @@ func (b *Bus) publishResult(ctx context.Context, r approval.Result) error {
 		return fmt.Errorf("publish a result: decision %.80q, target %.80q and outcome %.20q do not make a subject",
 			r.Decision.ID, r.Request.Target.Name, r.Outcome)
 	}
+	// First what would have been, so that with the result itself all is told.
+	if r.Decision.Shadow != nil {
+		if err := b.publishOnce(ctx, shadowOf(r)); err != nil {
+			return err
+		}
+	}
+	return b.publishOnce(ctx, r)
+}
+
+// publishOnce stores r unless something of its decision is stored, under any
+// outcome. Unlike the duplicate window this holds for as long as the stream
+// keeps results.
+func (b *Bus) publishOnce(ctx context.Context, r approval.Result) error {
 	body, header, err := encodeResult(r, b.nc.MaxPayload()-reserve)
 	if err != nil {
 		return err
 	}
 	msg := &nats.Msg{Subject: resultSubject(string(r.Outcome), r.Request.Target.Name, r.Decision.ID), Data: body, Header: header}
-	// Nothing of this decision may be there, under any outcome. Unlike the
-	// duplicate window this holds for as long as the stream keeps results.
 	fence := jetstream.WithExpectLastSequenceForSubject(0, resultSubject("*", "*", r.Decision.ID))
 	_, err = b.js.PublishMsg(ctx, msg, fence)
 	if refused, ok := errors.AsType[*jetstream.APIError](err); ok && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
