@@ -177,6 +177,7 @@ func TestAResultStands(t *testing.T) {
 			}
 			return approval.Decision{Verdict: approval.Accept, Policy: "p", Rule: "r"}
 		}))
+		b.Limits.HoldSlot = time.Minute // it would see that in one delivery
 		res, _ := b.deliver(t, connection("1"), 9)
 		entry, _, err := b.ledger.Get(t.Context(), res.Request.ID)
 		if err != nil {
