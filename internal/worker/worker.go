@@ -309,7 +309,11 @@ func (w *Worker) connect(ctx context.Context, entry *approval.Entry, other *appr
 			return ending{}, fmt.Errorf("%s: %w", decision.Verdict, err)
 		}
 	}
-	return w.follow(ctx, *entry, facts, want, watch)
+	since := entry.ActedAt
+	if other != nil {
+		since = other.At // it has acted, or is about to
+	}
+	return w.follow(ctx, *entry, since, facts, want, watch)
 }
 
 // settledAlready is the end of a connection that was not pending any more: what
@@ -352,13 +356,14 @@ func (w *Worker) act(ctx context.Context, entry *approval.Entry, facts approval.
 	return nil
 }
 
-// follow waits for the wanted state, in hand for a while and then given back.
-func (w *Worker) follow(ctx context.Context, entry approval.Entry, facts approval.Facts, want approval.State, watch *stopwatch) (ending, error) {
+// follow waits for the wanted state, in hand for a while and then given back. The
+// cloud was asked for it at the time since.
+func (w *Worker) follow(ctx context.Context, entry approval.Entry, since time.Time, facts approval.Facts, want approval.State, watch *stopwatch) (ending, error) {
 	w.Metrics.Waiting(1)
 	defer w.Metrics.Waiting(-1)
 	waiting, cancel := context.WithTimeout(ctx, w.Limits.HoldSlot)
 	defer cancel()
-	state, err := w.Cloud.Await(waiting, entry.Request, want, entry.ActedAt)
+	state, err := w.Cloud.Await(waiting, entry.Request, want, since)
 	watch.lap(approval.StageConfirm)
 	facts.State = state
 	if err == nil {
@@ -367,7 +372,7 @@ func (w *Worker) follow(ctx context.Context, entry approval.Entry, facts approva
 	if waiting.Err() == nil || ctx.Err() != nil {
 		return ending{}, fmt.Errorf("follow: %w", err)
 	}
-	if since := entry.ActedAt; !since.IsZero() && w.Now().Sub(since) >= w.Limits.ConfirmFor {
+	if !since.IsZero() && w.Now().Sub(since) >= w.Limits.ConfirmFor {
 		return ending{outcome: approval.OutcomeFailed, facts: facts, failure: notConfirmed(want)}, nil
 	}
 	return ending{}, &Later{After: 10 * time.Second, Cause: CauseRetry}

@@ -230,6 +230,35 @@ func TestTwoRequestsForOneConnection(t *testing.T) {
 	}
 }
 
+// TestASecondRequestWaitsAsLongAsTheFirst: what contradicts an act of half a
+// minute ago may be a stale list, whoever acted.
+func TestASecondRequestWaitsAsLongAsTheFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		cloud.stay = true
+		b := newBench(t, cloud, always(approval.Accept))
+		if err := b.Handle(t.Context(), connection("1")); err == nil {
+			t.Fatal("the first is not confirmed yet, so it must come again")
+		}
+		looks := 0
+		cloud.fail = func(op string, _ bool) error {
+			if op == "await" {
+				f := cloud.facts[endpoint]
+				f.State = approval.Absent
+				if looks++; looks > 2 {
+					f.State = approval.Accepted
+				}
+				cloud.facts[endpoint] = f
+			}
+			return nil
+		}
+		if res, _ := b.deliver(t, connection("2"), 9); res.Outcome != approval.OutcomeAccepted {
+			t.Errorf("the second ended %s, want accepted", res.Outcome)
+		}
+	})
+}
+
 func TestHowACreationEnds(t *testing.T) {
 	t.Parallel()
 	times := func(n int, op string, after bool, err error) func(string, bool) error {
