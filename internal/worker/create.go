@@ -84,6 +84,15 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 	if err := w.noteIntent(ctx, entry, intent); err != nil {
 		return nil, err
 	}
+	if w.Now().Sub(intent.At) > w.Limits.FactsFor {
+		// This worker was stopped in between, and another may have taken over:
+		// the note that nothing was sent tells.
+		intent.Sends--
+		if err := w.noteIntent(ctx, entry, intent); err != nil {
+			return nil, err
+		}
+		return nil, &Later{After: spread(time.Second), Cause: CauseRetry}
+	}
 	created, err := w.Creator.Create(ctx, entry.Request)
 	if err == nil {
 		return nil, w.noteCreated(ctx, entry, created)

@@ -335,6 +335,44 @@ func TestACreationAskedForTwice(t *testing.T) {
 
 // TestACreationAskedForTwiceWhereNobodyCanLook: the connection on our own target
 // tells whether what the first request made is still there.
+// stalling is a ledger whose next update takes its time.
+type stalling struct {
+	Ledger
+	stall time.Duration
+}
+
+func (l *stalling) Update(ctx context.Context, e approval.Entry) (approval.Entry, error) {
+	e, err := l.Ledger.Update(ctx, e)
+	stall := l.stall
+	l.stall = 0
+	<-time.After(stall)
+	return e, err
+}
+
+// TestALateCreationIsNotSent: a worker that was stopped after it wrote down its
+// intent does not send when it wakes, for another may have sent meanwhile.
+func TestALateCreationIsNotSent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		b := newBench(t, cloud, always(approval.Accept))
+		late := b.replica()
+		late.Ledger = &stalling{b.ledger, time.Minute}
+		ended := make(chan error)
+		go func() { ended <- late.Handle(t.Context(), creation(functions())) }()
+		<-time.After(10 * time.Second)
+		second := creation(functions())
+		second.Attempt = 2
+		res, _ := b.deliver(t, second, 20)
+		if err := <-ended; err == nil {
+			t.Error("the late worker should find out that it is late")
+		}
+		if res.Outcome != approval.OutcomeCreated || cloud.creates != 1 {
+			t.Errorf("ended %s after %d creations, want created after one", res.Outcome, cloud.creates)
+		}
+	})
+}
+
 // TestACreationAskedForTwiceBeforeItShows: a list that does not show yet what an
 // earlier request made is no reason to make it again.
 func TestACreationAskedForTwiceBeforeItShows(t *testing.T) {
