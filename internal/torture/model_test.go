@@ -115,6 +115,7 @@ type model struct {
 	sets    []int // in force, one after the other
 	faults  []mishap
 	dooms   []mishap
+	mishaps int // drawn
 	mu      sync.Mutex
 	calls   int
 	passes  int
@@ -141,7 +142,11 @@ func otherPolicies() map[string]string {
 // may are the outcomes that the reference allows for a.
 func (m *model) may(a *asking) []approval.Outcome {
 	if a.request.Creates() {
-		return []approval.Outcome{approval.OutcomeCreated}
+		out := []approval.Outcome{approval.OutcomeCreated}
+		if m.mishaps >= 3 { // it is sent three times at most
+			out = append(out, approval.OutcomeUnknown)
+		}
+		return out
 	}
 	var out []approval.Outcome
 	verdicts := map[approval.Verdict]bool{}
@@ -273,13 +278,29 @@ func (m *model) take(s step, n int) {
 	}
 }
 
+// forgiven leaves the first of equal actions on a connection that a person
+// decided, too: a worker that stalls just before its call cannot know that a
+// person has turned round meanwhile what another worker did.
+func (m *model) forgiven(h *history) {
+	touched, seen := map[string]bool{}, map[effect]bool{}
+	for _, t := range m.things {
+		touched[t.request.Subject()] = t.touched
+	}
+	h.Effects = slices.DeleteFunc(h.Effects, func(e effect) bool {
+		key := effect{Subject: e.Subject, Did: e.Did}
+		again := touched[e.Subject] && seen[key]
+		seen[key] = true
+		return again
+	})
+}
+
 // tell runs a story in simulated time and returns what is wrong with its end.
 func tell(t *testing.T, s story, sets []*policy.Set) (f findings, requests int) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, t.Context(), 3, 100, simulator.Config{Delays: simulator.Delays{Accept: s.Accept, ListLag: s.Visible, Delete: 5 * time.Second}}, sets...)
-		m := &model{rig: r, sets: []int{0}, faults: s.Faults, dooms: s.Dooms}
-		r.doom, r.fault = m.doomAt, m.faultOf
+		m := &model{rig: r, sets: []int{0}, faults: s.Faults, dooms: s.Dooms, mishaps: len(s.Faults) + len(s.Dooms)}
+		r.doom, r.fault, r.forgive = m.doomAt, m.faultOf, m.forgiven
 		for n, st := range s.Steps {
 			m.take(st, n)
 		}

@@ -2,15 +2,12 @@ package torture
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -19,8 +16,6 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
-	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
-	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 )
 
 // TestReloads is F14: the policies change all the time under load, and now and
@@ -262,52 +257,31 @@ func TestRotatingCredentials(t *testing.T) {
 	table.add(t, row{Name: "F13 credentials that live 5 s", Tries: turns, findings: f, Took: w.took(), Note: fmt.Sprintf("%d calls refused", refused)})
 }
 
-// TestLimit is F17 where it is decided: 100 requests at once, over three
-// replicas of the ledger on one bucket, want one of ten places.
+// TestLimit is F17: 100 requests of one account at once, over three replicas,
+// where the rule allows ten.
 func TestLimit(t *testing.T) {
 	t.Parallel()
-	slow(t)
-	begin := time.Now()
-	rounds := times(3, 50)
+	rounds := times(1, 10)
+	const limit, requests, replicas = 10, 100, 3
 	var f findings
-	server := natstest.Start(t)
-	for round := range rounds {
-		const limit, requests, replicas = 10, 100, 3
-		bucket := fmt.Sprintf("limit-%d", round)
-		server.Bucket(bucket)
-		var books []*ledger.Ledger
-		for range replicas {
-			kv, err := server.JetStream().KeyValue(t.Context(), bucket)
-			if err != nil {
-				t.Fatal(err)
-			}
-			books = append(books, ledger.New(kv, nil))
-		}
-		var mu sync.Mutex
-		var all sync.WaitGroup
-		got := map[string]bool{}
+	begin := time.Now()
+	for range rounds {
+		w := newWorld(t, simulator.Config{})
+		w.write(filepath.Join(w.policies, "connections.yaml"), strings.Replace(policies()["connections.yaml"],
+			"domain_id: ["+partner+"]", fmt.Sprintf("domain_id: [%s]\n    limit: %d", partner, limit), 1))
 		for i := range requests {
-			all.Go(func() {
-				id := approval.RequestID(source, fmt.Sprint(i))
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-				defer cancel()
-				ok, err := books[i%replicas].Reserve(ctx, "payments", partner, id, limit, 0)
-				mu.Lock()
-				defer mu.Unlock()
-				if err != nil {
-					f.lost("round %d: %v", round, err)
-				}
-				if ok {
-					got[id] = true
-				}
-			})
+			w.ask(w.connect("payments", partner), fmt.Sprintf("limit-%d", i), approval.OutcomeAccepted, approval.OutcomeHeld)
 		}
-		all.Wait()
-		if len(got) != limit {
-			f.wrong("round %d: %d of %d requests have a place, the limit is %d: %v", round, len(got), requests, limit, slices.Sorted(maps.Keys(got)))
+		for i := range replicas {
+			w.start(fmt.Sprintf("replica-%d", i), options{})
+		}
+		w.settled(90 * time.Second)
+		f.join(w.judge())
+		if n := w.sim.Counters().Count(simulator.EffectAccept, ""); n != limit {
+			f.wrong("%d of %d requests were accepted, the limit is %d", n, requests, limit)
 		}
 	}
-	table.add(t, row{Name: "F17 limit of 10, 100 at once", Tries: rounds, findings: f, Took: time.Since(begin)})
+	table.add(t, row{Name: "F17 limit of 10, 100 at once on three replicas", Tries: rounds * requests, findings: f, Took: time.Since(begin)})
 }
 
 // TestSoak is F19: under load for a while, heap, goroutines and open files stay

@@ -63,6 +63,7 @@ func newWorld(t *testing.T, cfg simulator.Config) *world {
 	})
 	w.api = strings.TrimPrefix(server.URL, "http://")
 	w.policies = filepath.Join(w.dir, "policies")
+	w.requests()
 	if err := os.Mkdir(w.policies, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -70,6 +71,18 @@ func newWorld(t *testing.T, cfg simulator.Config) *world {
 		w.write(filepath.Join(w.policies, name), text)
 	}
 	return w
+}
+
+// requests makes the stream of requests as the worker does, for events that are
+// there before it.
+func (w *world) requests() {
+	w.t.Helper()
+	if _, err := w.js.CreateStream(w.t.Context(), jetstream.StreamConfig{
+		Name: requestsStream, Description: "Requests to the VPC endpoint approver", Subjects: []string{"vpcep.requests.>"},
+		Discard: jetstream.DiscardNew, MaxAge: 30 * 24 * time.Hour, Duplicates: 2 * time.Minute, AllowDirect: true,
+	}); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func (w *world) write(path, text string) {
