@@ -63,7 +63,7 @@ type CloudConfig struct {
 }
 
 // PoliciesConfig says where the policies are.
-type PoliciesConfig struct{ Dir string }
+type PoliciesConfig struct{ Dir, ShadowDir string }
 
 // SweepConfig says when unannounced connections are looked for.
 type SweepConfig struct{ Interval time.Duration }

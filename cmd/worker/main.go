@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // hours of policies name time zones, and the image has no files of them
 )
 
 func main() {

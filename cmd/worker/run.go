@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -69,20 +70,10 @@ func (s *service) run(ctx context.Context) (err error) {
 	registry := prometheus.NewRegistry()
 	counters := metrics.New(registry, labelsOf(cfg.Targets), metricsBuild())
 
-	policies := policy.NewSource(cfg.Policies.Dir, cfg.Targets, counters)
 	changed := make(chan struct{}, 1)
-	policies.OnError = func(err error) {
-		s.log.Error().Err(err).Msg("the policies cannot be loaded; the last good ones stay in force")
-	}
-	policies.OnReload = func(set *policy.Set) {
-		s.log.Info().Str("digest", set.Digest()).Int("policies", set.Policies()).Int("rules", set.Rules()).Msg("policies loaded")
-		select {
-		case changed <- struct{}{}: // what is held may be allowed now
-		default:
-		}
-	}
-	if err := policies.Load(ctx); err != nil {
-		return withCode(exitInvalid, fmt.Errorf("policies.dir %s: %w", cfg.Policies.Dir, err))
+	policies, err := s.loadPolicies(ctx, counters, changed)
+	if err != nil {
+		return err
 	}
 	client, err := cloud.New(cloudConfig(cfg, counters))
 	if err != nil {
@@ -151,6 +142,49 @@ func (s *service) run(ctx context.Context) (err error) {
 	return nil
 }
 
+// loadPolicies loads the policies, and those on trial beside them, which both
+// must be good to begin with. changed gets a token whenever those in force do.
+func (s *service) loadPolicies(ctx context.Context, counters *metrics.Metrics, changed chan<- struct{}) (*policy.Source, error) {
+	dirs := s.cfg.Policies
+	policies := policy.NewSource(dirs.Dir, s.cfg.Targets, counters)
+	policies.OnError = func(err error) {
+		s.log.Error().Err(err).Msg("the policies cannot be loaded; the last good ones stay in force")
+	}
+	announce := func(set *policy.Set) {
+		for _, name := range set.Names() {
+			counters.ShadowRule(name[0], name[1])
+		}
+	}
+	policies.OnReload = func(set *policy.Set) {
+		s.log.Info().Str("digest", set.Digest()).Int("policies", set.Policies()).Int("rules", set.Rules()).Msg("policies loaded")
+		if set.HasShadow() {
+			announce(set)
+		}
+		select {
+		case changed <- struct{}{}: // what is held may be allowed now
+		default:
+		}
+	}
+	if err := policies.Load(ctx); err != nil {
+		return nil, withCode(exitInvalid, fmt.Errorf("policies.dir %s: %w", dirs.Dir, err))
+	}
+	if dirs.ShadowDir == "" {
+		return policies, nil
+	}
+	policies.Shadow = policy.NewSource(dirs.ShadowDir, s.cfg.Targets, nil)
+	policies.Shadow.OnError = func(err error) {
+		s.log.Warn().Err(err).Msg("the candidate policies cannot be loaded; the last good ones stay on trial")
+	}
+	policies.Shadow.OnReload = func(set *policy.Set) {
+		s.log.Info().Str("digest", set.Digest()).Msg("candidate policies loaded")
+		announce(set)
+	}
+	if err := policies.Shadow.Load(ctx); err != nil {
+		return nil, withCode(exitInvalid, fmt.Errorf("policies.shadow_dir %s: %w", dirs.ShadowDir, err))
+	}
+	return policies, nil
+}
+
 // startBroker starts the NATS server inside the process, where producers and the
 // other commands reach it at nats.listen.
 func startBroker(cfg NATSConfig, log zerolog.Logger) (*broker.Server, error) {
@@ -187,16 +221,22 @@ func (s *service) watch(ctx context.Context, policies *policy.Source) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	watching := make(chan struct{})
-	go func() {
-		defer close(watching)
-		policies.Watch(ctx, s.watchEvery)
-	}()
+	sources := []*policy.Source{policies}
+	if policies.Shadow != nil {
+		sources = append(sources, policies.Shadow)
+	}
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	for _, source := range sources {
+		watching.Go(func() { source.Watch(ctx, s.watchEvery) })
+	}
 	for {
 		select {
 		case <-hangup:
-			_ = policies.Load(ctx)
-		case <-watching:
+			for _, source := range sources {
+				_ = source.Load(ctx)
+			}
+		case <-ctx.Done():
 			return
 		}
 	}

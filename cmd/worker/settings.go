@@ -97,6 +97,7 @@ func settings() []setting {
 		secret("cloud.project", "mode password: name of the project of the token; default the region", "HW_PROJECT_NAME"),
 
 		filePath("policies.dir", "policies", "folder of the policies", func(c *Config) *string { return &c.Policies.Dir }),
+		filePath("policies.shadow_dir", "", "folder of candidate policies; what they would decide is counted and told, and nothing is done by it", func(c *Config) *string { return &c.Policies.ShadowDir }),
 		duration("sweep.interval", "5m", time.Second, 24*time.Hour, "how often pending connections are looked for that no event told of", func(c *Config) *time.Duration { return &c.Sweep.Interval }),
 		setting{
 			key: "http.listen", form: "host:port", def: "127.0.0.1:9090",

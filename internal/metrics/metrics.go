@@ -69,11 +69,11 @@ type Metrics struct {
 	reloadSuccess prometheus.Gauge
 	reloadTime    prometheus.Gauge
 
-	sweeps         *prometheus.CounterVec
-	sweepTime      prometheus.Gauge
-	sweepFound     *prometheus.CounterVec
-	pendingSeen    *prometheus.GaugeVec
-	shadowVerdicts *prometheus.CounterVec
+	sweeps      *prometheus.CounterVec
+	sweepTime   prometheus.Gauge
+	sweepFound  *prometheus.CounterVec
+	pendingSeen *prometheus.GaugeVec
+	shadow      *prometheus.CounterVec
 }
 
 // New registers the metrics with reg; it panics if one is there already.
@@ -174,7 +174,7 @@ func (m *Metrics) registerPolicy(f factory) {
 	m.reloads = f.counters("policy_reloads_total", "Times that the policies were loaded, by what came of it.", "result")
 	m.reloadSuccess = f.gauge("policy_reload_success", "Whether the newest policy files could be loaded; if not, the last good ones are in force.")
 	m.reloadTime = f.gauge("policy_reload_success_timestamp_seconds", "When policies were last loaded without an error.")
-	m.shadowVerdicts = f.counters("policy_shadow_verdicts_total", "Verdicts of shadow policies, by rule and whether it differs from what was decided; nothing was done by it.", "policy", "rule", "verdict", "differs")
+	m.shadow = f.counters("policy_shadow_decisions_total", "What shadow policies would have decided, by rule and whether it differs from what was decided; nothing was done by it.", "policy", "rule", "differs")
 	for _, r := range []string{"ok", "error"} {
 		m.reloads.WithLabelValues(r)
 	}

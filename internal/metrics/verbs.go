@@ -16,7 +16,14 @@ func (m *Metrics) Decided(r approval.Request, d approval.Decision) {
 		}
 	}
 	if s := d.Shadow; s != nil {
-		m.shadowVerdicts.WithLabelValues(s.Policy, s.Rule, string(s.Verdict), strconv.FormatBool(s.Verdict != d.Verdict)).Inc()
+		m.shadow.WithLabelValues(s.Policy, s.Rule, strconv.FormatBool(s.Verdict != d.Verdict)).Inc()
+	}
+}
+
+// ShadowRule announces a rule that shadow decisions may name.
+func (m *Metrics) ShadowRule(policy, rule string) {
+	for _, differs := range []bool{false, true} {
+		m.shadow.WithLabelValues(policy, rule, strconv.FormatBool(differs))
 	}
 }
 

@@ -50,6 +50,27 @@ func (s *Set) Rules() int {
 	return s.rules
 }
 
+// HasShadow reports whether a policy of s is in mode shadow.
+func (s *Set) HasShadow() bool {
+	return s != nil && slices.ContainsFunc(s.policies, func(p *policy) bool { return p.mode == approval.Shadow })
+}
+
+// Names returns all that a decision of s can name: policy and entry, a policy
+// alone, and neither.
+func (s *Set) Names() [][2]string {
+	names := [][2]string{{}}
+	if s == nil {
+		return names
+	}
+	for _, p := range s.policies {
+		names = append(names, [2]string{p.name, ""})
+		for _, e := range slices.Concat(p.allow, p.deny) {
+			names = append(names, [2]string{p.name, e.id})
+		}
+	}
+	return names
+}
+
 // Policies is the number of policies.
 func (s *Set) Policies() int {
 	if s == nil {
