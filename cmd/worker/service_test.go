@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -239,10 +240,59 @@ func TestForeignProducer(t *testing.T) {
 	if diff := cmp.Diff(before, r.series(t)); diff != "" {
 		t.Errorf("series that were not there from the start:\n%s", diff)
 	}
+	if n := len(before); n > 1000 {
+		t.Errorf("%d series without a single rule on trial, want far below 2,000", n)
+	}
 	if err := r.stop(); err != nil {
 		t.Errorf("stop = %v, want a clean end", err)
 	}
 	if n := strings.Count(r.log.String(), `"message":"finished"`); n != len(want) {
 		t.Errorf("%d lines about finished requests, want %d", n, len(want))
+	}
+}
+
+// TestCandidatePolicies: what a folder of candidates would decide is counted and
+// told, and nothing is done by it.
+func TestCandidatePolicies(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	text := "version: 1\npolicy: open\nowner: team-payments\ntargets: [payments]\nallow:\n  - {id: everyone, any_domain: true}\n"
+	if err := os.WriteFile(filepath.Join(dir, "open.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, map[string]string{"policies.shadow_dir": dir}, nil)
+	before := r.series(t)
+	c := r.sim.Connect(demoService, simulator.Connection{DomainID: demoStranger})
+	header, body := foreign(t, "1", "vpcep.connection.requested", map[string]any{"target": "payments", "endpoint_id": c.ID}, false)
+	if err := r.bus.SubmitRaw(t.Context(), "payments", header, body); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	both := append(approval.Outcomes(), events.ShadowOutcome)
+	got := map[approval.Outcome]approval.Decision{}
+	for res, err := range r.bus.Results(ctx, events.ResultFilter{Follow: true, Outcomes: both}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got[res.Outcome] = res.Decision; len(got) == 2 {
+			break
+		}
+	}
+	if d := got[events.ShadowOutcome]; d.Verdict != approval.Accept || d.Rule != "everyone" {
+		t.Errorf("on trial: %+v, want an accept by everyone", d)
+	}
+	if d := got[approval.OutcomeHeld]; d.Verdict != approval.Hold {
+		t.Errorf("in force: %+v, want it held", got)
+	}
+	if now, _ := r.sim.Connection(c.ID); now.State != "pendingAcceptance" {
+		t.Errorf("the connection is %s, want it left alone", now.State)
+	}
+	if diff := cmp.Diff(before, r.series(t)); diff != "" {
+		t.Errorf("series that were not there from the start:\n%s", diff)
+	}
+	const counted = `vpcep_approver_policy_shadow_decisions_total{differs="true",policy="open",rule="everyone"} 1`
+	if _, text := r.get(t, "/metrics"); !strings.Contains(text, counted) {
+		t.Errorf("/metrics lacks %s", counted)
 	}
 }
