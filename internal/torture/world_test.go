@@ -261,7 +261,31 @@ func (w *world) wanted() int {
 // settled waits until everything that was asked has ended; what has not by then
 // is for the checker to tell.
 func (w *world) settled(within time.Duration) bool {
-	return until(w.t.Context(), within, func() bool { return w.ends() >= w.wanted() })
+	return until(w.t.Context(), within, func() bool { return w.ends() >= w.wanted() && w.missing() == 0 })
+}
+
+// missing is how many of the good events have no result yet. Results of the
+// sweep's own requests count for nothing here.
+func (w *world) missing() int {
+	ended := map[string]bool{}
+	s, err := w.js.Stream(w.t.Context(), resultsStream)
+	if err == nil {
+		var info *jetstream.StreamInfo
+		if info, err = s.Info(w.t.Context(), jetstream.WithSubjectFilter(">")); err == nil {
+			for subject := range info.State.Subjects {
+				ended[subject[strings.LastIndexByte(subject, '.')+1:]] = true
+			}
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	missing := 0
+	for _, a := range w.asked {
+		if !a.Bad && !ended[a.RequestID] {
+			missing++
+		}
+	}
+	return missing
 }
 
 // read calls each for every message of a stream.
