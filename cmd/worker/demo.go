@@ -178,7 +178,7 @@ func (d *demo) startCloud(ctx context.Context) (stop func(), err error) {
 	go func() {
 		defer close(served)
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			fmt.Fprintln(d.env.Stderr, "worker: the simulated cloud:", err)
+			_, _ = fmt.Fprintln(d.env.Stderr, "worker: the simulated cloud:", err)
 		}
 	}()
 	return func() {

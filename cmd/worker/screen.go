@@ -28,7 +28,8 @@ func newScreen(out io.Writer, paint palette) *screen {
 	return &screen{out: out, paint: paint, began: time.Now(), ended: map[approval.Outcome][]float64{}}
 }
 
-func (s *screen) line(format string, args ...any) { fmt.Fprintf(s.out, format+"\n", args...) }
+// line prints a line; a terminal that is gone changes nothing for the demo.
+func (s *screen) line(format string, args ...any) { _, _ = fmt.Fprintf(s.out, format+"\n", args...) }
 
 func (s *screen) opening(d *demo, base, nats string) {
 	s.line("%s  not for production: all of it runs in this process and is gone afterwards", s.paint.bold("vpcep-approver demo"))

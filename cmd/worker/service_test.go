@@ -108,7 +108,7 @@ func (r *running) get(t *testing.T, path string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
+	defer res.Body.Close() //nolint:errcheck // nothing was written
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
 		t.Fatal(err)

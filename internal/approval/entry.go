@@ -34,11 +34,7 @@ type Claim struct {
 
 // Settled reports whether c has ended in the change it asked for.
 func (c Claim) Settled() bool {
-	switch c.Outcome {
-	case OutcomeAccepted, OutcomeRejected, OutcomeCreated:
-		return true
-	}
-	return false
+	return c.Outcome == OutcomeAccepted || c.Outcome == OutcomeRejected || c.Outcome == OutcomeCreated
 }
 
 // Stands reports whether c bars other requests from acting on its subject: its

@@ -80,7 +80,7 @@ func ValidName(name string) error {
 		return fmt.Errorf("a name has 1 to %d characters, this has %d", maxName, len(name))
 	}
 	for i, r := range name {
-		if !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' && i > 0) {
+		if ok := r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' && i > 0; !ok {
 			return fmt.Errorf("a name is made of a-z, 0-9 and - and begins with a letter or digit; %q has %q at %d", name, r, i+1)
 		}
 	}

@@ -152,7 +152,7 @@ func (r *rig) submit(req approval.Request) {
 				return
 			case <-h.stalled:
 			case <-h.ended:
-				if later, ok := errors.AsType[*worker.Later](h.err); ok {
+				if later, ok := errors.AsType[*worker.LaterError](h.err); ok {
 					wait = later.After
 				} else if h.back {
 					once.Do(func() { close(settled) })

@@ -3,7 +3,10 @@ package worker
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -63,8 +66,9 @@ func (e ending) reversible(r approval.Request) bool {
 		return true
 	case approval.OutcomeCreated:
 		return r.Target.Kind == approval.FunctionGraph
+	default:
+		return false
 	}
-	return false
 }
 
 // endOf tells how a request ends that met err, or returns err if it may pass:
@@ -113,31 +117,29 @@ func mayPass(err error) bool {
 func (w *Worker) age(d approval.Delivery) time.Duration { return w.Now().Sub(d.PublishedAt) }
 
 func (w *Worker) logFinished(r approval.Result) {
-	line := w.Log.Info()
+	level, failure, created, total := zerolog.InfoLevel, approval.Failure{}, approval.Created{}, 0.0
 	if r.Failure != nil {
-		line = w.Log.Warn().Str("error", r.Failure.Code).Str("cloud_request", r.Failure.RequestID)
+		level, failure = zerolog.WarnLevel, *r.Failure
 	}
 	if r.Created != nil {
-		line = line.Str("created_endpoint", r.Created.EndpointID).Str("created_id", r.Created.ID)
+		created = *r.Created
 	}
-	total := 0.0
 	for _, s := range r.Seconds {
 		total += s
 	}
-	line.Str("request", r.Request.ID).Str("source", r.Request.Source).Str("event", r.Request.EventID).
+	w.Log.WithLevel(level).Str("request", r.Request.ID).Str("source", r.Request.Source).Str("event", r.Request.EventID).
 		Str("target", r.Request.Target.Name).Str("endpoint", r.Request.EndpointID).Str("domain", r.Decision.Facts.DomainID).
 		Str("decision", r.Decision.ID).Str("verdict", string(r.Decision.Verdict)).Str("policy", r.Decision.Policy).Str("rule", r.Decision.Rule).
 		Str("reasons", codes(r.Decision.Reasons)).Str("digest", r.Decision.Digest).Str("outcome", string(r.Outcome)).Str("state", string(r.State)).
+		Str("error", failure.Code).Str("cloud_request", failure.RequestID).
+		Str("created_endpoint", created.EndpointID).Str("created_id", created.ID).
 		Int("attempts", r.Attempts).Str("traceparent", r.Request.TraceParent).Float64("seconds", total).Msg("finished")
 }
 
 func codes(reasons []approval.Reason) string {
-	out := ""
+	out := make([]string, len(reasons))
 	for i, r := range reasons {
-		if i > 0 {
-			out += ","
-		}
-		out += string(r.Code)
+		out[i] = string(r.Code)
 	}
-	return out
+	return strings.Join(out, ",")
 }

@@ -29,7 +29,7 @@ func (w *Worker) create(ctx context.Context, entry *approval.Entry, other *appro
 	case approval.Accept:
 	}
 	if other != nil && !other.Settled() {
-		return ending{}, &Later{After: spread(2 * time.Second), Cause: CauseRetry, Err: errors.New("another request is making the same endpoint")}
+		return ending{}, &LaterError{After: spread(2 * time.Second), Cause: CauseRetry, Err: errors.New("another request is making the same endpoint")}
 	}
 	if entry.Intent == nil || entry.Intent.Created == nil {
 		end, err := w.send(ctx, entry, other)
@@ -62,7 +62,7 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 	}
 	if other != nil && other.Settled() && w.Now().Sub(other.At) < w.Limits.Settle {
 		// What another request made just now may not show yet.
-		return nil, &Later{After: spread(w.Limits.Settle / 4), Cause: CauseRetry}
+		return nil, &LaterError{After: spread(w.Limits.Settle / 4), Cause: CauseRetry}
 	}
 	if intent := entry.Intent; intent != nil && intent.Sends > 0 {
 		switch {
@@ -71,7 +71,7 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 		case blind || intent.Sends >= mostSends:
 			return &ending{outcome: approval.OutcomeUnknown, failure: unanswered(entry.Request)}, nil
 		case w.Now().Sub(intent.At) < w.Limits.Settle:
-			return nil, &Later{After: spread(w.Limits.Settle / 4), Cause: CauseRetry}
+			return nil, &LaterError{After: spread(w.Limits.Settle / 4), Cause: CauseRetry}
 		}
 	}
 
@@ -91,7 +91,7 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 		if err := w.noteIntent(ctx, entry, intent); err != nil {
 			return nil, err
 		}
-		return nil, &Later{After: spread(time.Second), Cause: CauseRetry}
+		return nil, &LaterError{After: spread(time.Second), Cause: CauseRetry}
 	}
 	created, err := w.Creator.Create(ctx, entry.Request)
 	if err == nil {
@@ -108,7 +108,7 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 		return nil, fmt.Errorf("create: %w", err)
 	}
 	// Retrying means looking first, whatever the error itself thinks of it.
-	return nil, &Later{After: spread(w.Limits.Settle / 4), Cause: CauseRetry, Err: fmt.Errorf("create: %w", err)}
+	return nil, &LaterError{After: spread(w.Limits.Settle / 4), Cause: CauseRetry, Err: fmt.Errorf("create: %w", err)}
 }
 
 // madeBefore returns what an earlier request for the same endpoint made, unless
@@ -138,6 +138,7 @@ func (w *Worker) madeBefore(ctx context.Context, req approval.Request, other *ap
 	switch facts.State {
 	case approval.Absent, approval.Deleting, approval.Failed, approval.Rejected:
 		return nil, nil
+	default:
 	}
 	made.State = facts.State
 	return &made, nil
@@ -190,7 +191,7 @@ func (w *Worker) followCreated(ctx context.Context, entry *approval.Entry, watch
 	case ctx.Err() != nil || waiting.Err() == nil:
 		return ending{}, fmt.Errorf("follow: %w", err)
 	case w.Now().Sub(entry.ActedAt) < w.confirmCreated(ours):
-		return ending{}, &Later{After: 10 * time.Second, Cause: CauseRetry}
+		return ending{}, &LaterError{After: 10 * time.Second, Cause: CauseRetry}
 	}
 	// The API answered that it is done; that it cannot be seen is told, not judged.
 	return end, nil

@@ -281,7 +281,7 @@ func (b *bench) deliver(t *testing.T, d approval.Delivery, most int) (approval.R
 			}
 			return res, d.Attempt
 		}
-		later, ok := errors.AsType[*Later](err)
+		later, ok := errors.AsType[*LaterError](err)
 		if !ok {
 			t.Fatalf("Handle: %v, which does not say when to come again", err)
 		}

@@ -16,14 +16,14 @@ const (
 	CauseRetry = "retry" // it met an error that may pass, or it waits for the cloud
 )
 
-// Later says that a request is not done and when it shall come again.
-type Later struct {
+// LaterError says that a request is not done and when it shall come again.
+type LaterError struct {
 	After time.Duration
 	Cause string // one of the Cause constants
 	Err   error  // what it met; nil if it only waits
 }
 
-func (l *Later) Error() string {
+func (l *LaterError) Error() string {
 	if l.Err == nil {
 		return fmt.Sprintf("come again in %s (%s)", l.After, l.Cause)
 	}
@@ -31,23 +31,23 @@ func (l *Later) Error() string {
 }
 
 // Unwrap returns what the request met.
-func (l *Later) Unwrap() error { return l.Err }
+func (l *LaterError) Unwrap() error { return l.Err }
 
 // RetryAfter returns when the request shall come again.
-func (l *Later) RetryAfter() time.Duration { return l.After }
+func (l *LaterError) RetryAfter() time.Duration { return l.After }
 
 // GivenBack returns the cause, for counting.
-func (l *Later) GivenBack() string { return l.Cause }
+func (l *LaterError) GivenBack() string { return l.Cause }
 
 // again turns err into when d shall come again: at the time the error names, or
 // after a wait that grows with the deliveries. A process that is stopping lets
 // it come again at once, elsewhere.
-func (w *Worker) again(ctx context.Context, d approval.Delivery, err error) *Later {
-	if later, ok := errors.AsType[*Later](err); ok {
+func (w *Worker) again(ctx context.Context, d approval.Delivery, err error) *LaterError {
+	if later, ok := errors.AsType[*LaterError](err); ok {
 		return later
 	}
 	if ctx.Err() != nil {
-		return &Later{Cause: CauseRetry, Err: err}
+		return &LaterError{Cause: CauseRetry, Err: err}
 	}
 	after := growing(d.Attempt, time.Second, 30*time.Second)
 	if e, ok := errors.AsType[interface {
@@ -56,7 +56,7 @@ func (w *Worker) again(ctx context.Context, d approval.Delivery, err error) *Lat
 	}](err); ok {
 		after = max(after, spread(e.RetryAfter()))
 	}
-	return &Later{After: after, Cause: CauseRetry, Err: err}
+	return &LaterError{After: after, Cause: CauseRetry, Err: err}
 }
 
 // growing returns first, then twice as much with each attempt up to most, all

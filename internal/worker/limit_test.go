@@ -61,7 +61,7 @@ func TestALimitIsKept(t *testing.T) {
 							if err == nil {
 								return
 							}
-							later, ok := errors.AsType[*Later](err)
+							later, ok := errors.AsType[*LaterError](err)
 							if !ok {
 								t.Errorf("Handle: %v", err)
 								return

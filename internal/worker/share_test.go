@@ -94,7 +94,7 @@ func TestABusyTargetGivesBack(t *testing.T) {
 	b.Shares = NewShares(2, 1, time.Now)
 	all(b.Shares, "payments")
 	err := b.Handle(t.Context(), connection("1"))
-	later, ok := errors.AsType[*Later](err)
+	later, ok := errors.AsType[*LaterError](err)
 	if !ok || later.Cause != CauseBusy || later.After < shortestTurn || cloud.asked != 0 {
 		t.Errorf("Handle = %v after %d questions, want busy without a question", err, cloud.asked)
 	}

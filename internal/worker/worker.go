@@ -126,11 +126,11 @@ func (e *IDReusedError) Error() string {
 }
 
 // Handle settles one delivery. It returns nil once the result is published, an
-// *IDReusedError for what can never be settled, and else a *Later.
+// *IDReusedError for what can never be settled, and else a *LaterError.
 func (w *Worker) Handle(ctx context.Context, d approval.Delivery) error {
 	release, wait := w.Shares.take(d.Request.Target.Name)
 	if release == nil {
-		return &Later{After: wait, Cause: CauseBusy}
+		return &LaterError{After: wait, Cause: CauseBusy}
 	}
 	defer release()
 
@@ -272,7 +272,7 @@ func (w *Worker) visible(ctx context.Context, d approval.Delivery, entry approva
 			Code: "not_pending", Text: "The connection never came to wait for acceptance.",
 		}}, nil
 	}
-	return nil, &Later{After: growing(d.Attempt, time.Second, 15*time.Second), Cause: CauseRetry}
+	return nil, &LaterError{After: growing(d.Attempt, time.Second, 15*time.Second), Cause: CauseRetry}
 }
 
 // gone reports the end of a request whose endpoint should show by now and does
@@ -284,7 +284,7 @@ func (w *Worker) gone(ctx context.Context, req approval.Request, facts approval.
 	if err == nil && (state == approval.Absent || state == approval.Deleting) {
 		return &ending{outcome: approval.OutcomeGone, facts: facts}, nil
 	}
-	return nil, &Later{After: spread(time.Second), Cause: CauseRetry, Err: err}
+	return nil, &LaterError{After: spread(time.Second), Cause: CauseRetry, Err: err}
 }
 
 // connect carries a decision on a connection out and follows the connection.
@@ -341,7 +341,7 @@ func (w *Worker) act(ctx context.Context, entry *approval.Entry, facts approval.
 			return fmt.Errorf("facts: %w", err)
 		}
 		if facts.State != approval.Pending {
-			return &Later{After: spread(time.Second), Cause: CauseRetry}
+			return &LaterError{After: spread(time.Second), Cause: CauseRetry}
 		}
 	}
 	if err := w.Cloud.Act(ctx, entry.Request, entry.Decision.Verdict); err != nil {
@@ -375,7 +375,7 @@ func (w *Worker) follow(ctx context.Context, entry approval.Entry, since time.Ti
 	if !since.IsZero() && w.Now().Sub(since) >= w.Limits.ConfirmFor {
 		return ending{outcome: approval.OutcomeFailed, facts: facts, failure: notConfirmed(want)}, nil
 	}
-	return ending{}, &Later{After: 10 * time.Second, Cause: CauseRetry}
+	return ending{}, &LaterError{After: 10 * time.Second, Cause: CauseRetry}
 }
 
 func notConfirmed(want approval.State) *approval.Failure {

@@ -537,7 +537,7 @@ func TestAStoppingWorkerGivesUpNothing(t *testing.T) {
 	d := connection("1")
 	d.Attempt, d.PublishedAt = 99, time.Now().Add(-100*time.Hour)
 	err := b.Handle(ctx, d)
-	if later, ok := errors.AsType[*Later](err); !ok || later.After != 0 {
+	if later, ok := errors.AsType[*LaterError](err); !ok || later.After != 0 {
 		t.Errorf("Handle = %v, want to be given back at once", err)
 	}
 	if len(b.results.got) != 0 {
