@@ -1,12 +1,11 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,8 +14,31 @@ import (
 )
 
 func newPolicyCommand(env environment) *cobra.Command {
-	c := &cobra.Command{Use: "policy", Short: "Works on policies"}
-	c.AddCommand(newPolicyCheckCommand(env))
+	c := &cobra.Command{
+		Use:   "policy",
+		Short: "Checks, tests, explains and compares policies",
+		Long: `policy works on allow-lists before they go live. All of it decides by the very
+function that the worker decides by, and none of it calls the cloud.
+
+Policies name targets of the configuration. Where no configuration has targets,
+those that the tests beside the policies name are used, so that all of this works
+in a fresh clone; --target name=kind names them by hand.`,
+		Example: `  worker policy new partners --target payments=service
+  worker policy check policies
+  worker policy test policies --coverage --min 100
+  worker policy explain policies --target payments --domain-id 6e9dfd51d1124e8d8498dce894923a0d
+  worker policy backtest policies --since 30d`,
+	}
+	c.AddCommand(
+		newPolicyBacktestCommand(env),
+		newPolicyCheckCommand(env),
+		newPolicyDiffCommand(env),
+		newPolicyExplainCommand(env),
+		newPolicyNewCommand(env),
+		newPolicyRecordsCommand(env),
+		newPolicySchemaCommand(),
+		newPolicyTestCommand(env),
+	)
 	return c
 }
 
@@ -46,35 +68,30 @@ func newPolicyCheckCommand(env environment) *cobra.Command {
 		Use:   "check [dir]",
 		Short: "Finds what is wrong with the policies, or looks wrong",
 		Long: `check reads the policies in a folder (policies.dir unless it is named) as a worker
-would and reports every finding with its place and how to mend it. Exit code 0:
-a worker would load them; 3: it would not, or --strict is set and there are
-warnings.
+would and reports every finding with its place, its code and how to mend it. Exit
+code 0: a worker would load them; 3: it would not, or --strict is set and there
+are warnings.
 
-Policies name targets of the configuration. Where that is not at hand, name the
-targets instead: --target payments=service --target functions=functiongraph`,
-		Args: cobra.MaximumNArgs(1),
+Policies name targets of the configuration. Where no configuration has targets,
+those that the tests beside the policies name are used; or name them:
+--target payments=service --target functions=functiongraph`,
+		Example: `  worker policy check policies
+  worker policy check policies --strict -o sarif > policies.sarif
+  worker policy check policies --strict --now 2027-01-01   # what will have expired by then`,
+		Args: atMost(1, "one folder"),
 	}
-	output := &choiceFlag{text: "text", choices: []string{"text", "json"}}
-	c.Flags().VarP(output, "output", "o", "how to print")
-	completeFlag(c, "output", output.choices)
+	output := formatFlag(c, "table", "json", "sarif")
 	strict := c.Flags().Bool("strict", false, "let warnings fail too")
-	named := c.Flags().StringArray("target", nil, "check against this target instead of the configured ones: `name=kind`")
-	addSettings(c.Flags(), "policies")
+	at := &timeFlag{}
+	c.Flags().Var(at, "now", "find what has expired at this `time` (default now)")
+	named := targetFlag(c)
+	addSettings(c.Flags(), "policies.dir")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		cfg, err := loadConfig(env, flagsOf(c))
+		bench, err := openBench(c, env, *named, args...)
 		if err != nil {
 			return err
 		}
-		if len(*named) > 0 {
-			if cfg.Targets, err = parseTargets(*named); err != nil {
-				return usageError(c.CommandPath(), err)
-			}
-		}
-		dir := cfg.Policies.Dir
-		if len(args) > 0 {
-			dir = args[0]
-		}
-		report, err := checkPolicies(dir, cfg.Targets)
+		report, err := checkPoliciesAt(bench.dirs[0], bench.targets, at.or(time.Now()))
 		if err != nil {
 			return err
 		}
@@ -89,25 +106,14 @@ targets instead: --target payments=service --target functions=functiongraph`,
 	return c
 }
 
-// parseTargets reads name=kind.
-func parseTargets(named []string) (approval.Targets, error) {
-	var out approval.Targets
-	for _, text := range named {
-		name, kind, _ := strings.Cut(text, "=")
-		if err := approval.ValidName(name); err != nil {
-			return nil, fmt.Errorf("--target %s: %w", text, err)
-		}
-		if !slices.Contains(approval.TargetKinds(), approval.TargetKind(kind)) {
-			return nil, fmt.Errorf("--target %s: %q is not a kind of target — say name=kind with %s", text, kind, kindList())
-		}
-		out = append(out, approval.Target{Name: name, Kind: approval.TargetKind(kind)})
-	}
-	return out, nil
+// checkPolicies is checkPoliciesAt this moment.
+func checkPolicies(dir string, targets approval.Targets) (checkReport, error) {
+	return checkPoliciesAt(dir, targets, time.Now())
 }
 
-// checkPolicies loads the policies of dir; the error says why that could not be
-// tried at all.
-func checkPolicies(dir string, targets approval.Targets) (checkReport, error) {
+// checkPoliciesAt loads the policies of dir and looks for what has expired at that
+// time; the error says why that could not be tried at all.
+func checkPoliciesAt(dir string, targets approval.Targets, now time.Time) (checkReport, error) {
 	report := checkReport{Dir: dir, Findings: []policy.Finding{}}
 	set, err := policy.LoadDir(dir, targets)
 	if refused, ok := errors.AsType[*policy.LoadError](err); ok {
@@ -119,19 +125,17 @@ func checkPolicies(dir string, targets approval.Targets) (checkReport, error) {
 	}
 	report.OK = true
 	report.Policies, report.Rules, report.Digest = set.Policies(), set.Rules(), set.Digest()
-	report.Findings = append(report.Findings, set.Findings()...)
+	report.Findings = append(report.Findings, set.FindingsAt(now)...)
 	return report, nil
 }
 
 // write prints r: each finding with its excerpt, and a line that sums them up.
 func (r checkReport) write(w io.Writer, format string, p palette) error {
-	if format == "json" {
-		data, err := json.MarshalIndent(r, "", "  ")
-		if err != nil {
-			return fmt.Errorf("write as json: %w", err)
-		}
-		_, err = fmt.Fprintln(w, string(data))
-		return err
+	switch format {
+	case "json":
+		return writeIndented(w, r)
+	case "sarif":
+		return policy.WriteSARIF(w, r.Findings)
 	}
 	var b strings.Builder
 	for _, f := range r.Findings {

@@ -1,0 +1,258 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+)
+
+func newPolicyDiffCommand(env environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "diff <old> <new>",
+		Short: "Says in words what changes between two folders of policies",
+		Long: `diff compares what two folders of policies say. The order of files and entries,
+comments and spelling make no difference. With --since or --records it also decides
+what was recorded by both, and shows which decisions flip. Exit code 4: something
+changes.`,
+		Example: `  git worktree add ../main main && worker policy diff ../main/policies policies
+  worker policy diff old new --since 30d`,
+		Args: exactly(2, "two folders, the old one first"),
+	}
+	output := formatFlag(c, "table", "json")
+	records := recordFlags(c, "also compare decisions of the ledger made within the last `duration`, such as 30d")
+	named := targetFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		bench, err := openBench(c, env, *named, args...)
+		if err != nil {
+			return err
+		}
+		old, err := bench.load(args[0])
+		if err != nil {
+			return err
+		}
+		candidate, err := bench.load(args[1])
+		if err != nil {
+			return err
+		}
+		view := diffView{Changes: []policy.Change{}}
+		view.Changes = append(view.Changes, policy.Diff(old, candidate)...)
+		var hole error
+		if records.since.d > 0 || records.file != "" {
+			var flips policy.Flips
+			if flips, hole, err = backtest(c, env, records, bench, candidate, old); err != nil {
+				return err
+			}
+			view.Flips = &flips
+		}
+		if err := view.write(c.OutOrStdout(), output.text, colors(c, env, c.OutOrStdout())); err != nil {
+			return err
+		}
+		if hole != nil {
+			return hole
+		}
+		if len(view.Changes) > 0 || view.Flips != nil && len(view.Flips.Flips) > 0 {
+			return withCode(exitDiffers, errReported)
+		}
+		return nil
+	}
+	return c
+}
+
+// diffView is what changes from one set to another.
+type diffView struct {
+	Changes []policy.Change `json:"changes"`
+	Flips   *policy.Flips   `json:"flips,omitempty"` // nil if nothing recorded was asked for
+}
+
+func (v diffView) write(w io.Writer, format string, p palette) error {
+	if format == "json" {
+		return writeIndented(w, v)
+	}
+	var text, b strings.Builder
+	if err := policy.WriteChanges(&text, v.Changes); err != nil {
+		return err
+	}
+	for line := range strings.Lines(harmless(text.String())) {
+		switch line = strings.TrimSuffix(line, "\n"); line[:1] {
+		case "+":
+			line = p.green(line)
+		case "-":
+			line = p.red(line)
+		case "~":
+			line = p.yellow(line)
+		}
+		b.WriteString(line + "\n")
+	}
+	if v.Flips != nil {
+		b.WriteString("\n")
+		if err := writeFlips(&b, *v.Flips); err != nil {
+			return err
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// backtest decides the records by candidate, and by current if there is one. hole
+// tells which of them could not be read.
+func backtest(c *cobra.Command, env environment, records *recordSource, b bench, candidate, current *policy.Set) (flips policy.Flips, hole, err error) {
+	list, hole, err := records.read(c, env)
+	if err != nil {
+		return flips, nil, err
+	}
+	flips, err = policy.Backtest(list, candidate, current, b.targets)
+	return flips, hole, err
+}
+
+// writeFlips writes a table of flips for people.
+func writeFlips(w io.Writer, flips policy.Flips) error {
+	var text strings.Builder
+	if err := flips.WriteText(&text); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, harmless(text.String()))
+	return err
+}
+
+func newPolicyBacktestCommand(env environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "backtest [dir]",
+		Short: "Decides anew what was decided, and shows what flips",
+		Long: `backtest takes decisions from the ledger and decides them by the policies in a
+folder (policies.dir unless it is named), on the facts and at the time of the record.
+A verdict that differs from the recorded one is a flip; with --against, one that
+differs from what another folder of policies says. Exit code 4: a flip that is not
+in --allow-flips, so that it serves as a gate before a merge.
+
+A file of allowed flips has a pattern a line, # begins a comment:
+  hold>accept payments partners/acme *     # from and to, target, policy and entry, account
+
+A limit can be judged only where one applied when the decision was recorded:
+otherwise nothing had been counted, and zero stands for it.`,
+		Example: `  worker policy backtest policies --since 30d
+  worker policy backtest policies --against ../main/policies --allow-flips flips.txt
+  worker policy backtest policies --records records.jsonl -o json`,
+		Args: atMost(1, "one folder"),
+	}
+	output := formatFlag(c, "table", "json")
+	records := recordFlags(c, "decisions made within the last `duration` (default 30d; of a file, all)")
+	against := c.Flags().String("against", "", "compare with what the policies in this `folder` say, and not with what was recorded")
+	allow := c.Flags().String("allow-flips", "", "`file` of flips that are meant")
+	named := targetFlag(c)
+	addSettings(c.Flags(), "policies.dir")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		view, hole, err := runBacktest(c, env, records, *against, *allow, *named, args)
+		if err != nil {
+			return err
+		}
+		if output.text == "json" {
+			err = writeIndented(c.OutOrStdout(), view)
+		} else {
+			err = view.write(c.OutOrStdout(), env.Stderr)
+		}
+		switch {
+		case err != nil:
+			return err
+		case hole != nil:
+			return hole
+		case len(view.Flips.Flips) > 0:
+			return withCode(exitDiffers, errReported)
+		}
+		return nil
+	}
+	return c
+}
+
+// backtestView is what a backtest found, without the flips that are allowed.
+type backtestView struct {
+	policy.Flips
+	Allowed int `json:"allowed"` // flips that are
+}
+
+func runBacktest(c *cobra.Command, env environment, records *recordSource, against, allow string, named, dirs []string) (view backtestView, hole, err error) {
+	if len(dirs) == 0 {
+		cfg, err := loadConfig(env, flagsOf(c))
+		if err != nil {
+			return view, nil, err
+		}
+		dirs = []string{cfg.Policies.Dir}
+	}
+	if against != "" {
+		dirs = append(slices.Clone(dirs), against)
+	}
+	bench, err := openBench(c, env, named, dirs...)
+	if err != nil {
+		return view, nil, err
+	}
+	candidate, err := bench.load(bench.dirs[0])
+	if err != nil {
+		return view, nil, err
+	}
+	var current *policy.Set
+	if against != "" {
+		if current, err = bench.load(against); err != nil {
+			return view, nil, err
+		}
+	}
+	var allowed policy.AllowedFlips
+	if allow != "" {
+		if allowed, err = readAllowed(env, allow); err != nil {
+			return view, nil, err
+		}
+	}
+	flips, hole, err := backtest(c, env, records, bench, candidate, current)
+	if err != nil {
+		return view, nil, err
+	}
+	view.Flips = flips.Without(allowed)
+	view.Allowed = len(flips.Flips) - len(view.Flips.Flips)
+	return view, hole, nil
+}
+
+func readAllowed(env environment, name string) (policy.AllowedFlips, error) {
+	data, err := env.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("there is no file %s", name)
+	}
+	var allowed policy.AllowedFlips
+	if err == nil {
+		if allowed, err = policy.ReadAllowedFlips(bytes.NewReader(data)); err != nil {
+			err = fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if err != nil {
+		return nil, withCode(exitInvalid, fmt.Errorf("--allow-flips: %w", err))
+	}
+	return allowed, nil
+}
+
+// write prints v for people: the table, and hints beside it.
+func (v backtestView) write(out, hints io.Writer) error {
+	if err := writeFlips(out, v.Flips); err != nil {
+		return err
+	}
+	if v.Allowed > 0 {
+		if _, err := fmt.Fprintf(out, "%s more, and allowed\n", counted(v.Allowed, "flip", "flips")); err != nil {
+			return err
+		}
+	}
+	hint := ""
+	switch {
+	case len(v.Flips.Flips) > 0:
+		hint = "a flip that is meant goes into a file for --allow-flips, such as: " + printable(v.Flips.Flips[0].Key())
+	case v.Total == 0:
+		hint = "nothing was compared: no decision is on record for that time — see: worker requests list, and --since"
+	default:
+		return nil
+	}
+	_, err := fmt.Fprintln(hints, hint)
+	return err
+}

@@ -1,0 +1,295 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+)
+
+// question is the request that explain is asked about.
+type question struct {
+	submission
+	request        string // id in the ledger
+	domain, state  string
+	accepted       int
+	marker         int64
+	now, createdAt timeFlag
+}
+
+// anyEndpoint stands for the endpoint where none is named.
+const anyEndpoint = "00000000-0000-4000-8000-000000000001"
+
+func newPolicyExplainCommand(env environment) *cobra.Command {
+	var q question
+	c := &cobra.Command{
+		Use:   "explain [dir]",
+		Short: "Shows why a request is decided as it is",
+		Long: `explain decides a request by the policies in a folder (policies.dir unless it is
+named) and shows what each entry of each policy of its target says of it: the first
+condition that does not hold, what was seen and what is wanted, and the verdict last.
+Nothing is asked of the cloud and nothing is done.
+
+The request is given by flags, or by --file for creations and whatever flags cannot
+say, with what the cloud would show as flags; or it is one of the ledger by
+--request, with the facts and the time of its recorded decision.`,
+		Example: `  worker policy explain policies --target payments --domain-id 6e9dfd51d1124e8d8498dce894923a0d --claim tags.env=prod
+  worker policy explain policies --file event.json --domain-id 6e9dfd51d1124e8d8498dce894923a0d --now 2027-01-01
+  worker policy explain --request 3f1c9a02`,
+		Args: atMost(1, "one folder"),
+	}
+	f := c.Flags()
+	f.StringVar(&q.target, "target", "", "`name` of the target, or name=kind of one that is not configured")
+	f.StringVar(&q.endpointID, "endpoint-id", "", "`id` of the endpoint that wants to connect (default some endpoint)")
+	f.StringArrayVar(&q.claims, "claim", nil, "a claim about the requester, `path=value`, such as tags.env=prod")
+	f.StringVar(&q.file, "file", "", "`file` with a CloudEvent or the data of one; - is stdin")
+	f.StringVar(&q.request, "request", "", "`id` of a request in the ledger, or the beginning of it")
+	f.StringVar(&q.domain, "domain-id", "", "fact: `id` of the account that owns the endpoint")
+	f.StringVar(&q.state, "state", "", "fact: `state` of the connection (default pendingAcceptance if the cloud shows it)")
+	f.Int64Var(&q.marker, "marker-id", 0, "fact: the cloud's `number` of the endpoint")
+	f.IntVar(&q.accepted, "accepted", 0, "fact: how many connections of the account are accepted, a `number`")
+	f.Var(&q.createdAt, "created-at", "fact: `time` at which the connection was made")
+	f.Var(&q.now, "now", "`time` of the decision (default now; of a recorded one, its own)")
+	completeFlag(c, "state", []string{string(approval.Pending), string(approval.Accepted), string(approval.Rejected), string(approval.Failed)})
+	output := formatFlag(c, "table", "json")
+	addSettings(f, append([]string{"policies.dir"}, clientSettings()...)...)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := q.check(); err != nil {
+			return usageError(c.CommandPath(), err)
+		}
+		bench, err := openBench(c, env, nil, args...)
+		if err != nil {
+			return err
+		}
+		var a explained
+		if q.request != "" {
+			err = a.recall(c, env, &q, bench)
+		} else {
+			a.in, bench.targets, err = q.input(c, env, bench)
+		}
+		if err != nil {
+			return err
+		}
+		set, err := bench.load(bench.dirs[0])
+		if err != nil {
+			return err
+		}
+		a.explanation = set.Explain(&a.in)
+		return a.write(c.OutOrStdout(), output.text, colors(c, env, c.OutOrStdout()))
+	}
+	return c
+}
+
+// check reports flags that do not go together.
+func (q *question) check() error {
+	facts := q.domain != "" || q.state != "" || q.marker != 0 || q.accepted != 0 || !q.createdAt.at.IsZero()
+	asked := q.target != "" || q.endpointID != "" || len(q.claims) > 0
+	switch {
+	case q.request != "" && (facts || asked || q.file != ""):
+		return errors.New("--request takes the whole request and its facts from the ledger — only --now goes with it")
+	case q.request != "":
+		return requestPrefix(&q.request)
+	case q.file != "" && asked:
+		return errors.New("--file holds the whole request — leave --target, --endpoint-id and --claim out; the facts are given by flags")
+	case q.file == "" && q.target == "":
+		return errors.New("no request — name its --target, give it as --file, or name one of the ledger by --request")
+	case q.accepted < 0:
+		return fmt.Errorf("--accepted %d: there cannot be less than none", q.accepted)
+	}
+	if q.domain != "" {
+		if err := approval.ValidID(q.domain); err != nil {
+			return fmt.Errorf("--domain-id: %w", err)
+		}
+	}
+	_, err := claimsOf(q.claims)
+	return err
+}
+
+// requestPrefix checks what is said of the id of a request.
+func requestPrefix(id *string) error {
+	*id = strings.ToLower(*id)
+	if len(*id) < 4 || strings.Trim(*id, "0123456789abcdef") != "" {
+		return fmt.Errorf("%q is not the id of a request: that is 32 hexadecimal digits, of which the first 4 may be enough", *id)
+	}
+	return nil
+}
+
+// input is the request of the flags or of the file with the facts of the flags,
+// and the targets with that of the request.
+func (q *question) input(c *cobra.Command, env environment, b bench) (approval.Input, approval.Targets, error) {
+	in := approval.Input{Now: q.now.or(time.Now())}
+	cfg := b.cfg
+	cfg.Targets = b.targets
+	if q.file == "" {
+		target, all, err := b.pick(q.target)
+		switch {
+		case err != nil:
+			return in, nil, usageError(c.CommandPath(), err)
+		case target.Kind.Creates():
+			return in, nil, usageError(c.CommandPath(), fmt.Errorf("requests to %s create endpoints — give the request with its parameters as --file", target.Name))
+		}
+		cfg.Targets, q.target = all, target.Name
+		q.endpointID = cmp.Or(q.endpointID, anyEndpoint)
+	}
+	req, err := q.submission.request(cfg, env)
+	if err != nil {
+		return in, nil, withCode(exitInvalid, err)
+	}
+	if req.Source == defaultSource { // it came without an event around it
+		req.Source, req.EventID, req.ID, req.Time = "", "", "", in.Now
+	}
+	in.Request = req
+	if req.Creates() {
+		if q.domain != "" || q.state != "" || q.marker != 0 || q.accepted != 0 || !q.createdAt.at.IsZero() {
+			return in, nil, usageError(c.CommandPath(), fmt.Errorf("requests to %s create endpoints, and the cloud shows no facts of those — leave the facts out", req.Target.Name))
+		}
+	} else if q.domain != "" || q.state != "" {
+		in.Facts = approval.Facts{
+			EndpointID: req.EndpointID, DomainID: strings.ToLower(q.domain), State: approval.State(cmp.Or(q.state, string(approval.Pending))),
+			MarkerID: q.marker, Accepted: q.accepted, CreatedAt: q.createdAt.at, ReadAt: in.Now,
+		}
+	}
+	return in, cfg.Targets, nil
+}
+
+// explained is what explain prints.
+type explained struct {
+	in          approval.Input
+	recorded    *approval.Decision // nil if the request is none of the ledger
+	explanation policy.Explanation
+}
+
+// recall takes the request, its facts and its decision from the ledger. The target
+// is the configured one if there is such, as in a backtest.
+func (a *explained) recall(c *cobra.Command, env environment, q *question, b bench) error {
+	return withLedger(env, func(c *cobra.Command, book *ledger.Ledger) error {
+		history, err := historyOf(c.Context(), book, q.request)
+		if err != nil {
+			return err
+		}
+		r := policy.RecordOf(history[len(history)-1])
+		a.in, a.recorded = r.Input, &r.Decision
+		a.in.Now = q.now.or(a.in.Now)
+		if t, ok := b.targets.ByName(a.in.Request.Target.Name); ok {
+			a.in.Request.Target = t
+		}
+		return nil
+	})(c, nil)
+}
+
+func (a explained) write(w io.Writer, format string, p palette) error {
+	if format == "json" {
+		return a.writeJSON(w)
+	}
+	var b strings.Builder
+	a.asked(&b, p)
+	if err := a.tree(&b, p); err != nil {
+		return err
+	}
+	if d := a.recorded; d != nil {
+		line := fmt.Sprintf("recorded: %s%s, on %s by %s", d.Verdict, byRule(*d), d.At.UTC().Format(time.RFC3339), dash(d.Digest))
+		if now := a.explanation.Decision; now.Verdict != d.Verdict {
+			line = p.yellow(printable(line) + "; it flips")
+		} else {
+			line = printable(line)
+		}
+		b.WriteString(line + "\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// byRule names the rule of a decision at the end of a sentence.
+func byRule(d approval.Decision) string {
+	if path := (requestView{Policy: d.Policy, Rule: d.Rule}).rulePath(); path != "" {
+		return " by " + path
+	}
+	return ""
+}
+
+// asked writes the request, and the facts, a line each.
+func (a explained) asked(b *strings.Builder, p palette) {
+	line := func(name, text string) { fmt.Fprintf(b, "%s %s\n", p.dim(fmt.Sprintf("%-8s", name)), printable(text)) }
+	req, facts := a.in.Request, a.in.Facts
+	line("request", fmt.Sprintf("%s (%s) %s", req.Target.Name, req.Target.Kind, asks(req)))
+	if !req.Creates() {
+		text := "the cloud does not show the connection — give --domain-id"
+		if a.recorded != nil {
+			text = "the cloud did not show the connection"
+		}
+		if facts.Found() {
+			text = fmt.Sprintf("domain_id %s, state %s, accepted %d", dash(facts.DomainID), facts.State, facts.Accepted)
+			if !facts.CreatedAt.IsZero() {
+				text += ", created_at " + facts.CreatedAt.UTC().Format(time.RFC3339)
+			}
+		}
+		line("facts", text)
+	}
+	if len(req.Claims) > 0 {
+		claims, err := json.Marshal(req.Claims)
+		if err != nil { // they came as JSON
+			claims = []byte("?")
+		}
+		line("claims", string(claims))
+	}
+	line("now", a.in.Now.UTC().Format(time.RFC3339))
+	b.WriteString("\n")
+}
+
+// tree writes what each entry says, and the verdict.
+func (a explained) tree(b *strings.Builder, p palette) error {
+	var text strings.Builder
+	if err := a.explanation.WriteText(&text); err != nil {
+		return err
+	}
+	for line := range strings.Lines(harmless(text.String())) {
+		line = strings.TrimSuffix(line, "\n")
+		switch {
+		case strings.HasPrefix(line, "├─ ✓"):
+			line = p.green(line)
+		case strings.HasPrefix(line, "├─ ?"):
+			line = p.yellow(line)
+		case strings.HasPrefix(line, "│"):
+			line = p.dim(line)
+		case strings.HasPrefix(line, "verdict: "):
+			line = p.bold(line)
+		}
+		b.WriteString(line + "\n")
+	}
+	return nil
+}
+
+// writeJSON puts the request beside what the policies say of it.
+func (a explained) writeJSON(w io.Writer) error {
+	var text bytes.Buffer
+	if err := a.explanation.WriteJSON(&text); err != nil {
+		return err
+	}
+	v := struct {
+		Now      time.Time       `json:"now"`
+		Request  requestLine     `json:"request"`
+		Facts    factsLine       `json:"facts"`
+		Recorded *decisionLine   `json:"recorded,omitempty"`
+		Decision json.RawMessage `json:"decision"`
+		Policies json.RawMessage `json:"policies"`
+		Others   json.RawMessage `json:"other_policies"`
+	}{Now: a.in.Now.UTC(), Request: newRequestLine(a.in.Request), Facts: newFactsLine(a.in.Facts)}
+	if err := json.Unmarshal(text.Bytes(), &v); err != nil {
+		return fmt.Errorf("write as json: %w", err)
+	}
+	if a.recorded != nil {
+		line := newDecisionLine(*a.recorded)
+		v.Recorded = &line
+	}
+	return writeIndented(w, v)
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+)
+
+func newPolicySchemaCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "schema [policy|test]",
+		Short: "Prints the JSON Schema of policies or of their tests, for editors",
+		Long: `schema prints the JSON Schema of a file of a policy, or of tests. An editor that
+knows the YAML language server completes and checks a file that begins with
+
+  # yaml-language-server: $schema=./schema/policy.v1.json`,
+		Example:   "  worker policy schema > policies/schema/policy.v1.json\n  worker policy schema test > policies/schema/policy-test.v1.json",
+		ValidArgs: []string{"policy", "test"},
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) > 0 && args[0] != "policy" && args[0] != "test" {
+				return fmt.Errorf("there is no schema of %q%s — name policy or test", args[0], didYouMean(suggest(args[0], c.ValidArgs)))
+			}
+			return atMost(1, "policy or test")(c, args)
+		},
+	}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		schema := policy.Schema
+		if len(args) > 0 && args[0] == "test" {
+			schema = policy.TestSchema
+		}
+		text, err := schema()
+		if err != nil {
+			return err
+		}
+		_, err = c.OutOrStdout().Write(text)
+		return err
+	}
+	return c
+}
+
+func newPolicyNewCommand(env environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "new <name>",
+		Short: "Writes a commented policy to start from, with a test",
+		Long: `new writes a policy for a target and a file of tests for it, and the schemas for
+editors if they are missing. They are right as they are, and allow only ids that
+belong to nobody. Nothing is ever overwritten.`,
+		Example: "  worker policy new partners --target payments\n  worker policy new partners --target payments=service --dir policies",
+		Args:    exactly(1, "the new policy, with a-z, 0-9 and -"),
+	}
+	f := c.Flags()
+	target := f.String("target", "", "`name` of the target, or name=kind of one that is not configured")
+	dir := f.String("dir", "", "`folder` to write to (default policies.dir)")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if *target == "" {
+			return usageError(c.CommandPath(), fmt.Errorf("no --target — name the target that the policy is for, such as payments, or payments=service; kinds are %s", kindList()))
+		}
+		if err := approval.ValidName(args[0]); err != nil {
+			return usageError(c.CommandPath(), err)
+		}
+		cfg, err := loadConfig(env, flagsOf(c))
+		if err != nil {
+			return err
+		}
+		where := *dir
+		if where == "" {
+			where = cfg.Policies.Dir
+		}
+		b := bench{cfg: cfg, dirs: []string{where}, targets: cfg.Targets}
+		if info, err := os.Stat(where); err == nil && info.IsDir() && len(b.targets) == 0 {
+			if b.targets, err = policy.TestTargets(where, nil); err != nil {
+				return policyError(err)
+			}
+		}
+		t, _, err := b.pick(*target)
+		if err != nil {
+			return usageError(c.CommandPath(), err)
+		}
+		written, err := writeStarter(where, args[0], t)
+		if err != nil {
+			return err
+		}
+		return tellNext(c.OutOrStdout(), where, written)
+	}
+	return c
+}
+
+// writeStarter writes the policy called name, its tests, and the schemas that are
+// missing, and returns what it wrote.
+func writeStarter(dir, name string, t approval.Target) ([]string, error) {
+	text, tests, err := policy.Starter(name, t)
+	if err != nil {
+		return nil, err
+	}
+	schema, err := policy.Schema()
+	if err != nil {
+		return nil, err
+	}
+	testSchema, err := policy.TestSchema()
+	if err != nil {
+		return nil, err
+	}
+	files := []struct {
+		name string
+		text []byte
+		must bool // it must not be there yet
+	}{
+		{filepath.Join(dir, name+".yaml"), []byte(text), true},
+		{filepath.Join(dir, name+"_test.yaml"), []byte(tests), true},
+		{filepath.Join(dir, "schema", "policy.v1.json"), schema, false},
+		{filepath.Join(dir, "schema", "policy-test.v1.json"), testSchema, false},
+	}
+	for _, f := range files {
+		if _, err := os.Lstat(f.name); err == nil && f.must {
+			return nil, withCode(exitInvalid, fmt.Errorf("%s is there already, and nothing was written — choose another name", f.name))
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "schema"), 0o755); err != nil { //nolint:gosec // likewise as for files: policies are no secret
+		return nil, fmt.Errorf("make the folder: %w", err)
+	}
+	var written []string
+	for _, f := range files {
+		err := writeNew(f.name, f.text)
+		if errors.Is(err, fs.ErrExist) && !f.must {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("write the policy: %w", err)
+		}
+		written = append(written, f.name)
+	}
+	return written, nil
+}
+
+// writeNew writes a file that must not be there.
+func writeNew(name string, text []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // policies are no secret, and the worker may run as another user
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
+}
+
+// tellNext says what was written and what to do with it.
+func tellNext(w io.Writer, dir string, written []string) error {
+	for _, name := range written {
+		if _, err := fmt.Fprintln(w, "wrote "+name); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, `
+next: put your own ids into %[1]s and expect them in its tests, then
+  worker policy check %[2]s
+  worker policy test %[2]s --coverage
+`, written[0], dir)
+	return err
+}

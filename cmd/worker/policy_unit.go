@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+)
+
+func newPolicyTestCommand(env environment) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "test [dir]",
+		Short: "Runs the tests beside the policies",
+		Long: `test decides the requests in the files *_test.yaml of a folder (policies.dir unless it
+is named) by the policies beside them, and compares. Of a test that fails it tells
+what differs and why it was decided so. Targets that the files name need no
+configuration. Exit code 3: the policies or the tests cannot be read, or there are
+no tests; 4: a test failed, or fewer entries than --min decided one.`,
+		Example: `  worker policy test policies
+  worker policy test policies --coverage --min 100
+  worker policy test policies -o junit > policies.xml`,
+		Args: atMost(1, "one folder"),
+	}
+	output := formatFlag(c, "table", "json", "junit")
+	coverage := c.Flags().Bool("coverage", false, "tell which entries decided no test")
+	least := c.Flags().Int("min", 0, "fail if less than this `percentage` of the entries decided a test")
+	named := targetFlag(c)
+	addSettings(c.Flags(), "policies.dir")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		if *least < 0 || *least > 100 {
+			return usageError(c.CommandPath(), fmt.Errorf("--min %d is no percentage: write 0 to 100", *least))
+		}
+		bench, err := openBench(c, env, *named, args...)
+		if err != nil {
+			return err
+		}
+		dir := bench.dirs[0]
+		report, err := policy.RunTests(dir, bench.targets)
+		if err != nil {
+			return policyError(err)
+		}
+		if len(report.Results) == 0 {
+			return withCode(exitInvalid, fmt.Errorf("no tests in %s — write a file *_test.yaml beside the policies; worker policy new begins one", dir))
+		}
+		out := c.OutOrStdout()
+		switch output.text {
+		case "json":
+			err = report.WriteJSON(out)
+		case "junit":
+			err = report.WriteJUnit(out)
+		default:
+			err = writeTests(out, report, *coverage || *least > 0, colors(c, env, out))
+		}
+		if err != nil {
+			return err
+		}
+		short := 100*report.Covered() < float64(*least)
+		if short {
+			if _, err := fmt.Fprintf(env.Stderr, "too few entries decided a test: %.0f %%, and --min is %d\n", 100*report.Covered(), *least); err != nil {
+				return err
+			}
+		}
+		if report.Failed() > 0 || short {
+			return withCode(exitDiffers, errReported)
+		}
+		return nil
+	}
+	return c
+}
+
+// writeTests prints a report for people.
+func writeTests(w io.Writer, report policy.TestReport, coverage bool, p palette) error {
+	var text, b strings.Builder
+	if err := report.WriteText(&text, coverage); err != nil {
+		return err
+	}
+	for line := range strings.Lines(harmless(text.String())) {
+		switch rest, failed := strings.CutPrefix(line, "FAIL "); {
+		case failed:
+			b.WriteString(p.red("FAIL") + " " + rest)
+		case strings.HasPrefix(line, "     | "):
+			b.WriteString(p.dim(strings.TrimSuffix(line, "\n")) + "\n")
+		default:
+			b.WriteString(line)
+		}
+	}
+	if report.Failed() == 0 {
+		b.WriteString(p.green("ok") + "\n")
+	} else {
+		b.WriteString(p.red("failed") + "\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
