@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -19,6 +20,8 @@ const SweepSource = "vpcep-approver/sweep"
 type Lister interface {
 	// Pending returns every connection of t in pendingAcceptance.
 	Pending(ctx context.Context, t approval.Target) ([]approval.Facts, error)
+	// Accepted is Places.Accepted.
+	Accepted(ctx context.Context, req approval.Request) (int, error)
 }
 
 // Claims tells what stands in the ledger; *ledger.Ledger provides it.
@@ -49,6 +52,14 @@ type Sweep struct {
 	Interval time.Duration
 	Holder   string          // names this worker among the replicas
 	Kick     <-chan struct{} // asks for a sweep now, such as after a change of the policies
+
+	handed map[string]handed // by request id: what was handed in and is pending still
+}
+
+// handed is when a request was handed in, and how long to leave it at that.
+type handed struct {
+	at    time.Time
+	pause time.Duration
 }
 
 const (
@@ -60,6 +71,10 @@ const (
 	// tryFailedAgain is the pause after which a connection that is pending
 	// still, although a request for it failed, is tried anew.
 	tryFailedAgain = time.Hour
+	// longestPause is the longest time for which a request that was handed in,
+	// and of which nothing comes, is not handed in again. It doubles up to here:
+	// while the cloud takes no decisions, the requests must not pile up.
+	longestPause = 6 * time.Hour
 )
 
 // Run sweeps at once, each interval, and when kicked, until ctx ends.
@@ -92,30 +107,36 @@ func (s *Sweep) Once(ctx context.Context) error {
 		return nil
 	}
 	var errs []error
+	before := s.handed
+	if before == nil {
+		before = map[string]handed{}
+	}
+	s.handed = map[string]handed{}
 	for _, t := range s.Targets.Connections() {
-		if err := s.target(ctx, t); err != nil {
+		if err := s.target(ctx, t, before); err != nil {
 			errs = append(errs, fmt.Errorf("target %s: %w", t.Name, err))
 		}
+	}
+	if len(errs) > 0 { // what was not looked at is remembered
+		maps.Copy(before, s.handed)
+		s.handed = before
 	}
 	s.Metrics.Swept(len(errs) == 0)
 	return errors.Join(errs...)
 }
 
-func (s *Sweep) target(ctx context.Context, t approval.Target) error {
+func (s *Sweep) target(ctx context.Context, t approval.Target, before map[string]handed) error {
 	pending, err := s.Cloud.Pending(ctx, t)
 	if err != nil {
 		return fmt.Errorf("list what is pending: %w", err)
 	}
 	s.Metrics.PendingConnections(t.Name, len(pending))
 	var errs []error
+	accepted := map[string]int{}
 	for _, facts := range pending {
-		request, cause, err := s.missing(ctx, t, facts)
+		request, cause, err := s.missing(ctx, t, facts, accepted)
 		if err == nil && cause != "" {
-			if err = s.Requests.Submit(ctx, request); err == nil {
-				s.Metrics.SweepFound(t.Name, cause)
-				s.Log.Info().Str("target", t.Name).Str("endpoint", facts.EndpointID).Str("request", request.ID).
-					Str("cause", cause).Msg("the sweep handed in a connection")
-			}
+			err = s.handIn(ctx, request, cause, before[request.ID])
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("endpoint %s: %w", facts.EndpointID, err))
@@ -127,9 +148,27 @@ func (s *Sweep) target(ctx context.Context, t approval.Target) error {
 	return errors.Join(errs...)
 }
 
+// handIn submits a request. One that was handed in before, and is missing still,
+// comes less and less often.
+func (s *Sweep) handIn(ctx context.Context, r approval.Request, cause string, last handed) error {
+	s.handed[r.ID] = last
+	now := s.Now()
+	if now.Sub(last.at) < last.pause*9/10 {
+		return nil
+	}
+	if err := s.Requests.Submit(ctx, r); err != nil {
+		return err
+	}
+	s.handed[r.ID] = handed{at: now, pause: min(max(2*last.pause, s.Interval), longestPause)}
+	s.Metrics.SweepFound(r.Target.Name, cause)
+	s.Log.Info().Str("target", r.Target.Name).Str("endpoint", r.EndpointID).Str("request", r.ID).
+		Str("cause", cause).Msg("the sweep handed in a connection")
+	return nil
+}
+
 // missing returns the request to hand in for a pending connection and why, or
-// no cause if it is in good hands.
-func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.Facts) (approval.Request, string, error) {
+// no cause if it is in good hands. accepted holds what was counted so far.
+func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.Facts, accepted map[string]int) (approval.Request, string, error) {
 	told := s.request(approval.Request{Target: t, EndpointID: facts.EndpointID}, t.Name+"/"+facts.EndpointID)
 	claim, ok, err := s.Claims.Claim(ctx, told.Subject())
 	if err != nil {
@@ -157,15 +196,36 @@ func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.F
 		}
 		return entry.Request, "stalled", nil
 	case !claim.Verdict.Acts():
-		d := s.Policy.Evaluate(&approval.Input{Request: entry.Request, Facts: facts, Now: s.Now()})
-		if d.Verdict == entry.Decision.Verdict {
-			return told, "", nil
+		changed, err := s.changed(ctx, entry, facts, accepted)
+		if err != nil || !changed {
+			return told, "", err
 		}
 		return again, "redecide", nil
 	case age >= tryFailedAgain:
 		return again, "failed", nil
 	}
 	return told, "", nil
+}
+
+// changed reports whether entry would be decided otherwise now. What a rule with
+// a limit would accept is counted first, else a connection held at the limit
+// would be decided again by every sweep.
+func (s *Sweep) changed(ctx context.Context, entry approval.Entry, facts approval.Facts, accepted map[string]int) (bool, error) {
+	in := &approval.Input{Request: entry.Request, Facts: facts, Now: s.Now()}
+	d := s.Policy.Evaluate(in)
+	if d.Verdict != entry.Decision.Verdict && d.Limit > 0 {
+		n, counted := accepted[facts.DomainID]
+		if !counted {
+			var err error
+			if n, err = s.Cloud.Accepted(ctx, entry.Request); err != nil {
+				return false, fmt.Errorf("count the accepted connections: %w", err)
+			}
+			accepted[facts.DomainID] = n
+		}
+		in.Facts.Accepted = n
+		d = s.Policy.Evaluate(in)
+	}
+	return d.Verdict != entry.Decision.Verdict, nil
 }
 
 // request makes r an event of the sweep. The id is made from what it follows,

@@ -176,3 +176,56 @@ func TestASweepThatFails(t *testing.T) {
 		}
 	})
 }
+
+// TestTheSweepLeavesWhatIsHeldAtALimit: it is decided again when there is room,
+// and not by every sweep in between.
+func TestTheSweepLeavesWhatIsHeldAtALimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		other := "00000000-0000-0000-0000-000000000002"
+		cloud.facts[other] = approval.Facts{EndpointID: other, DomainID: acme, State: approval.Accepted}
+		b := newBench(t, cloud, limited(1))
+		if res, _ := b.deliver(t, connection("1"), 9); res.Outcome != approval.OutcomeHeld {
+			t.Fatalf("it ended %s, want held", res.Outcome)
+		}
+		bus := &fakeBus{got: map[string]approval.Request{}}
+		sweep := b.sweep(bus)
+		if err := sweep.Once(t.Context()); err != nil || len(bus.got) != 0 {
+			t.Fatalf("handed in %v (%v) while the limit is reached", bus.got, err)
+		}
+		delete(cloud.facts, other)
+		<-time.After(sweep.Interval)
+		if err := sweep.Once(t.Context()); err != nil || len(bus.got) != 1 {
+			t.Errorf("handed in %v (%v) with room for one more, want it", bus.got, err)
+		}
+	})
+}
+
+// TestTheSweepDoesNotPileUpRequests: of what is handed in again and again, and
+// comes to nothing, there are fewer and fewer.
+func TestTheSweepDoesNotPileUpRequests(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newFakeCloud(approval.Pending), always(approval.Accept))
+		bus := &fakeBus{got: map[string]approval.Request{}}
+		sweep := b.sweep(bus)
+		handedIn, second := 0, 0
+		for n := range 24 * 12 { // a day
+			clear(bus.got)
+			if err := sweep.Once(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if handedIn += len(bus.got); handedIn == 2 && second == 0 {
+				second = n
+			}
+			<-time.After(sweep.Interval)
+		}
+		if second != 1 || handedIn < 8 || handedIn > 12 {
+			t.Errorf("handed in %d times in a day, the second time by sweep %d; want about ten, and the second at once", handedIn, second)
+		}
+		if len(sweep.handed) != 1 {
+			t.Errorf("the sweep remembers %d requests, want the one that is pending", len(sweep.handed))
+		}
+	})
+}
