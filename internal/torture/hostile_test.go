@@ -203,3 +203,28 @@ func TestHostileEvents(t *testing.T) {
 	}
 	table.add(t, row{Name: "F15 forged and hostile events", Tries: len(marks), findings: f, Took: w.took(), Note: fmt.Sprintf("%d kinds", len(kinds))})
 }
+
+// TestOtherTargetsEndpoint is the rest of F15, in simulated time: an endpoint is
+// asked for at a target that it does not belong to.
+func TestOtherTargetsEndpoint(t *testing.T) {
+	t.Parallel()
+	simulated(t, func(t *testing.T) {
+		files := policies()
+		// The gateway lets in whom the service does not.
+		files["connections.yaml"] = strings.Replace(files["connections.yaml"], "targets: [payments, orders]", "targets: [payments]", 1)
+		files["orders.yaml"] = "version: 1\npolicy: orders\nowner: torture\ntargets: [orders]\nallow:\n  - {id: all, any_domain: true}\n"
+		r := newRig(t, t.Context(), 1, 100, simulator.Config{}, loadPolicies(t, files))
+		begin := time.Now()
+		const n = 20
+		for i := range n {
+			req := r.connect("payments", stranger)
+			req.Target, _ = targets().ByName("orders")
+			r.submit(r.event(req, fmt.Sprintf("other-%d", i), approval.OutcomeGone))
+		}
+		f := r.judge()
+		if effects := r.sim.Counters().Effects; len(effects) > 0 {
+			f.wrong("%d actions were made: %+v", len(effects), effects[0])
+		}
+		table.add(t, row{Name: "F15 other target's endpoint", Tries: n, findings: f, Took: time.Since(begin), Note: "simulated time"})
+	})
+}
