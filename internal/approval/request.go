@@ -1,6 +1,7 @@
 package approval
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -145,22 +146,31 @@ func (c Creation) Values(field string) []string {
 	return nil
 }
 
-// identity is what two creations of the same endpoint have in common.
+// identity is what two creations of the same endpoint have in common, whatever
+// the order of their lists and the case of their ids.
 func (c Creation) identity() []string {
+	var out []string
+	add := func(kind string, ids ...string) {
+		for _, id := range slices.Sorted(slices.Values(ids)) {
+			out = append(out, kind+" "+strings.ToLower(id))
+		}
+	}
 	switch {
 	case c.FunctionGraph != nil:
-		return []string{c.FunctionGraph.VPCID, c.FunctionGraph.SubnetID}
+		add("vpc", c.FunctionGraph.VPCID)
+		add("subnet", c.FunctionGraph.SubnetID)
 	case c.HSS != nil:
-		ids := slices.Sorted(slices.Values(c.HSS.HostIDs))
-		for _, v := range c.HSS.VPCs {
-			ids = append(ids, v.VPCID)
-			ids = append(ids, slices.Sorted(slices.Values(v.SubnetIDs))...)
+		add("host", c.HSS.HostIDs...)
+		vpcs := slices.SortedFunc(slices.Values(c.HSS.VPCs), func(a, b HSSVPC) int { return cmp.Compare(a.VPCID, b.VPCID) })
+		for _, v := range vpcs {
+			add("vpc", v.VPCID)
+			add("subnet", v.SubnetIDs...)
 		}
-		return ids
 	case c.DataArtsInsight != nil:
-		return []string{c.DataArtsInsight.DSType, c.DataArtsInsight.ServiceID()}
+		add("source", c.DataArtsInsight.DSType)
+		add("service", c.DataArtsInsight.ServiceID())
 	}
-	return nil
+	return out
 }
 
 // Claims is the "claims" object of an event: strings, float64, bool, nil,
