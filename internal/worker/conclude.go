@@ -73,7 +73,8 @@ func (e ending) reversible(r approval.Request) bool {
 
 // endOf tells how a request ends that met err, or returns err if it may pass:
 // no error ever decides a request, it only ends one that cannot be carried out.
-func (w *Worker) endOf(ctx context.Context, d approval.Delivery, err error) (ending, error) {
+// What was done by then is not denied because of it.
+func (w *Worker) endOf(ctx context.Context, d approval.Delivery, entry approval.Entry, err error) (ending, error) {
 	if ctx.Err() != nil {
 		return ending{}, err
 	}
@@ -83,8 +84,17 @@ func (w *Worker) endOf(ctx context.Context, d approval.Delivery, err error) (end
 	}](err); ok && e.Gone() {
 		return ending{outcome: approval.OutcomeGone}, nil
 	}
-	if mayPass(err) && (w.age(d) < w.Limits.MaxAge || d.Attempt < fewestTries) {
+	following := !entry.ActedAt.IsZero() && w.Now().Sub(entry.ActedAt) < w.Limits.ConfirmFor
+	if mayPass(err) && (following || w.age(d) < w.Limits.MaxAge || d.Attempt < fewestTries) {
 		return ending{}, err
+	}
+	if intent := entry.Intent; intent != nil {
+		switch {
+		case intent.Created != nil:
+			return ending{outcome: approval.OutcomeCreated, created: intent.Created, facts: approval.Facts{State: intent.Created.State}}, nil
+		case intent.Sends > 0:
+			return ending{outcome: approval.OutcomeUnknown, failure: unanswered(entry.Request)}, nil
+		}
 	}
 	failure := approval.Failure{Code: "gave_up", Text: "The request met errors only until its time was up."}
 	if e, ok := errors.AsType[interface {

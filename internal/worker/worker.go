@@ -163,7 +163,7 @@ func (w *Worker) settle(ctx context.Context, d approval.Delivery, watch *stopwat
 	if !known || entry.Result == nil {
 		end, err := w.carryOut(ctx, d, &entry, watch)
 		if err != nil {
-			end, err = w.endOf(ctx, d, err)
+			end, err = w.endOf(ctx, d, entry, err)
 		}
 		if err != nil {
 			return approval.Result{}, err
