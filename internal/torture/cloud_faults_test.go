@@ -155,7 +155,7 @@ func TestThrottling(t *testing.T) {
 // lost, for every call that changes something.
 func TestLostAnswers(t *testing.T) {
 	t.Parallel()
-	requests := times(200, 10_000)
+	requests := times(400, 18_000) // of which about six in ten lose an answer
 	simulated(t, func(t *testing.T) {
 		r := newRig(t, t.Context(), 2, 500, simulator.Config{Delays: walk()}, loadPolicies(t, policies()))
 		begin := time.Now()
