@@ -132,7 +132,7 @@ func (s *screen) summary(c simulator.Counters) {
 	if len(faults) > 0 {
 		s.line("It misbehaved: %s.", strings.Join(faults, ", "))
 	}
-	s.line("It made %d accepts, %d rejects and %d creations; %d turned an earlier one round.",
+	s.line("What that changed: %d accepted, %d rejected, %d created; %d turned round.",
 		c.Count(simulator.EffectAccept, ""), c.Count(simulator.EffectReject, ""), c.Count(simulator.EffectCreate, ""), c.Contrary)
 	if c.Contrary > 0 {
 		s.fault("the cloud was asked to turn a decision round")
