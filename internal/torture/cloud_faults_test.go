@@ -52,7 +52,7 @@ func TestAPIDown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			simulated(t, func(t *testing.T) {
-				r := newRig(t, t.Context(), 1, 50, simulator.Config{Delays: walk()}, loadPolicies(t, policies()))
+				r := newRig(t, 1, 50, simulator.Config{Delays: walk()}, loadPolicies(t, policies()))
 				begin := time.Now()
 				var mu sync.Mutex
 				probes := map[string][]time.Time{}
@@ -114,7 +114,7 @@ func TestThrottling(t *testing.T) {
 			t.Parallel()
 			simulated(t, func(t *testing.T) {
 				const rate, burst = 20, 2
-				r := newRig(t, t.Context(), 1, rate, simulator.Config{Delays: walk()}, loadPolicies(t, policies()))
+				r := newRig(t, 1, rate, simulator.Config{Delays: walk()}, loadPolicies(t, policies()))
 				begin := time.Now()
 				var mu sync.Mutex
 				var early []string
@@ -157,7 +157,7 @@ func TestLostAnswers(t *testing.T) {
 	t.Parallel()
 	requests := times(400, 18_000) // of which about six in ten lose an answer
 	simulated(t, func(t *testing.T) {
-		r := newRig(t, t.Context(), 2, 500, simulator.Config{Delays: walk()}, loadPolicies(t, policies()))
+		r := newRig(t, 2, 500, simulator.Config{Delays: walk()}, loadPolicies(t, policies()))
 		begin := time.Now()
 		var mu sync.Mutex
 		lost := 0
@@ -202,7 +202,7 @@ func TestLostAnswers(t *testing.T) {
 func TestLostAnswerThatNobodyCanLookFor(t *testing.T) {
 	t.Parallel()
 	simulated(t, func(t *testing.T) {
-		r := newRig(t, t.Context(), 2, 500, simulator.Config{Delays: walk()}, loadPolicies(t, policies()))
+		r := newRig(t, 2, 500, simulator.Config{Delays: walk()}, loadPolicies(t, policies()))
 		begin := time.Now()
 		r.fault = func(req *http.Request) netFault { return netFault{After: req.Method == http.MethodPost} }
 		const kinds = 8

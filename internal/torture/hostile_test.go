@@ -213,7 +213,7 @@ func TestOtherTargetsEndpoint(t *testing.T) {
 		// The gateway lets in whom the service does not.
 		files["connections.yaml"] = strings.Replace(files["connections.yaml"], "targets: [payments, orders]", "targets: [payments]", 1)
 		files["orders.yaml"] = "version: 1\npolicy: orders\nowner: torture\ntargets: [orders]\nallow:\n  - {id: all, any_domain: true}\n"
-		r := newRig(t, t.Context(), 1, 100, simulator.Config{}, loadPolicies(t, files))
+		r := newRig(t, 1, 100, simulator.Config{}, loadPolicies(t, files))
 		begin := time.Now()
 		const n = 20
 		for i := range n {

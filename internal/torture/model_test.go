@@ -298,7 +298,7 @@ func (m *model) forgiven(h *history) {
 func tell(t *testing.T, s story, sets []*policy.Set) (f findings, requests int) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, t.Context(), 3, 100, simulator.Config{Delays: simulator.Delays{Accept: s.Accept, ListLag: s.Visible, Delete: 5 * time.Second}}, sets...)
+		r := newRig(t, 3, 100, simulator.Config{Delays: simulator.Delays{Accept: s.Accept, ListLag: s.Visible, Delete: 5 * time.Second}}, sets...)
 		m := &model{rig: r, sets: []int{0}, faults: s.Faults, dooms: s.Dooms, mishaps: len(s.Faults) + len(s.Dooms)}
 		r.doom, r.fault, r.forgive = m.doomAt, m.faultOf, m.forgiven
 		for n, st := range s.Steps {

@@ -142,8 +142,7 @@ func (p *proxy) keep(conns ...net.Conn) bool {
 
 // carry copies from src to dst and closes both at the end.
 func (p *proxy) carry(dst, src net.Conn, direction int) {
-	defer dst.Close()
-	defer src.Close()
+	defer func() { _, _ = dst.Close(), src.Close() }() // the end of one is the end of the other
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := src.Read(buf)
@@ -263,7 +262,7 @@ func echo(t *testing.T) string {
 				return
 			}
 			go func() {
-				defer c.Close()
+				defer func() { _ = c.Close() }()
 				_, _ = io.Copy(c, c) // ends with the connection
 			}()
 		}

@@ -47,11 +47,13 @@ func (r *report) print(w io.Writer) {
 	}
 	slices.SortStableFunc(r.rows, func(a, b row) int { return number(a.Name) - number(b.Name) })
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "failure\ttries\tlost\tdoubled\twrong\ttime\t")
+	text := "failure\ttries\tlost\tdoubled\twrong\ttime\t\n"
 	for _, l := range r.rows {
-		fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%.1f s\t%s\n", l.Name, l.Tries, len(l.Lost), len(l.Doubled), len(l.Wrong), l.Took.Seconds(), l.Note)
+		text += fmt.Sprintf("%s\t%d\t%d\t%d\t%d\t%.1f s\t%s\n", l.Name, l.Tries, len(l.Lost), len(l.Doubled), len(l.Wrong), l.Took.Seconds(), l.Note)
 	}
-	_ = out.Flush() // a table that cannot be written is no failure of what it tells
+	// A table that cannot be written is no failure of what it tells.
+	_, _ = io.WriteString(out, text)
+	_ = out.Flush()
 }
 
 // number is the N of a name that begins with "FN "; what has none comes last.

@@ -75,9 +75,9 @@ type netFault struct {
 
 const ackWait = 10 * time.Second
 
-func newRig(t testing.TB, ctx context.Context, replicas int, rate float64, cfg simulator.Config, sets ...*policy.Set) *rig {
+func newRig(t testing.TB, replicas int, rate float64, cfg simulator.Config, sets ...*policy.Set) *rig {
 	t.Helper()
-	r := &rig{ground: newGround(cfg), store: ledgertest.NewFake(), sets: sets, ctx: ctx}
+	r := &rig{ground: newGround(cfg), store: ledgertest.NewFake(), sets: sets, ctx: t.Context()}
 	for range replicas {
 		client, err := cloud.New(cloud.Config{
 			Region: region, RatePerSecond: rate, Transport: (*wire)(r), Targets: targets(),
@@ -328,7 +328,7 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	if req.Body != nil {
-		defer req.Body.Close()
+		defer func() { _ = req.Body.Close() }()
 	}
 	switch {
 	case f.Refused:
