@@ -140,6 +140,15 @@ func (l *Ledger) claim(ctx context.Context, e approval.Entry) (*approval.Claim, 
 	return nil, fmt.Errorf("%s after %d tries: %w", claimKey(subject), tries, ErrConflict)
 }
 
+// TakeOver makes e's request the holder of its subject in place of the claim
+// from, unless that was changed since it was read, which is ErrConflict. It is
+// for what a claim that stands had made and is not there any more.
+func (l *Ledger) TakeOver(ctx context.Context, e approval.Entry, from approval.Claim) error {
+	mine := approval.Claim{RequestID: e.Request.ID, Verdict: e.Decision.Verdict, Digest: e.Decision.Digest, At: e.Decision.At}
+	_, err := l.update(ctx, claimKey(e.Request.Subject()), newStoredClaim(mine), from.Revision)
+	return err
+}
+
 // Update stores e unless it was changed since it was read, which is
 // ErrConflict. An entry with a result ends the claim on its subject too; if only
 // that fails, Update returns the stored entry and the error, and the next reader

@@ -17,7 +17,7 @@ const mostSends = 3
 // create carries a decision on a creation out. What was sent and not answered
 // is looked for before anything is sent again; where nobody can look, it ends
 // as unknown.
-func (w *Worker) create(ctx context.Context, entry *approval.Entry, other *approval.Claim, watch *stopwatch) (ending, error) {
+func (w *Worker) create(ctx context.Context, d approval.Delivery, entry *approval.Entry, other *approval.Claim, watch *stopwatch) (ending, error) {
 	defer watch.lap(approval.StageAct)
 	switch entry.Decision.Verdict {
 	case approval.Hold:
@@ -29,6 +29,9 @@ func (w *Worker) create(ctx context.Context, entry *approval.Entry, other *appro
 	case approval.Accept:
 	}
 	if other != nil && !other.Settled() {
+		if err := w.relieve(ctx, d, *other); err != nil {
+			return ending{}, err
+		}
 		return ending{}, &LaterError{After: spread(2 * time.Second), Cause: CauseRetry, Err: errors.New("another request is making the same endpoint")}
 	}
 	if entry.Intent == nil || entry.Intent.Created == nil {
@@ -39,6 +42,30 @@ func (w *Worker) create(ctx context.Context, entry *approval.Entry, other *appro
 	}
 	watch.lap(approval.StageAct)
 	return w.followCreated(ctx, entry, watch)
+}
+
+// relieve goes on with the request that holds a claim if nothing was done about
+// it for long: its event may be lost, and it would bar all others for ever.
+func (w *Worker) relieve(ctx context.Context, d approval.Delivery, holder approval.Claim) error {
+	entry, known, err := w.Ledger.Get(ctx, holder.RequestID)
+	if err != nil {
+		return fmt.Errorf("read the request that holds the claim: %w", err)
+	}
+	last := holder.At
+	if entry.Intent != nil {
+		last = entry.Intent.At
+	}
+	if !known || entry.Result != nil || w.Now().Sub(last) < stalled {
+		return nil
+	}
+	d.Request = entry.Request
+	result, err := w.settle(ctx, d, newStopwatch(w.Now, d))
+	if err != nil {
+		return fmt.Errorf("go on with request %s, which holds the claim: %w", holder.RequestID, err)
+	}
+	w.Metrics.Finished(result)
+	w.logFinished(result)
+	return nil
 }
 
 // send makes the endpoint unless it is there. It returns how the request ends
@@ -75,6 +102,11 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 		}
 	}
 
+	if other != nil { // only one of those who found it gone may make it anew
+		if err := w.Ledger.TakeOver(ctx, *entry, *other); err != nil {
+			return nil, fmt.Errorf("take the claim over: %w", err)
+		}
+	}
 	intent := approval.Intent{Before: look.Keys}
 	if entry.Intent != nil {
 		intent = *entry.Intent
@@ -93,7 +125,11 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 		}
 		return nil, &LaterError{After: spread(time.Second), Cause: CauseRetry}
 	}
-	created, err := w.Creator.Create(ctx, entry.Request)
+	// Whoever takes over waits for Settle before it sends again; by then nothing
+	// of this send may be under way.
+	sending, cancel := context.WithTimeout(ctx, w.Limits.Settle*2/3)
+	defer cancel()
+	created, err := w.Creator.Create(sending, entry.Request)
 	if err == nil {
 		return nil, w.noteCreated(ctx, entry, created)
 	}

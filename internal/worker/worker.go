@@ -66,6 +66,9 @@ type Ledger interface {
 	Record(ctx context.Context, req approval.Request, d approval.Decision) (approval.Entry, *approval.Claim, error)
 	// Update stores e unless it was changed since it was read.
 	Update(ctx context.Context, e approval.Entry) (approval.Entry, error)
+	// TakeOver makes e's request the holder of the claim from, unless that was
+	// changed since it was read.
+	TakeOver(ctx context.Context, e approval.Entry, from approval.Claim) error
 }
 
 // Results tells the world; *events.Bus provides it. A result that was published
@@ -214,7 +217,7 @@ func (w *Worker) carryOut(ctx context.Context, d approval.Delivery, entry *appro
 	}
 
 	if req.Creates() {
-		return w.create(ctx, entry, other, watch)
+		return w.create(ctx, d, entry, other, watch)
 	}
 	return w.connect(ctx, entry, other, facts, watch)
 }

@@ -57,6 +57,7 @@ func Suite(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 		{"the first decision stands", firstStands},
 		{"a stale write is refused", staleWrite},
 		{"one of many writers wins", oneWins},
+		{"one of many takes a claim over", oneTakesOver},
 		{"an acting claim bars others until it ends without settling", claimBars},
 		{"a claim of what does not act is replaced", claimReplaced},
 		{"one of many requests gets the subject", oneClaims},
@@ -210,6 +211,26 @@ func oneWins(t *testing.T, l *ledger.Ledger) {
 	})
 	if first != 1 {
 		t.Errorf("%d of 16 decisions on one request stand, want 1", first)
+	}
+}
+
+func oneTakesOver(t *testing.T, l *ledger.Ledger) {
+	first, _ := record(t, l, "1", approval.Accept)
+	update(t, l, End(first, approval.OutcomeCreated))
+	won := atOnce(t, 16, func(i int) (bool, error) {
+		e, other, err := l.Record(t.Context(), Request(fmt.Sprint("later ", i)), Decide(approval.Accept))
+		if err != nil || other == nil {
+			return false, err
+		}
+		err = l.TakeOver(t.Context(), e, *other)
+		if errors.Is(err, ledger.ErrConflict) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	c := claimOf(t, l)
+	if won < 1 || c.RequestID == first.Request.ID || c.Outcome != "" || !c.Stands() {
+		t.Errorf("%d took the claim over, which is %+v; want one of them to hold it", won, c)
 	}
 }
 

@@ -1,0 +1,102 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// another is a request for the same endpoint as creation's.
+func another(t approval.Target, eventID string) approval.Delivery {
+	d := creation(t)
+	d.Request.EventID, d.Request.ID = eventID, approval.RequestID("test", eventID)
+	return d
+}
+
+// TestAClaimIsNoBarForEver: a request for a creation whose event was lost is gone
+// on with by the next one for the same endpoint, and there is one endpoint.
+func TestAClaimIsNoBarForEver(t *testing.T) {
+	t.Parallel()
+	for _, sent := range []bool{false, true} {
+		t.Run(fmt.Sprintf("sent: %v", sent), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cloud := newFakeCloud(approval.Pending)
+				b := newBench(t, cloud, always(approval.Accept))
+				lost := creation(functions())
+				entry, _, err := b.ledger.Record(t.Context(), lost.Request, b.Policy.Evaluate(&approval.Input{Now: time.Now()}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if sent {
+					entry.Intent = &approval.Intent{At: time.Now(), Sends: 1}
+					if _, err := b.ledger.Update(t.Context(), entry); err != nil {
+						t.Fatal(err)
+					}
+					if _, err := cloud.Create(t.Context(), lost.Request); err != nil {
+						t.Fatal(err)
+					}
+				}
+				res, _ := b.deliver(t, another(functions(), "next"), 1000)
+				if res.Outcome != approval.OutcomeCreated || !res.Created.Existing || cloud.creates != 1 {
+					t.Errorf("the next ended %s (%+v) after %d creations, want the one of the lost request", res.Outcome, res.Created, cloud.creates)
+				}
+				if first := b.results.got[lost.Request.ID]; first.Outcome != approval.OutcomeCreated {
+					t.Errorf("the lost request ended %q, want created", first.Outcome)
+				}
+			})
+		})
+	}
+}
+
+// TestOneOfManyMakesItAnew: what was made and deleted is made anew once, however
+// many ask for it at the same time.
+func TestOneOfManyMakesItAnew(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		b := newBench(t, cloud, always(approval.Accept))
+		b.deliver(t, creation(functions()), 9)
+		cloud.endpoints = nil
+		<-time.After(time.Hour)
+		// All find it gone before any of them goes on.
+		var looked sync.WaitGroup
+		looked.Add(2)
+		var once [2]sync.Once
+		var wg sync.WaitGroup
+		for i := range 2 {
+			w := b.replica()
+			w.Creator = lookingTogether{cloud, func() { once[i].Do(func() { looked.Done(); looked.Wait() }) }}
+			wg.Go(func() {
+				d := another(functions(), fmt.Sprint(i))
+				for err := errors.New("not yet"); err != nil; d.Attempt++ {
+					if err = w.Handle(context.Background(), d); err != nil {
+						<-time.After(time.Second)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		if cloud.creates != 2 {
+			t.Errorf("%d creations, want the first and one anew", cloud.creates)
+		}
+	})
+}
+
+// lookingTogether is told when something was looked for.
+type lookingTogether struct {
+	*fakeCloud
+	looked func()
+}
+
+func (l lookingTogether) Look(ctx context.Context, r approval.Request, before []string) (approval.Look, error) {
+	look, err := l.fakeCloud.Look(ctx, r, before)
+	l.looked()
+	return look, err
+}
