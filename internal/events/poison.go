@@ -85,7 +85,9 @@ func (h *inHand) quarantine(ctx context.Context, crashes uint64) error {
 	if err := h.write(ctx, past); err != nil {
 		return err
 	}
-	past.Alone = false
+	// What survives it is no killer, and need not be alone each time that it
+	// comes again; one more crash, and it is.
+	past.Alone, past.Crashes = false, quarantineAt-1
 	h.know(past)
 	return nil
 }

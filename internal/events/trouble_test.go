@@ -378,6 +378,46 @@ func TestLostDeliveriesAreNoPoison(t *testing.T) {
 	}
 }
 
+// TestWhatSurvivedAloneIsNotAloneAgain: a request that waits for long, and was in
+// hand when workers ended, holds the others up once.
+func TestWhatSurvivedAloneIsNotAloneAgain(t *testing.T) {
+	t.Parallel()
+	s, seen := natstest.Start(t), newWatcher()
+	b := connect(t, s, func(c *Config) { c.AckWait = 100 * time.Millisecond; c.Observer = seen })
+	if err := b.Submit(t.Context(), connection("waits")); err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := b.js.Consumer(t.Context(), RequestsStream, ConsumerName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range quarantineAt {
+		if _, err := consumer.Next(jetstream.FetchMaxWait(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	passed := make(chan struct{})
+	consume(t, b, func(_ context.Context, d approval.Delivery) error {
+		switch {
+		case d.Request.EventID != "waits":
+			close(passed)
+			return nil
+		case d.Attempt == quarantineAt+1:
+			return later{after: 10 * time.Millisecond}
+		}
+		if err := b.Submit(t.Context(), connection("passes")); err != nil {
+			t.Error(err)
+		}
+		select {
+		case <-passed:
+		case <-time.After(10 * time.Second):
+			t.Error("another request is held up by one that was handled alone before")
+		}
+		return nil
+	})
+	seen.until(t, "both are done", func(c map[string]int) bool { return c["delivered connection"] >= 3 && c["slots"] == 0 })
+}
+
 // TestStreamMadeAnewForgetsTheOldOnesHistory reuses a sequence.
 func TestStreamMadeAnewForgetsTheOldOnesHistory(t *testing.T) {
 	t.Parallel()
