@@ -31,7 +31,11 @@ type question struct {
 const anyEndpoint = "00000000-0000-4000-8000-000000000001"
 
 func newPolicyExplainCommand(env environment) *cobra.Command {
-	var q question
+	return new(question).command(env)
+}
+
+// command is the one that asks q, as its flags say.
+func (q *question) command(env environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "explain [dir]",
 		Short: "Shows why a request is decided as it is",
@@ -73,7 +77,7 @@ say, with what the cloud would show as flags; or it is one of the ledger by
 		}
 		var a explained
 		if q.request != "" {
-			err = a.recall(c, env, &q, bench)
+			err = a.recall(c, env, q, bench)
 		} else {
 			a.in, bench.targets, err = q.input(c, env, bench)
 		}
@@ -90,12 +94,16 @@ say, with what the cloud would show as flags; or it is one of the ledger by
 	return c
 }
 
+// factual reports whether flags say what the cloud shows.
+func (q *question) factual() bool {
+	return q.domain != "" || q.state != "" || q.marker != 0 || q.accepted != 0 || !q.createdAt.at.IsZero()
+}
+
 // check reports flags that do not go together.
 func (q *question) check() error {
-	facts := q.domain != "" || q.state != "" || q.marker != 0 || q.accepted != 0 || !q.createdAt.at.IsZero()
 	asked := q.target != "" || q.endpointID != "" || len(q.claims) > 0
 	switch {
-	case q.request != "" && (facts || asked || q.file != ""):
+	case q.request != "" && (q.factual() || asked || q.file != ""):
 		return errors.New("--request takes the whole request and its facts from the ledger — only --now goes with it")
 	case q.request != "":
 		return requestPrefix(&q.request)
@@ -150,10 +158,10 @@ func (q *question) input(c *cobra.Command, env environment, b bench) (approval.I
 	}
 	in.Request = req
 	if req.Creates() {
-		if q.domain != "" || q.state != "" || q.marker != 0 || q.accepted != 0 || !q.createdAt.at.IsZero() {
+		if q.factual() {
 			return in, nil, usageError(c.CommandPath(), fmt.Errorf("requests to %s create endpoints, and the cloud shows no facts of those — leave the facts out", req.Target.Name))
 		}
-	} else if q.domain != "" || q.state != "" {
+	} else if q.factual() {
 		in.Facts = approval.Facts{
 			EndpointID: req.EndpointID, DomainID: strings.ToLower(q.domain), State: approval.State(cmp.Or(q.state, string(approval.Pending))),
 			MarkerID: q.marker, Accepted: q.accepted, CreatedAt: q.createdAt.at, ReadAt: in.Now,
