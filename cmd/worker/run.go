@@ -99,7 +99,7 @@ func (s *service) run(ctx context.Context) (err error) {
 
 	w := &worker.Worker{
 		Cloud: client, Creator: client, Places: places{client, book}, Policy: policies, Ledger: book, Results: bus,
-		Metrics: counters, Log: s.log, Now: time.Now, Limits: s.limits, Targets: cfg.Targets,
+		Metrics: counters, Log: s.log, Now: time.Now, Limits: s.limits, Started: time.Now(), Targets: cfg.Targets,
 		Shares: worker.NewShares(cfg.Worker.Slots, len(cfg.Targets), time.Now), Version: readBuild().Version,
 	}
 	instrument(w)

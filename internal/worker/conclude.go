@@ -85,7 +85,7 @@ func (w *Worker) endOf(ctx context.Context, d approval.Delivery, entry approval.
 		return ending{outcome: approval.OutcomeGone}, nil
 	}
 	following := !entry.ActedAt.IsZero() && w.Now().Sub(entry.ActedAt) < w.Limits.ConfirmFor
-	if mayPass(err) && (following || w.age(d) < w.Limits.MaxAge || d.Attempt < fewestTries) {
+	if mayPass(err) && (following || !w.overdue(d)) {
 		return ending{}, err
 	}
 	if intent := entry.Intent; intent != nil {
@@ -111,6 +111,13 @@ func (w *Worker) endOf(ctx context.Context, d approval.Delivery, entry approval.
 // fewestTries is how often a request is tried however old it was when it was
 // first delivered: a worker may have been away for longer than any limit.
 const fewestTries = 5
+
+// overdue reports whether a request has been tried for as long as it may be. Its
+// deliveries alone do not tell, for it may have been given back untried.
+func (w *Worker) overdue(d approval.Delivery) bool {
+	tried := min(w.age(d), w.Now().Sub(w.Started))
+	return tried >= w.Limits.MaxAge && d.Attempt >= fewestTries
+}
 
 // mayPass reports whether trying again can help. An error that does not say
 // otherwise may pass; what bounds the tries is the age of the request.

@@ -82,3 +82,44 @@ func TestAnOldEventIsFollowedToItsEnd(t *testing.T) {
 		}
 	})
 }
+
+// TestABacklogIsNotOverdue: what waited while no worker was there has its time,
+// however often it was given back untried.
+func TestABacklogIsNotOverdue(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		state approval.State
+	}{
+		{"the first facts cannot be read", approval.Pending},
+		{"the connection is not pending yet", approval.Creating},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cloud := newFakeCloud(tt.state)
+				asked := 0
+				cloud.fail = func(op string, _ bool) error {
+					if op == "facts" {
+						if asked++; asked == 1 && tt.state == approval.Pending {
+							return cloudError{retryable: true}
+						}
+						f := cloud.facts[endpoint]
+						if asked > 1 && f.State == approval.Creating {
+							f.State = approval.Pending
+							cloud.facts[endpoint] = f
+						}
+					}
+					return nil
+				}
+				b := newBench(t, cloud, always(approval.Accept))
+				b.Started = time.Now()
+				d := connection("1")
+				d.PublishedAt, d.Attempt = time.Now().Add(-2*b.Limits.MaxAge), 50
+				if res, _ := b.deliver(t, d, 99); res.Outcome != approval.OutcomeAccepted {
+					t.Errorf("it ended %s (%+v), want accepted", res.Outcome, res.Failure)
+				}
+			})
+		})
+	}
+}

@@ -111,6 +111,7 @@ type Worker struct {
 	Log     zerolog.Logger
 	Now     func() time.Time
 	Limits  Limits
+	Started time.Time // when this worker began; time in which none was there does not count for MaxAge
 	Shares  *Shares
 	Targets approval.Targets
 	Version string
@@ -270,7 +271,7 @@ func (w *Worker) visible(ctx context.Context, d approval.Delivery, entry approva
 	}
 	// Creating precedes pendingAcceptance, and a state that is not documented is
 	// never final.
-	if w.age(d) >= w.Limits.MaxAge {
+	if w.overdue(d) {
 		return &ending{outcome: approval.OutcomeFailed, facts: facts, failure: &approval.Failure{
 			Code: "not_pending", Text: "The connection never came to wait for acceptance.",
 		}}, nil
