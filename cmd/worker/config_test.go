@@ -201,6 +201,28 @@ func TestConfigProblems(t *testing.T) {
 	}
 }
 
+// One endpoint service as two targets would have its connections decided twice,
+// perhaps against each other.
+func TestOneServiceIsOneTarget(t *testing.T) {
+	t.Parallel()
+	const (
+		id      = "4189d3c2-8882-4871-a3c2-d380272eed88"
+		service = "  - {name: payments, kind: service, id: " + id + ", project_id: 0605767d3b80d5762f8ec0034e1d0a12}\n"
+		gateway = "  - {name: orders, kind: gateway, id: 9f2e4fd2e4a34a5fa1d4e46a2a9ad4a1, project_id: 0605767d3b80d5762f8ec0034e1d0a12, service_id: " + id + "}\n"
+	)
+	for _, text := range []string{service + gateway, gateway + service} {
+		_, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": "targets:\n" + text}), settingFlags{})
+		if err == nil || !strings.Contains(err.Error(), "has the same") {
+			t.Errorf("the configuration is taken (%v):\n%s", err, text)
+		}
+	}
+	for _, text := range []string{service, gateway} {
+		if _, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": "targets:\n" + text}), settingFlags{}); err != nil {
+			t.Errorf("alone it is refused: %v", err)
+		}
+	}
+}
+
 func TestCredentials(t *testing.T) {
 	t.Parallel()
 	files := map[string]string{"key": "file-secret\n", "two": "a\nb"}

@@ -357,6 +357,13 @@ func (f *file) target(n *yaml.Node, what string, names map[string]int, ids map[s
 		}
 		ids[same] = t.Name
 	}
+	if t.Kind == approval.Gateway && t.ServiceID != "" {
+		same := string(approval.Service) + " " + strings.ToLower(t.ServiceID)
+		if other, ok := ids[same]; ok {
+			at("service_id", fmt.Sprintf("target %s has the same endpoint service — two targets would decide the same connections", other))
+		}
+		ids[same] = t.Name
+	}
 	if len(f.problems) == before {
 		f.config.Targets = append(f.config.Targets, t)
 	}
