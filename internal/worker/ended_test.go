@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -122,4 +123,35 @@ func TestABacklogIsNotOverdue(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAnActDoesNotGoByOldFacts: an act that waited for its turn until someone
+// else had settled the connection is not made.
+func TestAnActDoesNotGoByOldFacts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		b := newBench(t, cloud, always(approval.Accept))
+		b.Cloud = waitingCloud{cloud}
+		time.AfterFunc(5*time.Minute, func() {
+			cloud.mu.Lock()
+			defer cloud.mu.Unlock()
+			cloud.facts[endpoint] = approval.Facts{EndpointID: endpoint, DomainID: acme, State: approval.Rejected}
+		})
+		if res, _ := b.deliver(t, connection("1"), 99); res.Outcome != approval.OutcomeSuperseded || len(cloud.acts) != 0 {
+			t.Errorf("it ended %s after %q, want superseded and no act", res.Outcome, cloud.acts)
+		}
+	})
+}
+
+// waitingCloud acts after ten minutes in the line of those who wait for the rate.
+type waitingCloud struct{ *fakeCloud }
+
+func (c waitingCloud) Act(ctx context.Context, r approval.Request, v approval.Verdict) error {
+	select {
+	case <-ctx.Done():
+		return cloudError{retryable: true}
+	case <-time.After(10 * time.Minute):
+	}
+	return c.fakeCloud.Act(ctx, r, v)
 }

@@ -334,6 +334,10 @@ func settledAlready(want approval.State, facts approval.Facts) ending {
 	return ending{outcome: approval.OutcomeSuperseded, facts: facts}
 }
 
+// actWithin bounds how long an act goes by the same facts. It is longer than one
+// call takes.
+const actWithin = 45 * time.Second
+
 // act calls the cloud and notes that it did. A worker that was stopped in
 // between may be late, so facts that have aged are read again; unless they still
 // say pending, nothing is done and the request comes again to be looked at anew:
@@ -348,7 +352,10 @@ func (w *Worker) act(ctx context.Context, entry *approval.Entry, facts approval.
 			return &LaterError{After: spread(time.Second), Cause: CauseRetry}
 		}
 	}
-	if err := w.Cloud.Act(ctx, entry.Request, entry.Decision.Verdict); err != nil {
+	// The facts age while the act waits for its turn, or the process is stopped.
+	acting, cancel := context.WithTimeout(ctx, actWithin)
+	defer cancel()
+	if err := w.Cloud.Act(acting, entry.Request, entry.Decision.Verdict); err != nil {
 		return err
 	}
 	entry.ActedAt = w.Now()
