@@ -23,25 +23,36 @@ func TestDuplicates(t *testing.T) {
 	for i := range 2 {
 		w.start(fmt.Sprintf("replica-%d", i), options{slots: 256, rate: 5000}).ready()
 	}
-	domains := []string{stranger, partner, stranger, banned, stranger}
-	ends := map[string]approval.Outcome{partner: approval.OutcomeAccepted, banned: approval.OutcomeRejected, stranger: approval.OutcomeHeld}
+	ask := func(i int) approval.Request {
+		id := fmt.Sprintf("twice-%d", i)
+		switch i % 5 {
+		case 0:
+			return w.ask(w.connect("payments", stranger), id, approval.OutcomeHeld)
+		case 1:
+			return w.ask(w.connect("orders", partner), id, approval.OutcomeAccepted)
+		case 2:
+			return w.ask(w.connect("payments", banned), id, approval.OutcomeRejected)
+		case 3:
+			return w.ask(w.creation("functions"), id, approval.OutcomeCreated)
+		}
+		return w.ask(w.creation("hosts"), id, approval.OutcomeCreated)
+	}
 	var sent []approval.Request
 	repeated := 0
 	for i := range events {
-		if i%10 >= 7 { // one of the last hundred, or an old one
+		if i%10 >= 7 {
 			w.send(sent[(i*7919)%len(sent)])
 			repeated++
 		} else {
-			domain := domains[i%len(domains)]
-			sent = append(sent, w.ask(w.connect("payments", domain), fmt.Sprintf("twice-%d", i), ends[domain]))
+			sent = append(sent, ask(i))
 		}
 		if (i+1)%(events/4) == 0 && i+1 < events {
 			w.broker.Restart()
 		}
 	}
-	w.settled(time.Duration(times(90, 3600)) * time.Second)
+	w.settled(time.Duration(times(240, 7200)) * time.Second)
 	// The repeats that are left make no further ends: let them pass, too.
-	await(t, time.Duration(times(60, 3600))*time.Second, "the consumer has delivered everything", func() bool { return w.drained() })
+	await(t, time.Duration(times(120, 3600))*time.Second, "the consumer has delivered everything", func() bool { return w.drained() })
 	f := w.judge()
 	table.add(t, row{Name: "F2 duplicates, broker restarted thrice", Tries: events, findings: f, Took: w.took(), Note: fmt.Sprintf("%d repeats", repeated)})
 }
