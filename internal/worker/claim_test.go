@@ -100,3 +100,33 @@ func (l lookingTogether) Look(ctx context.Context, r approval.Request, before []
 	l.looked()
 	return look, err
 }
+
+// TestWhoFollowsAnotherWaitsForIt: a request that leaves the act to an earlier one
+// does not fail because that one meets errors for long.
+func TestWhoFollowsAnotherWaitsForIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud, down := newFakeCloud(approval.Pending), true
+		cloud.fail = func(op string, _ bool) error {
+			if op == "act" && down {
+				return cloudError{retryable: true}
+			}
+			return nil
+		}
+		b := newBench(t, cloud, always(approval.Accept))
+		first, second := connection("1"), connection("2")
+		if err := b.Handle(t.Context(), first); err == nil {
+			t.Fatal("the first should have met an error")
+		}
+		<-time.After(2 * b.Limits.ConfirmFor)
+		second.PublishedAt = time.Now()
+		if err := b.Handle(t.Context(), second); err == nil {
+			t.Errorf("the second ended %s although the first goes on", b.results.got[second.Request.ID].Outcome)
+		}
+		down, first.Attempt, second.Attempt = false, 2, 2
+		b.deliver(t, first, 9)
+		if res, _ := b.deliver(t, second, 9); res.Outcome != approval.OutcomeAccepted {
+			t.Errorf("the second ended %s (%+v), want accepted", res.Outcome, res.Failure)
+		}
+	})
+}

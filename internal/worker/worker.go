@@ -313,11 +313,7 @@ func (w *Worker) connect(ctx context.Context, entry *approval.Entry, other *appr
 			return ending{}, fmt.Errorf("%s: %w", decision.Verdict, err)
 		}
 	}
-	since := entry.ActedAt
-	if other != nil {
-		since = other.At // it has acted, or is about to
-	}
-	return w.follow(ctx, *entry, since, facts, want, watch)
+	return w.follow(ctx, *entry, other, facts, want, watch)
 }
 
 // settledAlready is the end of a connection that was not pending any more: what
@@ -367,9 +363,13 @@ func (w *Worker) act(ctx context.Context, entry *approval.Entry, facts approval.
 	return nil
 }
 
-// follow waits for the wanted state, in hand for a while and then given back. The
-// cloud was asked for it at the time since.
-func (w *Worker) follow(ctx context.Context, entry approval.Entry, since time.Time, facts approval.Facts, want approval.State, watch *stopwatch) (ending, error) {
+// follow waits for the wanted state, in hand for a while and then given back. If
+// other is set, the act is that request's, and it is not late before it is made.
+func (w *Worker) follow(ctx context.Context, entry approval.Entry, other *approval.Claim, facts approval.Facts, want approval.State, watch *stopwatch) (ending, error) {
+	since := entry.ActedAt
+	if other != nil {
+		since = other.At // it has acted, or is about to
+	}
 	w.Metrics.Waiting(1)
 	defer w.Metrics.Waiting(-1)
 	waiting, cancel := context.WithTimeout(ctx, w.Limits.HoldSlot)
@@ -383,7 +383,7 @@ func (w *Worker) follow(ctx context.Context, entry approval.Entry, since time.Ti
 	if waiting.Err() == nil || ctx.Err() != nil {
 		return ending{}, fmt.Errorf("follow: %w", err)
 	}
-	if !since.IsZero() && w.Now().Sub(since) >= w.Limits.ConfirmFor {
+	if (other == nil || other.Settled()) && w.Now().Sub(since) >= w.Limits.ConfirmFor {
 		return ending{outcome: approval.OutcomeFailed, facts: facts, failure: notConfirmed(want)}, nil
 	}
 	return ending{}, &LaterError{After: 10 * time.Second, Cause: CauseRetry}
