@@ -130,3 +130,27 @@ func TestWhoFollowsAnotherWaitsForIt(t *testing.T) {
 		}
 	})
 }
+
+// TestADecisionMadeMeanwhileIsNotEnded: a worker that gives a request up while
+// another decides it lets the decision be carried out.
+func TestADecisionMadeMeanwhileIsNotEnded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		b := newBench(t, cloud, always(approval.Accept))
+		d, first := connection("1"), true
+		cloud.fail = func(op string, _ bool) error {
+			if op != "facts" || !first {
+				return nil
+			}
+			first = false
+			if _, _, err := b.ledger.Record(context.Background(), d.Request, b.Policy.Evaluate(&approval.Input{Now: time.Now()})); err != nil {
+				t.Error(err)
+			}
+			return cloudError{}
+		}
+		if res, _ := b.deliver(t, d, 9); res.Outcome != approval.OutcomeAccepted {
+			t.Errorf("it ended %s (%+v), want accepted", res.Outcome, res.Failure)
+		}
+	})
+}

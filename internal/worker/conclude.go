@@ -40,6 +40,9 @@ func (w *Worker) conclude(ctx context.Context, d approval.Delivery, entry approv
 		if entry, _, err = w.Ledger.Record(ctx, d.Request, undecided); err != nil || entry.Result != nil {
 			return entry, err
 		}
+		if entry.Decision.Verdict.Acts() { // another worker decided it meanwhile, and may be at it
+			return entry, &LaterError{After: spread(time.Second), Cause: CauseRetry}
+		}
 	}
 	entry.Result = &approval.Result{
 		Request:    entry.Request,
