@@ -75,6 +75,9 @@ const (
 	// and of which nothing comes, is not handed in again. It doubles up to here:
 	// while the cloud takes no decisions, the requests must not pile up.
 	longestPause = 6 * time.Hour
+	// worthTelling is how many errors of one target say it all. Those that are of
+	// one connection only keep none from the rest.
+	worthTelling = 10
 )
 
 // Run sweeps at once, each interval, and when kicked, until ctx ends.
@@ -133,15 +136,22 @@ func (s *Sweep) target(ctx context.Context, t approval.Target, before map[string
 	s.Metrics.PendingConnections(t.Name, len(pending))
 	var errs []error
 	accepted := map[string]int{}
+	inARow := 0
 	for _, facts := range pending {
 		request, cause, err := s.missing(ctx, t, facts, accepted)
 		if err == nil && cause != "" {
 			err = s.handIn(ctx, request, cause, before[request.ID])
 		}
-		if err != nil {
+		switch {
+		case err == nil:
+			inARow = 0
+		case len(errs) < worthTelling:
 			errs = append(errs, fmt.Errorf("endpoint %s: %w", facts.EndpointID, err))
 		}
-		if len(errs) == 10 { // the ledger or the bus is away: the rest would say the same
+		if err != nil && mayPass(err) {
+			inARow++
+		}
+		if inARow == worthTelling { // the ledger or the bus is away: the rest would say the same
 			break
 		}
 	}

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -228,4 +229,37 @@ func TestTheSweepDoesNotPileUpRequests(t *testing.T) {
 			t.Errorf("the sweep remembers %d requests, want the one that is pending", len(sweep.handed))
 		}
 	})
+}
+
+// TestTheSweepGoesOnPastWhatCannotBeHandedIn: events that are no good keep no
+// other connection from being found.
+func TestTheSweepGoesOnPastWhatCannotBeHandedIn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		for n := range 50 {
+			id := fmt.Sprintf("00000000-0000-0000-0000-%012d", n)
+			cloud.facts[id] = approval.Facts{EndpointID: id, DomainID: acme, State: approval.Pending}
+		}
+		b := newBench(t, cloud, always(approval.Accept))
+		bus := &fakeBus{got: map[string]approval.Request{}}
+		sweep := b.sweep(bus)
+		sweep.Requests = pickyBus{bus}
+		if err := sweep.Once(t.Context()); err == nil {
+			t.Error("the sweep did not tell what it could not hand in")
+		}
+		if len(bus.got) != 1 {
+			t.Errorf("handed in %d, want the one that is good", len(bus.got))
+		}
+	})
+}
+
+// pickyBus takes requests for one endpoint only.
+type pickyBus struct{ *fakeBus }
+
+func (p pickyBus) Submit(ctx context.Context, r approval.Request) error {
+	if r.EndpointID != endpoint {
+		return cloudError{}
+	}
+	return p.fakeBus.Submit(ctx, r)
 }
