@@ -223,6 +223,17 @@ func TestOneServiceIsOneTarget(t *testing.T) {
 	}
 }
 
+// A request that were tried for as long as it stays stored would be lost.
+func TestMaxAgeIsBelowTheRetention(t *testing.T) {
+	t.Parallel()
+	for text, ok := range map[string]bool{"480h": true, "720h": false} {
+		_, err := loadConfig(testEnvironment(nil, "APPROVER_WORKER_MAX_AGE="+text), settingFlags{})
+		if (err == nil) != ok {
+			t.Errorf("worker.max_age %s: %v", text, err)
+		}
+	}
+}
+
 func TestCredentials(t *testing.T) {
 	t.Parallel()
 	files := map[string]string{"key": "file-secret\n", "two": "a\nb"}

@@ -43,6 +43,11 @@ func envSuffix(key string) string {
 	return strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
 }
 
+// mostTried is the most that worker.max_age can be. It is well below the 30 days
+// for which a request stays stored: one that were tried for as long as that would
+// vanish without a result.
+const mostTried = 20 * 24 * time.Hour
+
 // settings returns the table, in the order of the documentation.
 func settings() []setting {
 	rows := []setting{
@@ -105,8 +110,8 @@ func settings() []setting {
 			set: func(c *Config, text string) error { return setAddress(&c.HTTP.Listen, text) },
 		},
 		integer("worker.slots", "64", 1, 4096, "requests in hand at once", func(c *Config) *int { return &c.Worker.Slots }),
-		duration("worker.max_age", "24h", time.Minute, 30*24*time.Hour, "how long a request is tried before it ends as failed", func(c *Config) *time.Duration { return &c.Worker.MaxAge }),
-		duration("worker.confirm_for", "1h", time.Second, 30*24*time.Hour, "how long the cloud is asked for the wanted state after an action, at most `worker.max_age`", func(c *Config) *time.Duration { return &c.Worker.ConfirmFor }),
+		duration("worker.max_age", "24h", time.Minute, mostTried, "how long a request is tried before it ends as failed", func(c *Config) *time.Duration { return &c.Worker.MaxAge }),
+		duration("worker.confirm_for", "1h", time.Second, mostTried, "how long the cloud is asked for the wanted state after an action, at most `worker.max_age`", func(c *Config) *time.Duration { return &c.Worker.ConfirmFor }),
 		duration("worker.shutdown_grace", "10s", 0, 10*time.Minute, "how long requests in hand may finish after SIGTERM before they are given back", func(c *Config) *time.Duration { return &c.Worker.ShutdownGrace }),
 		choice("log.level", "info", []string{"trace", "debug", "info", "warn", "error"}, "least severe level that is logged", func(c *Config) *string { return &c.Log.Level }),
 		choice("log.format", "auto", []string{"auto", "json", "console"}, "form of the log on stderr; auto: console on a terminal, else json", func(c *Config) *string { return &c.Log.Format }),
