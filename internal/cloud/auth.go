@@ -315,11 +315,15 @@ func (a *auth) stop(e *Error) {
 	a.set(refused)
 }
 
+// comeAgain is when a caller who met a refused credential may ask again: new
+// values are looked for every few seconds, and asking costs no call.
+const comeAgain = 15 * time.Second
+
 // refusedError is what callers get while all traffic is stopped; with a.mu held.
 func (a *auth) refusedError() *Error {
 	e := *a.refusal
 	e.Class, e.Err = ClassCredentials, ErrCredentials
-	e.Wait = max(time.Second, time.Until(a.refusedAt.Add(refusedFor)))
+	e.Wait = min(comeAgain, max(time.Second, time.Until(a.refusedAt.Add(refusedFor))))
 	return &e
 }
 

@@ -37,7 +37,7 @@ func (w *Worker) conclude(ctx context.Context, d approval.Delivery, entry approv
 			undecided.Reasons[0] = approval.Reason{Code: approval.ReasonNotVisible, Text: "The endpoint does not show in the connections of the target."}
 		}
 		var err error
-		if entry, _, err = w.Ledger.Record(ctx, d.Request, undecided); err != nil || entry.Result != nil {
+		if entry, _, err = w.record(ctx, d.Request, undecided); err != nil || entry.Result != nil {
 			return entry, err
 		}
 		if entry.Decision.Verdict.Acts() { // another worker decided it meanwhile, and may be at it
@@ -78,7 +78,7 @@ func (e ending) reversible(r approval.Request) bool {
 // no error ever decides a request, it only ends one that cannot be carried out.
 // What was done by then is not denied because of it.
 func (w *Worker) endOf(ctx context.Context, d approval.Delivery, entry approval.Entry, err error) (ending, error) {
-	if ctx.Err() != nil {
+	if _, reused := errors.AsType[*IDReusedError](err); reused || ctx.Err() != nil {
 		return ending{}, err
 	}
 	if e, ok := errors.AsType[interface {

@@ -6,7 +6,7 @@ import (
 )
 
 // Shares divides the slots among the targets, so that a slow one cannot take
-// them all: each has some of its own, and the rest goes to whoever comes. Who
+// them all: each has some of its own, and of the rest one gets at most half. Who
 // finds none is told when to come again: one after the other, at the pace at
 // which the target's slots become free, so that they are neither idle nor
 // besieged.
@@ -15,6 +15,7 @@ type Shares struct {
 	mu      sync.Mutex
 	own     int // slots that each target has to itself
 	free    int // slots for all
+	most    int // of them for one target
 	targets map[string]*share
 }
 
@@ -36,7 +37,12 @@ func NewShares(slots, targets int, now func() time.Time) *Shares {
 	slots = max(1, slots-max(1, slots/16))
 	targets = max(1, targets)
 	own := slots / (4 * targets)
-	return &Shares{now: now, own: own, free: slots - own*targets, targets: map[string]*share{}}
+	free := slots - own*targets
+	most := free
+	if targets > 1 {
+		most = (free + 1) / 2 // the rest is for the others when this one is slow
+	}
+	return &Shares{now: now, own: own, free: free, most: most, targets: map[string]*share{}}
 }
 
 // take returns how to give the slot back, or, if target may have no more now,
@@ -51,7 +57,7 @@ func (s *Shares) take(target string) (release func(), wait time.Duration) {
 	}
 	now := s.now()
 	if t.used >= s.own {
-		if s.free == 0 {
+		if s.free == 0 || t.used-s.own >= s.most {
 			return nil, t.turn(now)
 		}
 		s.free--

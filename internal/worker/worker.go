@@ -161,8 +161,10 @@ func (w *Worker) settle(ctx context.Context, d approval.Delivery, watch *stopwat
 	if err != nil {
 		return approval.Result{}, fmt.Errorf("read the ledger: %w", err)
 	}
-	if known && entry.Request.Subject() != d.Request.Subject() {
-		return approval.Result{}, &IDReusedError{RequestID: d.Request.ID, First: entry.Request.Subject(), Now: d.Request.Subject()}
+	if known {
+		if err := sameSubject(entry, d.Request); err != nil {
+			return approval.Result{}, err
+		}
 	}
 	if !known || entry.Result == nil {
 		end, err := w.carryOut(ctx, d, &entry, watch)
@@ -204,7 +206,7 @@ func (w *Worker) carryOut(ctx context.Context, d approval.Delivery, entry *appro
 			return ending{}, fmt.Errorf("decide: %w", err)
 		}
 	}
-	recorded, other, err := w.Ledger.Record(ctx, req, decision)
+	recorded, other, err := w.record(ctx, req, decision)
 	watch.lap(approval.StageDecide)
 	if err != nil {
 		return ending{}, fmt.Errorf("record the decision: %w", err)
@@ -221,6 +223,24 @@ func (w *Worker) carryOut(ctx context.Context, d approval.Delivery, entry *appro
 		return w.create(ctx, d, entry, other, watch)
 	}
 	return w.connect(ctx, entry, other, facts, watch)
+}
+
+// record is Ledger.Record, which finds another's entry if two events with the
+// same id came at once.
+func (w *Worker) record(ctx context.Context, req approval.Request, d approval.Decision) (approval.Entry, *approval.Claim, error) {
+	entry, other, err := w.Ledger.Record(ctx, req, d)
+	if err == nil {
+		err = sameSubject(entry, req)
+	}
+	return entry, other, err
+}
+
+// sameSubject reports if entry, which has the id of req, is about something else.
+func sameSubject(entry approval.Entry, req approval.Request) error {
+	if entry.Request.Subject() == req.Subject() {
+		return nil
+	}
+	return &IDReusedError{RequestID: req.ID, First: entry.Request.Subject(), Now: req.Subject()}
 }
 
 // decide asks the policies. A rule with a limit accepts only with a place that is
@@ -280,15 +300,21 @@ func (w *Worker) visible(ctx context.Context, d approval.Delivery, entry approva
 }
 
 // gone reports the end of a request whose endpoint should show by now and does
-// not, unless a second look finds it: one look may be at a stale list.
+// not, unless a second look finds it.
 func (w *Worker) gone(ctx context.Context, req approval.Request, facts approval.Facts) (*ending, error) {
-	waiting, cancel := context.WithTimeout(ctx, w.Limits.HoldSlot)
-	defer cancel()
-	state, err := w.Cloud.Await(waiting, req, approval.Pending, time.Time{})
+	state, err := w.lookAgain(ctx, req)
 	if err == nil && (state == approval.Absent || state == approval.Deleting) {
 		return &ending{outcome: approval.OutcomeGone, facts: facts}, nil
 	}
 	return nil, &LaterError{After: spread(time.Second), Cause: CauseRetry, Err: err}
+}
+
+// lookAgain returns the state of a connection that did not show as pending, once
+// two reads agree that it is not: one look may be at a stale list.
+func (w *Worker) lookAgain(ctx context.Context, req approval.Request) (approval.State, error) {
+	waiting, cancel := context.WithTimeout(ctx, w.Limits.HoldSlot)
+	defer cancel()
+	return w.Cloud.Await(waiting, req, approval.Pending, time.Time{})
 }
 
 // connect carries a decision on a connection out and follows the connection.
@@ -299,7 +325,7 @@ func (w *Worker) connect(ctx context.Context, entry *approval.Entry, other *appr
 	case decision.Verdict == approval.Ignore:
 		return ending{outcome: approval.OutcomeIgnored, facts: facts}, nil
 	case entry.ActedAt.IsZero() && facts.State != approval.Pending:
-		return settledAlready(want, facts), nil
+		return w.settledBefore(ctx, entry.Request, want, facts)
 	case decision.Verdict == approval.Hold:
 		return ending{outcome: approval.OutcomeHeld, facts: facts}, nil
 	case other != nil && other.Verdict != decision.Verdict:
@@ -314,6 +340,21 @@ func (w *Worker) connect(ctx context.Context, entry *approval.Entry, other *appr
 		}
 	}
 	return w.follow(ctx, *entry, other, facts, want, watch)
+}
+
+// settledBefore is the end of a request that found its connection settled. That
+// someone settled it otherwise takes a second look.
+func (w *Worker) settledBefore(ctx context.Context, req approval.Request, want approval.State, facts approval.Facts) (ending, error) {
+	end := settledAlready(want, facts)
+	if end.outcome != approval.OutcomeSuperseded {
+		return end, nil
+	}
+	state, err := w.lookAgain(ctx, req)
+	if err != nil || state == approval.Pending {
+		return ending{}, &LaterError{After: spread(time.Second), Cause: CauseRetry, Err: err}
+	}
+	facts.State = state
+	return settledAlready(want, facts), nil
 }
 
 // settledAlready is the end of a connection that was not pending any more: what

@@ -502,6 +502,33 @@ func TestAResultIsToldOnce(t *testing.T) {
 	})
 }
 
+// TestAnIDUsedTwiceAtOnce: of two events with one id about different things, only
+// the first to be recorded is carried out, also where neither saw the other.
+func TestAnIDUsedTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		b := newBench(t, cloud, always(approval.Accept))
+		other := connection("1")
+		other.Request.EndpointID = "00000000-0000-0000-0000-000000000001"
+		cloud.facts[other.Request.EndpointID] = approval.Facts{EndpointID: other.Request.EndpointID, DomainID: acme, State: approval.Pending}
+		between := true
+		cloud.fail = func(op string, _ bool) error {
+			if op == "facts" && between { // after the first has looked into the ledger
+				between = false
+				if _, _, err := b.ledger.Record(t.Context(), other.Request, approval.Decision{Verdict: approval.Accept}); err != nil {
+					t.Error(err)
+				}
+			}
+			return nil
+		}
+		err := b.Handle(t.Context(), connection("1"))
+		if _, ok := errors.AsType[*IDReusedError](err); !ok || len(cloud.acts) != 0 || len(b.results.got) != 0 {
+			t.Errorf("Handle = %v after acts %q and results %v, want it laid aside", err, cloud.acts, b.results.got)
+		}
+	})
+}
+
 // TestAnIDUsedAgain: an event with the id of another about something else is
 // neither taken for a repeat nor carried out.
 func TestAnIDUsedAgain(t *testing.T) {
