@@ -45,6 +45,9 @@ second signal ends it at once. The policies are watched; SIGHUP loads them now.`
 		}
 		limits := worker.DefaultLimits()
 		limits.MaxAge, limits.ConfirmFor = cfg.Worker.MaxAge, cfg.Worker.ConfirmFor
+		if _, ok := env.LookupEnv("GOGC"); !ok {
+			debug.SetGCPercent(gcPercent)
+		}
 		s := service{cfg: cfg, log: log, limits: limits, watchEvery: 10 * time.Second}
 		return s.run(c.Context())
 	}
@@ -75,7 +78,7 @@ func (s *service) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	client, err := cloud.New(cloudConfig(cfg, counters))
+	client, err := cloud.New(cloudConfig(cfg, newAlarms(counters, s.log)))
 	if err != nil {
 		return withCode(exitInvalid, err)
 	}
