@@ -70,9 +70,13 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 func (b *Bus) bucket() jetstream.KeyValueConfig {
 	return jetstream.KeyValueConfig{
 		Bucket: LedgerBucket, Description: "What the VPC endpoint approver decided", History: ledgerHistory,
-		Storage: jetstream.FileStorage, Replicas: b.cfg.Replicas,
+		TTL: ledgerMaxAge, Storage: jetstream.FileStorage, Replicas: b.cfg.Replicas,
 	}
 }
+
+// ledgerMaxAge bounds the ledger. It is longer than anything is stored that
+// could come again.
+const ledgerMaxAge = 400 * 24 * time.Hour
 
 // bucketStream is the stream in which the broker keeps the bucket.
 const bucketStream = "KV_" + LedgerBucket

@@ -102,7 +102,7 @@ func TestSetupKeepsWhatDiffers(t *testing.T) {
 			if _, err := b.js.CreateKeyValue(t.Context(), cfg); err != nil {
 				t.Fatal(err)
 			}
-		}, "bucket vpcep-ledger: time to live is 1h0m0s, should be 0s", true},
+		}, "bucket vpcep-ledger: time to live is 1h0m0s, should be 9600h0m0s", true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -30,6 +30,9 @@ const (
 	// lostAfter is the age of a reservation without an entry in the ledger: its
 	// worker died between the two and the request never came again.
 	lostAfter = time.Hour
+	// endedAfter is the age of a reservation whose request never ends: its event
+	// was lost, and no event is stored for longer.
+	endedAfter = 31 * 24 * time.Hour
 	// pruneAt bounds the reservations that are kept without asking how they ended.
 	pruneAt = 64
 )
@@ -127,7 +130,7 @@ func (l *Ledger) prune(ctx context.Context, s *storedLimit, counted int) error {
 					s.SettledAt = e.Result.At
 				}
 			}
-		case !ok && now.Sub(since) > lostAfter:
+		case !ok && now.Sub(since) > lostAfter, ok && now.Sub(since) > endedAfter:
 			delete(s.Reserved, id)
 		}
 	}
