@@ -34,6 +34,11 @@ func (w *Worker) create(ctx context.Context, d approval.Delivery, entry *approva
 		}
 		return ending{}, &LaterError{After: spread(2 * time.Second), Cause: CauseRetry, Err: errors.New("another request is making the same endpoint")}
 	}
+	if entry.Intent == nil {
+		if end := w.outdated(*entry, approval.Facts{ReadAt: w.Now()}); end != nil {
+			return *end, nil
+		}
+	}
 	if entry.Intent == nil || entry.Intent.Created == nil {
 		end, err := w.send(ctx, entry, other)
 		if end != nil || err != nil {

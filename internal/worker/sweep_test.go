@@ -74,7 +74,14 @@ func TestTheSweep(t *testing.T) {
 				t.Fatal(err)
 			}
 			<-time.After(time.Hour)
-		}, approval.Reject, true, approval.OutcomeAccepted},
+		}, approval.Accept, true, approval.OutcomeAccepted},
+		{"decided long ago, its event was lost, and the policies have changed", func(t *testing.T, b *bench) {
+			b.Policy = always(approval.Accept)
+			if _, _, err := b.ledger.Record(t.Context(), connection("1").Request, b.Policy.Evaluate(&approval.Input{Now: time.Now()})); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(time.Hour)
+		}, approval.Reject, true, approval.OutcomeHeld},
 		{"failed just now", failed(0), approval.Accept, false, ""},
 		{"failed long ago", failed(2 * time.Hour), approval.Accept, true, approval.OutcomeAccepted},
 		{"too young: its event is on the way", func(_ *testing.T, b *bench) {

@@ -284,7 +284,8 @@ func (w *Worker) visible(ctx context.Context, d approval.Delivery, entry approva
 			Code: "connection_failed", Text: "The cloud reports that the endpoint failed; it can only be deleted and made anew.",
 		}}, nil
 	case approval.Absent, approval.Deleting:
-		if w.age(d) >= w.Limits.Visible {
+		// A clock that is set ahead must not end what was hardly looked for.
+		if w.age(d) >= w.Limits.Visible && lookedFor(d.Attempt) >= w.Limits.Visible/2 {
 			return w.gone(ctx, req, facts)
 		}
 	case approval.Creating:
@@ -296,7 +297,25 @@ func (w *Worker) visible(ctx context.Context, d approval.Delivery, entry approva
 			Code: "not_pending", Text: "The connection never came to wait for acceptance.",
 		}}, nil
 	}
-	return nil, &LaterError{After: growing(d.Attempt, time.Second, 15*time.Second), Cause: CauseRetry}
+	return nil, &LaterError{After: growing(d.Attempt, firstLook, longestLook), Cause: CauseRetry}
+}
+
+// The waits between looks for an endpoint that does not show.
+const (
+	firstLook   = time.Second
+	longestLook = 15 * time.Second
+)
+
+// lookedFor is how long an endpoint has been looked for at least by this
+// delivery, counted by the waits between the deliveries and not by a clock.
+func lookedFor(attempt int) time.Duration {
+	const enough = time.Hour
+	sum, wait := time.Duration(0), firstLook
+	for n := 1; n < attempt && sum < enough; n++ {
+		sum += wait
+		wait = min(2*wait, longestLook)
+	}
+	return sum
 }
 
 // gone reports the end of a request whose endpoint should show by now and does
@@ -333,6 +352,9 @@ func (w *Worker) connect(ctx context.Context, entry *approval.Entry, other *appr
 	}
 
 	if entry.ActedAt.IsZero() && other == nil {
+		if end := w.outdated(*entry, facts); end != nil {
+			return *end, nil
+		}
 		err := w.act(ctx, entry, facts)
 		watch.lap(approval.StageAct)
 		if err != nil {

@@ -189,6 +189,53 @@ func TestAResultStands(t *testing.T) {
 	})
 }
 
+// TestAnOldDecisionIsNotCarriedOutAgainstThePolicies: after an API was away for
+// hours, what the policies deny by now is held, and what they still say is done.
+func TestAnOldDecisionIsNotCarriedOutAgainstThePolicies(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		request approval.Delivery
+		later   approval.Verdict
+		want    approval.Outcome
+		acts    int
+	}{
+		{"still allowed", connection("1"), approval.Accept, approval.OutcomeAccepted, 1},
+		{"denied meanwhile", connection("1"), approval.Reject, approval.OutcomeHeld, 0},
+		{"held meanwhile", connection("1"), approval.Hold, approval.OutcomeHeld, 0},
+		{"a creation that is still allowed", creation(functions()), approval.Accept, approval.OutcomeCreated, 1},
+		{"a creation that is denied meanwhile", creation(functions()), approval.Reject, approval.OutcomeHeld, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cloud := newFakeCloud(approval.Pending)
+				down := true
+				cloud.fail = func(op string, after bool) error {
+					if down && !after && (op == "act" || op == "look") {
+						return cloudError{retryable: true}
+					}
+					return nil
+				}
+				verdict := approval.Accept
+				b := newBench(t, cloud, policyFunc(func(*approval.Input) approval.Decision { return approval.Decision{Verdict: verdict} }))
+				d := tt.request
+				d.PublishedAt = time.Now()
+				if err := b.Handle(t.Context(), d); err == nil {
+					t.Fatal("the API is down")
+				}
+				<-time.After(3 * time.Hour)
+				down, verdict = false, tt.later
+				d.Attempt = 2
+				res, _ := b.deliver(t, d, 20)
+				if res.Outcome != tt.want || len(cloud.acts)+cloud.creates != tt.acts {
+					t.Errorf("ended %s (%+v) after %d deeds, want %s after %d", res.Outcome, res.Failure, len(cloud.acts)+cloud.creates, tt.want, tt.acts)
+				}
+			})
+		})
+	}
+}
+
 // TestTwoRequestsForOneConnection: whatever the second one is decided, it does
 // not act against the first.
 func TestTwoRequestsForOneConnection(t *testing.T) {
