@@ -55,6 +55,9 @@ func resultSubject(outcome, target, decision string) string {
 	return ResultsSubject + "." + outcome + "." + target + "." + decision
 }
 
+// insufficientResources is the code of a broker that may store no more.
+const insufficientResources jetstream.ErrorCode = 10023
+
 // published makes an error of publishing what readable, and has the streams
 // looked at if the broker does not know one.
 func (b *Bus) published(what string, err error) error {
@@ -64,6 +67,9 @@ func (b *Bus) published(what string, err error) error {
 	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
 		b.doubt()
 		return fmt.Errorf("publish %s: no stream takes it; see `worker bus status`: %w", what, err)
+	}
+	if refused, ok := errors.AsType[*jetstream.APIError](err); ok && refused.ErrorCode == insufficientResources {
+		return fmt.Errorf("publish %s: the broker's disk, or its limit, is full; make room there: %w", what, err)
 	}
 	return fmt.Errorf("publish %s: %w", what, err)
 }

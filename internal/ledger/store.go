@@ -170,6 +170,9 @@ func (l *Ledger) update(ctx context.Context, key string, v any, rev uint64) (uin
 // the key is under way in a cluster.
 const constantMismatch jetstream.ErrorCode = 10164
 
+// insufficientResources is the code of a broker that may store no more.
+const insufficientResources jetstream.ErrorCode = 10023
+
 // written tells what became of a write.
 func (l *Ledger) written(key string, err error) error {
 	if err == nil {
@@ -180,6 +183,9 @@ func (l *Ledger) written(key string, err error) error {
 		(refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || refused.ErrorCode == constantMismatch) {
 		l.obs.LedgerConflict()
 		return fmt.Errorf("write %s: %w", key, ErrConflict)
+	}
+	if ok && refused.ErrorCode == insufficientResources {
+		return fmt.Errorf("write %s of the ledger: the broker's disk, or its limit, is full; make room there: %w", key, err)
 	}
 	return fmt.Errorf("write %s of the ledger: %w", key, err)
 }
