@@ -1,0 +1,123 @@
+package torture
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+)
+
+// peak is the most that p has ever held of the machine's memory, in bytes, and
+// how much it holds of its own executable, which is no memory that it asked for.
+// Broker and cloud are in the test's own process.
+func (p *process) peak() (most, executable int64) {
+	p.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Skipf("this system does not tell the memory of a process: %v", err)
+	}
+	for field, into := range map[string]*int64{"VmHWM:": &most, "RssFile:": &executable} {
+		_, after, _ := strings.Cut(string(status), field)
+		if _, err := fmt.Sscan(after, into); err != nil {
+			p.t.Fatalf("read %s of worker %s: %v", field, p.name, err)
+		}
+		*into <<= 10 // it is told in KiB
+	}
+	return most, executable
+}
+
+// pile hands in n events about these connections, in turn, without waiting for
+// each: what is asked of them is how much of them a worker keeps in memory.
+func (w *world) pile(n int, about []approval.Request) {
+	w.t.Helper()
+	js, err := jetstream.New(w.broker.Connect(), jetstream.WithPublishAsyncMaxPending(1000))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var last jetstream.PubAckFuture
+	for i := range n {
+		r := about[i%len(about)]
+		r.Source, r.EventID, r.Time = source, fmt.Sprintf("pile-%d", i), w.begin
+		if last, err = js.PublishMsgAsync(&nats.Msg{
+			Subject: "vpcep.requests." + r.Target.Name, Header: nats.Header{"Content-Type": {"application/cloudevents+json"}}, Data: eventJSON(r),
+		}); err != nil {
+			w.t.Fatalf("publish event %d: %v", i, err)
+		}
+	}
+	select {
+	case <-last.Ok():
+	case err := <-last.Err():
+		w.t.Fatalf("publish the last event: %v", err)
+	case <-w.t.Context().Done():
+		w.t.Fatal(w.t.Context().Err())
+	}
+	await(w.t, time.Minute, "all events are stored", func() bool { return w.stored(requestsStream) == n })
+}
+
+// TestMemoryOfABacklog: a worker keeps no more of a long queue than it works on.
+func TestMemoryOfABacklog(t *testing.T) {
+	t.Parallel()
+	queued, span := times(20_000, 1_000_000), time.Duration(times(5, 120))*time.Second
+	const most = 256 << 20
+	w := newWorld(t, simulator.Config{})
+	var about []approval.Request
+	for range 1000 {
+		about = append(about, w.connect("payments", stranger))
+	}
+	w.pile(queued, about)
+	p := w.start("worker", options{}).ready()
+	pass(t.Context(), span)
+	var f findings
+	if p.ended() {
+		f.wrong("the worker has ended")
+	}
+	ended := w.stored(resultsStream)
+	if ended < int(span.Seconds()) {
+		f.wrong("%d of %d requests have ended within %s: it was not at work", ended, queued, span)
+	}
+	// What has no result stays with the broker: nothing is given up to save memory.
+	if n := w.stored(requestsStream); n != queued {
+		f.wrong("the broker holds %d of %d requests", n, queued)
+	}
+	if n := w.stored(deadStream); n != 0 {
+		f.wrong("%d requests became dead letters", n)
+	}
+	peak, _ := p.peak()
+	if peak > most {
+		f.wrong("the worker held up to %d MiB, more than %d", peak>>20, most>>20)
+	}
+	table.add(t, row{Name: "memory before a backlog", Tries: queued, findings: f, Took: w.took(), Note: fmt.Sprintf("at most %d MiB, %d ended in %s", peak>>20, ended, span)})
+}
+
+// TestMemoryOfCallsInFlight: 1,024 calls of a slow cloud at once take little.
+func TestMemoryOfCallsInFlight(t *testing.T) {
+	t.Parallel()
+	const calls, requests, most = 1024, 1100, 100 << 20
+	w := newWorld(t, simulator.Config{})
+	// The lists are quick, so that all come to the act at the same time.
+	w.sim.Inject(simulator.Fault{API: simulator.VPCEP, Operation: "AcceptOrRejectEndpoint", Kind: simulator.Slow, Delay: 8 * time.Second})
+	for i := range requests {
+		w.ask(w.connect("payments", partner), fmt.Sprintf("flight-%d", i), approval.OutcomeAccepted)
+	}
+	p := w.start("worker", options{slots: 4096, rate: 1000, env: []string{"APPROVER_CLOUD_CONCURRENCY=1024"}}).ready()
+	at := 0
+	await(t, time.Minute, "calls fill the room that they have", func() bool {
+		at = max(at, int(p.metric("vpcep_approver_cloud_calls_in_flight", `api="vpcep"`)))
+		return at >= calls
+	})
+	w.sim.ClearFaults()
+	w.settled(2 * time.Minute)
+	f := w.judge()
+	peak, executable := p.peak()
+	if peak-executable > most {
+		f.wrong("the worker held up to %d MiB beside its executable, more than %d", (peak-executable)>>20, most>>20)
+	}
+	table.add(t, row{Name: "memory of calls in flight", Tries: requests, findings: f, Took: w.took(), Note: fmt.Sprintf("at most %d MiB and %d of its executable, %d calls at once", (peak-executable)>>20, executable>>20, at)})
+}
