@@ -102,7 +102,7 @@ func TestMemoryOfCallsInFlight(t *testing.T) {
 	const calls, requests, most = 1024, 1100, 100 << 20
 	w := newWorld(t, simulator.Config{})
 	// The lists are quick, so that all come to the act at the same time.
-	w.sim.Inject(simulator.Fault{API: simulator.VPCEP, Operation: "AcceptOrRejectEndpoint", Kind: simulator.Slow, Delay: 8 * time.Second})
+	w.sim.Inject(simulator.Fault{API: simulator.VPCEP, Operation: "AcceptOrRejectEndpoint", Kind: simulator.Slow, Delay: 15 * time.Second})
 	for i := range requests {
 		w.ask(w.connect("payments", partner), fmt.Sprintf("flight-%d", i), approval.OutcomeAccepted)
 	}
