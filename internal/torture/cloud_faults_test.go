@@ -118,13 +118,14 @@ func TestThrottling(t *testing.T) {
 				begin := time.Now()
 				var mu sync.Mutex
 				var early []string
-				calls, until := map[string][]time.Time{}, map[string]time.Time{}
+				calls, told, until := map[string][]time.Time{}, map[string]time.Time{}, map[string]time.Time{}
 				dice := rand.New(rand.NewPCG(1, 2))
 				r.fault = func(req *http.Request) netFault {
 					mu.Lock()
 					defer mu.Unlock()
 					name, now := api(req), time.Now()
-					if now.Before(until[name]) {
+					// What was sent before the answer came could not heed it.
+					if now.After(told[name]) && now.Before(until[name]) {
 						early = append(early, fmt.Sprintf("%s was called %s before its Retry-After", name, until[name].Sub(now)))
 					}
 					calls[name] = append(calls[name], now)
@@ -133,7 +134,7 @@ func TestThrottling(t *testing.T) {
 					}
 					f := disguise()
 					if s, err := strconv.Atoi(f.Header["Retry-After"]); err == nil {
-						until[name] = now.Add(time.Duration(s) * time.Second)
+						told[name], until[name] = now, now.Add(time.Duration(s)*time.Second)
 					}
 					return f
 				}

@@ -82,14 +82,25 @@ func (k *killing) wave(n int) {
 	for _, p := range doomed {
 		p.ready()
 	}
+	dead := func() (n int) {
+		for _, p := range doomed {
+			if p.ended() {
+				n++
+			}
+		}
+		return n
+	}
 	for _, p := range doomed {
 		if p.ended() {
 			continue
 		}
 		k.requests()
+		before := dead()
 		if !until(k.t.Context(), 20*time.Second, func() bool {
-			if !p.ended() && k.ends() >= k.wanted() {
-				k.requests() // the others took them all
+			now := dead()
+			if !p.ended() && (k.ends() >= k.wanted() || k.creations() && now > before) {
+				k.requests() // the others took them all, or died of them: what they sent is not sent again soon
+				before = now
 			}
 			return p.ended()
 		}) {
