@@ -12,6 +12,7 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/openapi/openapitest"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 )
 
@@ -33,6 +34,10 @@ func targets() approval.Targets {
 	}
 }
 
+// documents are the OpenAPI documents of the APIs, loaded once: every request of
+// the client and every answer of the simulator is held to them.
+var documents = sync.OnceValues(openapitest.Load)
+
 // start serves a simulated cloud over HTTP and returns it with a client of it.
 func start(t *testing.T, cfg simulator.Config, auth cloud.Auth) (*simulator.Simulator, *cloud.Client) {
 	t.Helper()
@@ -40,7 +45,11 @@ func start(t *testing.T, cfg simulator.Config, auth cloud.Auth) (*simulator.Simu
 	sim.AddProject(simulator.Project{ID: project, Name: "cn-north-4"})
 	sim.AddService(simulator.Service{ID: serviceID, Name: "payments", ProjectID: project, ApprovalEnabled: true})
 	sim.AddGateway(simulator.Gateway{ID: gatewayID, ProjectID: project})
-	server := httptest.NewServer(sim)
+	docs, err := documents()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(docs.Validate(t, sim))
 	t.Cleanup(server.Close)
 	endpoints := map[string]string{}
 	for _, api := range cloud.APIs() {

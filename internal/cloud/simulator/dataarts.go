@@ -111,7 +111,7 @@ func (s *Simulator) insightCreate(c *call) answer {
 	if to == nil && body.ServerID != "" && s.cloud.services[body.ServerID] != nil || !serviceName(body.ServerID, body.ServerName) {
 		return insightNotFound()
 	}
-	e := s.connect(to, Connection{DomainID: s.cfg.DataArtsDomainID})
+	e := s.connect(to, Connection{DomainID: s.cfg.DataArtsDomainID, CreatedAt: c.now})
 	if to == nil {
 		e.serviceName = body.ServerName
 		e.ServiceID = body.ServerID

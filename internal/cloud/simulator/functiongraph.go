@@ -45,7 +45,7 @@ func (s *Simulator) functionGraphCreate(c *call) answer {
 		s.tally.repeats++
 		return refuse(http.StatusConflict, "FSS.0409", "The endpoint already exists")
 	}
-	e := s.connect(nil, Connection{DomainID: s.cfg.DomainID, ProjectID: c.path["project"], VpcID: body.VpcID, SubnetID: body.SubnetID})
+	e := s.connect(nil, Connection{CreatedAt: c.now, DomainID: s.cfg.DomainID, ProjectID: c.path["project"], VpcID: body.VpcID, SubnetID: body.SubnetID})
 	e.ServiceID = s.newUUID()
 	e.serviceName = s.cfg.Region + ".functiongraph." + e.ServiceID
 	s.cloud.functions[key] = e

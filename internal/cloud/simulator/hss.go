@@ -72,7 +72,7 @@ func (s *Simulator) hssCreate(c *call) answer {
 			if !slices.ContainsFunc(s.cloud.hosts, func(h hostEndpoint) bool {
 				return h.project == c.path["project"] && h.host == host && h.vpc == vpc
 			}) {
-				s.cloud.hosts = append(s.cloud.hosts, hostEndpoint{c.path["project"], host, vpc, s.connect(nil, Connection{DomainID: s.cfg.DomainID, VpcID: vpc})})
+				s.cloud.hosts = append(s.cloud.hosts, hostEndpoint{c.path["project"], host, vpc, s.connect(nil, Connection{CreatedAt: c.now, DomainID: s.cfg.DomainID, VpcID: vpc})})
 			}
 		}
 	}

@@ -122,7 +122,7 @@ func (s *Simulator) vpcepCreateEndpoint(c *call) answer {
 		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.1018", "The quota of endpoints is used up.")
 	}
 	e := s.connect(to, Connection{
-		DomainID: s.cfg.DomainID, ProjectID: c.path["project"],
+		CreatedAt: c.now, DomainID: s.cfg.DomainID, ProjectID: c.path["project"],
 		VpcID: body.VpcID, SubnetID: body.SubnetID, Description: body.Description,
 	})
 	s.effect(c, EffectCreate, c.path["project"]+"/"+body.VpcID+"/"+body.SubnetID+"/"+to.ID, e.ID)
