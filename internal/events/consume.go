@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -24,9 +25,15 @@ const (
 	tick          = time.Second     // of a loop that waits for something
 	backlogEvery  = 5 * time.Second
 	bindWithin    = 8 * time.Second
+	answerWithin  = 3 * time.Second // for the first question of bindWithin
 	settleWithin  = 3 * time.Second // for an ack, a nak or a dead letter
 	lateSettle    = 4 * time.Second // for handlers to return after their time was up
 	flushWithin   = time.Second
+
+	// A node of a cluster may be of no use for as long, and at two attempts,
+	// before another is tried; then twice as long and so on, up to mostPatience.
+	patience     = 5 * time.Second
+	mostPatience = time.Minute
 )
 
 // consuming is one run of Consume.
@@ -43,8 +50,9 @@ type consuming struct {
 	bindMu     sync.Mutex
 	deliveries jetstream.KeyValue
 
-	handMu sync.Mutex
-	hand   map[messageKey]*inHand
+	handMu  sync.Mutex
+	hand    map[messageKey]*inHand
+	unnoted map[messageKey][]span // deliveries that ended here without a note
 }
 
 // messageKey names a stored message, also if the stream is made anew and counts
@@ -67,7 +75,7 @@ func (b *Bus) Consume(ctx context.Context, handle func(context.Context, approval
 	defer end()
 	c := &consuming{
 		Bus: b, handle: handle, handlers: handlers,
-		slots: make(chan struct{}, b.cfg.Slots), hand: map[messageKey]*inHand{}, lookNow: make(chan struct{}, 1),
+		slots: make(chan struct{}, b.cfg.Slots), hand: map[messageKey]*inHand{}, unnoted: map[messageKey][]span{}, lookNow: make(chan struct{}, 1),
 	}
 	var beside sync.WaitGroup
 	besideCtx, endBeside := context.WithCancel(handlers)
@@ -87,6 +95,8 @@ func (b *Bus) Consume(ctx context.Context, handle func(context.Context, approval
 // run pulls until ctx ends.
 func (c *consuming) run(ctx context.Context) error {
 	var consumer jetstream.Consumer
+	var since time.Time // of when nothing works, if failures is not 0, or of the last move
+	left := patience
 	for failures := 0; ctx.Err() == nil; {
 		c.turn()
 		switch {
@@ -96,9 +106,15 @@ func (c *consuming) run(ctx context.Context) error {
 			c.wait(ctx, tick)
 			continue
 		case consumer == nil || c.doubtful.Load():
+			if failures == 0 {
+				since, left = time.Now(), patience
+			}
 			var err error
 			if consumer, err = c.bind(ctx); err != nil {
 				failures++
+				if failures > 1 && time.Since(since) >= left && c.move(err) {
+					since, left = time.Now(), min(2*left, mostPatience)
+				}
 				c.wait(ctx, min(250*time.Millisecond<<min(failures, 3), 2*time.Second))
 				continue
 			}
@@ -130,6 +146,20 @@ func (c *consuming) wait(ctx context.Context, d time.Duration) {
 	}
 }
 
+// move connects to another node if err, which kept the consumer from being
+// bound, may be this node's only: one that is cut off from its cluster keeps its
+// clients, while JetStream goes on without it. It reports whether it did.
+func (c *consuming) move(err error) bool {
+	refused, ok := errors.AsType[*jetstream.APIError](err)
+	unanswered := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders)
+	unavailable := ok && refused.Code == http.StatusServiceUnavailable
+	if c.nc.ConnectedClusterName() == "" || !unanswered && !unavailable {
+		return false
+	}
+	c.warn(err, "JetStream does not answer on this node of the cluster; trying another")
+	return c.nc.ForceReconnect() == nil
+}
+
 // bind makes or checks what is needed and returns the consumer.
 func (c *consuming) bind(ctx context.Context) (jetstream.Consumer, error) {
 	// A broker that goes down leaves a question unanswered, so the next
@@ -138,12 +168,15 @@ func (c *consuming) bind(ctx context.Context) (jetstream.Consumer, error) {
 	defer cancel()
 	c.doubtful.Store(false)
 	consumer, err := c.lookup(ctx)
+	if errors.Is(err, context.Canceled) {
+		return nil, err // says nothing of the broker, and is asked again at once
+	}
 	c.bound.Store(err == nil)
+	if err != nil {
+		c.warn(err, "no requests can come")
+	}
 	c.cfg.Observer.ConsumerBound(err == nil)
 	if err != nil {
-		if !errors.Is(err, context.Canceled) {
-			c.warn(err, "no requests can come")
-		}
 		return nil, err
 	}
 	select {
@@ -154,6 +187,14 @@ func (c *consuming) bind(ctx context.Context) (jetstream.Consumer, error) {
 }
 
 func (c *consuming) lookup(ctx context.Context) (jetstream.Consumer, error) {
+	// While a cluster has no leader nobody answers, and who asks before there is
+	// one gets no answer afterwards: it is better to ask again soon.
+	asked, cancel := context.WithTimeout(ctx, answerWithin)
+	_, err := c.consumerInfo(asked)
+	cancel()
+	if err != nil {
+		return nil, err
+	}
 	if err := c.Setup(ctx); err != nil {
 		return nil, err
 	}

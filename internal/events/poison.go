@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -13,7 +14,8 @@ import (
 
 // The broker counts deliveries, and does not tell those that we gave back from
 // those that a worker took with it when it died. So each giving back is noted,
-// and what was not noted counts as a crash. A message with quarantineAt crashes
+// and what was not noted counts as a crash, unless this very process had it in
+// hand and lives: a broker in trouble takes no notes. A message with quarantineAt crashes
 // is handled with nothing else in hand, so that the next crash is its own; it is
 // given up only after such a crash. A message that kills its worker thus kills
 // three, and its neighbours survive. Whose panic it is needs no such proof.
@@ -63,10 +65,56 @@ func (h *inHand) recall(ctx context.Context) (uint64, error) {
 			known = past
 		}
 	}
-	known.Crashes += h.meta.NumDelivered - 1 - known.Seen
-	known.Seen = h.meta.NumDelivered - 1
+	known = known.until(h.meta.NumDelivered-1, h.c.survived(h.key))
 	h.know(known)
 	return known.Crashes, nil
+}
+
+// span is some deliveries of a message, one after the other.
+type span struct{ from, to uint64 }
+
+// until takes the deliveries up to last for crashes, but for those that were
+// survived.
+func (p history) until(last uint64, survived []span) history {
+	for n := p.Seen + 1; n <= last; n++ {
+		lived := slices.ContainsFunc(survived, func(s span) bool { return s.from <= n && n <= s.to })
+		switch {
+		case !lived:
+			p.Crashes++
+		case p.Alone && n == p.Seen+1:
+			p.Alone, p.Crashes = false, quarantineAt-1
+		}
+	}
+	p.Seen = last
+	return p
+}
+
+// survived returns the deliveries that this process had in hand and could not
+// note.
+func (c *consuming) survived(key messageKey) []span {
+	c.handMu.Lock()
+	defer c.handMu.Unlock()
+	return c.unnoted[key]
+}
+
+// mostUnnoted bounds the messages that are remembered so; more than the broker
+// has under way as a rule.
+const mostUnnoted = 1 << 16
+
+// survive remembers that this process outlived the deliveries of h.
+func (h *inHand) survive(delivered uint64) {
+	h.c.handMu.Lock()
+	defer h.c.handMu.Unlock()
+	if spans, ok := h.c.unnoted[h.key]; ok || len(h.c.unnoted) < mostUnnoted {
+		h.c.unnoted[h.key] = append(slices.Clip(spans), span{h.meta.NumDelivered, delivered})
+	}
+}
+
+// noted is to be called when the broker knows all of that.
+func (h *inHand) noted() {
+	h.c.handMu.Lock()
+	defer h.c.handMu.Unlock()
+	delete(h.c.unnoted, h.key)
 }
 
 func (h *inHand) know(past history) {
@@ -111,12 +159,16 @@ func (h *inHand) note(ctx context.Context, delivered uint64) {
 	past := h.past
 	h.mu.Unlock()
 	if past.V == 0 {
+		h.survive(delivered)
 		return // what was noted before could not be read, and must not be lost
 	}
 	past.Seen = delivered
 	if err := h.write(ctx, past); err != nil {
+		h.survive(delivered)
 		h.c.warn(err, "that a request was given back could not be noted")
+		return
 	}
+	h.noted()
 }
 
 func (h *inHand) write(ctx context.Context, past history) error {

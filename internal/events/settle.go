@@ -202,9 +202,11 @@ func (h *inHand) ack(ctx context.Context) {
 		return
 	}
 	if err := msg.DoubleAck(ctx); err != nil {
+		h.survive(delivered)
 		h.c.warn(err, "an acknowledgement was lost; its request comes again")
 		return
 	}
+	h.noted()
 	if delivered > 1 {
 		h.forget(ctx)
 	}
