@@ -34,7 +34,7 @@ image: ## the container image
 e2e: ## the images in containers, against a real NATS server; needs Docker
 	APPROVER_TEST_DOCKER=require go test -count=1 -v ./internal/e2e
 
-torture: ## the long failure suite
+torture: ## the long failure suite; takes hours
 	go test -count=1 -timeout 3h -v -run . ./internal/torture -args -full
 
 ci: ## all that a change must pass
