@@ -160,6 +160,9 @@ func parseStructured(body []byte) (cloudEvent, error) {
 			e.data = data
 			continue
 		}
+		if kind := value.Kind(); slices.Contains(coreAttributes(), name) && kind != '"' && kind != 'n' {
+			return cloudEvent{}, unreadable(name, "it is a string in every event, and no other JSON value")
+		}
 		text, present, err := attributeValue(name, value)
 		if err != nil {
 			return cloudEvent{}, err
@@ -184,6 +187,12 @@ func fromBase64(value jsontext.Value) (jsontext.Value, error) {
 		return nil, unreadable("data_base64", "it is not base64: %v", err)
 	}
 	return data, wellFormed(data, "data_base64")
+}
+
+// coreAttributes are those of the specification itself. An id that is a number for
+// one reader and a string for the next would be two identities of one event.
+func coreAttributes() []string {
+	return []string{"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema"}
 }
 
 // attributeValue returns a JSON value as the string that it is in binary mode;
