@@ -8,9 +8,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is stamped by the linker where there is no module version, as in an
-// image: -ldflags=-X=main.version=v1.2.3.
-var version string //nolint:gochecknoglobals // the linker can set nothing else
+// releaseVersion is stamped by the linker where there is no module version, as in an
+// image: -ldflags=-X=main.releaseVersion=v1.2.3.
+var releaseVersion string //nolint:gochecknoglobals // the linker can set nothing else
 
 // buildInfo says what this binary is.
 type buildInfo struct {
@@ -26,7 +26,7 @@ func readBuild() buildInfo {
 	if !ok {
 		return buildInfo{Version: "unknown", Go: "unknown"}
 	}
-	b := buildInfo{Version: cmp.Or(version, info.Main.Version), Go: info.GoVersion}
+	b := buildInfo{Version: cmp.Or(releaseVersion, info.Main.Version), Go: info.GoVersion}
 	if b.Version == "" {
 		b.Version = "(devel)"
 	}
