@@ -94,8 +94,8 @@ func (k *killing) wave(n int) {
 		if p.ended() {
 			continue
 		}
-		k.requests()
 		before := dead()
+		k.requests()
 		if !until(k.t.Context(), 20*time.Second, func() bool {
 			now := dead()
 			if !p.ended() && (k.ends() >= k.wanted() || k.creations() && now > before) {
