@@ -41,7 +41,7 @@ const (
 // domain on target, of which there shall be at most limit. counted is what the
 // cloud counts now, without the connection that is asked for. A request that has
 // its place keeps it until it ends: accepted, it stays counted, else it is taken
-// out, by Release at once or by a later Reserve.
+// out, by a later Reserve.
 func (l *Ledger) Reserve(ctx context.Context, target, domain, requestID string, limit, counted int) (bool, error) {
 	select {
 	case l.reserving <- struct{}{}:
@@ -85,27 +85,6 @@ func (l *Ledger) Reserve(ctx context.Context, target, domain, requestID string, 
 		}
 	}
 	return false, fmt.Errorf("%s after %d tries: %w", key, tries, ErrConflict)
-}
-
-// Release gives up the place of a request that was not accepted. It may be
-// called of any request, and again.
-func (l *Ledger) Release(ctx context.Context, target, domain, requestID string) error {
-	key := limitKey(target, domain)
-	for range tries {
-		var s storedLimit
-		rev, ok, err := l.read(ctx, key, &s)
-		if err != nil || !ok {
-			return err
-		}
-		if _, has := s.Reserved[requestID]; !has {
-			return nil
-		}
-		delete(s.Reserved, requestID)
-		if _, err = l.update(ctx, key, s, rev); !errors.Is(err, ErrConflict) {
-			return err
-		}
-	}
-	return fmt.Errorf("%s after %d tries: %w", key, tries, ErrConflict)
 }
 
 // total is how many connections are, or may become, accepted. The cloud may know

@@ -438,14 +438,10 @@ func limitCounts(t *testing.T, l *ledger.Ledger) {
 	if !reserve("third", 1) {
 		t.Error("the place of a request that failed is not free")
 	}
-	if err := l.Release(t.Context(), "payments", "d1", Request("third").ID); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Release(t.Context(), "payments", "none", Request("third").ID); err != nil {
-		t.Fatal(err)
-	}
+	third, _ := record(t, l, "third", approval.Accept)
+	update(t, l, End(third, approval.OutcomeFailed))
 	if !reserve("fourth", 1) || reserve("fifth", 1) {
-		t.Error("a place that was released is not free, or freed twice")
+		t.Error("the place of the next that failed is not free, or freed twice")
 	}
 }
 
