@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -102,14 +103,25 @@ func start(t *testing.T, name, config string, env ...string) *process {
 	return p
 }
 
+// nextPort counts the addresses that were given out.
+var nextPort atomic.Int32
+
+// freeAddress returns an address that nobody else is given, below the ports that
+// the system hands out by itself, where another could take it meanwhile.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, ports = 18_000, 14_000
+	for range ports {
+		address := fmt.Sprintf("127.0.0.1:%d", first+nextPort.Add(1)%ports)
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			continue // in use by something else
+		}
+		_ = l.Close() // only its address is wanted
+		return address
 	}
-	defer func() { _ = l.Close() }() // only its address is wanted
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // remarkable are the lines of a log that do not only tell of a finished request.
