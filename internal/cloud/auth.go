@@ -72,7 +72,7 @@ const (
 	// A key is locked for five minutes after more than five failures in a row,
 	// and every call in that time fails; so is a user.
 	refusedFor    = 5*time.Minute + 30*time.Second
-	checkInterval = 5 * time.Second  // between looks for new values while refused
+	checkInterval = 5 * time.Second  // between looks for new values
 	renewInterval = 10 * time.Second // between tries to renew a token that is still good
 	renewMargin   = 5 * time.Minute  // before its expiry, or a fifth of its life if that is less
 	defaultLife   = time.Hour        // of a token that does not say
@@ -90,9 +90,11 @@ const (
 //
 // A generation is one set of values (or one token). It begins unproven, which
 // lets one call through at a time, so that many parallel calls cannot lock the
-// key. When it is refused, the values are read anew and, if they are others, are
-// tried once as the next generation. If that does not help all traffic stops
-// until there are other values, or until one probe after refusedFor succeeds.
+// key. New values are looked for every checkInterval, for those in use may soon
+// expire, with many calls on their way. When a generation is refused, the values
+// are read anew and, if they are others, are tried once as the next one. If that
+// does not help all traffic stops until there are other values, or until one
+// probe after refusedFor succeeds.
 type auth struct {
 	mode     string
 	source   func() (Credentials, error)
@@ -143,7 +145,7 @@ func newAuth(a Auth, ask func(context.Context, Credentials) (token, error), obs 
 	}
 	out := &auth{
 		mode: a.Mode, source: a.Source, token: ask, observer: obs,
-		changed: make(chan struct{}), cred: cred, state: unproven,
+		changed: make(chan struct{}), cred: cred, state: unproven, checkedAt: time.Now(),
 	}
 	out.observer.CredentialState(string(unproven), time.Time{})
 	return out, nil
@@ -158,6 +160,9 @@ func (a *auth) acquire(ctx context.Context) (pass, error) {
 			err := a.refusedError()
 			a.mu.Unlock()
 			return pass{}, err
+		}
+		if a.mode != ModePassword && a.state != refused && time.Since(a.checkedAt) >= checkInterval && a.reread(false) {
+			a.lastChance = false // nothing was refused yet
 		}
 		if a.mode == ModePassword && a.wantsToken() && !a.renewing {
 			a.renewing, a.renewedAt = true, time.Now()

@@ -147,8 +147,34 @@ func TestKeyRotates(t *testing.T) {
 			mu.Unlock()
 		}
 		// All 16 were on their way when the key ended; nobody could know.
-		if refusals > 20*16 || v.reads > 21 {
-			t.Errorf("%d refusals, %d reads of the source", refusals, v.reads)
+		renewals := strings.Count(strings.Join(w.creds, " "), "unproven") - 1
+		if refusals > 20*16 || renewals > 20 {
+			t.Errorf("%d refusals, %d renewals for 20 ends", refusals, renewals)
+		}
+	})
+}
+
+func TestNewKeyIsFoundBeforeTheOldOneEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		v := &vault{cred: key("OLD")}
+		begin, refusals := time.Now(), atomic.Int64{}
+		c := client(t, script(func(r *http.Request, _ string) (*http.Response, error) {
+			if strings.Contains(r.Header.Get("Authorization"), "Access=OLD,") && time.Since(begin) > 15*time.Second {
+				refusals.Add(1)
+				return says(401, errorJSON("APIGW.0301"))
+			}
+			return says(200, rowsJSON(0))
+		}), func(cfg *Config) { cfg.Auth.Source = v.read })
+		after(t.Context(), 15*time.Second-checkInterval-time.Second, func() { v.put(key("NEW")) })
+		for range 20 {
+			if n := failures(callAll(t.Context(), c, 16)); n > 0 {
+				t.Errorf("%d calls failed", n)
+			}
+			_ = sleep(t.Context(), time.Second)
+		}
+		if n := refusals.Load(); n > 0 {
+			t.Errorf("%d calls were made with a key that had ended, and its successor had been there for %s", n, checkInterval+time.Second)
 		}
 	})
 }
