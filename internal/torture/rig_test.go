@@ -46,6 +46,8 @@ type rig struct {
 	doom func(point string, r approval.Request) doom
 	// fault is asked of each call of the cloud; nil: nothing happens.
 	fault func(r *http.Request) netFault
+	// answered is told what the cloud answered, received or not; nil: nobody is.
+	answered func(r *http.Request, status int, body []byte)
 
 	// forgive takes out of a history what is not the worker's; nil: nothing.
 	forgive func(h *history)
@@ -346,6 +348,9 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	rec := httptest.NewRecorder()
 	w.sim.ServeHTTP(rec, served)
+	if w.answered != nil {
+		w.answered(req, rec.Code, rec.Body.Bytes())
+	}
 	if f.After {
 		return nil, errReset
 	}

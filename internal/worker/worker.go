@@ -365,14 +365,16 @@ func (w *Worker) connect(ctx context.Context, entry *approval.Entry, other *appr
 }
 
 // settledBefore is the end of a request that found its connection settled. That
-// someone settled it otherwise takes a second look.
+// someone settled it otherwise takes a second look. If that does not show at all
+// what was there just now, one of the looks was at a stale list, and the request
+// comes again; what does not show for as long as visible waits is gone.
 func (w *Worker) settledBefore(ctx context.Context, req approval.Request, want approval.State, facts approval.Facts) (ending, error) {
 	end := settledAlready(want, facts)
 	if end.outcome != approval.OutcomeSuperseded {
 		return end, nil
 	}
 	state, err := w.lookAgain(ctx, req)
-	if err != nil || state == approval.Pending {
+	if err != nil || state == approval.Pending || state == approval.Absent {
 		return ending{}, &LaterError{After: spread(time.Second), Cause: CauseRetry, Err: err}
 	}
 	facts.State = state

@@ -157,6 +157,61 @@ func TestALateLookIsNotTheLastWord(t *testing.T) {
 	}
 }
 
+// forgetful is a cloud whose list shows the past, in which the connection was
+// not there yet, to the first who awaits it.
+type forgetful struct {
+	*fakeCloud
+	awaited bool
+}
+
+func (c *forgetful) Await(ctx context.Context, req approval.Request, want approval.State, actedAt time.Time) (approval.State, error) {
+	if !c.awaited {
+		c.awaited = true
+		return approval.Absent, nil
+	}
+	return c.fakeCloud.Await(ctx, req, want, actedAt)
+}
+
+// TestWhatWasThereIsNotGoneAtOnce: a connection that a person settled, and that
+// stale lists do not show on a second look, is looked for as long as any other.
+func TestWhatWasThereIsNotGoneAtOnce(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name    string
+		deleted bool
+		want    approval.Outcome
+		after   time.Duration
+	}{
+		{"it is there", false, approval.OutcomeSuperseded, time.Second},
+		{"it is gone", true, approval.OutcomeGone, DefaultLimits().Visible},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cloud := newFakeCloud(approval.Accepted)
+				b := newBench(t, cloud, always(approval.Reject))
+				b.Worker.Cloud = &forgetful{fakeCloud: cloud}
+				begin, d := time.Now(), connection("1")
+				err := b.Handle(t.Context(), d)
+				later, ok := errors.AsType[*LaterError](err)
+				if !ok {
+					t.Fatalf("Handle = %v, want to come again", err)
+				}
+				if tt.deleted {
+					cloud.facts = nil
+				}
+				<-time.After(later.After)
+				d.Attempt = 2
+				res, _ := b.deliver(t, d, 99)
+				if took := time.Since(begin); res.Outcome != tt.want || took < tt.after || len(cloud.acts) > 0 {
+					t.Errorf("ended %s after %s and acts %q, want %s after %s or more, without an act", res.Outcome, took, cloud.acts, tt.want, tt.after)
+				}
+			})
+		})
+	}
+}
+
 // TestAResultStands: a worker that lags behind another finds the request ended,
 // and does not end it once more by what it sees then.
 func TestAResultStands(t *testing.T) {
