@@ -3,6 +3,7 @@ package torture
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -158,26 +159,26 @@ func TestSecrets(t *testing.T) {
 }
 
 // TestSlowAPI is F5: one API takes 20 s for each answer, with a queue before it;
-// requests to others are as quick as ever.
+// requests to others are as quick as ever. It measures, so nothing runs beside it.
 func TestSlowAPI(t *testing.T) {
-	t.Parallel()
-	queued, asked := times(400, 10_000), times(20, 300)
+	queued, asked := times(400, 10_000), times(50, 1000)
+	const every = 100 * time.Millisecond
 	w := newWorld(t, simulator.Config{})
 	p := w.start("worker", options{}).ready()
 	measure := func(prefix string) time.Duration {
-		var sent []approval.Request
-		for i := range asked {
-			sent = append(sent, w.ask(w.connect("payments", []string{banned, stranger}[i%2]), fmt.Sprintf("%s-%d", prefix, i)))
-			pass(t.Context(), time.Second)
-		}
-		last := sent[len(sent)-1]
-		await(t, 30*time.Second, "the last one of "+prefix, func() bool { return w.hasResult(last) })
 		ids := map[string]bool{}
-		for _, r := range sent {
-			ids[r.ID] = true
+		for i := range asked {
+			ids[w.ask(w.connect("payments", []string{banned, stranger}[i%2]), fmt.Sprintf("%s-%d", prefix, i)).ID] = true
+			pass(t.Context(), every)
 		}
 		var took []time.Duration
-		await(t, 30*time.Second, "all of "+prefix, func() bool { took = w.times(ids); return len(took) == len(sent) })
+		await(t, 30*time.Second, "all of "+prefix, func() bool {
+			took = took[:0]
+			for _, l := range w.lives(ids) {
+				took = append(took, l.ended.Sub(l.asked))
+			}
+			return len(took) == len(ids)
+		})
 		slices.Sort(took)
 		return took[len(took)*99/100]
 	}
@@ -187,24 +188,25 @@ func TestSlowAPI(t *testing.T) {
 		w.ask(w.connect("orders", banned), fmt.Sprintf("slow-%d", i), approval.OutcomeRejected)
 	}
 	slowed := measure("beside")
-	memory := p.memory()
+	memory, _ := p.peak()
 	w.sim.ClearFaults()
-	w.settled(time.Duration(times(90, 1800)) * time.Second)
+	w.settled(time.Duration(times(120, 1800)) * time.Second)
 	f := w.judge()
-	if most := 2*normal + time.Second; slowed > most { // a second for what else this machine does
+	if slowed > 2*normal {
 		f.wrong("beside a slow API 99 of 100 requests took up to %s, without up to %s", slowed, normal)
 	}
 	if memory > 256<<20 {
-		f.wrong("the worker holds %d MiB, more than 256", memory>>20)
+		f.wrong("the worker held up to %d MiB, more than 256", memory>>20)
 	}
 	table.add(t, row{Name: "F5 one slow API", Tries: queued + 2*asked, findings: f, Took: w.took(), Note: fmt.Sprintf("p99 %.0f ms, without %.0f ms; %d MiB", slowed.Seconds()*1000, normal.Seconds()*1000, memory>>20)})
 }
 
-// times returns how long these requests took from their event to their result,
-// as the broker stored both, as far as they have ended.
-func (w *world) times(ids map[string]bool) []time.Duration {
-	begun := map[string]time.Time{}
-	var out []time.Duration
+// lifespan is when the broker stored a request's event and its result.
+type lifespan struct{ asked, ended time.Time }
+
+// lives returns the lives of those of these requests that have ended.
+func (w *world) lives(ids map[string]bool) map[string]lifespan {
+	begun, out := map[string]time.Time{}, map[string]lifespan{}
 	if err := w.read(requestsStream, nil, func(m jetstream.Msg) {
 		meta, err := m.Metadata()
 		var body struct{ ID string }
@@ -218,7 +220,7 @@ func (w *world) times(ids map[string]bool) []time.Duration {
 		meta, err := m.Metadata()
 		id := m.Subject()[strings.LastIndexByte(m.Subject(), '.')+1:]
 		if err == nil && ids[id] {
-			out = append(out, meta.Timestamp.Sub(begun[id]))
+			out[id] = lifespan{asked: begun[id], ended: meta.Timestamp}
 		}
 	}); err != nil {
 		return nil
@@ -226,35 +228,93 @@ func (w *world) times(ids map[string]bool) []time.Duration {
 	return out
 }
 
-// TestRotatingCredentials is F13: tokens live for seconds and are written to a
-// file shortly before they end.
+// TestRotatingCredentials is F13: credentials live for 15 s. Keys and tokens are
+// written to files by someone else shortly before the old ones end; for user and
+// password the worker gets its tokens itself.
 func TestRotatingCredentials(t *testing.T) {
 	t.Parallel()
-	const life = 5 * time.Second
-	turns := times(4, 60)
-	w := newWorld(t, simulator.Config{})
-	path := filepath.Join(w.dir, "token")
-	rotate := func() {
-		w.write(path+".new", w.sim.NewToken(life)+"\n")
-		if err := os.Rename(path+".new", path); err != nil {
-			t.Fatal(err)
-		}
+	const life, early = 15 * time.Second, 7 * time.Second
+	turns := times(2, 20)
+	const key, user, password, account = "HUAWEICLOUD_SDK_AK", "torture", "torture-password", "account"
+	modes := map[string]struct {
+		auth  simulator.Auth
+		env   map[string]string // that name no file
+		renew func(w *world, turn int) map[string]string
+	}{
+		"aksk": {auth: simulator.Auth{}, renew: func(w *world, turn int) map[string]string {
+			k := simulator.Key{
+				AccessKey: fmt.Sprintf("TEMPORARY%d", turn), SecretKey: fmt.Sprintf("secret-%d", turn),
+				SecurityToken: fmt.Sprintf("token-%d", turn), Expires: time.Now().Add(life),
+			}
+			w.sim.AddKey(k)
+			return map[string]string{key: k.AccessKey, "HUAWEICLOUD_SDK_SK": k.SecretKey, "HUAWEICLOUD_SDK_SECURITY_TOKEN": k.SecurityToken}
+		}},
+		"token": {renew: func(w *world, _ int) map[string]string {
+			return map[string]string{"HW_AUTH_TOKEN": w.sim.NewToken(life)}
+		}},
+		"password": {
+			auth: simulator.Auth{User: user, Password: password, Domain: account, TokenLife: life},
+			env:  map[string]string{"HW_USER_NAME": user, "HW_USER_PASSWORD": password, "HW_DOMAIN_NAME": account},
+		},
 	}
-	build.path(t) // which may take longer than a token lives
-	rotate()
-	start(t, "worker", w.config(options{auth: "token"}), "HW_AUTH_TOKEN_FILE="+path).ready()
-	for turn := range turns {
-		end := time.Now().Add(life - time.Second)
-		for i := 0; time.Now().Before(end); i++ {
-			w.mixed(6, fmt.Sprintf("rotating-%d-%d", turn, i))
-			pass(t.Context(), 500*time.Millisecond)
-		}
-		rotate()
+	for mode, tt := range modes {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			build.path(t) // which may take longer than a token lives
+			w := newWorld(t, simulator.Config{Auth: tt.auth})
+			var env []string
+			for name, value := range tt.env {
+				env = append(env, name+"="+value)
+			}
+			// A folder is swapped whole, as Kubernetes does with secrets.
+			secrets := filepath.Join(w.dir, "secrets")
+			rotate := func(turn int) {
+				if tt.renew == nil {
+					return
+				}
+				folder := fmt.Sprintf("%s-%d", secrets, turn)
+				if err := os.Mkdir(folder, 0o700); err != nil {
+					t.Fatal(err)
+				}
+				for name, value := range tt.renew(w, turn) {
+					w.write(filepath.Join(folder, name), value+"\n")
+					if turn == 0 {
+						env = append(env, name+"_FILE="+filepath.Join(secrets, name))
+					}
+				}
+				if err := errors.Join(os.Symlink(folder, secrets+".new"), os.Rename(secrets+".new", secrets)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			rotate(0)
+			begin := time.Now()
+			start(t, "worker", w.config(options{auth: mode}), env...).ready()
+			for turn := range turns {
+				due := time.Now().Add(life - early)
+				for i := 0; time.Now().Before(due); i++ {
+					w.mixed(6, fmt.Sprintf("rotating-%d-%d", turn, i))
+					pass(t.Context(), 500*time.Millisecond)
+				}
+				rotate(turn + 1)
+			}
+			w.settled(time.Minute)
+			f := w.judge()
+			counters := w.sim.Counters()
+			if counters.Locks > 0 {
+				f.wrong("the credential was locked %d times", counters.Locks)
+			}
+			// Each end costs one renewal: a new value that was found before the old
+			// one ended, or one that was looked for because a call was refused.
+			if counters.Refused > turns {
+				f.wrong("%d calls were refused at %d ends", counters.Refused, turns)
+			}
+			asked, most := counters.Total(simulator.IAM), int(time.Since(begin)/(life*4/5))+1
+			if tt.renew == nil && (asked == 0 || asked > most) {
+				f.wrong("IAM was asked for %d tokens in %s, %d had ended", asked, time.Since(begin), most-1)
+			}
+			table.add(t, row{Name: "F13 credentials that live 15 s, mode " + mode, Tries: turns, findings: f, Took: w.took(), Note: fmt.Sprintf("%d calls refused, %d tokens asked for", counters.Refused, asked)})
+		})
 	}
-	w.settled(time.Minute)
-	f := w.judge()
-	refused := w.sim.Counters().Refused
-	table.add(t, row{Name: "F13 credentials that live 5 s", Tries: turns, findings: f, Took: w.took(), Note: fmt.Sprintf("%d calls refused", refused)})
 }
 
 // TestLimit is F17: 100 requests of one account at once, over three replicas,
