@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
@@ -49,6 +50,7 @@ func (d *decoder) report(sev Severity, at position, code, text, mend string) {
 		}
 		return
 	}
+	at = d.within(at)
 	f := Finding{
 		Severity: sev, Code: code, File: d.file, Line: at.line, Column: at.column,
 		Path: d.where(), Text: text, Mend: mend, Excerpt: d.excerpt(at.line, at.column),
@@ -56,15 +58,30 @@ func (d *decoder) report(sev Severity, at position, code, text, mend string) {
 	d.findings = append(d.findings, f)
 }
 
-// excerpt shows a line of the file.
-func (d *decoder) excerpt(line, column int) string {
+// split returns the lines of the file.
+func (d *decoder) split() [][]byte {
 	if d.lines == nil {
 		d.lines = bytes.Split(d.source, []byte("\n"))
 	}
-	if line < 1 || line > len(d.lines) {
+	return d.lines
+}
+
+// excerpt shows a line of the file.
+func (d *decoder) excerpt(line, column int) string {
+	if line < 1 || line > len(d.split()) {
 		return ""
 	}
 	return excerpt(d.lines[line-1], line, column)
+}
+
+// within is at, or the end of the file if at is behind it: where the last line
+// does not end, the parser may count one more.
+func (d *decoder) within(at position) position {
+	n := len(d.split())
+	if at.line <= n {
+		return at
+	}
+	return position{n, utf8.RuneCount(bytes.TrimPrefix(d.lines[n-1], []byte(byteOrderMark))) + 1}
 }
 
 // errorsSince reports whether there was an error after the first n findings,
@@ -107,8 +124,7 @@ func (d *decoder) pop()                       { d.path = d.path[:len(d.path)-1] 
 
 // root returns the only document of the file, or nil after an error.
 func (d *decoder) root() *yaml.Node {
-	if at, what := unprintable(d.source); what != "" {
-		d.report(SeverityError, at, "not-text", "the file holds "+what, "save it as UTF-8 text")
+	if !d.printable() {
 		return nil
 	}
 	loader, err := yaml.NewLoader(bytes.NewReader(d.source))
@@ -155,17 +171,38 @@ func (d *decoder) syntax(err error) {
 		"mind the indentation and close every bracket and quote")
 }
 
-// unprintable finds the first thing in source that YAML does not allow at all;
-// the parser names no place for it.
-func unprintable(source []byte) (at position, what string) {
+// printable reports an error and returns false if the file is no text.
+func (d *decoder) printable() bool {
+	at, what, mend := unprintable(d.source)
+	if what == "" {
+		return true
+	}
+	d.report(SeverityError, at, "not-text", "the file holds "+what, mend)
+	return false
+}
+
+// unprintable finds the first thing in source that has no place in text that
+// people review: what YAML does not allow at all, for which the parser names no
+// place; what the parser takes for the end of a line and an editor does not, so
+// that an entry can hide in a comment; and what is not seen at all. What is left
+// has one meaning of a line everywhere: it ends with a newline.
+func unprintable(source []byte) (at position, what, mend string) {
+	const saveAsText, endLines = "save it as UTF-8 text", "end lines with a newline"
 	at = position{1, 1}
+	source = bytes.TrimPrefix(source, []byte(byteOrderMark))
 	for rest := source; len(rest) > 0; {
 		r, size := utf8.DecodeRune(rest)
 		switch {
 		case r == utf8.RuneError && size == 1:
-			return at, "bytes that are not UTF-8"
-		case r < ' ' && r != '\n' && r != '\r' && r != '\t', r >= 0x7f && r < 0xa0 && r != 0x85:
-			return at, fmt.Sprintf("the control character U+%04X", r)
+			return at, "bytes that are not UTF-8", saveAsText
+		case r == '\r' && !bytes.HasPrefix(rest, []byte("\r\n")):
+			return at, "a carriage return that no newline follows", endLines
+		case r == 0x85 || r == 0x2028 || r == 0x2029:
+			return at, fmt.Sprintf("U+%04X, which ends a line for YAML and not for an editor", r), endLines
+		case r < ' ' && r != '\n' && r != '\r' && r != '\t', r >= 0x7f && r < 0xa0:
+			return at, fmt.Sprintf("the control character U+%04X", r), saveAsText
+		case unicode.Is(unicode.Cf, r) && r != zeroWidthNonJoiner && r != zeroWidthJoiner:
+			return at, fmt.Sprintf("the invisible character U+%04X", r), "delete it"
 		}
 		at.column++
 		if r == '\n' {
@@ -173,8 +210,17 @@ func unprintable(source []byte) (at position, what string) {
 		}
 		rest = rest[size:]
 	}
-	return position{}, ""
+	return position{}, "", ""
 }
+
+// byteOrderMark may stand at the beginning of a file and nowhere else.
+const byteOrderMark = "\ufeff"
+
+// These are not seen either, and the spelling of some languages needs them.
+const (
+	zeroWidthNonJoiner = 0x200c
+	zeroWidthJoiner    = 0x200d
+)
 
 // plain reports an error and returns false if n makes use of what these files do
 // not know: aliases and tags.

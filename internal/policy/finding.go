@@ -89,7 +89,7 @@ const maxExcerpt = 100
 // the line is long.
 func excerpt(source []byte, line, column int) string {
 	text := strings.ToValidUTF8(string(source), " ")
-	text = strings.TrimSuffix(strings.TrimPrefix(text, "\ufeff"), "\r")
+	text = strings.TrimSuffix(strings.TrimPrefix(text, byteOrderMark), "\r")
 	runes := []rune(strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return ' ' // one for one, so that the caret stays under its place

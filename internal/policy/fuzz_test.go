@@ -19,6 +19,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add(head("a") + "allow: [{id: x, domain_id: " + acme + "}]\ndeny: [{id: y, any_domain: true, claims: {a.b: [\"c*\", d]}}]\notherwise: reject")
 	f.Add("version: 1\npolicy: [a\n\t- é")
 	f.Add("a: &x [*x]\n---\n")
+	f.Add("\ufeffversion: 1\r\npolicy: é\u0085# \u2028- x\u2029\x00\r")
 	f.Fuzz(func(t *testing.T, text string) {
 		snap := snapshot{"a.yaml": []byte(text)}
 		set, err := snap.load("", demoTargets())
@@ -28,8 +29,8 @@ func FuzzLoad(f *testing.F) {
 				t.Fatalf("%q: %v, want a LoadError", text, err)
 			}
 			for _, fd := range refused.Findings {
-				if lines := strings.Count(text, "\n") + 1; fd.Line > lines+1 || fd.Line > 0 && fd.Column < 1 || fd.Text == "" {
-					t.Errorf("%q: the finding %q has no place in it", text, fd)
+				if err := placed(text, fd); err != nil {
+					t.Errorf("%q: the finding %q %v", text, fd, err)
 				}
 			}
 			return
@@ -38,6 +39,53 @@ func FuzzLoad(f *testing.F) {
 		in.Request.Claims = approval.Claims{"a": map[string]any{"b": "c"}, "when": "x"}
 		set.Evaluate(&in)
 	})
+}
+
+// FuzzSideFile: whatever the text of a file of values, errors and warnings have
+// a place inside it, and what loads decides.
+func FuzzSideFile(f *testing.F) {
+	f.Add(acme + " # one\n\n\u3000" + leftUs + "\r\n" + leftUs)
+	f.Add("\ufeff" + acme + "\n6e9*\tx, y\n\ufeff")
+	f.Fuzz(func(t *testing.T, text string) {
+		snap := snapshot{"a.yaml": []byte(head("a") + "allow: [{id: x, domain_id: {file: v.txt}}]"), "v.txt": []byte(text)}
+		set, err := snap.load("", demoTargets())
+		findings := set.Findings()
+		if refused, ok := errors.AsType[*LoadError](err); ok {
+			findings = refused.Findings
+		} else if err != nil {
+			t.Fatalf("%q: %v, want a LoadError", text, err)
+		}
+		for _, fd := range findings {
+			if err := placed(text, fd); fd.File == "v.txt" && err != nil {
+				t.Errorf("%q: the finding %q %v", text, fd, err)
+			}
+		}
+		in := connection("payments", acme)
+		set.Evaluate(&in)
+	})
+}
+
+// placed reports how the place of fd is not one of text as an editor shows it:
+// by newlines and characters, without the byte order mark.
+func placed(text string, fd Finding) error {
+	if fd.Text == "" {
+		return errors.New("says nothing")
+	}
+	if fd.Line == 0 && fd.Excerpt == "" {
+		return nil // about the file as a whole
+	}
+	lines := strings.Split(strings.TrimPrefix(text, "\ufeff"), "\n")
+	if fd.Line < 1 || fd.Line > len(lines) {
+		return fmt.Errorf("is on none of the %d lines", len(lines))
+	}
+	line := []rune(strings.TrimSuffix(lines[fd.Line-1], "\r"))
+	if fd.Column < 1 || fd.Column > len(line)+1 {
+		return fmt.Errorf("is not within the %d characters of the line", len(line))
+	}
+	if !strings.HasPrefix(fd.Excerpt, fmt.Sprintf("%6d | ", fd.Line)) {
+		return fmt.Errorf("shows another line: %q", fd.Excerpt)
+	}
+	return nil
 }
 
 // FuzzEvaluate: policies and a request made of the fuzzer's numbers are decided

@@ -139,3 +139,39 @@ func TestExcerptIsCut(t *testing.T) {
 		t.Errorf("the caret is under %q in %q", at, lines[0])
 	}
 }
+
+// TestOneMeaningOfALine: what another program takes for the end of a line, or
+// does not show, has no place in a policy or beside it.
+func TestOneMeaningOfALine(t *testing.T) {
+	t.Parallel()
+	const hidden = "allow: # nobody%s  - {id: x, any_domain: true}\n"
+	for _, tt := range []struct{ name, breaks, want string }{
+		{"a carriage return", "\r", "a.yaml:4:16: the file holds a carriage return that no newline follows; end lines with a newline"},
+		{"U+0085", "\u0085", "a.yaml:4:16: the file holds U+0085, which ends a line for YAML and not for an editor; end lines with a newline"},
+		{"U+2028", "\u2028", "a.yaml:4:16: the file holds U+2028, which ends a line for YAML and not for an editor; end lines with a newline"},
+		{"U+2029", "\u2029", "a.yaml:4:16: the file holds U+2029, which ends a line for YAML and not for an editor; end lines with a newline"},
+		{"NUL", "\x00", "a.yaml:4:16: the file holds the control character U+0000; save it as UTF-8 text"},
+		{"a byte order mark", "\ufeff", "a.yaml:4:16: the file holds the invisible character U+FEFF; delete it"},
+		{"text from right to left", "\u202e", "a.yaml:4:16: the file holds the invisible character U+202E; delete it"},
+		{"a space of no width", "\u200b", "a.yaml:4:16: the file holds the invisible character U+200B; delete it"},
+		{"a newline after a byte order mark", "\n", ""},
+		{"a carriage return and a newline", "\r\n", ""},
+		{"joiners of letters", " نمی\u200cخواهم क\u200d\n", ""},
+	} {
+		text := head("a") + fmt.Sprintf(hidden, tt.breaks)
+		for _, mark := range []string{"", "\ufeff"} {
+			set, err := snapshot{"a.yaml": []byte(mark + text)}.load("", demoTargets())
+			refused, ok := errors.AsType[*LoadError](err)
+			switch {
+			case tt.want == "" && (err != nil || set.Rules() != 1):
+				t.Errorf("%s: %v, %d rules, want one", tt.name, err, set.Rules())
+			case tt.want != "" && (!ok || len(refused.Findings) != 1 || refused.Findings[0].String() != tt.want):
+				t.Errorf("%s: %v, want %s", tt.name, err, tt.want)
+			}
+		}
+		beside := snapshot{"a.yaml": []byte(head("a") + "allow: [{id: x, domain_id: {file: v.txt}}]"), "v.txt": []byte("# " + tt.breaks + acme + "\n")}
+		if _, err := beside.load("", demoTargets()); (err == nil) != (tt.want == "") {
+			t.Errorf("%s in a file of values: %v", tt.name, err)
+		}
+	}
+}

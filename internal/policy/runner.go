@@ -108,7 +108,7 @@ func readTests(fsys fs.FS, dir string, targets approval.Targets) ([]*testFile, a
 		files = append(files, f)
 		findings = append(findings, d.findings...)
 		for _, c := range f.tests {
-			c.file = d.file
+			c.file, c.excerpt = d.file, d.excerpt(c.at.line, c.at.column)
 		}
 	}
 	for _, f := range files {
@@ -126,7 +126,7 @@ func readTests(fsys fs.FS, dir string, targets approval.Targets) ([]*testFile, a
 
 // wrong returns what is wrong with the request of c as a whole.
 func (c *testCase) wrong(targets approval.Targets) []Finding {
-	f := Finding{Severity: SeverityError, File: c.file, Line: c.at.line, Column: c.at.column, Path: "request"}
+	f := Finding{Severity: SeverityError, File: c.file, Line: c.at.line, Column: c.at.column, Path: "request", Excerpt: c.excerpt}
 	t, ok := targets.ByName(c.target)
 	switch block := c.block(); {
 	case c.target == "": // said already
@@ -151,6 +151,7 @@ func ReadInput(name string, source []byte, targets approval.Targets, now time.Ti
 	c := &testCase{file: name}
 	if root := d.root(); root != nil {
 		c.at = position{root.Line, root.Column}
+		c.excerpt = d.excerpt(c.at.line, c.at.column)
 		table := slices.DeleteFunc(testKeys(), func(k key[testCase]) bool { return k.name == "name" || k.name == "expect" })
 		readMapping(d, root, "a request", table, c)
 	}

@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -188,6 +189,15 @@ func FuzzTestFile(f *testing.F) {
 		fsys["a_test.yaml"] = &fstest.MapFile{Data: []byte(text)}
 		report, err := runTests(fsys, "", demoTargets())
 		if err != nil {
+			refused, ok := errors.AsType[*LoadError](err)
+			if !ok {
+				t.Fatalf("%q: %v, want a LoadError", text, err)
+			}
+			for _, fd := range refused.Findings {
+				if err := placed(text, fd); fd.File == "a_test.yaml" && err != nil {
+					t.Errorf("%q: the finding %q %v", text, fd, err)
+				}
+			}
 			return
 		}
 		if err := report.WriteJUnit(io.Discard); err != nil {

@@ -18,14 +18,15 @@ type testFile struct {
 
 // testCase is one test: a request, the facts, and what is expected.
 type testCase struct {
-	file   string
-	at     position
-	name   string
-	now    time.Time
-	target string
-	input  approval.Input
-	facts  bool // facts are given
-	expect expectation
+	file    string
+	at      position
+	excerpt string
+	name    string
+	now     time.Time
+	target  string
+	input   approval.Input
+	facts   bool // facts are given
+	expect  expectation
 }
 
 // expectation is what a test expects of a decision; what is not set may be anything.

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -112,8 +113,7 @@ func (d *decoder) valueFile(n *yaml.Node, check func(string) string, folds bool)
 // where the policy names it.
 func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check func(string) string, folds bool) ([]string, bool) {
 	side := &decoder{file: d.show(name), source: source}
-	if pos, what := unprintable(source); what != "" {
-		side.report(SeverityError, pos, "not-text", "the file holds "+what, "save it as UTF-8 text")
+	if !side.printable() {
 		d.adopt(side)
 		return nil, false
 	}
@@ -123,12 +123,12 @@ func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check fu
 	line := 0
 	for text := range strings.SplitSeq(string(source), "\n") {
 		line++
-		text, _, _ = strings.Cut(strings.TrimPrefix(text, "\ufeff"), "#")
+		text, _, _ = strings.Cut(strings.TrimPrefix(text, byteOrderMark), "#")
 		v := strings.TrimSpace(text)
 		if v == "" {
 			continue
 		}
-		pos := position{line, strings.Index(text, v) + 1}
+		pos := position{line, utf8.RuneCountInString(text[:strings.Index(text, v)]) + 1}
 		switch wrong := badValue(v, check); {
 		case strings.ContainsAny(v, " \t,"):
 			side.report(SeverityError, pos, "value", strconv.Quote(cut(v))+" is more than one value", "write one value a line")

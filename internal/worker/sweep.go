@@ -197,6 +197,7 @@ func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.F
 	if !ok {
 		return told, "untold", nil
 	}
+	entry.Request.Target = t // as it is configured now, which is what the worker will judge by
 	again := s.request(entry.Request, claim.RequestID)
 	age := s.Now().Sub(claim.At)
 	switch {

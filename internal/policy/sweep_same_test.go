@@ -1,0 +1,247 @@
+package policy_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger/ledgertest"
+	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/worker"
+)
+
+// TestTheSweepDecidesAlike puts 10,000 random connections through the worker and
+// through its sweep, which finds each of them held since before the policies were
+// loaded. Both must judge the same and so decide the same, to the last byte; and
+// so must what explain says of the record, and what comes of what the sweep hands in.
+func TestTheSweepDecidesAlike(t *testing.T) {
+	t.Parallel()
+	const sets, inputs, shares = 200, 50, 4
+	for share := range uint64(shares) {
+		t.Run(fmt.Sprintf("share %d", share), func(t *testing.T) {
+			t.Parallel()
+			decideAlike(t, share*sets/shares, (share+1)*sets/shares, inputs)
+		})
+	}
+}
+
+// decideAlike is that for the sets of these seeds and so many connections each.
+func decideAlike(t *testing.T, from, to uint64, inputs int) {
+	said := map[approval.Verdict]int{}
+	limits, full := 0, 0
+	m := metrics.New(prometheus.NewRegistry(), metrics.Labels{}, metrics.Build{})
+	dir := t.TempDir()
+	for seed := from; seed < to; seed++ {
+		r := rand.New(rand.NewPCG(seed, 11))
+		source := sourceOf(t, r, filepath.Join(dir, fmt.Sprint(seed)))
+		for n := range inputs {
+			in := randomConnection(r, n)
+			live := inBothWays(t, m, source, in, r.IntN(4), n%5 == 0)
+			said[live.Verdict]++
+			if live.Limit > 0 {
+				limits++
+			}
+			for _, reason := range live.Reasons {
+				if reason.Code == approval.ReasonLimitReached {
+					full++
+				}
+			}
+			if t.Failed() {
+				t.Fatalf("seed %d, connection %d: %+v", seed, n, in)
+			}
+		}
+	}
+	for _, v := range approval.Verdicts() {
+		if said[v] < 20 {
+			t.Errorf("only %d of the connections end in %s; the generator is too narrow", said[v], v)
+		}
+	}
+	if limits < 20 || full < 20 {
+		t.Errorf("%d are accepted within a limit and %d held at one; the generator is too narrow", limits, full)
+	}
+}
+
+// sourceOf is the worker's source of random policies, not loaded yet.
+func sourceOf(t *testing.T, r *rand.Rand, dir string) *policy.Source {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i, text := range policy.RandomPolicies(r) {
+		if !strings.Contains(text, "targets: [hosts]") {
+			text = narrowed(r, text)
+		}
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("p%d.yaml", i)), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return policy.NewSource(dir, policy.DemoTargets(), nil)
+}
+
+// narrowed gives some of the entries of allow what depends on counts, on the time
+// and on claims.
+func narrowed(r *rand.Rand, text string) string {
+	more := []string{"", "", ", limit: 1", ", limit: 2", ", limit: 3", ", expires: 2026-01-01", `, when: "now > facts.created_at"`, ", when: claims.tags.env == 'prod'"}
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "  - {id: allow-") {
+			lines[i] = strings.TrimSuffix(line, "}") + more[r.IntN(len(more))] + "}"
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func randomConnection(r *rand.Rand, n int) approval.Input {
+	in := policy.RandomInput(r)
+	for in.Request.Creates() {
+		in = policy.RandomInput(r)
+	}
+	in.Request.Source, in.Request.EventID = "/random", fmt.Sprint(n)
+	in.Request.ID = approval.RequestID(in.Request.Source, in.Request.EventID)
+	in.Facts.State, in.Facts.Accepted, in.Facts.ReadAt = approval.Pending, 0, in.Now
+	if r.IntN(2) == 0 {
+		in.Facts.CreatedAt = in.Now.Add(-time.Hour)
+	}
+	return in
+}
+
+// inBothWays decides in as when its event comes, and as a sweep does that finds
+// it held on older facts, compares, and returns the decision. If followed, what the
+// sweep hands in is handled too, and explained.
+func inBothWays(t *testing.T, m *metrics.Metrics, source *policy.Source, in approval.Input, accepted int, followed bool) approval.Decision {
+	t.Helper()
+	targets := approval.Targets{in.Request.Target}
+	late := newSite(m, in, accepted)
+	late.in.Now = in.Now.Add(-time.Hour)
+	late.in.Facts.DomainID, late.in.Facts.ReadAt = "", late.in.Now // the owner shows later
+	late.handle(t, policy.NewSource("unused", targets, nil), in.Request)
+	late.in = in
+
+	if !source.Loaded() {
+		if err := source.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := &recorder{policy: source}
+	sweep := &worker.Sweep{
+		Cloud: late, Claims: late.Fake, Requests: late, Policy: seen, Metrics: m, Log: zerolog.Nop(),
+		Now: late.now, Targets: targets, Interval: time.Minute, Holder: "a",
+	}
+	if err := sweep.Once(t.Context()); err != nil || seen.asked == 0 {
+		t.Fatalf("the sweep: %v, the policies were asked %d times", err, seen.asked)
+	}
+
+	live := newSite(m, in, accepted).handle(t, source, in.Request)
+	text := textOf(t, live)
+	if swept := textOf(t, seen.last); swept != text {
+		t.Errorf("the sweep decides otherwise:\n%s\n%s", text, swept)
+	}
+	handedIn := late.submitted.ID != ""
+	if handedIn != (live.Verdict != approval.Hold) {
+		t.Errorf("handed in: %v, and it is decided %s", handedIn, live.Verdict)
+	}
+	if !followed {
+		return live
+	}
+	if handedIn {
+		if again := textOf(t, late.handle(t, source, late.submitted)); again != text {
+			t.Errorf("what the sweep hands in is decided otherwise:\n%s\n%s", text, again)
+		}
+	}
+	rec := policy.RecordOf(approval.Entry{Request: in.Request, Decision: live})
+	if explained := textOf(t, source.Current().Explain(&rec.Input).Decision); explained != text {
+		t.Errorf("explain decides otherwise:\n%s\n%s", text, explained)
+	}
+	return live
+}
+
+// textOf is what d says, without the id that the ledger gave it.
+func textOf(t *testing.T, d approval.Decision) string {
+	t.Helper()
+	d.ID = ""
+	text, err := json.Marshal(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// recorder keeps what the policies said last.
+type recorder struct {
+	policy *policy.Source
+	last   approval.Decision
+	asked  int
+}
+
+func (r *recorder) Evaluate(in *approval.Input) approval.Decision {
+	r.last = r.policy.Evaluate(in)
+	r.asked++
+	return r.last
+}
+
+// site is a ledger, a bus, and a cloud with one connection beside those that are
+// accepted.
+type site struct {
+	*ledgertest.Fake
+	metrics   *metrics.Metrics
+	in        approval.Input
+	accepted  int
+	submitted approval.Request
+}
+
+func newSite(m *metrics.Metrics, in approval.Input, accepted int) *site {
+	return &site{Fake: ledgertest.NewFake(), metrics: m, in: in, accepted: accepted}
+}
+
+// handle has the worker settle req by the policies, and returns its decision.
+func (s *site) handle(t *testing.T, p worker.Policy, req approval.Request) approval.Decision {
+	t.Helper()
+	w := &worker.Worker{
+		Cloud: s, Places: s, Policy: p, Ledger: s, Results: s, Metrics: s.metrics, Log: zerolog.Nop(), Now: s.now,
+		Limits: worker.DefaultLimits(), Shares: worker.NewShares(8, 1, s.now), Targets: approval.Targets{req.Target},
+	}
+	if err := w.Handle(t.Context(), approval.Delivery{Request: req, Attempt: 1, PublishedAt: s.now()}); err != nil {
+		t.Fatal(err)
+	}
+	entry, ok, err := s.Get(t.Context(), req.ID)
+	if err != nil || !ok {
+		t.Fatalf("the ledger has no entry: %v", err)
+	}
+	return entry.Decision
+}
+
+func (s *site) now() time.Time { return s.in.Now }
+
+func (s *site) Facts(context.Context, approval.Request) (approval.Facts, error) {
+	return s.in.Facts, nil
+}
+
+func (s *site) Act(context.Context, approval.Request, approval.Verdict) error { return nil }
+
+func (s *site) Await(_ context.Context, _ approval.Request, want approval.State, _ time.Time) (approval.State, error) {
+	return want, nil
+}
+
+func (s *site) Pending(context.Context, approval.Target) ([]approval.Facts, error) {
+	return []approval.Facts{s.in.Facts}, nil
+}
+
+func (s *site) Accepted(context.Context, approval.Request) (int, error) { return s.accepted, nil }
+
+func (s *site) Submit(_ context.Context, r approval.Request) error {
+	s.submitted = r
+	return nil
+}
+
+func (s *site) Publish(context.Context, approval.Result) error { return nil }
