@@ -201,24 +201,61 @@ func TestConfigProblems(t *testing.T) {
 	}
 }
 
-// One endpoint service as two targets would have its connections decided twice,
-// perhaps against each other.
-func TestOneServiceIsOneTarget(t *testing.T) {
+// One thing of the cloud as two targets would have its connections decided twice,
+// perhaps against each other, or its endpoints made twice.
+func TestOneThingIsOneTarget(t *testing.T) {
 	t.Parallel()
 	const (
 		id      = "4189d3c2-8882-4871-a3c2-d380272eed88"
-		service = "  - {name: payments, kind: service, id: " + id + ", project_id: 0605767d3b80d5762f8ec0034e1d0a12}\n"
-		gateway = "  - {name: orders, kind: gateway, id: 9f2e4fd2e4a34a5fa1d4e46a2a9ad4a1, project_id: 0605767d3b80d5762f8ec0034e1d0a12, service_id: " + id + "}\n"
+		project = "0605767d3b80d5762f8ec0034e1d0a12"
+		place   = "9d8c7b6a5f4e4d3c8b2a1f0e9d8c7b6a"
 	)
-	for _, text := range []string{service + gateway, gateway + service} {
-		_, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": "targets:\n" + text}), settingFlags{})
-		if err == nil || !strings.Contains(err.Error(), "has the same") {
-			t.Errorf("the configuration is taken (%v):\n%s", err, text)
+	target := func(name, kind string, keys ...string) string {
+		out := "{name: " + name + ", kind: " + kind
+		for i := 0; i < len(keys); i += 2 {
+			out += ", " + keys[i] + ": " + keys[i+1]
 		}
+		return out + "}"
 	}
-	for _, text := range []string{service, gateway} {
-		if _, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": "targets:\n" + text}), settingFlags{}); err != nil {
-			t.Errorf("alone it is refused: %v", err)
+	service := target("first", "service", "project_id", project, "id", id)
+	gateway := target("first", "gateway", "project_id", project, "id", place, "service_id", id)
+	insight := target("first", "dataarts-insight", "project_id", project, "workspace_id", place)
+	tests := []struct {
+		name, first, second string
+		same                string // what the two have in common; empty: they are two things
+	}{
+		{"one service", service, target("second", "service", "project_id", project, "id", id), "endpoint service"},
+		{"whatever its letters", service, target("second", "service", "project_id", project, "id", strings.ToUpper(id)), "endpoint service"},
+		{"two services", service, target("second", "service", "project_id", project, "id", "5"+id[1:]), ""},
+		{"a gateway's service", service, target("second", "gateway", "project_id", project, "id", place, "service_id", id), "endpoint service"},
+		{"a gateway without its service", service, target("second", "gateway", "project_id", project, "id", place), ""},
+		{"one gateway", gateway, target("second", "gateway", "project_id", project, "id", place), "gateway"},
+		{"two gateways of a service", gateway, target("second", "gateway", "project_id", project, "id", project, "service_id", id), "endpoint service"},
+		{"one place for functions", target("first", "functiongraph", "project_id", project), target("second", "functiongraph", "project_id", project), "project"},
+		{"one place for servers", target("first", "hss", "project_id", project), target("second", "hss", "project_id", strings.ToUpper(project)), "project"},
+		{"two kinds of place", target("first", "hss", "project_id", project), target("second", "functiongraph", "project_id", project), ""},
+		{"two projects", target("first", "hss", "project_id", project), target("second", "hss", "project_id", place), ""},
+		{"one workspace", insight, target("second", "dataarts-insight", "project_id", project, "workspace_id", place), "project and workspace"},
+		{"two workspaces", insight, target("second", "dataarts-insight", "project_id", project, "workspace_id", project), ""},
+		{"a workspace that is missing", insight, target("second", "dataarts-insight", "project_id", project), "no workspace_id"},
+	}
+	for _, tt := range tests {
+		for _, pair := range [][2]string{{tt.first, tt.second}, {tt.second, tt.first}} {
+			text := "targets:\n  - " + pair[0] + "\n  - " + pair[1] + "\n"
+			_, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": text}), settingFlags{})
+			switch {
+			case tt.same == "" && err != nil:
+				t.Errorf("%s: %v", tt.name, err)
+			case strings.HasPrefix(tt.same, "no "):
+				if err == nil || !strings.Contains(err.Error(), tt.same) || strings.Contains(err.Error(), "has the same") {
+					t.Errorf("%s: error %v, want only that there is %s", tt.name, err, tt.same)
+				}
+			case tt.same != "":
+				if err == nil || !strings.Contains(err.Error(), "has the same "+tt.same+" as target ") ||
+					!strings.Contains(err.Error(), "target first") || !strings.Contains(err.Error(), "target second") {
+					t.Errorf("%s: error %v, want that both have the same %s", tt.name, err, tt.same)
+				}
+			}
 		}
 	}
 }

@@ -276,15 +276,15 @@ func (f *file) targets(key, list *yaml.Node) {
 		f.wrong(key, nil, key, "targets is a list, not "+kindName(list)+" — begin each target with a dash")
 		return
 	}
-	names, ids := map[string]int{}, map[string]string{}
+	names, things := map[string]int{}, map[string]string{}
 	for i, n := range list.Content {
-		f.target(resolved(n), fmt.Sprintf("targets[%d]", i), names, ids)
+		f.target(resolved(n), fmt.Sprintf("targets[%d]", i), names, things)
 	}
 }
 
-// target reads one target; names holds the line of each name so far and ids the
-// name for each kind and id.
-func (f *file) target(n *yaml.Node, what string, names map[string]int, ids map[string]string) {
+// target reads one target; names holds the line of each name so far and things
+// which target stands for a thing of the cloud.
+func (f *file) target(n *yaml.Node, what string, names map[string]int, things map[string]string) {
 	var t approval.Target
 	nodes := map[string][2]*yaml.Node{}
 	before, slips := len(f.problems), false
@@ -350,22 +350,37 @@ func (f *file) target(n *yaml.Node, what string, names map[string]int, ids map[s
 	if t.Kind != "" {
 		f.kindRules(t, at, need, refuse)
 	}
-	if t.ID != "" {
-		same := string(t.Kind) + " " + strings.ToLower(t.ID)
-		if other, ok := ids[same]; ok {
-			at("id", fmt.Sprintf("target %s has the same id — a %s is one target", other, t.Kind))
-		}
-		ids[same] = t.Name
-	}
-	if t.Kind == approval.Gateway && t.ServiceID != "" {
-		same := string(approval.Service) + " " + strings.ToLower(t.ServiceID)
-		if other, ok := ids[same]; ok {
-			at("service_id", fmt.Sprintf("target %s has the same endpoint service — two targets would decide the same connections", other))
-		}
-		ids[same] = t.Name
-	}
+	oneTarget(t, what, things, at)
 	if len(f.problems) == before {
 		f.config.Targets = append(f.config.Targets, t)
+	}
+}
+
+// oneTarget checks that no target so far stands for the same thing of the cloud
+// as t. Requests to the two would not know of one another: a connection would be
+// decided twice, perhaps against each other, and an endpoint be made twice.
+func oneTarget(t approval.Target, what string, things map[string]string, at func(key, text string)) {
+	check := func(key, same, problem string, thing ...string) {
+		if slices.Contains(thing, "") {
+			return // that it is missing is told already
+		}
+		id := strings.ToLower(strings.Join(thing, " "))
+		if other, ok := things[id]; ok {
+			at(key, fmt.Sprintf("%s has the same %s as %s — %s: keep one of them, and have events and policies name that one", what, same, other, problem))
+			return
+		}
+		things[id] = what
+	}
+	switch {
+	case t.Kind == approval.DataArtsInsight:
+		check("workspace_id", "project and workspace", "two targets would create the same endpoints twice", string(t.Kind), t.ProjectID, t.WorkspaceID)
+	case t.Kind.Creates():
+		check("project_id", "project", "two targets of this kind would create the same endpoints twice", string(t.Kind), t.ProjectID)
+	case t.Kind == approval.Service:
+		check("id", "endpoint service", "two targets would decide the same connections", string(t.Kind), t.ID)
+	case t.Kind == approval.Gateway:
+		check("id", "gateway", "two targets would decide the same connections", string(t.Kind), t.ID)
+		check("service_id", "endpoint service", "two targets would decide the same connections", string(approval.Service), t.ServiceID)
 	}
 }
 
