@@ -340,15 +340,6 @@ func (c *cluster) whole(n *node) {
 	})
 }
 
-// order is one request and how it must end.
-type order struct {
-	id      string
-	kind    string
-	data    map[string]any
-	outcome string
-	effect  string // in the cloud; empty: none
-}
-
 // shop sends a request every sendEvery, to whichever node takes it.
 type shop struct {
 	c    *cluster
@@ -374,26 +365,6 @@ func (c *cluster) open() *shop {
 		<-s.done
 	})
 	return s
-}
-
-func (c *cluster) order(i int) order {
-	o := order{id: fmt.Sprintf("order-%d", i), kind: connectionRequested}
-	for j, end := range []struct{ account, outcome, effect string }{{acme, "accepted", "accept "}, {leftUs, "rejected", "reject "}, {stranger, "held", ""}} {
-		if i%4 != j {
-			continue
-		}
-		endpoint := c.connect(end.account)
-		o.data, o.outcome = connection(endpoint), end.outcome
-		if end.effect != "" {
-			o.effect = end.effect + endpoint
-		}
-		return o
-	}
-	o.kind, o.outcome, o.effect = endpointRequested, "created", "create functiongraph"
-	o.data = map[string]any{"target": "functions", "functiongraph": map[string]any{
-		"vpc_id": allowedVPC, "subnet_id": fmt.Sprintf("3d1f0f6a-8f5e-4c39-9a0c-%012d", i), "flavor": "default",
-	}}
-	return o
 }
 
 // run sends orders until ctx ends, and at least fewestSent.

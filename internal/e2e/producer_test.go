@@ -17,6 +17,7 @@ import (
 // reads what comes of them, with public libraries only.
 type producer struct {
 	t  *testing.T
+	nc *natsgo.Conn
 	js jetstream.JetStream
 }
 
@@ -27,16 +28,18 @@ func (s *stack) producer() producer {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	nc, err := natsgo.Connect(url, natsgo.Timeout(10*time.Second))
-	if err != nil {
-		s.t.Fatalf("connect to NATS: %v", err)
-	}
+	var nc *natsgo.Conn
+	// The port of a container is there before the server in it is.
+	eventually(s.t, "NATS takes a connection", func() error {
+		nc, err = natsgo.Connect(url, natsgo.Timeout(10*time.Second))
+		return err
+	})
 	s.t.Cleanup(nc.Close)
 	js, err := jetstream.New(nc)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return producer{t: s.t, js: js}
+	return producer{t: s.t, nc: nc, js: js}
 }
 
 // structured sends a request as a JSON event that the CloudEvents SDK wrote.
@@ -185,4 +188,34 @@ func (p producer) ended(id, outcome, target string) result {
 		p.t.Errorf("request %s: got %+v, want outcome %s on subject %s", id, r, outcome, subject)
 	}
 	return r
+}
+
+// order is one request and how it must end.
+type order struct {
+	id      string
+	kind    string
+	data    map[string]any
+	outcome string
+	effect  string // in the cloud; empty: none
+}
+
+// order makes the i-th order, and its endpoint: of every account and kind in turn.
+func (s *stack) order(i int) order {
+	o := order{id: fmt.Sprintf("order-%d", i), kind: connectionRequested}
+	for j, end := range []struct{ account, outcome, effect string }{{acme, "accepted", "accept "}, {leftUs, "rejected", "reject "}, {stranger, "held", ""}} {
+		if i%4 != j {
+			continue
+		}
+		endpoint := s.connect(end.account)
+		o.data, o.outcome = connection(endpoint), end.outcome
+		if end.effect != "" {
+			o.effect = end.effect + endpoint
+		}
+		return o
+	}
+	o.kind, o.outcome, o.effect = endpointRequested, "created", "create functiongraph"
+	o.data = map[string]any{"target": "functions", "functiongraph": map[string]any{
+		"vpc_id": allowedVPC, "subnet_id": fmt.Sprintf("3d1f0f6a-8f5e-4c39-9a0c-%012d", i), "flavor": "default",
+	}}
+	return o
 }

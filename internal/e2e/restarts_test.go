@@ -1,0 +1,144 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	natsgo "github.com/nats-io/nats.go"
+)
+
+var full = flag.Bool("full", false, "restart the broker as often as `make torture` does")
+
+// TestBrokerRestarts goes on with requests while the broker is killed or stopped
+// and started again, each time. The worker's container is never started again.
+func TestBrokerRestarts(t *testing.T) {
+	restarts := 5
+	if *full {
+		restarts = 50
+	}
+	const resumes = 5 * time.Second // from when the broker is back until the first result
+	s := start(t)
+	before, err := s.worker.Inspect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	p := s.producer()
+	var sent []order
+	var slowest time.Duration
+	for i := range restarts {
+		for range 12 {
+			o := s.order(len(sent))
+			p.structured(o.id, o.kind, o.data)
+			sent = append(sent, o)
+		}
+		// Its endpoint is old enough to show when its request comes.
+		first := order{id: fmt.Sprintf("first-%d", i), kind: connectionRequested, data: connection(s.connect(stranger)), outcome: "held"}
+		p.nc.Close()
+		grace := time.Duration(i%2) * 10 * time.Second // every other time it is killed
+		if err := s.nats.Stop(t.Context(), &grace); err != nil {
+			t.Fatal(err)
+		}
+		away := time.NewTimer(time.Duration(i%4) * 700 * time.Millisecond)
+		if i == 1 {
+			away.Reset(12 * time.Second) // longer than AckWait
+		}
+		select {
+		case <-away.C:
+		case <-t.Context().Done():
+			t.Fatal(t.Context().Err())
+		}
+		if err := s.nats.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		p = s.producer()
+		back := time.Now()
+		results := make(chan *natsgo.Msg, 1000)
+		if _, err := p.nc.ChanSubscribe("vpcep.results.>", results); err != nil {
+			t.Fatal(err)
+		}
+		p.structured(first.id, first.kind, first.data)
+		sent = append(sent, first)
+		for late := time.After(time.Minute); ; {
+			select {
+			case m := <-results:
+				if !strings.Contains(string(m.Data), `"`+first.id+`"`) {
+					continue
+				}
+			case <-late:
+				t.Fatalf("restart %d: a minute after it the first request has no result", i)
+			}
+			break
+		}
+		slowest = max(slowest, time.Since(back))
+	}
+	if slowest > resumes {
+		t.Errorf("the first result came %s after the broker was back, not within %s", slowest, resumes)
+	}
+
+	eventually(t, "everything is settled", func() error {
+		for _, series := range []string{"vpcep_approver_consumer_pending_messages", "vpcep_approver_consumer_ack_pending_messages"} {
+			if n := s.metric(series); n != "0" {
+				return fmt.Errorf("%s is %s", series, n)
+			}
+		}
+		return nil
+	})
+	lost, doubled, wrong := p.compare(sent)
+	if n := len(p.stored("VPCEP_DEADLETTERS")); n > 0 {
+		t.Errorf("%d good requests are dead letters", n)
+	}
+	var effects []string
+	for _, o := range sent {
+		if o.effect != "" {
+			effects = append(effects, o.effect)
+		}
+	}
+	slices.Sort(effects)
+	if got := s.effects(); !slices.Equal(got, effects) {
+		t.Errorf("what was done in the cloud: got %q, want %q", got, effects)
+	}
+	after, err := s.worker.Inspect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !after.State.Running || after.RestartCount != 0 || after.State.StartedAt != before.State.StartedAt {
+		t.Errorf("the worker runs: %t, was started %d times again, at %s and at %s", after.State.Running, after.RestartCount, before.State.StartedAt, after.State.StartedAt)
+	}
+	t.Logf("\nfailure                              tries  lost  doubled  wrong  time\nF9 broker restarted, as a container  %5d  %4d  %7d  %5d  %.1f s  first result after %.1f s at most, %d requests",
+		restarts, lost, doubled, wrong, time.Since(begin).Seconds(), slowest.Seconds(), len(sent))
+}
+
+// compare holds the results against what was sent and counts what is amiss.
+func (p producer) compare(sent []order) (lost, doubled, wrong int) {
+	p.t.Helper()
+	ends := map[string][]string{}
+	for _, r := range p.results() {
+		ends[r.Data.Request.EventID] = append(ends[r.Data.Request.EventID], r.Data.Outcome)
+	}
+	for _, o := range sent {
+		got := ends[o.id]
+		delete(ends, o.id)
+		switch {
+		case len(got) == 0:
+			lost++
+		case len(got) > 1:
+			doubled++
+		case got[0] != o.outcome:
+			wrong++
+		default:
+			continue
+		}
+		p.t.Errorf("request %s has the results %q, want one: %s", o.id, got, o.outcome)
+	}
+	for _, id := range slices.Sorted(maps.Keys(ends)) {
+		wrong++
+		p.t.Errorf("there is a result of %s, which was never sent", id)
+	}
+	return lost, doubled, wrong
+}
