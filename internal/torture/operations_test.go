@@ -164,7 +164,7 @@ func TestSlowAPI(t *testing.T) {
 	queued, asked := times(400, 10_000), times(50, 1000)
 	const every = 100 * time.Millisecond
 	w := newWorld(t, simulator.Config{})
-	p := w.start("worker", options{}).ready()
+	p := w.start("worker", options{slots: 256}).ready()
 	measure := func(prefix string) time.Duration {
 		ids := map[string]bool{}
 		for i := range asked {
