@@ -35,7 +35,7 @@ e2e: ## the images in containers, against a real NATS server; needs Docker
 	APPROVER_TEST_DOCKER=require go test -count=1 -v ./internal/e2e
 
 torture: ## the long failure suite; takes hours
-	go test -count=1 -timeout 3h -v -run . ./internal/torture -args -full
+	go test -p 1 -count=1 -timeout 3h -v ./internal/torture ./internal/e2e -args -full
 
 ci: ## all that a change must pass
 	.ci/run

@@ -17,7 +17,7 @@ import (
 // TestDuplicates is F2: events come again, side by side and much later, while
 // the broker is restarted three times.
 func TestDuplicates(t *testing.T) {
-	t.Parallel()
+	together(t)
 	events := times(5000, 100_000)
 	w := newWorld(t, simulator.Config{})
 	for i := range 2 {

@@ -39,7 +39,7 @@ func (r *rig) mixed(n int, prefix string) {
 
 // TestAPIDown is F6: the API is away for half an hour while requests come.
 func TestAPIDown(t *testing.T) {
-	t.Parallel()
+	together(t)
 	requests := times(300, 3000)
 	const outage = 30 * time.Minute
 	down := map[string]netFault{
@@ -96,7 +96,7 @@ func mostIn(times []time.Time, d time.Duration) int {
 
 // TestThrottling is F7: the cloud throttles, in all its disguises.
 func TestThrottling(t *testing.T) {
-	t.Parallel()
+	together(t)
 	requests := times(200, 2000)
 	disguises := map[string]func() netFault{
 		"429 with Retry-After": func() netFault {
@@ -155,7 +155,7 @@ func TestThrottling(t *testing.T) {
 // TestLostAnswers is F8: the cloud does what it was asked, and the answer is
 // lost, for every call that changes something.
 func TestLostAnswers(t *testing.T) {
-	t.Parallel()
+	together(t)
 	requests := times(400, 18_000) // of which about six in ten lose an answer
 	simulated(t, func(t *testing.T) {
 		r := newRig(t, 2, 500, simulator.Config{Delays: walk()}, loadPolicies(t, policies()))

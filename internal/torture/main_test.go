@@ -38,3 +38,12 @@ func slow(t *testing.T) {
 		t.Skip("takes real time; run without -short")
 	}
 }
+
+// together lets t run beside the others, but for the full form of what needs
+// the whole machine for itself.
+func together(t *testing.T) {
+	t.Helper()
+	if !*full {
+		t.Parallel()
+	}
+}

@@ -61,7 +61,7 @@ func (w *world) pile(n int, about []approval.Request) {
 
 // TestMemoryOfABacklog: a worker keeps no more of a long queue than it works on.
 func TestMemoryOfABacklog(t *testing.T) {
-	t.Parallel()
+	together(t)
 	if raceDetector {
 		t.Skip("the race detector slows the cloud down a lot and changes nothing in the worker, which is a binary of its own; the plain run measures it")
 	}
@@ -99,7 +99,7 @@ func TestMemoryOfABacklog(t *testing.T) {
 
 // TestMemoryOfCallsInFlight: 1,024 calls of a slow cloud at once take little.
 func TestMemoryOfCallsInFlight(t *testing.T) {
-	t.Parallel()
+	together(t)
 	if raceDetector {
 		t.Skip("the race detector slows the cloud down a lot and changes nothing in the worker, which is a binary of its own; the plain run measures it")
 	}

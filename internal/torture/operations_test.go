@@ -348,7 +348,7 @@ func TestLimit(t *testing.T) {
 // where they are.
 func TestSoak(t *testing.T) {
 	t.Parallel()
-	span := time.Duration(times(20, 3600)) * time.Second
+	span := time.Duration(times(20, 1800)) * time.Second
 	w := newWorld(t, simulator.Config{})
 	p := w.start("worker", options{sweep: "2s"}).ready()
 	gauges := []string{"go_goroutines", "process_open_fds", "go_memstats_heap_objects"}

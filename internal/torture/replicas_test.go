@@ -83,9 +83,7 @@ func TestRollingRestarts(t *testing.T) {
 // TestPoison is F4: events that are malformed, that make the handler panic and
 // // that kill the process, among good ones, which go on as without them.
 func TestPoison(t *testing.T) {
-	if !*full { // which measures, and lets nothing run beside it
-		t.Parallel()
-	}
+	together(t)
 	good, killers := times(120, 4000), times(2, 20)
 	const every = 100 * time.Millisecond
 	w := newWorld(t, simulator.Config{})
