@@ -6,7 +6,7 @@
 //
 //	request.<request id>        all that is known of a request (approval.Entry)
 //	claim.<subject>             which request has the word on a connection (approval.Claim)
-//	limit.<target>.<domain>     requests that take part in a limit
+//	limit.<target>.<domain>     connections that take part in a limit
 //	lease.<name>                who does a job that one replica shall do
 //
 // A request's entry is always written before the claim that names it, so that a

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -173,49 +172,6 @@ func TestConflictsAreCounted(t *testing.T) {
 	if got := seen.n.Load(); got != 2 {
 		t.Errorf("counted %d conflicts, want 2", got)
 	}
-}
-
-// TestLimitTrustsTheCloudOnceItCanKnow lets connections be removed by others.
-func TestLimitTrustsTheCloudOnceItCanKnow(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		f := ledgertest.NewFake()
-		reserve := func(n string, counted int) bool {
-			t.Helper()
-			ok, err := f.Reserve(t.Context(), "payments", "d1", ledgertest.Request(n).ID, 1, counted)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return ok
-		}
-		e, _, err := f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Accept))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !reserve("1", 0) {
-			t.Fatal("no place")
-		}
-		e = ledgertest.End(e, approval.OutcomeAccepted)
-		e.Result.At = time.Now()
-		if _, err := f.Update(t.Context(), e); err != nil {
-			t.Fatal(err)
-		}
-		if reserve("2", 0) {
-			t.Error("a place is free at once, although the list may lag behind")
-		}
-		<-time.After(2 * time.Minute)
-		if reserve("2", 1) {
-			t.Error("a place is free although the cloud counts the limit")
-		}
-		if !reserve("2", 0) {
-			t.Error("no place is free long after the connection was removed")
-		}
-		// The second request died before it was recorded.
-		<-time.After(2 * time.Hour)
-		if !reserve("3", 0) {
-			t.Error("a place was lost with its worker")
-		}
-	})
 }
 
 var updateGolden = flag.Bool("update", false, "write the golden files anew")

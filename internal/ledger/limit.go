@@ -6,7 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
@@ -17,10 +18,17 @@ import (
 // accepted: the cloud's own count lags behind our accepts and says nothing of
 // those that are under way.
 type storedLimit struct {
-	V         int                  `json:"v"`
-	Base      int                  // accepted, as counted by the cloud and grown by what ended since
-	SettledAt time.Time            // when Base last grew
-	Reserved  map[string]time.Time // request ids under way, and since when
+	V        int              `json:"v"`
+	Base     int              // accepted, as counted by the cloud and grown by what ended since
+	Reserved map[string]place // by endpoint id; places of connections that are not in Base
+}
+
+// place is one connection's, whatever the number of requests for it. It lasts
+// while any of them may yet have the connection accepted, and after an accept
+// until nobody takes the connection for pending any more.
+type place struct {
+	Requests map[string]time.Time // ids of those under way, and since when
+	Accepted time.Time            // when the last that ended so did; zero: none
 }
 
 const (
@@ -33,23 +41,28 @@ const (
 	// endedAfter is the age of a reservation whose request never ends: its event
 	// was lost, and no event is stored for longer.
 	endedAfter = 31 * 24 * time.Hour
-	// pruneAt bounds the reservations that are kept without asking how they ended.
+	// pruneAt bounds the places that are kept without asking how their requests ended.
 	pruneAt = 64
+	// sharing is how many requests under way may share a place, so that events
+	// without end about one connection do not fill the value.
+	sharing = 8
 )
 
-// Reserve reports whether requestID may be the next accepted connection of
-// domain on target, of which there shall be at most limit. counted is what the
-// cloud counts now, without the connection that is asked for. A request that has
-// its place keeps it until it ends: accepted, it stays counted, else it is taken
-// out, by a later Reserve.
-func (l *Ledger) Reserve(ctx context.Context, target, domain, requestID string, limit, counted int) (bool, error) {
+// Reserve reports whether req's may be the next accepted connection of domain on
+// its target, of which there shall be at most limit. counted is what the cloud
+// counts now, without the connection that is asked for. Requests for the same
+// connection share a place; it is an error, which passes, if too many of them are
+// under way. A request that has its place keeps it until it ends; then a later
+// Reserve counts the connection as accepted if any of them ended so, and frees
+// the place once none is left.
+func (l *Ledger) Reserve(ctx context.Context, req approval.Request, domain string, limit, counted int) (bool, error) {
 	select {
 	case l.reserving <- struct{}{}:
 		defer func() { <-l.reserving }()
 	case <-ctx.Done():
 		return false, fmt.Errorf("wait to reserve: %w", ctx.Err())
 	}
-	key := limitKey(target, domain)
+	key, endpoint := limitKey(req.Target.Name, domain), strings.ToLower(req.EndpointID)
 	for range tries {
 		var s storedLimit
 		rev, ok, err := l.read(ctx, key, &s)
@@ -59,22 +72,21 @@ func (l *Ledger) Reserve(ctx context.Context, target, domain, requestID string, 
 		if !ok {
 			s = storedLimit{V: format, Base: counted}
 		}
-		if _, has := s.Reserved[requestID]; has {
+		if _, has := s.Reserved[endpoint].Requests[req.ID]; has {
 			return true, nil
 		}
-		if s.total(counted) >= limit || len(s.Reserved) >= pruneAt {
+		if s.others(endpoint, counted) >= limit || len(s.Reserved) >= pruneAt || len(s.Reserved[endpoint].Requests) >= sharing {
 			if err := l.prune(ctx, &s, counted); err != nil {
 				return false, err
 			}
 		}
-		if s.total(counted) >= limit {
+		if s.others(endpoint, counted) >= limit {
 			return false, nil
 		}
-		s.Reserved = maps.Clone(s.Reserved)
-		if s.Reserved == nil {
-			s.Reserved = map[string]time.Time{}
+		if n := len(s.Reserved[endpoint].Requests); n >= sharing {
+			return false, fmt.Errorf("%s: %d requests for endpoint %s are under way, and this one waits for their end", key, n, endpoint)
 		}
-		s.Reserved[requestID] = time.Now().UTC()
+		s.add(endpoint, req.ID)
 		if ok {
 			_, err = l.update(ctx, key, s, rev)
 		} else {
@@ -87,37 +99,66 @@ func (l *Ledger) Reserve(ctx context.Context, target, domain, requestID string, 
 	return false, fmt.Errorf("%s after %d tries: %w", key, tries, ErrConflict)
 }
 
-// total is how many connections are, or may become, accepted. The cloud may know
-// of more than we: people accept, too.
-func (s storedLimit) total(counted int) int { return max(s.Base+len(s.Reserved), counted) }
+// others is how many connections beside endpoint's are, or may become, accepted.
+// The cloud may know of more than we: people accept, too.
+func (s *storedLimit) others(endpoint string, counted int) int {
+	n := s.Base + len(s.Reserved)
+	if _, mine := s.Reserved[endpoint]; mine {
+		n--
+	}
+	return max(n, counted)
+}
 
-// prune asks how the reserved requests ended. When none is under way and the
-// lists had time to show the last one, the cloud's count is the whole truth.
+// add lets a request share the place of endpoint, which is new if there is none.
+func (s *storedLimit) add(endpoint, requestID string) {
+	if s.Reserved == nil {
+		s.Reserved = map[string]place{}
+	}
+	p := s.Reserved[endpoint]
+	if p.Requests == nil {
+		p.Requests = map[string]time.Time{}
+	}
+	p.Requests[requestID] = time.Now().UTC()
+	s.Reserved[endpoint] = p
+}
+
+// prune asks how the requests ended. When no place is left, the lists had time to
+// show the last accept, and the cloud's count is the whole truth.
 func (l *Ledger) prune(ctx context.Context, s *storedLimit, counted int) error {
 	now := time.Now()
-	for id, since := range s.Reserved {
-		e, ok, err := l.Get(ctx, id)
-		if err != nil {
-			return err
-		}
-		switch {
-		case ok && e.Result != nil:
-			delete(s.Reserved, id)
-			if e.Result.Outcome == approval.OutcomeAccepted {
-				s.Base++
-				if e.Result.At.After(s.SettledAt) {
-					s.SettledAt = e.Result.At
-				}
+	for endpoint, p := range s.Reserved {
+		for id, since := range p.Requests {
+			e, ok, err := l.Get(ctx, id)
+			if err != nil {
+				return err
 			}
-		case !ok && now.Sub(since) > lostAfter, ok && now.Sub(since) > endedAfter:
-			delete(s.Reserved, id)
+			switch {
+			case ok && e.Result != nil:
+				delete(p.Requests, id)
+				if e.Result.Outcome == approval.OutcomeAccepted {
+					// Whatever the clocks say, it ended after it had its place.
+					p.Accepted = latest(p.Accepted, since, e.Result.At.UTC())
+				}
+			case !ok && now.Sub(since) > lostAfter, ok && now.Sub(since) > endedAfter:
+				delete(p.Requests, id)
+			}
+		}
+		s.Reserved[endpoint] = p
+		if len(p.Requests) > 0 || now.Sub(p.Accepted) <= listLag {
+			continue
+		}
+		delete(s.Reserved, endpoint)
+		if !p.Accepted.IsZero() {
+			s.Base++
 		}
 	}
-	if len(s.Reserved) == 0 && now.Sub(s.SettledAt) > listLag {
+	if len(s.Reserved) == 0 {
 		s.Base = counted
 	}
 	return nil
 }
+
+func latest(times ...time.Time) time.Time { return slices.MaxFunc(times, time.Time.Compare) }
 
 func limitKey(target, domain string) string { return "limit." + token(target) + "." + token(domain) }
 

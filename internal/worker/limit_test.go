@@ -89,6 +89,76 @@ func TestALimitIsKept(t *testing.T) {
 	}
 }
 
+// TestALimitCountsConnections: several requests for each of 30 connections, all at
+// once over two workers, against a limit of 10. Acts fail for good now and then,
+// so that one request ends as failed while another for the same connection is
+// under way.
+func TestALimitCountsConnections(t *testing.T) {
+	t.Parallel()
+	const limit, connections, each = 10, 30, 3
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Absent)
+		delete(cloud.facts, endpoint)
+		id := func(n int) string { return fmt.Sprintf("705290f3-0d00-41f2-aedc-%012d", n) }
+		for n := range connections {
+			cloud.facts[id(n)] = approval.Facts{EndpointID: id(n), DomainID: acme, State: approval.Pending, MarkerID: int64(n)}
+		}
+		acts := 0
+		cloud.fail = func(op string, after bool) error {
+			if op == "act" && !after {
+				if acts++; acts%4 == 0 {
+					return cloudError{}
+				}
+			}
+			return nil
+		}
+		b := newBench(t, cloud, limited(limit))
+		workers := []*Worker{b.Worker, b.replica()}
+		ask := func(round string) {
+			var wg sync.WaitGroup
+			for n := range connections * each {
+				wg.Go(func() {
+					d := connection(fmt.Sprint(round, n))
+					d.Request.EndpointID = id(n % connections)
+					for {
+						err := workers[n%2].Handle(context.Background(), d)
+						if err == nil {
+							return
+						}
+						later, ok := errors.AsType[*LaterError](err)
+						if !ok {
+							t.Errorf("Handle: %v", err)
+							return
+						}
+						<-time.After(later.After)
+						d.Attempt++
+					}
+				})
+			}
+			wg.Wait()
+		}
+		accepted := func() int {
+			n := 0
+			for _, f := range cloud.facts {
+				if f.State == approval.Accepted {
+					n++
+				}
+			}
+			return n
+		}
+		ask("first")
+		if got := accepted(); got > limit || len(cloud.acts) != got {
+			t.Errorf("%d connections are accepted by %d acts, the limit is %d", got, len(cloud.acts), limit)
+		}
+		// What failed has given its place back, whoever shared it.
+		cloud.fail = nil
+		ask("second")
+		if got := accepted(); got != limit || len(cloud.acts) != limit {
+			t.Errorf("in the end %d connections are accepted by %d acts, want %d", got, len(cloud.acts), limit)
+		}
+	})
+}
+
 // TestAFailedAcceptGivesItsPlaceBack: what was reserved and not accepted is free
 // for the next.
 func TestAFailedAcceptGivesItsPlaceBack(t *testing.T) {

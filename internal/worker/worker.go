@@ -36,9 +36,10 @@ type Places interface {
 	// Accepted returns how many accepted connections the account of req's
 	// connection has on the target, the connection itself aside.
 	Accepted(ctx context.Context, req approval.Request) (int, error)
-	// Reserve reports whether requestID may be one of at most limit accepted
-	// connections of domain on target; asked again, it says the same.
-	Reserve(ctx context.Context, target, domain, requestID string, limit, counted int) (bool, error)
+	// Reserve reports whether req's may be one of at most limit accepted
+	// connections of domain on its target. Asked again it says the same, and
+	// requests for one connection share its place.
+	Reserve(ctx context.Context, req approval.Request, domain string, limit, counted int) (bool, error)
 }
 
 // Creator makes endpoints; *cloud.Client provides it.
@@ -257,7 +258,7 @@ func (w *Worker) decide(ctx context.Context, req approval.Request, facts approva
 	}
 	in.Facts.Accepted = counted
 	for decision = w.Policy.Evaluate(in); decision.Limit > 0; decision = w.Policy.Evaluate(in) {
-		ok, err := w.Places.Reserve(ctx, req.Target.Name, facts.DomainID, req.ID, decision.Limit, counted)
+		ok, err := w.Places.Reserve(ctx, req, facts.DomainID, decision.Limit, counted)
 		if err != nil {
 			return decision, fmt.Errorf("reserve a place: %w", err)
 		}

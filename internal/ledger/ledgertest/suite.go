@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,6 +27,13 @@ func Request(n string) approval.Request {
 		EndpointID: Endpoint,
 		Claims:     approval.Claims{"domain_id": "d1", "tags": map[string]any{"env": "prod", "n": 1.5}, "list": []any{"a", true, nil}},
 	}
+}
+
+// Another is the request of that n for an endpoint of its own.
+func Another(n string) approval.Request {
+	r := Request(n)
+	r.EndpointID = "705290f3-0d00-41f2-aedc-" + r.ID[:12]
+	return r
 }
 
 // Decide is a decision with the verdict v.
@@ -66,6 +74,7 @@ func Suite(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 		{"a lease is one holder's", leases},
 		{"a limit holds at once", limitAtOnce},
 		{"a limit counts what ended", limitCounts},
+		{"a limit counts connections, not requests", limitShared},
 		{"an id that is none is refused", badID},
 	}
 	for _, tt := range tests {
@@ -396,19 +405,19 @@ func leases(t *testing.T, l *ledger.Ledger) {
 
 func limitAtOnce(t *testing.T, l *ledger.Ledger) {
 	got := atOnce(t, 100, func(i int) (bool, error) {
-		ok, err := l.Reserve(t.Context(), "payments", "d1", approval.RequestID("limit", fmt.Sprint(i)), 10, 0)
+		ok, err := l.Reserve(t.Context(), Another(fmt.Sprint(i)), "d1", 10, 0)
 		if err == nil && ok { // again is the same place
-			ok, err = l.Reserve(t.Context(), "payments", "d1", approval.RequestID("limit", fmt.Sprint(i)), 10, 0)
+			ok, err = l.Reserve(t.Context(), Another(fmt.Sprint(i)), "d1", 10, 0)
 		}
 		return ok, err
 	})
 	if got != 10 {
 		t.Errorf("%d of 100 got one of 10 places", got)
 	}
-	if ok, err := l.Reserve(t.Context(), "payments", "d2", approval.RequestID("limit", "x"), 1, 0); !ok || err != nil {
+	if ok, err := l.Reserve(t.Context(), Another("x"), "d2", 1, 0); !ok || err != nil {
 		t.Errorf("another domain has its own limit: %t, %v", ok, err)
 	}
-	if ok, err := l.Reserve(t.Context(), "payments", "strange domain/*", approval.RequestID("limit", "x"), 1, 1); ok || err != nil {
+	if ok, err := l.Reserve(t.Context(), Another("x"), "strange domain/*", 1, 1); ok || err != nil {
 		t.Errorf("the cloud counts the limit already: %t, %v", ok, err)
 	}
 }
@@ -416,7 +425,7 @@ func limitAtOnce(t *testing.T, l *ledger.Ledger) {
 func limitCounts(t *testing.T, l *ledger.Ledger) {
 	reserve := func(n string, counted int) bool {
 		t.Helper()
-		ok, err := l.Reserve(t.Context(), "payments", "d1", Request(n).ID, 2, counted)
+		ok, err := l.Reserve(t.Context(), Another(n), "d1", 2, counted)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -442,6 +451,28 @@ func limitCounts(t *testing.T, l *ledger.Ledger) {
 	update(t, l, End(third, approval.OutcomeFailed))
 	if !reserve("fourth", 1) || reserve("fifth", 1) {
 		t.Error("the place of the next that failed is not free, or freed twice")
+	}
+}
+
+func limitShared(t *testing.T, l *ledger.Ledger) {
+	got := atOnce(t, 6, func(i int) (bool, error) {
+		r := Request(fmt.Sprint(i))
+		if i%2 == 1 {
+			r.EndpointID = strings.ToUpper(r.EndpointID)
+		}
+		return l.Reserve(t.Context(), r, "d1", 2, 0)
+	})
+	if got != 6 {
+		t.Errorf("%d of 6 requests for one connection share its place, want all", got)
+	}
+	if ok, err := l.Reserve(t.Context(), Another("x"), "d1", 2, 0); !ok || err != nil {
+		t.Errorf("the second of two places: %t, %v", ok, err)
+	}
+	if ok, err := l.Reserve(t.Context(), Another("y"), "d1", 2, 0); ok || err != nil {
+		t.Errorf("a third place of two: %t, %v", ok, err)
+	}
+	if ok, err := l.Reserve(t.Context(), Request("late"), "d1", 2, 0); !ok || err != nil {
+		t.Errorf("a share of a place when all are taken: %t, %v", ok, err)
 	}
 }
 
