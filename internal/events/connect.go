@@ -35,6 +35,7 @@ type Bus struct {
 
 	mu   sync.Mutex
 	stop context.CancelFunc // ends the pull or the look at the consumer that is under way
+	kv   jetstream.KeyValue // the ledger's bucket, once it was looked up
 }
 
 const (

@@ -44,15 +44,18 @@ type consuming struct {
 	handlers context.Context //nolint:containedctx // ends with the grace of all handlers, not with one call
 	done     sync.WaitGroup  // of those who hold a slot
 	alone    sync.RWMutex    // held for writing by a quarantined request, for reading by the others
-	lookNow  chan struct{}   // gets a token when the consumer was bound
+
+	lookNow, testifyNow chan struct{} // each gets a token when the consumer was bound
 
 	// Set by bind before anything is pulled, read by those who hold a slot.
 	bindMu     sync.Mutex
 	deliveries jetstream.KeyValue
+	made       time.Time // when the consumer was
 
-	handMu  sync.Mutex
-	hand    map[messageKey]*inHand
-	unnoted map[messageKey][]span // deliveries that ended here without a note
+	handMu   sync.Mutex
+	hand     map[messageKey]*inHand
+	isAlone  *inHand               // handled with nothing else in hand
+	outlived map[messageKey][]span // deliveries that ended here, with those that are not noted
 }
 
 // messageKey names a stored message, also if the stream is made anew and counts
@@ -75,12 +78,14 @@ func (b *Bus) Consume(ctx context.Context, handle func(context.Context, approval
 	defer end()
 	c := &consuming{
 		Bus: b, handle: handle, handlers: handlers,
-		slots: make(chan struct{}, b.cfg.Slots), hand: map[messageKey]*inHand{}, unnoted: map[messageKey][]span{}, lookNow: make(chan struct{}, 1),
+		slots: make(chan struct{}, b.cfg.Slots), hand: map[messageKey]*inHand{}, outlived: map[messageKey][]span{},
+		lookNow: make(chan struct{}, 1), testifyNow: make(chan struct{}, 1),
 	}
 	var beside sync.WaitGroup
 	besideCtx, endBeside := context.WithCancel(handlers)
 	beside.Go(func() { c.heartbeats(besideCtx) })
 	beside.Go(func() { c.watchBroker(besideCtx) })
+	beside.Go(func() { c.witness(besideCtx) })
 
 	err := c.run(ctx)
 	b.bound.Store(false)
@@ -179,9 +184,11 @@ func (c *consuming) bind(ctx context.Context) (jetstream.Consumer, error) {
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case c.lookNow <- struct{}{}:
-	default:
+	for _, now := range []chan struct{}{c.lookNow, c.testifyNow} {
+		select {
+		case now <- struct{}{}:
+		default:
+		}
 	}
 	return consumer, nil
 }
@@ -202,13 +209,13 @@ func (c *consuming) lookup(ctx context.Context) (jetstream.Consumer, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.bindMu.Lock()
-	c.deliveries = kv
-	c.bindMu.Unlock()
 	consumer, err := c.js.Consumer(ctx, RequestsStream, ConsumerName)
 	if err != nil {
 		return nil, apiError("bind the consumer "+ConsumerName, err)
 	}
+	c.bindMu.Lock()
+	defer c.bindMu.Unlock()
+	c.deliveries, c.made = kv, consumer.CachedInfo().Created
 	return consumer, nil
 }
 
@@ -302,6 +309,7 @@ func (c *consuming) finish(end context.CancelFunc) error {
 	if !c.nc.IsConnected() {
 		return err
 	}
+	c.testify(context.WithoutCancel(c.handlers), flushWithin)
 	if flushErr := c.nc.FlushTimeout(flushWithin); flushErr != nil {
 		err = errors.Join(err, fmt.Errorf("tell NATS what was settled: %w", flushErr))
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"iter"
 	"net/textproto"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +17,8 @@ import (
 )
 
 // Headers of a dead letter, beside the original's own. An original header that
-// the broker would act on is kept under headerOriginal.
+// someone would act on is kept under headerOriginal, and one that could not be
+// published as it is, by name or value, percent-encoded under headerEncoded.
 const (
 	headerReason     = "Vpcep-Deadletter-Reason"
 	headerField      = "Vpcep-Deadletter-Field"
@@ -25,36 +28,55 @@ const (
 	headerDeliveries = "Vpcep-Deadletter-Deliveries" //
 	headerStored     = "Vpcep-Deadletter-Stored"     // when the original was
 	headerTruncated  = "Vpcep-Deadletter-Truncated"  // bytes of the original, if the body is a part of it
+	headerRequest    = "Vpcep-Deadletter-Request"    // its id, if it is poison
 	headerOriginal   = "Vpcep-Original-"
+	headerEncoded    = "Vpcep-Encoded-"
 	headerOurs       = "Vpcep-Deadletter-"
 )
 
 // reserve is what the broker may count of a message beside what size does.
 const reserve = 512
 
-// maxHeader is what the broker takes of headers, 64 KiB, less what their lines
-// add to names and values.
-const maxHeader = 56 << 10
+// maxHeader is what the broker takes of headers, in bytes.
+const maxHeader = 64<<10 - reserve
+
+// onWire is what the headers of msg, and all of it, count as published, in bytes.
+func onWire(msg *nats.Msg) (header, all int) {
+	all = (&nats.Msg{Header: msg.Header, Data: msg.Data}).Size()
+	return all - len(msg.Data), all
+}
 
 // bury stores the message of h as a dead letter. Stored again within the hour, it
 // is stored once.
 func (b *Bus) bury(ctx context.Context, h *inHand, why *Rejected) error {
 	msg := deadLetter(h.msg.Subject(), h.msg.Headers(), h.msg.Data(), h.meta, why)
+	request := ""
+	if why.Reason == ReasonPoison {
+		request = cmpOr(h.request, h.past.Request)
+	}
+	if request != "" {
+		msg.Header[headerRequest] = []string{request}
+	}
 	// The whole may be larger than a message can be: the original was nearly as
 	// large already. It is in VPCEP_REQUESTS in full.
-	if most := int(b.nc.MaxPayload()) - reserve; size(msg.Header, msg.Data) > most || size(msg.Header, nil) > maxHeader {
+	most := int(b.nc.MaxPayload()) - reserve
+	if header, all := onWire(msg); all > most || header > maxHeader {
 		truncate(msg, most)
 	}
 	id := fmt.Sprintf("deadletter-%d-%d", h.key.seq, h.key.at)
-	_, err := b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id))
-	return b.published(fmt.Sprintf("the dead letter of message %d", h.key.seq), err)
+	stored, err := b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id))
+	if err != nil || request == "" {
+		return b.published(fmt.Sprintf("the dead letter of message %d", h.key.seq), err)
+	}
+	return b.markBuried(ctx, request, stored.Sequence)
 }
 
 func deadLetter(subject string, header nats.Header, body []byte, meta *jetstream.MsgMetadata, why *Rejected) *nats.Msg {
 	msg := nats.NewMsg(DeadLettersSubject + "." + why.Reason)
 	msg.Data = body
 	for name, values := range header {
-		msg.Header[keptAs(name)] = values
+		name, values = kept(name, values)
+		msg.Header[name] = values
 	}
 	set := func(name, value string) {
 		if value != "" {
@@ -71,14 +93,56 @@ func deadLetter(subject string, header nats.Header, body []byte, meta *jetstream
 	return msg
 }
 
-// keptAs is the name under which an original's header is kept: its own, unless
-// the broker or we would take it for an order.
-func keptAs(name string) string {
-	canonical := textproto.CanonicalMIMEHeaderKey(name)
-	if strings.HasPrefix(canonical, "Nats-") || strings.HasPrefix(canonical, "Vpcep-") {
-		return headerOriginal + name
+// kept is how an original's header is kept: as it is, unless the broker, the
+// client library or we would take it for an order, or it would not arrive so.
+func kept(name string, values []string) (string, []string) {
+	if !sendable(name) || slices.ContainsFunc(values, changesUnderway) {
+		encoded := make([]string, len(values))
+		for i, v := range values {
+			encoded[i] = url.QueryEscape(v)
+		}
+		return headerEncoded + url.QueryEscape(name), encoded
 	}
-	return name
+	canonical := textproto.CanonicalMIMEHeaderKey(name)
+	if strings.HasPrefix(canonical, "Nats-") || strings.HasPrefix(canonical, "Vpcep-") ||
+		canonical == "Status" || canonical == "Description" {
+		return headerOriginal + name, values
+	}
+	return name, values
+}
+
+// original is what kept was given; false if name is none of the original's.
+func original(name string, values []string) (string, []string, bool) {
+	if rest, ok := strings.CutPrefix(name, headerOriginal); ok {
+		return rest, values, true
+	}
+	if rest, ok := strings.CutPrefix(name, headerEncoded); ok {
+		decoded, err := url.QueryUnescape(rest)
+		out := make([]string, len(values))
+		for i, v := range values {
+			var broken error
+			out[i], broken = url.QueryUnescape(v)
+			err = errors.Join(err, broken)
+		}
+		return decoded, out, err == nil
+	}
+	return name, values, !strings.HasPrefix(name, headerOurs) && !strings.HasPrefix(name, "Nats-")
+}
+
+// sendable reports whether the client library publishes a header of that name.
+// Others, and the broker, are less strict.
+func sendable(name string) bool {
+	for _, r := range name {
+		if r <= ' ' || r >= 0x7f || strings.ContainsRune(`"()/,:;<=>?@[\]{}`, r) {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// changesUnderway reports whether the client library would alter a value.
+func changesUnderway(value string) bool {
+	return strings.ContainsAny(value, "\r\n") || textproto.TrimString(value) != value
 }
 
 // headerValue is s without what would end a header line.
@@ -95,15 +159,15 @@ func headerValue(s string) string {
 // large go, then the body shrinks.
 func truncate(msg *nats.Msg, most int) {
 	msg.Header[headerTruncated] = []string{strconv.Itoa(len(msg.Data))}
-	if size(msg.Header, nil) > min(maxHeader, most/2) {
+	if header, _ := onWire(msg); header > min(maxHeader, most/2) {
 		for name := range msg.Header {
 			if !strings.HasPrefix(name, headerOurs) {
 				delete(msg.Header, name)
 			}
 		}
 	}
-	if over := size(msg.Header, msg.Data) - most; over > 0 {
-		msg.Data = msg.Data[:max(len(msg.Data)-over, 0)]
+	if _, all := onWire(msg); all > most {
+		msg.Data = msg.Data[:max(len(msg.Data)-(all-most), 0)]
 	}
 }
 
@@ -119,6 +183,7 @@ type DeadLetter struct {
 	Stored     time.Time // when the original was stored
 	At         time.Time // when it became a dead letter
 	Truncated  int       // bytes of the original if Body is only a part of it, else 0
+	RequestID  string    // if it is poison, and could be decoded
 	Header     nats.Header
 	Body       []byte
 }
@@ -139,16 +204,13 @@ func newDeadLetter(seq uint64, at time.Time, header nats.Header, body []byte) De
 		Reason: header.Get(headerReason), Field: header.Get(headerField), Text: header.Get(headerText),
 		Subject: header.Get(headerSubject), Original: number(headerSequence),
 		Deliveries: clampInt(number(headerDeliveries)), Truncated: clampInt(number(headerTruncated)),
+		RequestID: header.Get(headerRequest),
 	}
 	if t, err := time.Parse(time.RFC3339Nano, header.Get(headerStored)); err == nil {
 		d.Stored = t
 	}
 	for name, values := range header {
-		switch original, kept := strings.CutPrefix(name, headerOriginal); {
-		case kept:
-			d.Header[original] = values
-		case strings.HasPrefix(name, headerOurs), strings.HasPrefix(name, "Nats-"):
-		default:
+		if name, values, ok := original(name, values); ok {
 			d.Header[name] = values
 		}
 	}
@@ -192,9 +254,10 @@ func (b *Bus) DeadLetter(ctx context.Context, sequence uint64) (DeadLetter, erro
 	return newDeadLetter(raw.Sequence, raw.Time, raw.Header, raw.Data), nil
 }
 
-// Replay hands the original of a dead letter in again, as it was, and removes the
-// dead letter. Cut off in between and repeated within two minutes, it hands it in
-// once.
+// Replay hands the original of a dead letter in again, as it was but for headers
+// that the client library cannot publish, and removes the dead letter; what was
+// poison is none any more. Cut off in between and repeated within two minutes, it
+// hands it in once.
 func (b *Bus) Replay(ctx context.Context, sequence uint64) error {
 	d, err := b.DeadLetter(ctx, sequence)
 	if err != nil {
@@ -202,23 +265,28 @@ func (b *Bus) Replay(ctx context.Context, sequence uint64) error {
 	}
 	msg := &nats.Msg{Subject: d.Subject, Header: d.Header, Data: d.Body}
 	if d.Truncated > 0 {
-		if msg, err = b.original(ctx, d); err != nil {
+		if msg, err = b.originalOf(ctx, d); err != nil {
 			return err
 		}
 	}
 	for name := range msg.Header {
 		// The broker acts on these: the old id would make it a repeat, and an
 		// old expectation would be refused.
-		if strings.HasPrefix(textproto.CanonicalMIMEHeaderKey(name), "Nats-") {
+		if !sendable(name) || strings.HasPrefix(textproto.CanonicalMIMEHeaderKey(name), "Nats-") {
 			delete(msg.Header, name)
 		}
 	}
 	if !strings.HasPrefix(msg.Subject, RequestsSubject+".") {
 		return fmt.Errorf("replay the dead letter %d: its subject %.80q is no subject of requests", sequence, msg.Subject)
 	}
+	if d.RequestID != "" {
+		if err := b.unmarkBuried(ctx, d.RequestID); err != nil {
+			return fmt.Errorf("replay the dead letter %d: %w", sequence, err)
+		}
+	}
 	var opts []jetstream.PublishOpt
 	id := fmt.Sprintf("replay-%d-%d", d.Sequence, d.At.UnixNano())
-	if int64(size(msg.Header, msg.Data)+len(jetstream.MsgIDHeader)+len(id))+reserve <= b.nc.MaxPayload() {
+	if _, all := onWire(msg); int64(all+len(jetstream.MsgIDHeader)+len(id))+reserve <= b.nc.MaxPayload() {
 		opts = append(opts, jetstream.WithMsgID(id)) // else only the message itself fits
 	}
 	if _, err := b.js.PublishMsg(ctx, msg, opts...); err != nil {
@@ -227,8 +295,8 @@ func (b *Bus) Replay(ctx context.Context, sequence uint64) error {
 	return b.Drop(ctx, sequence)
 }
 
-// original reads the whole message of d from the requests.
-func (b *Bus) original(ctx context.Context, d DeadLetter) (*nats.Msg, error) {
+// originalOf reads the whole message of d from the requests.
+func (b *Bus) originalOf(ctx context.Context, d DeadLetter) (*nats.Msg, error) {
 	s, err := b.js.Stream(ctx, RequestsStream)
 	if err != nil {
 		return nil, apiError("open the stream "+RequestsStream, err)

@@ -4,140 +4,108 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 // The broker counts deliveries, and does not tell those that we gave back from
 // those that a worker took with it when it died. So each giving back is noted,
-// and what was not noted counts as a crash, unless this very process had it in
-// hand and lives: a broker in trouble takes no notes. A message with quarantineAt crashes
+// and what was not noted counts as a crash. A message with quarantineAt crashes
 // is handled with nothing else in hand, so that the next crash is its own; it is
 // given up only after such a crash. A message that kills its worker thus kills
 // three, and its neighbours survive. Whose panic it is needs no such proof.
+//
+// A broker in trouble takes no notes, so a crash may be none: a worker that
+// could not note that it lives remembers it, and does so later (see testify).
+// To give it time, what is about to be given up is first left alone for a while.
 const (
 	quarantineAt = 2
 	poisonAt     = 3 // crashes, or panics
 )
 
-// history is what is noted of a message that was delivered before, in the
-// ledger's bucket under delivery.<stream sequence>.
-type history struct {
-	V       int       `json:"v"`
-	Stored  time.Time // when the message was stored; another time is another message
-	Seen    uint64    // deliveries that Crashes covers
-	Crashes uint64
-	Alone   bool // the delivery after Seen was handled alone
-	Panics  uint64
-}
+// doubtFor is for how long that is: survivors look each half of AckWait.
+func (c *consuming) doubtFor() time.Duration { return 2 * c.cfg.AckWait }
 
-const historyFormat = 1
-
-func (h *inHand) historyKey() string { return "delivery." + strconv.FormatUint(h.key.seq, 10) }
-
-func (c *consuming) histories() jetstream.KeyValue {
-	c.bindMu.Lock()
-	defer c.bindMu.Unlock()
-	return c.deliveries
-}
-
-// recall returns how many deliveries of the message ended without being given
-// back.
-func (h *inHand) recall(ctx context.Context) (uint64, error) {
-	stored := h.meta.Timestamp.UTC()
-	known := history{V: historyFormat, Stored: stored}
-	if h.meta.NumDelivered <= 1 {
-		h.know(known)
-		return 0, nil
-	}
-	found, err := h.c.histories().Get(ctx, h.historyKey())
-	if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
-		return 0, fmt.Errorf("read how often the message was given back: %w", err)
-	}
-	if err == nil {
-		var past history
-		if err := json.Unmarshal(found.Value(), &past); err == nil && past.V == historyFormat &&
-			past.Stored.Equal(stored) && past.Seen < h.meta.NumDelivered {
-			known = past
+// recall reads what is known of the message's earlier deliveries.
+func (h *inHand) recall(ctx context.Context) error {
+	past := record{history: h.c.blank(h.key)}
+	if h.meta.NumDelivered > 1 {
+		var err error
+		if past, err = h.c.recorded(ctx, h.key); err != nil {
+			return fmt.Errorf("read how often the message was given back: %w", err)
 		}
 	}
-	known = known.until(h.meta.NumDelivered-1, h.c.survived(h.key))
-	h.know(known)
-	return known.Crashes, nil
+	past.survive(h.c.unnotedOf(h.key)...)
+	h.know(past)
+	return nil
 }
 
-// span is some deliveries of a message, one after the other.
-type span struct{ from, to uint64 }
-
-// until takes the deliveries up to last for crashes, but for those that were
-// survived.
-func (p history) until(last uint64, survived []span) history {
-	for n := p.Seen + 1; n <= last; n++ {
-		lived := slices.ContainsFunc(survived, func(s span) bool { return s.from <= n && n <= s.to })
-		switch {
-		case !lived:
-			p.Crashes++
-		case p.Alone && n == p.Seen+1:
-			p.Alone, p.Crashes = false, quarantineAt-1
-		}
-	}
-	p.Seen = last
-	return p
-}
-
-// survived returns the deliveries that this process had in hand and could not
-// note.
-func (c *consuming) survived(key messageKey) []span {
-	c.handMu.Lock()
-	defer c.handMu.Unlock()
-	return c.unnoted[key]
-}
-
-// mostUnnoted bounds the messages that are remembered so; more than the broker
-// has under way as a rule.
-const mostUnnoted = 1 << 16
-
-// survive remembers that this process outlived the deliveries of h.
-func (h *inHand) survive(delivered uint64) {
-	h.c.handMu.Lock()
-	defer h.c.handMu.Unlock()
-	if spans, ok := h.c.unnoted[h.key]; ok || len(h.c.unnoted) < mostUnnoted {
-		h.c.unnoted[h.key] = append(slices.Clip(spans), span{h.meta.NumDelivered, delivered})
-	}
-}
-
-// noted is to be called when the broker knows all of that.
-func (h *inHand) noted() {
-	h.c.handMu.Lock()
-	defer h.c.handMu.Unlock()
-	delete(h.c.unnoted, h.key)
-}
-
-func (h *inHand) know(past history) {
+func (h *inHand) know(past record) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.past = past
+	h.past, h.known = past, true
 }
 
-// quarantine notes that this delivery is handled alone, before it is. If it ends
-// in good order that is void.
+// quarantine notes that this delivery is handled alone, before it is.
 func (h *inHand) quarantine(ctx context.Context, crashes uint64) error {
 	h.c.cfg.Log.Warn().Uint64("stream_sequence", h.key.seq).Uint64("crashes", crashes).
 		Msg("a message is handled alone, for workers ended while it was in hand")
+	return h.write(ctx, func(p *history) { p.quarantine(h.meta.NumDelivered) })
+}
+
+// identify notes which request it is that is handled alone: who finds it to be a
+// killer had better not decode it.
+func (h *inHand) identify(ctx context.Context, requestID string) error {
+	h.mu.Lock()
+	h.request = requestID
+	alone, known := h.isAlone, h.past.Request == requestID
+	h.mu.Unlock()
+	if !alone || known {
+		return nil
+	}
+	return h.write(ctx, func(p *history) { p.Request = requestID })
+}
+
+// write changes the history of what is in hand.
+func (h *inHand) write(ctx context.Context, edit func(*history)) error {
+	h.mu.Lock()
 	past := h.past
-	past.Alone = true
-	if err := h.write(ctx, past); err != nil {
+	h.mu.Unlock()
+	past, err := h.c.revise(ctx, h.key, &past, edit)
+	if err == nil {
+		h.know(past)
+	}
+	return err
+}
+
+// doubted gives back what seems to be a killer, until those who survived it have
+// had time to say so.
+type doubted struct{ left time.Duration }
+
+func (doubted) Error() string {
+	return "workers seem to have ended of it; waiting whether one says that it did not"
+}
+func (d doubted) RetryAfter() time.Duration { return d.left }
+
+// condemned is what becomes of a message after enough crashes: nobody handles
+// it any more, and unless a survivor speaks up it is given up.
+func (h *inHand) condemned(ctx context.Context, crashes uint64) error {
+	wait := h.c.doubtFor()
+	if h.past.Doubted == h.past.Alone {
+		// A clock that was set back says nothing.
+		if passed := time.Since(h.past.Since); passed >= 0 && passed < wait {
+			return doubted{left: wait - passed}
+		}
+		return reject(ReasonPoison, "", "the process ended %d times while it was in hand, the last time with nothing else in hand", crashes)
+	}
+	err := h.write(ctx, func(p *history) { p.Doubted, p.Since = p.Alone, time.Now().UTC() })
+	if err != nil {
 		return err
 	}
-	// What survives it is no killer, and need not be alone each time that it
-	// comes again; one more crash, and it is.
-	past.Alone, past.Crashes = false, quarantineAt-1
-	h.know(past)
-	return nil
+	h.c.cfg.Log.Warn().Uint64("stream_sequence", h.key.seq).Uint64("crashes", crashes).
+		Msg("a message seems to end the workers that handle it; it becomes a dead letter unless one that lives says otherwise")
+	return doubted{left: wait}
 }
 
 // panicked counts a panic of this delivery, and gives the message up if it was
@@ -145,51 +113,63 @@ func (h *inHand) quarantine(ctx context.Context, crashes uint64) error {
 func (h *inHand) panicked() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.past.Panics++
-	if h.past.Panics >= poisonAt {
-		return reject(ReasonPoison, "", "its handling panicked %d times", h.past.Panics)
+	h.panics++
+	if n := h.past.Panics + h.panics; n >= poisonAt {
+		return rejectPanics(n)
 	}
 	return errPanic
 }
 
-// note writes that the deliveries up to this one ended in good order, or have
-// been counted.
-func (h *inHand) note(ctx context.Context, delivered uint64) {
-	h.mu.Lock()
-	past := h.past
-	h.mu.Unlock()
-	if past.V == 0 {
-		h.survive(delivered)
-		return // what was noted before could not be read, and must not be lost
-	}
-	past.Seen = delivered
-	if err := h.write(ctx, past); err != nil {
-		h.survive(delivered)
-		h.c.warn(err, "that a request was given back could not be noted")
-		return
-	}
-	h.noted()
+func rejectPanics(n uint64) error {
+	return reject(ReasonPoison, "", "its handling panicked %d times", n)
 }
 
-func (h *inHand) write(ctx context.Context, past history) error {
-	data, err := json.Marshal(past, json.OmitZeroStructFields(true))
-	if err != nil {
-		return fmt.Errorf("encode the history of a message: %w", err)
+// note writes that the deliveries of h ended in good order, or have been counted.
+func (h *inHand) note(ctx context.Context) {
+	h.mu.Lock()
+	own, known, panics, request := h.own, h.known, h.panics, h.request
+	h.mu.Unlock()
+	if !known { // the bucket did not answer before, and the broker is not to wait for it
+		h.c.remember(h.key, own)
+		return
 	}
-	if _, err := h.c.histories().Put(ctx, h.historyKey(), data); err != nil {
-		return fmt.Errorf("note the history of a message: %w", err)
+	err := h.write(ctx, func(p *history) {
+		p.survive(own...)
+		if panics > 0 {
+			p.Panics, p.Request = p.Panics+panics, request
+		}
+	})
+	if err != nil {
+		h.c.remember(h.key, own)
+		h.c.warn(err, "that a request was given back could not be noted; it is noted later")
+		return
+	}
+	h.c.release(h.key)
+}
+
+// forget removes what is noted of a message that is done, if anything is.
+func (h *inHand) forget(ctx context.Context) {
+	if err := h.c.erase(ctx, historyKey(h.key)); err != nil {
+		h.c.warn(err, "the history of a message could not be removed")
+	}
+}
+
+// erase removes a key of the ledger's bucket without leaving a marker behind.
+func (b *Bus) erase(ctx context.Context, key string) error {
+	s, err := b.js.Stream(ctx, bucketStream)
+	if err == nil {
+		err = s.Purge(ctx, jetstream.WithPurgeSubject("$KV."+LedgerBucket+"."+key))
+	}
+	if err != nil {
+		return fmt.Errorf("remove %s from the bucket: %w", key, err)
 	}
 	return nil
 }
 
-// forget removes what is noted of a message that is done, if anything is,
-// without leaving a marker behind.
-func (h *inHand) forget(ctx context.Context) {
-	s, err := h.c.js.Stream(ctx, bucketStream)
-	if err == nil {
-		err = s.Purge(ctx, jetstream.WithPurgeSubject("$KV."+LedgerBucket+"."+h.historyKey()))
-	}
-	if err != nil {
-		h.c.warn(err, "the history of a message could not be removed")
-	}
+// conflicting reports whether a write lost against another one.
+func conflicting(err error) bool {
+	// The second is of a cluster in which another write of the key is under way.
+	const mismatch, constantMismatch = jetstream.JSErrCodeStreamWrongLastSequence, 10164
+	refused, ok := errors.AsType[*jetstream.APIError](err)
+	return errors.Is(err, jetstream.ErrKeyExists) || ok && (refused.ErrorCode == mismatch || refused.ErrorCode == constantMismatch)
 }

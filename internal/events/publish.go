@@ -89,7 +89,7 @@ func token(s string) error {
 
 // Submit publishes r as a request event, after checking that it would be taken.
 // The same request submitted again within two minutes counts once. An error that
-// is a *Rejected says what is wrong with r.
+// is a *Rejected says what is wrong with r; a *BuriedError that r is poison.
 func (b *Bus) Submit(ctx context.Context, r approval.Request) error {
 	body, header, err := encodeRequest(r)
 	if err != nil {
@@ -98,9 +98,13 @@ func (b *Bus) Submit(ctx context.Context, r approval.Request) error {
 	if _, err := DecodeRequest(header, body, approval.Targets{r.Target}); err != nil {
 		return fmt.Errorf("the request would not be taken: %w", err)
 	}
+	id := approval.RequestID(r.Source, r.EventID)
+	if err := b.refuseBuried(ctx, id); err != nil {
+		return err
+	}
 	msg := &nats.Msg{Subject: RequestsSubject + "." + r.Target.Name, Data: body, Header: header}
-	_, err = b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(approval.RequestID(r.Source, r.EventID)))
-	return b.published("the request "+approval.RequestID(r.Source, r.EventID), err)
+	_, err = b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id))
+	return b.published("the request "+id, err)
 }
 
 // SubmitRaw publishes a message as it is to the requests of target, as an

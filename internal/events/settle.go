@@ -21,11 +21,15 @@ type inHand struct {
 	msg  jetstream.Msg
 	meta *jetstream.MsgMetadata
 
-	mu        sync.Mutex
-	past      history       // what was noted of it when it came; V is 0 if that is not known
-	newest    jetstream.Msg // the delivery to settle: the broker may make another meanwhile
-	delivered uint64        // its number
-	over      bool          // settled; what comes later is void
+	mu      sync.Mutex
+	past    record        // what is noted of it, if known
+	known   bool          //
+	newest  jetstream.Msg // the delivery to settle: the broker may make another meanwhile
+	own     []span        // the numbers of those that came here
+	isAlone bool          // nothing else is in hand
+	request string        // id, once it is decoded
+	panics  uint64        // of its handling, not noted yet
+	over    bool          // settled; what comes later is void
 }
 
 // adopt makes msg the delivery to settle, unless h is settled already.
@@ -33,7 +37,7 @@ func (h *inHand) adopt(msg jetstream.Msg, delivered uint64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.over {
-		h.newest, h.delivered = msg, delivered
+		h.newest, h.own = msg, union(h.own, []span{{delivered, delivered}})
 	}
 	return !h.over
 }
@@ -48,7 +52,7 @@ func (c *consuming) begin(msg jetstream.Msg) bool {
 	}
 	h := &inHand{
 		c: c, key: messageKey{seq: meta.Sequence.Stream, at: meta.Timestamp.UnixNano()},
-		msg: msg, meta: meta, newest: msg, delivered: meta.NumDelivered,
+		msg: msg, meta: meta, newest: msg, own: []span{{meta.NumDelivered, meta.NumDelivered}},
 	}
 	c.handMu.Lock()
 	before, ok := c.hand[h.key]
@@ -93,27 +97,30 @@ func (h *inHand) process() error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	crashes, err := h.recall(ctx)
-	if err != nil {
+	if err := h.recall(ctx); err != nil {
 		return err
 	}
-	if crashes >= quarantineAt {
-		if h.past.Alone && crashes >= poisonAt {
-			return reject(ReasonPoison, "", "the process ended %d times while it was in hand, the last time with nothing else in hand", crashes)
-		}
-		h.c.alone.Lock()
-		defer h.c.alone.Unlock()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err := h.quarantine(ctx, crashes); err != nil {
-			return err
-		}
-	} else {
+	last := h.meta.NumDelivered - 1
+	crashes := h.past.crashes(last)
+	switch {
+	case h.past.Panics >= poisonAt:
+		return rejectPanics(h.past.Panics)
+	case h.past.killed(last):
+		return h.condemned(ctx, crashes)
+	case crashes < quarantineAt:
 		h.c.alone.RLock()
 		defer h.c.alone.RUnlock()
+		return h.run(ctx)
 	}
-	return h.run(ctx)
+	h.c.alone.Lock()
+	defer h.c.alone.Unlock()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := h.quarantine(ctx, crashes); err != nil {
+		return err
+	}
+	return h.handledAlone(func() error { return h.run(ctx) })
 }
 
 // errPanic is what a handler that panicked is taken to have returned.
@@ -130,6 +137,9 @@ func (h *inHand) run(ctx context.Context) (err error) {
 	}()
 	req, err := DecodeRequest(h.msg.Headers(), h.msg.Data(), h.c.cfg.Targets)
 	if err != nil {
+		return err
+	}
+	if err := h.identify(ctx, req.ID); err != nil {
 		return err
 	}
 	kind := KindConnection
@@ -184,30 +194,30 @@ func (h *inHand) growing() time.Duration {
 }
 
 // close makes the caller the one who settles the message; false if it is settled.
-func (h *inHand) close() (msg jetstream.Msg, delivered uint64, ok bool) {
+func (h *inHand) close() (msg jetstream.Msg, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.over {
-		return nil, 0, false
+		return nil, false
 	}
 	h.over = true
-	return h.newest, h.delivered, true
+	return h.newest, true
 }
 
 // ack tells the broker that the message is done, and makes sure that it knows. An
 // ack that is lost means another delivery, which finds the work done.
 func (h *inHand) ack(ctx context.Context) {
-	msg, delivered, ok := h.close()
+	msg, ok := h.close()
 	if !ok {
 		return
 	}
 	if err := msg.DoubleAck(ctx); err != nil {
-		h.survive(delivered)
+		h.c.remember(h.key, h.own)
 		h.c.warn(err, "an acknowledgement was lost; its request comes again")
 		return
 	}
-	h.noted()
-	if delivered > 1 {
+	h.c.release(h.key)
+	if h.own[len(h.own)-1][1] > 1 {
 		h.forget(ctx)
 	}
 }
@@ -215,12 +225,12 @@ func (h *inHand) ack(ctx context.Context) {
 // giveBack returns the message for another delivery after delay. That it was is
 // noted first: what ends without a note is a crash.
 func (h *inHand) giveBack(ctx context.Context, cause string, delay time.Duration) {
-	msg, delivered, ok := h.close()
+	msg, ok := h.close()
 	if !ok {
 		return
 	}
 	h.c.cfg.Observer.GivenBack(cause)
-	h.note(ctx, delivered)
+	h.note(ctx)
 	var err error
 	if delay > 0 {
 		err = msg.NakWithDelay(delay)

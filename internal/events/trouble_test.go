@@ -326,7 +326,8 @@ func TestPoison(t *testing.T) {
 		t.Error(err)
 	}
 
-	// The fourth worker does not touch it, and the others pass.
+	// The fourth worker does not touch it, but leaves it alone for a while in case
+	// someone survived it, and the others pass.
 	last := newWatcher()
 	fourth := connect(t, s, func(c *Config) { c.Observer = last })
 	consume(t, fourth, func(_ context.Context, d approval.Delivery) error {
@@ -340,12 +341,15 @@ func TestPoison(t *testing.T) {
 		return last.get("slots") == 0 && consumerInfo(t, fourth).NumAckPending == 0
 	})
 	for d, err := range fourth.DeadLetters(t.Context()) {
-		if err != nil || d.Reason != ReasonPoison || !strings.Contains(string(d.Body), "killer") || d.Deliveries != 4 {
+		if err != nil || d.Reason != ReasonPoison || !strings.Contains(string(d.Body), "killer") || d.Deliveries != 5 {
 			t.Errorf("the dead letter is %+v, %v", d, err)
 		}
 	}
 	if most.Load() != 1 {
 		t.Errorf("%d were handled together, although workers died of them", most.Load())
+	}
+	if err := fourth.Submit(t.Context(), connection("killer")); !isBuried(err) {
+		t.Errorf("the killer is handed in again: %v", err)
 	}
 }
 
