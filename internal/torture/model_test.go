@@ -345,6 +345,45 @@ func tell(t *testing.T, s story, sets []*policy.Set) (f findings, journal string
 	return f, journal, requests
 }
 
+// TestStories tells stories again that once ended badly, several times each: the
+// order of what happens at the same instant is another one each time.
+func TestStories(t *testing.T) {
+	t.Parallel()
+	seconds := func(n int) time.Duration { return time.Duration(n) * time.Second }
+	stories := map[string]story{
+		"two looks at a list from before there was anything": {
+			Steps: []step{
+				{Do: "connect", Who: banned, Where: "payments"},
+				{Do: "person", State: simulator.Accepted},
+				{Do: "stale list", After: seconds(14)},
+				{Do: "repeat", After: seconds(4)},
+			},
+			Faults:  []mishap{{Gap: 2, Kind: "slow"}, {Gap: 1, Kind: "slow"}},
+			Visible: seconds(7), Accept: seconds(3),
+		},
+		"a creation on its way for long, and a stale list": {
+			Steps:   []step{{Do: "create", On: 1}, {Do: "stale list", After: seconds(20)}},
+			Dooms:   []mishap{{Gap: 7, Kind: "stall 5s"}, {Gap: 5, Kind: "kill"}},
+			Faults:  []mishap{{Gap: 2, Kind: "slow"}},
+			Visible: seconds(8),
+		},
+	}
+	sets := []*policy.Set{loadPolicies(t, policies()), loadPolicies(t, otherPolicies())}
+	for name, s := range stories {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			begin := time.Now()
+			tries := times(20, 1000)
+			for range tries {
+				if f, journal, _ := tell(t, s, sets); !f.none() {
+					t.Fatalf("%s\n%s\n%s", f, s, journal)
+				}
+			}
+			table.add(t, row{Name: "F18 " + name, Tries: tries, Took: time.Since(begin)})
+		})
+	}
+}
+
 // TestModel is F18 and more: random stories of events, states, faults, deaths,
 // stalls and changes of policies, each against the reference model. A story that
 // fails is made shorter and printed.

@@ -100,10 +100,10 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 		switch {
 		case look.Created != nil:
 			return nil, w.noteCreated(ctx, entry, *look.Created)
+		case !blind && w.Now().Sub(intent.At) < w.sendFor()+w.Limits.Settle:
+			return nil, &LaterError{After: spread(w.Limits.Settle / 4), Cause: CauseRetry}
 		case blind || intent.Sends >= mostSends:
 			return &ending{outcome: approval.OutcomeUnknown, failure: unanswered(entry.Request)}, nil
-		case w.Now().Sub(intent.At) < w.Limits.Settle:
-			return nil, &LaterError{After: spread(w.Limits.Settle / 4), Cause: CauseRetry}
 		}
 	}
 
@@ -121,7 +121,8 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 	if err := w.noteIntent(ctx, entry, intent); err != nil {
 		return nil, err
 	}
-	if w.Now().Sub(intent.At) > w.Limits.FactsFor {
+	late := w.Now().Sub(intent.At)
+	if late > w.Limits.FactsFor {
 		// This worker was stopped in between, and another may have taken over:
 		// the note that nothing was sent tells.
 		intent.Sends--
@@ -130,9 +131,9 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 		}
 		return nil, &LaterError{After: spread(time.Second), Cause: CauseRetry}
 	}
-	// Whoever takes over waits for Settle before it sends again; by then nothing
-	// of this send may be under way.
-	sending, cancel := context.WithTimeout(ctx, w.Limits.Settle*2/3)
+	// Whoever takes over waits for Settle from when nothing of this send can be
+	// under way any more, for a list may show that moment late.
+	sending, cancel := context.WithTimeout(ctx, w.sendFor()-max(late, 0))
 	defer cancel()
 	created, err := w.Creator.Create(sending, entry.Request)
 	if err == nil {
@@ -151,6 +152,9 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 	// Retrying means looking first, whatever the error itself thinks of it.
 	return nil, &LaterError{After: spread(w.Limits.Settle / 4), Cause: CauseRetry, Err: fmt.Errorf("create: %w", err)}
 }
+
+// sendFor is how long after its intent was noted a creation may be under way.
+func (w *Worker) sendFor() time.Duration { return w.Limits.Settle * 2 / 3 }
 
 // madeBefore returns what an earlier request for the same endpoint made, unless
 // it is gone. Where the product has no way to look, the connection on our own

@@ -84,7 +84,7 @@ type Limits struct {
 	Visible    time.Duration // from the event until an endpoint that does not show is gone
 	ConfirmFor time.Duration // from the act until a state that does not show is a failure
 	HoldSlot   time.Duration // longest wait in hand; longer ones are given back
-	Settle     time.Duration // from a creation whose answer was lost until it is taken as not done
+	Settle     time.Duration // from when a creation cannot be under way any more until one that does not show is taken as not done
 	FactsFor   time.Duration // age from which facts are read again before the act
 }
 
