@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,6 +51,13 @@ type checkReport struct {
 	Rules    int              `json:"rules"`
 	Digest   string           `json:"digest,omitempty"`
 	Findings []policy.Finding `json:"findings"`
+	Shadow   *checkReport     `json:"shadow,omitempty"` // of the candidates beside them, if there are any
+}
+
+// fails reports whether a worker would not load the policies or, if strict, there
+// is anything to say of them.
+func (r checkReport) fails(strict bool) bool {
+	return !r.OK || strict && len(r.Findings) > 0 || r.Shadow != nil && r.Shadow.fails(strict)
 }
 
 // count returns how many findings have a severity.
@@ -70,7 +78,7 @@ func newPolicyCheckCommand(env environment) *cobra.Command {
 		Long: `check reads the policies in a folder (policies.dir unless it is named) as a worker
 would and reports every finding with its place, its code and how to mend it. Exit
 code 0: a worker would load them; 3: it would not, or --strict is set and there
-are warnings.
+are warnings. Unless a folder is named, those of policies.shadow_dir are read too.
 
 Policies name targets of the configuration. Where no configuration has targets,
 those that the tests beside the policies name are used; or name them:
@@ -95,10 +103,17 @@ those that the tests beside the policies name are used; or name them:
 		if err != nil {
 			return err
 		}
+		if shadow := bench.cfg.Policies.ShadowDir; len(args) == 0 && shadow != "" {
+			beside, err := checkPoliciesAt(shadow, bench.targets, at.or(time.Now()))
+			if err != nil {
+				return fmt.Errorf("policies.shadow_dir: %w", err)
+			}
+			report.Shadow = &beside
+		}
 		if err := report.write(c.OutOrStdout(), output.text, colors(c, env, c.OutOrStdout())); err != nil {
 			return err
 		}
-		if !report.OK || *strict && len(report.Findings) > 0 {
+		if report.fails(*strict) {
 			return withCode(exitInvalid, errReported)
 		}
 		return nil
@@ -135,8 +150,21 @@ func (r checkReport) write(w io.Writer, format string, p palette) error {
 	case "json":
 		return writeIndented(w, r)
 	case "sarif":
-		return policy.WriteSARIF(w, r.Findings)
+		findings := r.Findings
+		if r.Shadow != nil {
+			findings = slices.Concat(findings, r.Shadow.Findings)
+		}
+		return policy.WriteSARIF(w, findings)
 	}
+	if _, err := io.WriteString(w, r.text(p)); err != nil || r.Shadow == nil {
+		return err
+	}
+	_, err := io.WriteString(w, "\nthe candidates of policies.shadow_dir:\n"+r.Shadow.text(p))
+	return err
+}
+
+// text is r for people.
+func (r checkReport) text(p palette) string {
 	var b strings.Builder
 	for _, f := range r.Findings {
 		severity := p.yellow(string(f.Severity))
@@ -158,8 +186,7 @@ func (r checkReport) write(w io.Writer, format string, p palette) error {
 	} else {
 		fmt.Fprintf(&b, "%s: %s: %s, %s: a worker would not load them\n", p.red("failed"), r.Dir, counted(bad, "error", "errors"), counted(odd, "warning", "warnings"))
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
 }
 
 // counted says "1 rule" and "2 rules".

@@ -28,6 +28,7 @@ func TestPolicyCommands(t *testing.T) {
 	const now, next, failing, untested = "testdata/workbench/now", "testdata/workbench/next", "testdata/workbench/failing", "testdata/workbench/untested"
 	const acme, left, at = "6e9dfd51d1124e8d8498dce894923a0d", "b70fde8e849b4e76a61dd8aa0ec05c81", "2026-11-18T12:00:00Z"
 	recorded := map[string]string{"records.jsonl": recordedLines}
+	const beside = goodFile + "policies: {dir: " + now + ", shadow_dir: " + next + "}\n"
 	with := func(name, text string) map[string]string {
 		return map[string]string{"records.jsonl": recordedLines, name: text}
 	}
@@ -45,6 +46,8 @@ func TestPolicyCommands(t *testing.T) {
 		{"check-without-targets", call{args: []string{"policy", "check", untested}}, exitInvalid},
 		{"check-bad-time", call{args: []string{"policy", "check", now, "--now", "soon"}}, exitUsage},
 		{"check-two-folders", call{args: []string{"policy", "check", now, next}}, exitUsage},
+		{"check-shadow", call{args: []string{"policy", "check"}, files: map[string]string{"worker.yaml": beside}}, exitDone},
+		{"check-shadow-json", call{args: []string{"policy", "check", "-o", "json"}, environ: map[string]string{"APPROVER_POLICIES_SHADOW_DIR": "testdata/policies/wrong"}, files: map[string]string{"worker.yaml": beside}}, exitInvalid},
 		{"check-no-folder", call{args: []string{"policy", "check", now + "/payments.yaml"}}, exitInvalid},
 
 		{"help-of-test", call{args: []string{"policy", "test", "--help"}}, exitDone},
@@ -63,6 +66,7 @@ func TestPolicyCommands(t *testing.T) {
 		{"explain-limit", call{args: []string{"policy", "explain", now, "--target", "payments", "--domain-id", acme, "--accepted", "10", "--now", at}}, exitDone},
 		{"explain-lie", call{args: []string{"policy", "explain", now, "--target", "payments", "--domain-id", acme, "--claim", "domain_id=" + left, "--now", at}, tty: true}, exitDone},
 		{"explain-json", call{args: []string{"policy", "explain", now, "--target", "payments", "--domain-id", left, "--marker-id", "16777510", "--now", at, "-o", "json"}}, exitDone},
+		{"explain-shadow", call{args: []string{"policy", "explain", "--target", "payments", "--domain-id", "58d1e9a7c3b04f6e92a50c7d4b8f1e36", "--now", at}, files: map[string]string{"worker.yaml": beside}}, exitDone},
 		{"explain-no-facts", call{args: []string{"policy", "explain", now, "--target", "payments", "--now", at}}, exitDone},
 		{"explain-file", call{args: []string{"policy", "explain", now, "--file", "event.json", "--now", at}, files: map[string]string{"event.json": officeEvent}}, exitDone},
 		{"explain-stdin", call{args: []string{"policy", "explain", now, "--file", "-", "--domain-id", acme, "--now", at}, stdin: `{"target": "payments", "endpoint_id": "705290f3-0d00-41f2-aedc-71f09844e879"}`}, exitDone},
@@ -82,6 +86,8 @@ func TestPolicyCommands(t *testing.T) {
 		{"diff-nothing", call{args: []string{"policy", "diff", now, now}}, exitDone},
 		{"diff-records", call{args: []string{"policy", "diff", now, next, "--records", "records.jsonl"}, files: recorded}, exitDiffers},
 		{"diff-json", call{args: []string{"policy", "diff", now, next, "--records", "records.jsonl", "-o", "json"}, files: recorded}, exitDiffers},
+		{"diff-shadow", call{args: []string{"policy", "diff"}, files: map[string]string{"worker.yaml": beside}}, exitDiffers},
+		{"diff-no-folder", call{args: []string{"policy", "diff"}, files: map[string]string{"worker.yaml": goodFile}}, exitUsage},
 		{"diff-one-folder", call{args: []string{"policy", "diff", now}}, exitUsage},
 
 		{"help-of-backtest", call{args: []string{"policy", "backtest", "--help"}}, exitDone},

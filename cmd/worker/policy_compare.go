@@ -16,20 +16,37 @@ import (
 
 func newPolicyDiffCommand(env environment) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "diff <old> <new>",
+		Use:   "diff [<old> <new>]",
 		Short: "Says in words what changes between two folders of policies",
 		Long: `diff compares what two folders of policies say. The order of files and entries,
 comments and spelling make no difference. With --since or --records it also decides
 what was recorded by both, and shows which decisions flip. Exit code 4: something
-changes.`,
+changes.
+
+Without folders it compares policies.dir with the candidates in policies.shadow_dir.`,
 		Example: `  git worktree add ../main main && worker policy diff ../main/policies policies
   worker policy diff old new --since 30d`,
-		Args: exactly(2, "two folders, the old one first"),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return exactly(2, "two folders, the old one first")(c, args)
+		},
 	}
 	output := formatFlag(c, "table", "json")
 	records := recordFlags(c, "also compare decisions of the ledger made within the last `duration`, such as 30d")
 	named := targetFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			cfg, err := loadConfig(env, flagsOf(c))
+			if err != nil {
+				return err
+			}
+			if cfg.Policies.ShadowDir == "" {
+				return usageError(c.CommandPath(), errors.New("name two folders, the old one first — or set policies.shadow_dir to compare with it"))
+			}
+			args = []string{cfg.Policies.Dir, cfg.Policies.ShadowDir}
+		}
 		bench, err := openBench(c, env, *named, args...)
 		if err != nil {
 			return err

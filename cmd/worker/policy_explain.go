@@ -46,7 +46,9 @@ Nothing is asked of the cloud and nothing is done.
 
 The request is given by flags, or by --file for creations and whatever flags cannot
 say, with what the cloud would show as flags; or it is one of the ledger by
---request, with the facts and the time of its recorded decision.`,
+--request, with the facts and the time of its recorded decision.
+
+Unless a folder is named, the verdict of policies.shadow_dir is shown beside.`,
 		Example: `  worker policy explain policies --target payments --domain-id 6e9dfd51d1124e8d8498dce894923a0d --claim tags.env=prod
   worker policy explain policies --file event.json --domain-id 6e9dfd51d1124e8d8498dce894923a0d --now 2027-01-01
   worker policy explain --request 3f1c9a02`,
@@ -89,6 +91,13 @@ say, with what the cloud would show as flags; or it is one of the ledger by
 			return err
 		}
 		a.explanation = set.Explain(&a.in)
+		if shadow := bench.cfg.Policies.ShadowDir; len(args) == 0 && shadow != "" { // as the worker decides
+			candidate, err := bench.load(shadow)
+			if err != nil {
+				return err
+			}
+			a.explanation.Decision.Shadow = candidate.Would(&a.in)
+		}
 		return a.write(c.OutOrStdout(), output.text, colors(c, env, c.OutOrStdout()))
 	}
 	return c

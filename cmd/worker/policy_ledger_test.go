@@ -44,8 +44,8 @@ func TestPolicyCommandsReadTheLedger(t *testing.T) {
 			code int
 			want string
 		}{
-			{"thirty days unless it is said", []string{"backtest", now}, exitDone, "1 decisions compared, 0 flip\n"},
-			{"longer", []string{"backtest", now, "--since", "41d"}, exitDone, "2 decisions compared, 0 flip\n"},
+			{"thirty days unless it is said", []string{"backtest", now}, exitDone, "1 decision compared, 0 flips\n"},
+			{"longer", []string{"backtest", now, "--since", "41d"}, exitDone, "2 decisions compared, 0 flips\n"},
 			{"nothing so young", []string{"backtest", now, "--since", "1m"}, exitDone, "nothing was compared"},
 			{"a flip", []string{"backtest", nobody(t)}, exitDiffers, "accept>hold"},
 			{"against another set", []string{"backtest", nobody(t), "--against", now}, exitDiffers, young.ID},
@@ -80,7 +80,7 @@ func TestPolicyCommandsReadTheLedger(t *testing.T) {
 			t.Errorf("from the ledger and from a file (-ledger +file):\n%s", diff)
 		}
 		recent := f.do(t.Context(), printed.stdout, "policy", "backtest", now, "--records", "-", "--since", "2d")
-		if recent.code != exitDone || !strings.HasPrefix(recent.stdout, "1 decisions compared") {
+		if recent.code != exitDone || !strings.HasPrefix(recent.stdout, "1 decision compared") {
 			t.Errorf("of a file, the young: %+v", recent)
 		}
 	})

@@ -151,9 +151,13 @@ func (f Flips) WriteText(w io.Writer) error {
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d decisions compared, %d flip\n", f.Total, len(f.Flips))
+	fmt.Fprintf(&b, "%s compared, %s\n", counted(f.Total, "decision", "decisions"), counted(len(f.Flips), "flip", "flips"))
 	for _, u := range f.Unknown {
-		fmt.Fprintf(&b, "%d decisions of the target %s were not compared: it is not configured\n", u.Records, u.Target)
+		verb := "were"
+		if u.Records == 1 {
+			verb = "was"
+		}
+		fmt.Fprintf(&b, "%s of the target %s %s not compared: it is not configured\n", counted(u.Records, "decision", "decisions"), u.Target, verb)
 	}
 	keys := union(counts, nil)
 	slices.SortStableFunc(keys, func(x, y string) int { return counts[y] - counts[x] })

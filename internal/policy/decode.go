@@ -90,7 +90,7 @@ func (d *decoder) errorsSince(n int) bool {
 	if len(d.findings)+d.dropped > n && d.dropped > 0 {
 		return true
 	}
-	return slices.ContainsFunc(d.findings[min(n, len(d.findings)):], func(f Finding) bool { return f.Severity == SeverityError })
+	return slices.ContainsFunc(d.findings[min(n, len(d.findings)):], Finding.fails)
 }
 
 // fail adds an error about n.

@@ -42,6 +42,13 @@ func (s *Set) Evaluate(in *approval.Input) approval.Decision {
 	return d
 }
 
+// Would is what s would decide if it were in force, for Decision.Shadow of the
+// set that is.
+func (s *Set) Would(in *approval.Input) *approval.ShadowDecision {
+	d := s.Evaluate(in)
+	return shadowOf(&d)
+}
+
 func shadowOf(d *approval.Decision) *approval.ShadowDecision {
 	return &approval.ShadowDecision{Verdict: d.Verdict, Policy: d.Policy, Rule: d.Rule, Reasons: d.Reasons}
 }

@@ -139,7 +139,7 @@ func (x Explanation) WriteText(w io.Writer) error {
 			}
 		}
 		if hidden > 0 {
-			fmt.Fprintf(&b, "├─ %d entries more do not match\n", hidden)
+			fmt.Fprintf(&b, "├─ %s\n", counted(hidden, "entry more does not match", "entries more do not match"))
 		}
 		b.WriteString("└─\n")
 	}
@@ -161,7 +161,7 @@ func writeDecision(b *strings.Builder, d approval.Decision) {
 		fmt.Fprintf(b, "  contact: %s\n", d.Contact)
 	}
 	if d.Limit > 0 {
-		fmt.Fprintf(b, "  limit: %d accepted connections\n", d.Limit)
+		fmt.Fprintf(b, "  limit: %s\n", counted(d.Limit, "accepted connection", "accepted connections"))
 	}
 	if s := d.Shadow; s != nil {
 		fmt.Fprintf(b, "with the shadow policies: %s%s\n", s.Verdict, by(s.Policy, s.Rule))

@@ -30,6 +30,17 @@ type Finding struct {
 	Excerpt  string   `json:"-"`               // the line with a caret under the place; empty if there is none
 }
 
+// fails reports whether f keeps the policies from being loaded.
+func (f Finding) fails() bool { return f.Severity == SeverityError }
+
+// counted says "1 error" and "2 errors".
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 // String is f on one line: file:line:column: path: text; mend.
 func (f Finding) String() string {
 	var b strings.Builder
@@ -65,20 +76,18 @@ func sortFindings(fs []Finding) {
 
 // LoadError holds everything that keeps the policies from being loaded.
 type LoadError struct {
-	Findings []Finding // at least one, each of SeverityError
+	Findings []Finding // in the order of the text; at least one is of SeverityError
 }
 
-// Error lists every finding with its place, excerpt and mend.
+// Error lists every error, without the warnings, with its place, excerpt and mend.
 func (e *LoadError) Error() string {
-	lines := make([]string, 0, len(e.Findings)+1)
-	noun := "errors"
-	if len(e.Findings) == 1 {
-		noun = "error"
-	}
-	lines = append(lines, fmt.Sprintf("%d %s:", len(e.Findings), noun))
+	lines := []string{""}
 	for _, f := range e.Findings {
-		lines = append(lines, f.Long())
+		if f.fails() {
+			lines = append(lines, f.Long())
+		}
 	}
+	lines[0] = counted(len(lines)-1, "error", "errors") + ":"
 	return strings.Join(lines, "\n")
 }
 

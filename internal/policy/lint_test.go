@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -59,5 +60,15 @@ func TestFindingsOfAnEmptyFolder(t *testing.T) {
 	t.Parallel()
 	if fs := load(t).Findings(); len(fs) != 1 || fs[0].Code != "no-policy" {
 		t.Errorf("findings are %v, want no-policy", fs)
+	}
+}
+
+// TestWarningsBesideErrors: what is odd is told although something is wrong too.
+func TestWarningsBesideErrors(t *testing.T) {
+	t.Parallel()
+	_, err := Load(folder(head("a")+"allow:\n  - {id: a, domain_id: []}\n  - {id: b, domain_id: x}\n"), demoTargets())
+	refused, ok := errors.AsType[*LoadError](err)
+	if !ok || len(refused.Findings) != 2 || refused.Findings[0].Code != "empty-list" || refused.Findings[1].Severity != SeverityError {
+		t.Errorf("Load = %v, want the empty list and the error", err)
 	}
 }

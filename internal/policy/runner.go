@@ -117,7 +117,7 @@ func readTests(fsys fs.FS, dir string, targets approval.Targets) ([]*testFile, a
 		}
 	}
 	sortFindings(findings)
-	findings = slices.DeleteFunc(findings, func(f Finding) bool { return f.Severity != SeverityError })
+	findings = slices.DeleteFunc(findings, func(f Finding) bool { return !f.fails() })
 	if len(findings) > 0 {
 		return nil, nil, &LoadError{Findings: findings}
 	}
@@ -327,9 +327,9 @@ func (r TestReport) WriteText(w io.Writer, coverage bool) error {
 			fmt.Fprintf(&b, "     | %s", line)
 		}
 	}
-	fmt.Fprintf(&b, "%d tests, %d failed\n", len(r.Results), r.Failed())
+	fmt.Fprintf(&b, "%s, %d failed\n", counted(len(r.Results), "test", "tests"), r.Failed())
 	if coverage {
-		fmt.Fprintf(&b, "%.0f %% of %d entries decided a test\n", 100*r.Covered(), len(r.Coverage))
+		fmt.Fprintf(&b, "%.0f %% of %s decided a test\n", 100*r.Covered(), counted(len(r.Coverage), "entry", "entries"))
 		for _, c := range r.Coverage {
 			if c.Tests == 0 {
 				fmt.Fprintf(&b, "not tested: %s:%d: %s %s/%s\n", c.File, c.Line, c.List, c.Policy, c.Rule)

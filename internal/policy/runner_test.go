@@ -179,6 +179,66 @@ func TestReadInput(t *testing.T) {
 	}
 }
 
+// TestExpectNothing: a test can expect that no policy, entry or contact is named.
+func TestExpectNothing(t *testing.T) {
+	t.Parallel()
+	report, err := runTests(tested(`
+  - name: nobody allows it
+    request: {target: payments}
+    facts: {domain_id: `+nobody+`}
+    expect: {verdict: hold, rule: "", contact: ''}
+  - name: somebody allows it
+    request: {target: payments}
+    facts: {domain_id: `+acme+`}
+    expect: {verdict: accept, policy: "", rule: ""}
+`), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"policy: want nothing, got p", "rule: want nothing, got acme"}
+	if diff := cmp.Diff(want, report.Results[1].Diff); diff != "" || !report.Results[0].Passed {
+		t.Errorf("%+v (-want +got):\n%s", report.Results, diff)
+	}
+	for _, nothing := range []string{"", "~", "null", "[]"} {
+		_, err := runTests(tested("  - {name: a, request: {target: payments}, expect: {verdict: hold, rule: "+nothing+"}}\n"), "", nil)
+		if err == nil || !strings.Contains(err.Error(), `instead of a text, or "" for none`) {
+			t.Errorf("rule: %s: %v, want an error", nothing, err)
+		}
+	}
+}
+
+// TestOneAndMany: texts count as people do.
+func TestOneAndMany(t *testing.T) {
+	t.Parallel()
+	tests := make([]TestResult, 2)
+	entries := []RuleCoverage{{Tests: 1}, {Tests: 1}}
+	flipped := []Flip{{From: "hold", To: "accept", Target: "x"}, {From: "hold", To: "accept", Target: "x"}}
+	for n, want := range []string{
+		"0 tests, 0 failed\n100 % of 0 entries decided a test\n0 decisions compared, 0 flips\n",
+		"1 test, 1 failed\n100 % of 1 entry decided a test\n1 decision compared, 1 flip\n1 decision of the target x was not compared: it is not configured\n",
+		"2 tests, 2 failed\n100 % of 2 entries decided a test\n2 decisions compared, 2 flips\n2 decisions of the target x were not compared: it is not configured\n",
+	} {
+		var b strings.Builder
+		if err := (TestReport{Results: tests[:n], Coverage: entries[:n]}).WriteText(&b, true); err != nil {
+			t.Fatal(err)
+		}
+		flips := Flips{Total: n, Flips: flipped[:n], Unknown: []UnknownTarget{{"x", n}}[:min(n, 1)]}
+		if err := flips.WriteText(&b); err != nil {
+			t.Fatal(err)
+		}
+		got := regexp.MustCompile("(?m)^(FAIL|requests| ).*\n").ReplaceAllString(b.String(), "")
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%d of each (-want +got):\n%s", n, diff)
+		}
+	}
+	var refused error = &LoadError{Findings: []Finding{
+		{Severity: SeverityWarning, File: "a", Text: "odd"}, {Severity: SeverityError, File: "a", Text: "bad"},
+	}}
+	if want := "1 error:\na: bad"; refused.Error() != want {
+		t.Errorf("%q, want %q", refused, want)
+	}
+}
+
 // FuzzTestFile: whatever the text, reading tests does not panic, and tests that
 // can be read are run.
 func FuzzTestFile(f *testing.F) {

@@ -92,7 +92,7 @@ func (s *Set) Findings() []Finding {
 // in it are not read.
 //
 // If anything is wrong there is no set, and the error is a *LoadError that holds
-// all that is wrong; another error means that the folder could not be read.
+// all that is wrong, and the warnings found so far; another error means that the folder could not be read.
 func Load(fsys fs.FS, targets approval.Targets) (*Set, error) {
 	snap, err := readFolder(fsys)
 	if err != nil {
@@ -197,9 +197,8 @@ func (snap snapshot) load(dir string, targets approval.Targets) (*Set, error) {
 	}
 	l.unique()
 	sortFindings(l.findings)
-	errs := slices.DeleteFunc(slices.Clone(l.findings), func(f Finding) bool { return f.Severity != SeverityError })
-	if len(errs) > 0 {
-		return nil, &LoadError{Findings: errs}
+	if slices.ContainsFunc(l.findings, Finding.fails) {
+		return nil, &LoadError{Findings: l.findings}
 	}
 	s := l.set()
 	l.lint(s)
@@ -247,7 +246,7 @@ func (l *loading) file(name string) {
 	if d.dropped > 0 {
 		d.findings = append(d.findings, Finding{
 			Severity: SeverityError, Code: "more", File: d.file,
-			Text: fmt.Sprintf("and %d errors more", d.dropped), Mend: "mend those above first",
+			Text: "and " + counted(d.dropped, "error", "errors") + " more", Mend: "mend those above first",
 		})
 	}
 	l.findings = append(l.findings, d.findings...)

@@ -57,8 +57,7 @@ func (s *Source) Current() *Set { return s.current.Load() }
 func (s *Source) Evaluate(in *approval.Input) approval.Decision {
 	d := s.Current().Evaluate(in)
 	if s.Shadow != nil && s.Shadow.Loaded() {
-		would := s.Shadow.Evaluate(in)
-		d.Shadow = shadowOf(&would)
+		d.Shadow = s.Shadow.Current().Would(in)
 	}
 	return d
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"strings"
 
@@ -14,8 +15,11 @@ func Starter(name string, t approval.Target) (policy, tests string, err error) {
 	if err := approval.ValidName(name); err != nil {
 		return "", "", fmt.Errorf("policy %q: %w", name, err)
 	}
-	const account, other = "00000000000000000000000000000001", "00000000000000000000000000000002"
-	const id = "00000000-0000-4000-8000-000000000001"
+	// Each policy gets ids of its own, so that several beside each other do not
+	// decide each other's tests.
+	own := fmt.Sprintf("%x", sha256.Sum256([]byte(name)))
+	account, other, nobody := "00000000"+own[:22]+"01", "00000000"+own[:22]+"02", "00000000"+own[:22]+"03"
+	id, otherID := "00000000-0000-4000-8000-"+own[:10]+"01", "00000000-0000-4000-8000-"+own[:10]+"02"
 	entry, request, facts := "", "", ""
 	switch t.Kind {
 	case approval.FunctionGraph:
@@ -55,10 +59,10 @@ func Starter(name string, t approval.Target) (policy, tests string, err error) {
 	if facts != "" {
 		test("the account is accepted", account, accepted)
 		test("the other one is rejected", other, "verdict: reject, policy: "+name+", rule: not-these")
-		test("everybody else is held", "00000000000000000000000000000003", "verdict: hold")
+		test("everybody else is held", nobody, "verdict: hold")
 	} else {
 		test("this one is created", id, accepted)
-		test("everything else is held", "00000000-0000-4000-8000-000000000002", "verdict: hold")
+		test("everything else is held", otherID, "verdict: hold")
 	}
 	return policy, b.String(), nil
 }

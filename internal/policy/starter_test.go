@@ -37,3 +37,30 @@ func TestStarter(t *testing.T) {
 		}
 	}
 }
+
+// TestStartersBesideEachOther: each is tested by what only it decides.
+func TestStartersBesideEachOther(t *testing.T) {
+	t.Parallel()
+	for _, target := range demoTargets() {
+		fsys := fstest.MapFS{}
+		for _, name := range []string{"first", "second", "third"} {
+			text, tests, err := Starter(name, target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fsys[name+".yaml"], fsys[name+"_test.yaml"] = &fstest.MapFile{Data: []byte(text)}, &fstest.MapFile{Data: []byte(tests)}
+		}
+		report, err := runTests(fsys, "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if report.Failed() > 0 || report.Covered() != 1 {
+			var b strings.Builder
+			_ = report.WriteText(&b, true)
+			t.Errorf("%s: %s", target.Name, b.String())
+		}
+		if set, err := Load(fsys, approval.Targets{target}); err != nil || len(set.Findings()) > 0 {
+			t.Errorf("%s: %v, findings %v", target.Name, err, set.Findings())
+		}
+	}
+}

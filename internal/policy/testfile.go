@@ -92,6 +92,20 @@ func textKey[T any](name, doc string, must bool, set func(*T, string)) key[T] {
 	}
 }
 
+// nothingKey is one of a text where "" stands for none.
+func nothingKey[T any](name, doc string, set func(*T, string)) key[T] {
+	return key[T]{
+		name: name, doc: doc + ` "" for none.`, form: form{`a text, or "" for none`, map[string]any{"type": "string"}},
+		read: func(d *decoder, n *yaml.Node, into *T) {
+			if n.Kind == yaml.ScalarNode && n.Value == "" && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 && d.plain(n) {
+				set(into, "")
+			} else if s, ok := d.text(n, `a text, or "" for none`); ok {
+				set(into, s)
+			}
+		},
+	}
+}
+
 func textsKey[T any](name, doc string, set func(*T, []string)) key[T] {
 	return key[T]{
 		name: name, doc: doc, form: form{"a list of texts", map[string]any{"type": "array", "items": map[string]any{"type": "string"}}},
@@ -277,8 +291,8 @@ func expectKeys() []key[expectation] {
 			name: "verdict", must: true, doc: "The verdict.", form: form{oneOf(verdicts()), map[string]any{"enum": verdicts()}},
 			read: func(d *decoder, n *yaml.Node, e *expectation) { e.verdict, _ = d.choice(n, verdicts()) },
 		},
-		textKey("policy", "The policy that decides.", false, func(e *expectation, s string) { e.policy = &s }),
-		textKey("rule", "The entry that decides.", false, func(e *expectation, s string) { e.rule = &s }),
+		nothingKey("policy", "The policy that decides.", func(e *expectation, s string) { e.policy = &s }),
+		nothingKey("rule", "The entry that decides.", func(e *expectation, s string) { e.rule = &s }),
 		{
 			name: "reasons", doc: "The codes of all reasons, in order.",
 			form: form{"a list of codes", map[string]any{"type": "array", "items": map[string]any{"enum": reasonCodes()}}},
@@ -292,7 +306,7 @@ func expectKeys() []key[expectation] {
 			},
 		},
 		numberKey("limit", "The limit that applies; 0 for none.", func(e *expectation, v int64) { n := int(v); e.limit = &n }),
-		textKey("contact", "Whom the requester may ask.", false, func(e *expectation, s string) { e.contact = &s }),
+		nothingKey("contact", "Whom the requester may ask.", func(e *expectation, s string) { e.contact = &s }),
 		{
 			name: "shadow", doc: "The verdict with the shadow policies in force.", form: form{oneOf(verdicts()), map[string]any{"enum": verdicts()}},
 			read: func(d *decoder, n *yaml.Node, e *expectation) {

@@ -250,11 +250,11 @@ func (c *limitCondition) test(in *approval.Input, _ bool) truth {
 func (c *limitCondition) name() string   { return "limit" }
 func (c *limitCondition) onClaims() bool { return false }
 func (c *limitCondition) wanted() string {
-	return fmt.Sprintf("fewer than %d accepted connections", c.limit)
+	return "fewer than " + counted(c.limit, "accepted connection", "accepted connections")
 }
 
 func (c *limitCondition) seen(in *approval.Input, _ bool) string {
-	return fmt.Sprintf("%d accepted connections", in.Facts.Accepted)
+	return counted(in.Facts.Accepted, "accepted connection", "accepted connections")
 }
 
 func (c *limitCondition) reason() approval.Reason {

@@ -153,7 +153,7 @@ func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check fu
 func (d *decoder) adopt(side *decoder) bool {
 	good := side.dropped == 0
 	for _, f := range side.findings {
-		good = good && f.Severity != SeverityError
+		good = good && !f.fails()
 	}
 	d.findings = append(d.findings, side.findings...)
 	d.dropped += side.dropped
