@@ -37,6 +37,26 @@ func TestHowACreationEnds(t *testing.T) {
 		{"the answer is lost and it is there", functions(), approval.Accept, func(c *fakeCloud) { c.fail = times(1, "create", true, unknown) }, approval.OutcomeCreated, 1},
 		{"the answer is lost and it is not there: sent again after looking", functions(), approval.Accept, func(c *fakeCloud) { c.fail = times(1, "create", false, unknown) }, approval.OutcomeCreated, 1},
 		{"lost again and again and never there", functions(), approval.Accept, func(c *fakeCloud) { c.fail = times(99, "create", false, unknown) }, approval.OutcomeUnknown, 0},
+		{"sent for the last time, and it shows late", functions(), approval.Accept, func(c *fakeCloud) {
+			sends, made := 0, time.Time{}
+			c.fail = func(op string, after bool) error {
+				switch {
+				case op == "create" && !after:
+					if sends++; sends < mostSends {
+						return unknown
+					}
+				case op == "create":
+					made = time.Now()
+					return unknown
+				case op == "look" && !made.IsZero():
+					c.endpoints = []string{"of-someone-else"}
+					if time.Since(made) > 25*time.Second {
+						c.endpoints = append(c.endpoints, "made-1")
+					}
+				}
+				return nil
+			}
+		}, approval.OutcomeCreated, 1},
 		{"the answer is lost and nobody can look", insight(), approval.Accept, func(c *fakeCloud) {
 			c.lookBlind = true
 			c.fail = times(1, "create", true, unknown)
