@@ -191,7 +191,7 @@ func TestWhatWasThereIsNotGoneAtOnce(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				cloud := newFakeCloud(approval.Accepted)
 				b := newBench(t, cloud, always(approval.Reject))
-				b.Worker.Cloud = &forgetful{fakeCloud: cloud}
+				b.Cloud = &forgetful{fakeCloud: cloud}
 				begin, d := time.Now(), connection("1")
 				err := b.Handle(t.Context(), d)
 				later, ok := errors.AsType[*LaterError](err)
