@@ -66,12 +66,20 @@ func (d *decoder) split() [][]byte {
 	return d.lines
 }
 
+// line is the n-th line of the file; nil if there is no such.
+func (d *decoder) line(n int) []byte {
+	if n < 1 || n > len(d.split()) {
+		return nil
+	}
+	return d.lines[n-1]
+}
+
 // excerpt shows a line of the file.
 func (d *decoder) excerpt(line, column int) string {
 	if line < 1 || line > len(d.split()) {
 		return ""
 	}
-	return excerpt(d.lines[line-1], line, column)
+	return excerpt(d.line(line), line, column)
 }
 
 // within is at, or the end of the file if at is behind it: where the last line
@@ -103,16 +111,21 @@ func (d *decoder) warn(n *yaml.Node, code, text, mend string) {
 	d.report(SeverityWarning, position{n.Line, n.Column}, code, text, mend)
 }
 
-// where is the path in the form allow[0].domain_id.
+// where is the path in the form allow[0].domain_id. A key that would steer a
+// terminal is quoted.
 func (d *decoder) where() string {
 	var b strings.Builder
 	for _, s := range d.path {
-		switch {
-		case s.key == "":
+		if s.key == "" {
 			b.WriteString("[" + strconv.Itoa(s.index) + "]")
-		case b.Len() > 0:
-			b.WriteString("." + s.key)
-		default:
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteString(".")
+		}
+		if strings.ContainsFunc(s.key, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			b.WriteString(strconv.Quote(cut(s.key)))
+		} else {
 			b.WriteString(s.key)
 		}
 	}

@@ -233,7 +233,7 @@ func entryKeys() []key[entry] {
 			form: instantForm(),
 			read: func(d *decoder, n *yaml.Node, e *entry) {
 				if at, ok := d.instant(n, true); ok {
-					e.conds = append(e.conds, &expiresCondition{at: at, text: n.Value, place: position{n.Line, n.Column}})
+					e.conds = append(e.conds, &expiresCondition{at: at, text: n.Value, place: position{n.Line, n.Column}, line: d.line(n.Line)})
 				}
 			},
 		},

@@ -218,6 +218,7 @@ func (s *Set) FindingsAt(now time.Time) []Finding {
 					out = append(out, Finding{
 						Severity: SeverityWarning, Code: "expired", File: p.file, Line: x.place.line, Column: x.place.column, Path: d.where(),
 						Text: "the entry expired on " + x.text + ", so it matches nobody", Mend: "delete it or set a later day",
+						Excerpt: excerpt(x.line, x.place.line, x.place.column),
 					})
 				}
 			}

@@ -41,6 +41,7 @@ type expiresCondition struct {
 	at    time.Time // the first instant at which it does not hold
 	text  string    // as in the file
 	place position
+	line  []byte // of the file, for an excerpt
 }
 
 func (c *expiresCondition) test(in *approval.Input, _ bool) truth {
