@@ -134,15 +134,17 @@ func (c *consuming) recorded(ctx context.Context, key messageKey) (record, error
 	case err != nil:
 		return record{}, fmt.Errorf("read the history of a message: %w", err)
 	}
-	var past history
-	err = json.Unmarshal(found.Value(), &past)
-	switch {
-	case err == nil && past.Stored.After(blank.Stored):
-		return record{}, errBygone
-	case err != nil, past.V != historyFormat, !past.Stored.Equal(blank.Stored), past.Counted.Before(blank.Counted):
-		return record{history: blank, revision: found.Revision()}, nil
+	past := record{revision: found.Revision()}
+	if json.Unmarshal(found.Value(), &past.history) != nil || past.V != historyFormat {
+		past.history = blank // it is written anew
 	}
-	return record{history: past, revision: found.Revision()}, nil
+	switch {
+	case past.Stored.After(blank.Stored):
+		return record{}, errBygone
+	case past.Stored.Before(blank.Stored), past.Counted.Before(blank.Counted):
+		past.history = blank
+	}
+	return past, nil
 }
 
 // revisions bounds how often a change is made again that lost against another.

@@ -67,7 +67,7 @@ func (h *inHand) identify(ctx context.Context, requestID string) error {
 	return h.write(ctx, func(p *history) { p.Request = requestID })
 }
 
-// write changes the history of what is in hand.
+// write changes the history of what is in hand, for its handler's goroutine.
 func (h *inHand) write(ctx context.Context, edit func(*history)) error {
 	h.mu.Lock()
 	past := h.past
@@ -127,13 +127,13 @@ func rejectPanics(n uint64) error {
 // note writes that the deliveries of h ended in good order, or have been counted.
 func (h *inHand) note(ctx context.Context) {
 	h.mu.Lock()
-	own, known, panics, request := h.own, h.known, h.panics, h.request
+	past, own, known, panics, request := h.past, h.own, h.known, h.panics, h.request
 	h.mu.Unlock()
 	if !known { // the bucket did not answer before, and the broker is not to wait for it
 		h.c.remember(h.key, own)
 		return
 	}
-	err := h.write(ctx, func(p *history) {
+	_, err := h.c.revise(ctx, h.key, &past, func(p *history) {
 		p.survive(own...)
 		if panics > 0 {
 			p.Panics, p.Request = p.Panics+panics, request
