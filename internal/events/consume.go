@@ -99,7 +99,7 @@ func (b *Bus) Consume(ctx context.Context, handle func(context.Context, approval
 
 // run pulls until ctx ends.
 func (c *consuming) run(ctx context.Context) error {
-	var consumer jetstream.Consumer
+	bound := false
 	var since time.Time // of when nothing works, if failures is not 0, or of the last move
 	left := patience
 	for failures := 0; ctx.Err() == nil; {
@@ -110,12 +110,12 @@ func (c *consuming) run(ctx context.Context) error {
 		case !c.nc.IsConnected():
 			c.wait(ctx, tick)
 			continue
-		case consumer == nil || c.doubtful.Load():
+		case !bound || c.doubtful.Load():
 			if failures == 0 {
 				since, left = time.Now(), patience
 			}
-			var err error
-			if consumer, err = c.bind(ctx); err != nil {
+			err := c.bind(ctx)
+			if bound = err == nil; !bound {
 				failures++
 				if failures > 1 && time.Since(since) >= left && c.move(err) {
 					since, left = time.Now(), min(2*left, mostPatience)
@@ -129,9 +129,9 @@ func (c *consuming) run(ctx context.Context) error {
 		if err != nil || n == 0 {
 			continue
 		}
-		if err := c.pull(ctx, consumer, n); err != nil {
+		if err := c.pull(ctx, n); err != nil {
 			c.warn(err, "pulling requests failed; looking at the consumer")
-			consumer = nil
+			bound = false
 		}
 	}
 	return nil
@@ -165,16 +165,16 @@ func (c *consuming) move(err error) bool {
 	return c.nc.ForceReconnect() == nil
 }
 
-// bind makes or checks what is needed and returns the consumer.
-func (c *consuming) bind(ctx context.Context) (jetstream.Consumer, error) {
+// bind makes or checks what is needed, the consumer last.
+func (c *consuming) bind(ctx context.Context) error {
 	// A broker that goes down leaves a question unanswered, so the next
 	// connection interrupts it.
 	ctx, cancel := c.interruptible(ctx, bindWithin)
 	defer cancel()
 	c.doubtful.Store(false)
-	consumer, err := c.lookup(ctx)
+	err := c.lookup(ctx)
 	if errors.Is(err, context.Canceled) {
-		return nil, err // says nothing of the broker, and is asked again at once
+		return err // says nothing of the broker, and is asked again at once
 	}
 	c.bound.Store(err == nil)
 	if err != nil {
@@ -182,7 +182,7 @@ func (c *consuming) bind(ctx context.Context) (jetstream.Consumer, error) {
 	}
 	c.cfg.Observer.ConsumerBound(err == nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, now := range []chan struct{}{c.lookNow, c.testifyNow} {
 		select {
@@ -190,33 +190,33 @@ func (c *consuming) bind(ctx context.Context) (jetstream.Consumer, error) {
 		default:
 		}
 	}
-	return consumer, nil
+	return nil
 }
 
-func (c *consuming) lookup(ctx context.Context) (jetstream.Consumer, error) {
+func (c *consuming) lookup(ctx context.Context) error {
 	// While a cluster has no leader nobody answers, and who asks before there is
 	// one gets no answer afterwards: it is better to ask again soon.
 	asked, cancel := context.WithTimeout(ctx, answerWithin)
 	_, err := c.consumerInfo(asked)
 	cancel()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := c.Setup(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	kv, err := c.Bucket(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	consumer, err := c.js.Consumer(ctx, RequestsStream, ConsumerName)
 	if err != nil {
-		return nil, apiError("bind the consumer "+ConsumerName, err)
+		return apiError("bind the consumer "+ConsumerName, err)
 	}
 	c.bindMu.Lock()
 	defer c.bindMu.Unlock()
 	c.deliveries, c.made = kv, consumer.CachedInfo().Created
-	return consumer, nil
+	return nil
 }
 
 // interruptible is a context for something that interrupt ends.
@@ -246,36 +246,6 @@ func (c *consuming) take(ctx context.Context) (int, error) {
 			return n, nil
 		}
 	}
-}
-
-// pull asks for n requests, for which it holds slots, and begins to handle those
-// that come. One pull at a time is enough: while it waits, nothing is waiting.
-func (c *consuming) pull(ctx context.Context, consumer jetstream.Consumer, n int) error {
-	used := 0
-	defer func() {
-		for range n - used {
-			<-c.slots
-		}
-	}()
-	pullCtx, cancel := c.interruptible(ctx, pullFor)
-	defer cancel()
-	if c.doubtful.Load() {
-		return nil
-	}
-	batch, err := consumer.Fetch(n, jetstream.FetchContext(pullCtx), jetstream.FetchHeartbeat(pullHeartbeat))
-	if err != nil {
-		return fmt.Errorf("pull %d requests: %w", n, err)
-	}
-	for msg := range batch.Messages() {
-		if c.begin(msg) { //nolint:contextcheck // handlers outlive the pull, and ctx by their grace
-			used++
-		}
-	}
-	err = batch.Error()
-	if err == nil || pullCtx.Err() != nil || errors.Is(err, nats.ErrTimeout) {
-		return nil
-	}
-	return fmt.Errorf("pull %d requests: %w", n, err)
 }
 
 // finish waits for the requests in hand, gives back what takes too long, and

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 )
@@ -198,6 +200,63 @@ func TestConsumeEndsAlthoughAHandlerDoesNot(t *testing.T) {
 	seen.exactly(t, "slots", 0)
 	if info := consumerInfo(t, b); info.AckFloor.Stream != 0 {
 		t.Error("what was given back was acknowledged later")
+	}
+}
+
+// TestConsumeHearsNoBrokerInAMessage has somebody store what looks like the
+// broker's word about a pull, among good requests.
+func TestConsumeHearsNoBrokerInAMessage(t *testing.T) {
+	t.Parallel()
+	s, seen := natstest.Start(t), newWatcher()
+	b := connect(t, s, func(c *Config) { c.Observer = seen })
+	words := []nats.Header{
+		{"Status": {"100"}},
+		{"Status": {"404"}, "Description": {"No Messages"}},
+		{"Status": {"408"}, "Description": {"Request Timeout"}},
+		{"Status": {"409"}, "Description": {"Consumer Deleted"}},
+		{"Status": {"503"}},
+	}
+	for i, header := range words {
+		if _, err := b.js.PublishMsg(t.Context(), &nats.Msg{Subject: "vpcep.requests.payments", Header: header}); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Submit(t.Context(), connection(fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	consume(t, b, func(_ context.Context, d approval.Delivery) error {
+		if d.Attempt != 1 {
+			t.Errorf("request %s was handled at delivery %d: the broker took it for lost", d.Request.EventID, d.Attempt)
+		}
+		return nil
+	})
+	seen.exactly(t, "delivered connection", len(words))
+	seen.exactly(t, "dead unreadable", len(words))
+}
+
+func TestWord(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		status, description string
+		over                bool
+		says                string // in the error; empty: none
+	}{
+		{status: "100"},
+		{status: "404", over: true},
+		{status: "408", description: "Request Timeout", over: true},
+		{status: "409", description: "Batch Completed", over: true},
+		{status: "409", description: "Consumer Deleted", over: true, says: "Consumer Deleted"},
+		{status: "409", description: "Leadership Change", over: true, says: "Leadership Change"},
+		{status: "400", description: "Bad Request", over: true, says: "Bad Request"},
+		{status: "503", over: true, says: "no responders"},
+		{status: "", over: true, says: `""`},
+		{status: "777", over: true, says: `"777"`},
+	}
+	for _, tt := range tests {
+		over, err := word(nats.Header{"Status": {tt.status}, "Description": {tt.description}})
+		if over != tt.over || (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("word(%s %s) = %t, %v; want %t and an error that says %q", tt.status, tt.description, over, err, tt.over, tt.says)
+		}
 	}
 }
 

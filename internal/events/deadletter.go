@@ -49,7 +49,7 @@ func onWire(msg *nats.Msg) (header, all int) {
 // bury stores the message of h as a dead letter. Stored again within the hour, it
 // is stored once.
 func (b *Bus) bury(ctx context.Context, h *inHand, why *Rejected) error {
-	msg := deadLetter(h.msg.Subject(), h.msg.Headers(), h.msg.Data(), h.meta, why)
+	msg := deadLetter(h.msg.Subject, h.msg.Header, h.msg.Data, h.meta, why)
 	request := ""
 	if why.Reason == ReasonPoison {
 		request = cmpOr(h.request, h.past.Request)
@@ -71,7 +71,7 @@ func (b *Bus) bury(ctx context.Context, h *inHand, why *Rejected) error {
 	return b.markBuried(ctx, request, stored.Sequence)
 }
 
-func deadLetter(subject string, header nats.Header, body []byte, meta *jetstream.MsgMetadata, why *Rejected) *nats.Msg {
+func deadLetter(subject string, header nats.Header, body []byte, meta *nats.MsgMetadata, why *Rejected) *nats.Msg {
 	msg := nats.NewMsg(DeadLettersSubject + "." + why.Reason)
 	msg.Data = body
 	for name, values := range header {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -18,22 +17,22 @@ import (
 type inHand struct {
 	c    *consuming
 	key  messageKey
-	msg  jetstream.Msg
-	meta *jetstream.MsgMetadata
+	msg  *nats.Msg
+	meta *nats.MsgMetadata
 
 	mu      sync.Mutex
-	past    record        // what is noted of it, if known
-	known   bool          //
-	newest  jetstream.Msg // the delivery to settle: the broker may make another meanwhile
-	own     []span        // the numbers of those that came here
-	isAlone bool          // nothing else is in hand
-	request string        // id, once it is decoded
-	panics  uint64        // of its handling, not noted yet
-	over    bool          // settled; what comes later is void
+	past    record    // what is noted of it, if known
+	known   bool      //
+	newest  *nats.Msg // the delivery to settle: the broker may make another meanwhile
+	own     []span    // the numbers of those that came here
+	isAlone bool      // nothing else is in hand
+	request string    // id, once it is decoded
+	panics  uint64    // of its handling, not noted yet
+	over    bool      // settled; what comes later is void
 }
 
 // adopt makes msg the delivery to settle, unless h is settled already.
-func (h *inHand) adopt(msg jetstream.Msg, delivered uint64) bool {
+func (h *inHand) adopt(msg *nats.Msg, delivered uint64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.over {
@@ -44,7 +43,7 @@ func (h *inHand) adopt(msg jetstream.Msg, delivered uint64) bool {
 
 // begin handles msg in a goroutine of its own, which takes over a slot. It
 // reports false if there is nothing to do, and the slot stays the caller's.
-func (c *consuming) begin(msg jetstream.Msg) bool {
+func (c *consuming) begin(msg *nats.Msg) bool {
 	meta, err := msg.Metadata()
 	if err != nil {
 		c.warn(err, "a message came that is not JetStream's")
@@ -135,7 +134,7 @@ func (h *inHand) run(ctx context.Context) (err error) {
 			err = h.panicked()
 		}
 	}()
-	req, err := DecodeRequest(h.msg.Headers(), h.msg.Data(), h.c.cfg.Targets)
+	req, err := DecodeRequest(h.msg.Header, h.msg.Data, h.c.cfg.Targets)
 	if err != nil {
 		return err
 	}
@@ -194,7 +193,7 @@ func (h *inHand) growing() time.Duration {
 }
 
 // close makes the caller the one who settles the message; false if it is settled.
-func (h *inHand) close() (msg jetstream.Msg, ok bool) {
+func (h *inHand) close() (msg *nats.Msg, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.over {
@@ -211,7 +210,7 @@ func (h *inHand) ack(ctx context.Context) {
 	if !ok {
 		return
 	}
-	if err := msg.DoubleAck(ctx); err != nil {
+	if err := msg.AckSync(nats.Context(ctx)); err != nil {
 		h.c.remember(h.key, h.own)
 		h.c.warn(err, "an acknowledgement was lost; its request comes again")
 		return

@@ -207,7 +207,7 @@ func TestTestimonyIsForgotten(t *testing.T) {
 		Bus: b, handlers: t.Context(), hand: map[messageKey]*inHand{}, outlived: map[messageKey][]span{},
 		lookNow: make(chan struct{}, 1), testifyNow: make(chan struct{}, 1),
 	}
-	if _, err := c.lookup(t.Context()); err != nil {
+	if err := c.lookup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	var messages []jetstream.Msg
@@ -248,7 +248,7 @@ func TestReviseAddsUp(t *testing.T) {
 	s := natstest.Start(t)
 	b := connect(t, s, nil)
 	c := &consuming{Bus: b, outlived: map[messageKey][]span{}}
-	if _, err := c.lookup(t.Context()); err != nil {
+	if err := c.lookup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	key := messageKey{seq: 7, at: 1}

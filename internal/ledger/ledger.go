@@ -9,6 +9,8 @@
 //	limit.<target>.<domain>     connections that take part in a limit
 //	lease.<name>                who does a job that one replica shall do
 //
+// Package events keeps delivery.<stream sequence> and buried.<request id> there.
+//
 // A request's entry is always written before the claim that names it, so that a
 // claim can be followed to its decision whatever is cut off in between.
 package ledger

@@ -131,6 +131,11 @@ func hostile() []forged {
 		{name: "broken percent-encoding", reason: "unreadable", header: binary(map[string]string{"ce-subject": "%zz"}), body: raw(good)},
 		{name: "binary with a body that is XML", reason: "unreadable", header: binary(map[string]string{"Content-Type": "application/xml"}), body: raw("<target>payments</target>")},
 
+		// What the broker says of a pull looks the same, but for where it goes.
+		{name: "as if there was nothing", reason: "unreadable", header: nats.Header{"Status": {"404"}, "Description": {"No Messages"}}, body: raw("")},
+		{name: "as if the consumer was deleted", reason: "unreadable", header: nats.Header{"Status": {"409"}, "Description": {"Consumer Deleted"}}, body: raw("")},
+		{name: "as if the broker was idle", reason: "unreadable", header: nats.Header{"Status": {"100"}}, body: raw("")},
+
 		// Bytes.
 		{name: "nothing", reason: "unreadable", body: raw("")},
 		{name: "a zero", reason: "unreadable", body: raw("\x00")},

@@ -166,7 +166,16 @@ func (s *Sweep) handIn(ctx context.Context, r approval.Request, cause string, la
 	if now.Sub(last.at) < last.pause*9/10 {
 		return nil
 	}
-	if err := s.Requests.Submit(ctx, r); err != nil {
+	err := s.Requests.Submit(ctx, r)
+	if e, ok := errors.AsType[interface {
+		error
+		Buried() bool
+	}](err); ok && e.Buried() {
+		// It was given up, and whoever knows better replays its dead letter.
+		s.handed[r.ID] = handed{at: now, pause: longestPause}
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	s.handed[r.ID] = handed{at: now, pause: min(max(2*last.pause, s.Interval), longestPause)}

@@ -270,3 +270,27 @@ func (p pickyBus) Submit(ctx context.Context, r approval.Request) error {
 	}
 	return p.fakeBus.Submit(ctx, r)
 }
+
+// buriedError is what the bus says of a request that was given up.
+type buriedError struct{}
+
+func (buriedError) Error() string { return "it was buried" }
+func (buriedError) Buried() bool  { return true }
+
+func TestTheSweepLetsTheBuriedRest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, newFakeCloud(approval.Pending), always(approval.Accept))
+		bus := &fakeBus{got: map[string]approval.Request{}, fail: buriedError{}}
+		sweep := b.sweep(bus)
+		<-time.After(tooYoung)
+		if err := sweep.Once(t.Context()); err != nil {
+			t.Errorf("the sweep complains of what was given up: %v", err)
+		}
+		bus.fail = errors.New("asked too soon")
+		<-time.After(longestPause / 2)
+		if err := sweep.Once(t.Context()); err != nil {
+			t.Errorf("the sweep asks for what was given up at every turn: %v", err)
+		}
+	})
+}
