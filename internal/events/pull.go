@@ -36,8 +36,8 @@ func (c *consuming) pull(ctx context.Context, n int) error {
 	if err != nil {
 		return fmt.Errorf("pull %d requests: %w", n, err)
 	}
-	begin := func(msg *nats.Msg) {
-		if msg.Reply != "" && c.begin(msg) { //nolint:contextcheck // handlers outlive the pull, and ctx by their grace
+	begin := func(msg *nats.Msg) { //nolint:contextcheck // handlers outlive the pull, and ctx by their grace
+		if msg.Reply != "" && c.begin(msg) {
 			used++
 		}
 	}
