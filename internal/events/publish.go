@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -105,6 +106,27 @@ func (b *Bus) Submit(ctx context.Context, r approval.Request) error {
 	msg := &nats.Msg{Subject: RequestsSubject + "." + r.Target.Name, Data: body, Header: header}
 	_, err = b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id))
 	return b.published("the request "+id, err)
+}
+
+// Waiting returns when the oldest request was stored that was never delivered;
+// the zero time if there is none.
+func (b *Bus) Waiting(ctx context.Context) (time.Time, error) {
+	consumer, err := b.consumerInfo(ctx)
+	if err != nil || consumer == nil || consumer.NumPending == 0 {
+		return time.Time{}, err
+	}
+	stream, err := b.js.Stream(ctx, RequestsStream)
+	if err != nil {
+		return time.Time{}, apiError("look at the stream "+RequestsStream, err)
+	}
+	next, err := stream.GetMsg(ctx, consumer.Delivered.Stream+1, jetstream.WithGetMsgSubject(RequestsSubject+".>"))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return time.Time{}, nil // it was delivered, or has expired, meanwhile
+	}
+	if err != nil {
+		return time.Time{}, apiError("read the oldest request that waits", err)
+	}
+	return next.Time, nil
 }
 
 // SubmitRaw publishes a message as it is to the requests of target, as an

@@ -311,6 +311,42 @@ func TestSubmit(t *testing.T) {
 	}
 }
 
+// TestWaiting has two requests wait of which one is taken.
+func TestWaiting(t *testing.T) {
+	t.Parallel()
+	s, seen := natstest.Start(t), newWatcher()
+	b := connect(t, s, func(c *Config) { c.Observer, c.Slots = seen, 1 })
+	none := func(when string) {
+		t.Helper()
+		if at, err := b.Waiting(t.Context()); err != nil || !at.IsZero() {
+			t.Errorf("%s one waits since %v, %v; want none", when, at, err)
+		}
+	}
+	none("with nothing stored")
+	for _, id := range []string{"1", "2"} {
+		if err := b.Submit(t.Context(), connection(id)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, err := b.Waiting(t.Context())
+	if err != nil || time.Since(first).Abs() > time.Minute {
+		t.Errorf("the first waits since %v, %v; want just now", first, err)
+	}
+	taken, release := make(chan struct{}), make(chan struct{})
+	consume(t, b, func(context.Context, approval.Delivery) error {
+		taken <- struct{}{}
+		<-release
+		return nil
+	})
+	<-taken
+	if second, err := b.Waiting(t.Context()); err != nil || !second.After(first) {
+		t.Errorf("the next waits since %v, %v; want after %v", second, err, first)
+	}
+	close(release)
+	<-taken
+	none("with the last in hand")
+}
+
 func TestWithoutStreams(t *testing.T) {
 	t.Parallel()
 	b, err := Connect(t.Context(), testConfig(natstest.Start(t), nil))

@@ -244,4 +244,6 @@ func (s *site) Submit(_ context.Context, r approval.Request) error {
 	return nil
 }
 
+func (s *site) Waiting(context.Context) (time.Time, error) { return time.Time{}, nil }
+
 func (s *site) Publish(context.Context, approval.Result) error { return nil }

@@ -36,6 +36,9 @@ type Claims interface {
 // same request handed in twice within minutes counts once.
 type Submitter interface {
 	Submit(ctx context.Context, r approval.Request) error
+	// Waiting returns when the oldest request was stored that nobody has taken
+	// yet; the zero time if there is none.
+	Waiting(ctx context.Context) (time.Time, error)
 }
 
 // Sweep looks for pending connections that no event told of, or that wait for
@@ -109,6 +112,14 @@ func (s *Sweep) Once(ctx context.Context) error {
 	if !mine {
 		return nil
 	}
+	heardUntil, err := s.Requests.Waiting(ctx)
+	if err != nil {
+		s.Metrics.Swept(false)
+		return fmt.Errorf("look for requests that wait: %w", err)
+	}
+	if heardUntil.IsZero() {
+		heardUntil = s.Now()
+	}
 	var errs []error
 	before := s.handed
 	if before == nil {
@@ -116,7 +127,7 @@ func (s *Sweep) Once(ctx context.Context) error {
 	}
 	s.handed = map[string]handed{}
 	for _, t := range s.Targets.Connections() {
-		if err := s.target(ctx, t, before); err != nil {
+		if err := s.target(ctx, t, heardUntil, before); err != nil {
 			errs = append(errs, fmt.Errorf("target %s: %w", t.Name, err))
 		}
 	}
@@ -128,7 +139,8 @@ func (s *Sweep) Once(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (s *Sweep) target(ctx context.Context, t approval.Target, before map[string]handed) error {
+// target looks at t. All events that were stored before heardUntil have come.
+func (s *Sweep) target(ctx context.Context, t approval.Target, heardUntil time.Time, before map[string]handed) error {
 	pending, err := s.Cloud.Pending(ctx, t)
 	if err != nil {
 		return fmt.Errorf("list what is pending: %w", err)
@@ -138,7 +150,7 @@ func (s *Sweep) target(ctx context.Context, t approval.Target, before map[string
 	accepted := map[string]int{}
 	inARow := 0
 	for _, facts := range pending {
-		request, cause, err := s.missing(ctx, t, facts, accepted)
+		request, cause, err := s.missing(ctx, t, facts, heardUntil, accepted)
 		if err == nil && cause != "" {
 			err = s.handIn(ctx, request, cause, before[request.ID])
 		}
@@ -186,15 +198,16 @@ func (s *Sweep) handIn(ctx context.Context, r approval.Request, cause string, la
 }
 
 // missing returns the request to hand in for a pending connection and why, or
-// no cause if it is in good hands. accepted holds what was counted so far.
-func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.Facts, accepted map[string]int) (approval.Request, string, error) {
+// no cause if it is in good hands, or its event may be among those that wait.
+// accepted holds what was counted so far.
+func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.Facts, heardUntil time.Time, accepted map[string]int) (approval.Request, string, error) {
 	told := s.request(approval.Request{Target: t, EndpointID: facts.EndpointID}, t.Name+"/"+facts.EndpointID)
 	claim, ok, err := s.Claims.Claim(ctx, told.Subject())
 	if err != nil {
 		return told, "", fmt.Errorf("read its claim: %w", err)
 	}
 	if !ok {
-		if !facts.CreatedAt.IsZero() && s.Now().Sub(facts.CreatedAt) < min(tooYoung, s.Interval) {
+		if !facts.CreatedAt.IsZero() && heardUntil.Sub(facts.CreatedAt) < min(tooYoung, s.Interval) {
 			return told, "", nil
 		}
 		return told, "untold", nil

@@ -16,10 +16,13 @@ import (
 
 // fakeBus takes what the sweep hands in, each request once, as the bus does.
 type fakeBus struct {
-	mu   sync.Mutex
-	fail error
-	got  map[string]approval.Request
+	mu      sync.Mutex
+	fail    error
+	got     map[string]approval.Request
+	waiting time.Time
 }
+
+func (f *fakeBus) Waiting(context.Context) (time.Time, error) { return f.waiting, nil }
 
 func (f *fakeBus) Submit(_ context.Context, r approval.Request) error {
 	f.mu.Lock()
@@ -293,4 +296,35 @@ func TestTheSweepLetsTheBuriedRest(t *testing.T) {
 			t.Errorf("the sweep asks for what was given up at every turn: %v", err)
 		}
 	})
+}
+
+// TestTheSweepKnowsThatEventsWait: a connection whose event may be in the queue
+// is not handed in beside it; one that is older than the queue is.
+func TestTheSweepKnowsThatEventsWait(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		created time.Duration // before the oldest event that waits
+		want    int
+	}{
+		{"made after it", -time.Minute, 0},
+		{"made when it was", 0, 0},
+		{"made shortly before it", tooYoung - time.Second, 0},
+		{"made long before it", tooYoung, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, newFakeCloud(approval.Pending), always(approval.Accept))
+				bus := &fakeBus{got: map[string]approval.Request{}, waiting: time.Now()}
+				f := b.cloud.facts[endpoint]
+				f.CreatedAt = bus.waiting.Add(-tt.created)
+				b.cloud.facts[endpoint] = f
+				<-time.After(time.Hour) // the queue is long
+				if err := b.sweep(bus).Once(t.Context()); err != nil || len(bus.got) != tt.want {
+					t.Errorf("handed in %d (%v), want %d", len(bus.got), err, tt.want)
+				}
+			})
+		})
+	}
 }
