@@ -18,6 +18,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 )
 
 // checkup is one line: what was checked, and if something is
@@ -145,10 +146,18 @@ func (d *doctor) configuration(cfg Config) {
 }
 
 func (d *doctor) policies(cfg Config) {
-	report, err := checkPolicies(cfg.Policies.Dir, cfg.Targets)
+	d.folder("policies", cfg.Policies.Dir, cfg.Targets)
+	if cfg.Policies.ShadowDir != "" {
+		d.folder("candidate policies", cfg.Policies.ShadowDir, cfg.Targets)
+	}
+}
+
+// folder checks a folder of policies; check names what they are.
+func (d *doctor) folder(check, dir string, targets approval.Targets) {
+	report, err := checkPolicies(dir, targets)
 	bad, odd := 0, 0
 	for _, f := range report.Findings {
-		if report.OK {
+		if f.Severity != policy.SeverityError {
 			odd++
 		} else if bad++; bad == 1 {
 			err = errors.New(f.String())
@@ -156,15 +165,15 @@ func (d *doctor) policies(cfg Config) {
 	}
 	switch {
 	case bad > 0:
-		d.bad(exitInvalid, "policies", fmt.Errorf("%s: %s, the first: %w", cfg.Policies.Dir, counted(bad, "error", "errors"), err), "see: worker policy check")
+		d.bad(exitInvalid, check, fmt.Errorf("%s: %s, the first: %w", dir, counted(bad, "error", "errors"), err), "see: worker policy check "+dir)
 	case err != nil:
-		d.bad(exitInvalid, "policies", err, "")
+		d.bad(exitInvalid, check, err, "")
 	case report.Policies == 0:
-		d.say(checkup{Check: "policies", Status: checkWarning, Found: cfg.Policies.Dir + ": no policies", Mend: "everything would be held; write one, docs/policy.md says how"})
+		d.say(checkup{Check: check, Status: checkWarning, Found: dir + ": no policies", Mend: "everything would be held; write one, docs/policy.md says how"})
 	case odd > 0:
-		d.say(checkup{Check: "policies", Status: checkWarning, Found: fmt.Sprintf("%s: %s", cfg.Policies.Dir, counted(odd, "warning", "warnings")), Mend: "see: worker policy check"})
+		d.say(checkup{Check: check, Status: checkWarning, Found: fmt.Sprintf("%s: %s", dir, counted(odd, "warning", "warnings")), Mend: "see: worker policy check " + dir})
 	default:
-		d.ok("policies", "%s: %s, %s", cfg.Policies.Dir, counted(report.Policies, "policy", "policies"), counted(report.Rules, "rule", "rules"))
+		d.ok(check, "%s: %s, %s", dir, counted(report.Policies, "policy", "policies"), counted(report.Rules, "rule", "rules"))
 	}
 }
 

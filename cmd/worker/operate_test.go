@@ -189,6 +189,9 @@ func TestDoctor(t *testing.T) {
 		{"no targets", func(_ *testing.T, c *call) { c.files = nil }, exitInvalid, map[string]string{"configuration": checkWarning, "policies": checkFailed, "clock": checkSkipped}, "list yours under targets"},
 		{"wrong policies", func(_ *testing.T, c *call) { c.args = append(c.args, "--policies-dir", "testdata/policies/wrong") }, exitInvalid, map[string]string{"policies": checkFailed}, "worker policy check"},
 		{"odd policies", func(_ *testing.T, c *call) { c.args = append(c.args, "--policies-dir", "testdata/policies/odd") }, exitDone, map[string]string{"policies": checkWarning}, "1 warning"},
+		{"wrong candidates", func(_ *testing.T, c *call) {
+			c.args = append(c.args, "--policies-shadow-dir", "testdata/policies/wrong")
+		}, exitInvalid, map[string]string{"candidate policies": checkFailed}, "worker policy check testdata/policies/wrong"},
 		{"no policies", func(t *testing.T, c *call) { c.args = append(c.args, "--policies-dir", t.TempDir()) }, exitDone, map[string]string{"policies": checkWarning}, "everything would be held"},
 		{"no broker", func(_ *testing.T, c *call) { c.args = append(c.args, "--nats-url", "nats://127.0.0.1:1") }, exitUnreachable, map[string]string{"broker": checkFailed, "streams": checkSkipped, "permissions": checkSkipped}, "check nats.url"},
 		{"no streams", func(t *testing.T, c *call) { c.args = append(c.args, "--nats-url", natstest.Start(t).URL) }, exitFailed, map[string]string{"streams": checkWarning, "permissions": checkFailed}, "worker bus setup"},
