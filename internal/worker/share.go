@@ -28,7 +28,12 @@ type share struct {
 
 const (
 	shortestTurn = 50 * time.Millisecond
-	longestTurn  = 30 * time.Second
+	// To come in vain costs the broker a delivery, so a long queue comes seldom.
+	longestTurn = 2 * time.Minute
+	// A target in trouble may be well again soon, and what waits for it should be
+	// there then. In trouble is one at which requests are in hand for so long.
+	longestTurnInTrouble = 30 * time.Second
+	trouble              = 10 * time.Second
 )
 
 // NewShares divides slots among that many targets. One slot in sixteen stays
@@ -80,9 +85,13 @@ func (t *share) turn(now time.Time) time.Duration {
 		t.due = now
 	}
 	t.due = t.due.Add(t.mean / time.Duration(max(t.used, 1)))
-	if t.due.Sub(now) > longestTurn {
-		t.due = now.Add(longestTurn)
-		return spread(longestTurn) // many come then; not all at once
+	longest := longestTurn
+	if t.mean >= trouble {
+		longest = longestTurnInTrouble
+	}
+	if t.due.Sub(now) > longest {
+		t.due = now.Add(longest)
+		return spread(longest) // many come then; not all at once
 	}
 	return max(t.due.Sub(now), shortestTurn)
 }

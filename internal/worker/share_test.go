@@ -61,35 +61,51 @@ func TestSharesComeBack(t *testing.T) {
 // the other, as fast as the slots become free and no faster.
 func TestWhoIsSentAwayComesInTurn(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := NewShares(16, 1, time.Now)
-		var n int
-		for range 50 { // each is in hand for 2 s
-			releases := all(s, "a")
-			n = len(releases)
-			<-time.After(2 * time.Second)
-			for _, release := range releases {
-				release()
-			}
-		}
-		all(s, "a")
-		var last time.Duration
-		for i := range 10 * n {
-			_, wait := s.take("a")
-			if wait < last {
-				t.Fatalf("number %d comes after %s, before the one before it at %s", i, wait, last)
-			}
-			last = wait
-		}
-		if last < 18*time.Second || last > 22*time.Second {
-			t.Errorf("ten rounds of %d that take 2 s each are over after %s, want about 20 s", n, last)
-		}
-		for range 1000 {
-			if _, wait := s.take("a"); wait > longestTurn*5/4 {
-				t.Fatalf("sent away for %s, want at most %s and a quarter", wait, longestTurn)
-			}
-		}
-	})
+	for _, tt := range []struct {
+		name    string
+		inHand  time.Duration
+		longest time.Duration
+	}{
+		{"a target that is well", 2 * time.Second, longestTurn},
+		{"one in trouble", 20 * time.Second, longestTurnInTrouble},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := NewShares(16, 1, time.Now)
+				var n int
+				for range 50 {
+					releases := all(s, "a")
+					n = len(releases)
+					<-time.After(tt.inHand)
+					for _, release := range releases {
+						release()
+					}
+				}
+				all(s, "a")
+				var last time.Duration
+				const rounds = 1.2
+				for i := range int(rounds * float64(n)) {
+					_, wait := s.take("a")
+					if wait < last {
+						t.Fatalf("number %d comes after %s, before the one before it at %s", i, wait, last)
+					}
+					last = wait
+				}
+				if want := time.Duration(rounds * float64(tt.inHand)); last < want*8/10 || last > want*12/10 {
+					t.Errorf("%.1f rounds of %d that take %s each are over after %s, want about %s", rounds, n, tt.inHand, last, want)
+				}
+				longest := time.Duration(0)
+				for range 10_000 {
+					_, wait := s.take("a")
+					longest = max(longest, wait)
+				}
+				if longest < tt.longest || longest > tt.longest*5/4 {
+					t.Errorf("sent away for %s at most, want %s and up to a quarter", longest, tt.longest)
+				}
+			})
+		})
+	}
 }
 
 // TestABusyTargetGivesBack: without a slot nothing is asked of anybody.
