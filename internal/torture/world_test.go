@@ -307,8 +307,13 @@ func (w *world) read(stream string, subjects []string, each func(jetstream.Msg))
 	if err != nil {
 		return fmt.Errorf("read %s: %w", stream, err)
 	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		return fmt.Errorf("read %s: %w", stream, err)
+	}
+	defer messages.Stop()
 	for left := int(info.NumPending); left > 0; left-- {
-		msg, err := consumer.Next(jetstream.FetchMaxWait(10 * time.Second))
+		msg, err := messages.Next(jetstream.NextMaxWait(10 * time.Second))
 		if err != nil {
 			return fmt.Errorf("read %s, %d messages to go: %w", stream, left, err)
 		}
