@@ -138,10 +138,11 @@ func TestBrokerRolledBack(t *testing.T) {
 		}
 		return out
 	}
-	p := w.start("before", options{}).ready()
+	patience := time.Duration(times(30, 180)) * time.Second
+	p := w.start("before", options{slots: 256}).ready()
 	batch("remembered", partner, approval.OutcomeAccepted)
 	batch("remembered-no", banned, approval.OutcomeRejected)
-	w.settled(30 * time.Second)
+	w.settled(patience)
 
 	// What comes now will be forgotten: the settled, and the pending.
 	w.broker.Stop()
@@ -151,7 +152,7 @@ func TestBrokerRolledBack(t *testing.T) {
 	}
 	w.broker.Start()
 	w.forget(batch("settled", partner, ""))
-	await(t, 30*time.Second, "what will be forgotten is settled", func() bool { return w.stored(resultsStream) >= 3*n })
+	await(t, patience, "what will be forgotten is settled", func() bool { return w.stored(resultsStream) >= 3*n })
 	if _, _, err := p.terminate(15 * time.Second); err != nil {
 		t.Fatal(err)
 	}
@@ -172,8 +173,8 @@ func TestBrokerRolledBack(t *testing.T) {
 	}
 	w.broker.Start()
 
-	w.start("after", options{sweep: interval.String()}).ready()
-	back := time.Now()
+	back, told := time.Now(), w.stored(requestsStream)
+	w.start("after", options{sweep: interval.String(), slots: 256}).ready()
 	for _, r := range pending {
 		end := approval.OutcomeAccepted
 		if w.truths[r.Subject()].Denied {
@@ -182,8 +183,9 @@ func TestBrokerRolledBack(t *testing.T) {
 		found := "vpcep-approver/sweep"
 		w.note(asked{RequestID: approval.RequestID(found, r.Target.Name+"/"+r.EndpointID), Subject: r.Subject(), Mark: r.EndpointID, Outcomes: []approval.Outcome{end}})
 	}
-	w.settled(30 * time.Second)
+	until(t.Context(), patience, func() bool { return w.stored(requestsStream) >= told+len(pending) })
 	swept := time.Since(back)
+	w.settled(patience)
 	h, err := w.look()
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +197,7 @@ func TestBrokerRolledBack(t *testing.T) {
 	}
 	f := check(h)
 	if swept > interval+5*time.Second {
-		f.wrong("the sweep had settled what was forgotten %s after the broker was back, not within its interval of %s", swept, interval)
+		f.wrong("the sweep had found what was forgotten %s after the broker was back, not within its interval of %s", swept, interval)
 	}
 	table.add(t, row{Name: "F10 broker rolled back", Tries: 5 * n, findings: f, Took: w.took(), Note: fmt.Sprintf("all found after %.1f s", swept.Seconds())})
 }
@@ -283,7 +285,7 @@ func TestResultsFull(t *testing.T) {
 	if _, err := w.js.CreateStream(t.Context(), room); err != nil {
 		t.Fatal(err)
 	}
-	p := w.start("worker", options{}).ready()
+	p := w.start("worker", options{slots: 256}).ready()
 	w.mixed(n, "full")
 	await(t, 30*time.Second, "the results are full", func() bool { return w.stored(resultsStream) >= 10 })
 	pass(t.Context(), 5*time.Second)
@@ -304,7 +306,7 @@ func TestResultsFull(t *testing.T) {
 	if _, err := w.js.UpdateStream(t.Context(), room); err != nil {
 		t.Fatal(err)
 	}
-	w.settled(90 * time.Second)
+	w.settled(time.Duration(times(90, 900)) * time.Second)
 	f.join(w.judge())
 	table.add(t, row{Name: "F16 results full", Tries: n, findings: f, Took: w.took(), Note: fmt.Sprintf("%d MiB", memory>>20)})
 }

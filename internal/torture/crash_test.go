@@ -48,8 +48,8 @@ type killing struct {
 }
 
 // creations reports whether creations are among the requests. What was sent and
-// not answered is looked for over half a minute, so only the points of creations
-// wait for that.
+// not answered is looked for over most of a minute, so only the points of
+// creations wait for that.
 func (k *killing) creations() bool { return strings.HasSuffix(k.point, "create") }
 
 func (k *killing) requests() {
@@ -114,5 +114,5 @@ func (k *killing) wave(n int) {
 	if !k.creations() && k.settled(takeover+10*time.Second) {
 		k.longest = max(k.longest, time.Since(died))
 	}
-	k.settled(time.Minute)
+	k.settled(3 * time.Minute) // a creation is looked for long before it is sent again
 }

@@ -118,7 +118,7 @@ func TestSecrets(t *testing.T) {
 				w.mixed(6, fmt.Sprintf("secret-%d", i))
 			}
 			w.malformed("secret-bad")
-			w.settled(time.Minute)
+			w.settled(4 * time.Minute) // a creation may lose all its answers
 			f := w.judge()
 			_, metrics, err := p.get("/metrics")
 			if err != nil {
