@@ -156,9 +156,12 @@ func (c *call) sorted(from []*endpoint, byUpdate, ascending bool) []seen {
 		}
 		return x.CreatedAt
 	}
-	slices.SortStableFunc(out, func(a, b seen) int {
+	order := func(a, b seen) int {
 		return cmp.Or(when(b).Compare(when(a)), cmp.Compare(b.MarkerID, a.MarkerID))
-	})
+	}
+	if !slices.IsSortedFunc(out, order) { // as a rule it is, and a long list is read often
+		slices.SortStableFunc(out, order)
+	}
 	if ascending {
 		slices.Reverse(out)
 	}
