@@ -11,5 +11,6 @@
 //  6. every action has its decision record, written before it.
 //
 // `go test ./internal/torture` runs the short form and `make torture` the full
-// one; with -v both print a table of what was tried and what was found.
+// one; both make a table of what was tried and what was found. It is printed with
+// -v, and written to the file that TORTURE_TABLE names.
 package torture

@@ -3,6 +3,7 @@ package torture
 import (
 	"flag"
 	"os"
+	"strings"
 	"testing"
 )
 
@@ -20,6 +21,13 @@ func TestMain(m *testing.M) {
 	}
 	m.Run()
 	table.print(os.Stdout)
+	if path := os.Getenv("TORTURE_TABLE"); path != "" {
+		var b strings.Builder
+		table.print(&b)
+		if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+			panic(err) // whoever set it wants to read it
+		}
+	}
 	build.remove()
 }
 
