@@ -110,11 +110,11 @@ func TestSecrets(t *testing.T) {
 					continue
 				}
 				// Not IAM: a user that it refuses must rest for minutes.
-				api := []string{simulator.VPCEP, simulator.APIG, simulator.FunctionGraph}[i%3]
-				if kind == simulator.ExpiredToken {
-					api = simulator.VPCEP
+				api, count := []string{simulator.VPCEP, simulator.APIG, simulator.FunctionGraph}[i%3], 3
+				if kind == simulator.ExpiredToken { // once: if the next token is refused, too, all rests for minutes
+					api, count = simulator.VPCEP, 1
 				}
-				w.sim.Inject(simulator.Fault{API: api, Kind: kind, Count: 3, Status: 500, Code: "EndPoint.0001", Delay: 100 * time.Millisecond})
+				w.sim.Inject(simulator.Fault{API: api, Kind: kind, Count: count, Status: 500, Code: "EndPoint.0001", Delay: 100 * time.Millisecond})
 				w.mixed(6, fmt.Sprintf("secret-%d", i))
 			}
 			w.malformed("secret-bad")
