@@ -111,9 +111,8 @@ func TestConsumeBindsAgain(t *testing.T) {
 				t.Errorf("mended after %s", took)
 			}
 			before := seen.get("delivered connection")
-			if err := b.Submit(t.Context(), connection("2")); err != nil {
-				t.Fatal(err)
-			}
+			// As any producer does: what is submitted twice counts once.
+			eventually(t, "a request is stored", func() bool { return b.Submit(t.Context(), connection("2")) == nil })
 			seen.atLeast(t, "delivered connection", before+1)
 		})
 	}
