@@ -47,10 +47,7 @@ const (
 // the end each was answered once and carried out once.
 func TestCluster(t *testing.T) {
 	c := startCluster(t)
-	before, err := c.worker.Inspect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := c.inspect()
 	shop := c.open()
 
 	c.takeAway("the leader of the requests is killed", shop, c.streamLeader(requestsStream, nil), (*cluster).kill, (*cluster).restart)
@@ -62,13 +59,7 @@ func TestCluster(t *testing.T) {
 	if status, text := c.get("/livez"); status != http.StatusOK {
 		t.Errorf("/livez: status %d: %s", status, text)
 	}
-	after, err := c.worker.Inspect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !after.State.Running || after.RestartCount != 0 || after.State.StartedAt != before.State.StartedAt {
-		t.Errorf("the worker runs: %t, was started %d times again, at %s and at %s", after.State.Running, after.RestartCount, before.State.StartedAt, after.State.StartedAt)
-	}
+	c.sameWorker(before)
 }
 
 // node is one NATS server of the cluster.

@@ -21,10 +21,7 @@ func TestBrokerRestarts(t *testing.T) {
 	}
 	const resumes = 5 * time.Second // from when the broker is back until the first request is taken
 	s := start(t)
-	before, err := s.worker.Inspect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := s.inspect()
 	begin := time.Now()
 	p := s.producer()
 	var sent []order
@@ -87,13 +84,7 @@ func TestBrokerRestarts(t *testing.T) {
 	if got := s.effects(); !slices.Equal(got, effects) {
 		t.Errorf("what was done in the cloud: got %q, want %q", got, effects)
 	}
-	after, err := s.worker.Inspect(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !after.State.Running || after.RestartCount != 0 || after.State.StartedAt != before.State.StartedAt {
-		t.Errorf("the worker runs: %t, was started %d times again, at %s and at %s", after.State.Running, after.RestartCount, before.State.StartedAt, after.State.StartedAt)
-	}
+	s.sameWorker(before)
 	t.Logf("\nfailure                              tries  lost  doubled  wrong  time\nF9 broker restarted, as a container  %5d  %4d  %7d  %5d  %.1f s  first request taken after %.1f s at most, %d requests",
 		restarts, lost, doubled, wrong, time.Since(begin).Seconds(), slowest.Seconds(), len(sent))
 }

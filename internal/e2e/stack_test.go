@@ -201,3 +201,22 @@ func (s *stack) isReady() error {
 	}
 	return nil
 }
+
+// inspect returns what the engine says of the worker's container.
+func (s *stack) inspect() *container.InspectResponse {
+	s.t.Helper()
+	found, err := s.worker.Inspect(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return found
+}
+
+// sameWorker checks that the worker runs and was never started again.
+func (s *stack) sameWorker(before *container.InspectResponse) {
+	s.t.Helper()
+	after := s.inspect()
+	if !after.State.Running || after.RestartCount != 0 || after.State.StartedAt != before.State.StartedAt {
+		s.t.Errorf("the worker runs: %t, was started %d times again, at %s and at %s", after.State.Running, after.RestartCount, before.State.StartedAt, after.State.StartedAt)
+	}
+}

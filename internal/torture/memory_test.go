@@ -14,6 +14,16 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 )
 
+// plainOnly skips what the plain run measures, as CI does before the run with the
+// race detector: that slows the cloud down a lot and changes nothing in the
+// worker, which is a binary of its own.
+func plainOnly(t *testing.T) {
+	t.Helper()
+	if raceDetector {
+		t.Skip("measured without the race detector")
+	}
+}
+
 // peak is the most that p has ever held of the machine's memory, in bytes, and
 // how much it holds of its own executable, which is no memory that it asked for.
 // Broker and cloud are in the test's own process.
@@ -62,9 +72,7 @@ func (w *world) pile(n int, about []approval.Request) {
 // TestMemoryOfABacklog: a worker keeps no more of a long queue than it works on.
 func TestMemoryOfABacklog(t *testing.T) {
 	together(t)
-	if raceDetector {
-		t.Skip("the race detector slows the cloud down a lot and changes nothing in the worker, which is a binary of its own; the plain run measures it")
-	}
+	plainOnly(t)
 	queued, span := times(20_000, 1_000_000), time.Duration(times(5, 120))*time.Second
 	const most = 256 << 20
 	w := newWorld(t, simulator.Config{})
@@ -100,9 +108,7 @@ func TestMemoryOfABacklog(t *testing.T) {
 // TestMemoryOfCallsInFlight: 1,024 calls of a slow cloud at once take little.
 func TestMemoryOfCallsInFlight(t *testing.T) {
 	together(t)
-	if raceDetector {
-		t.Skip("the race detector slows the cloud down a lot and changes nothing in the worker, which is a binary of its own; the plain run measures it")
-	}
+	plainOnly(t)
 	const calls, requests, most = 1024, 1100, 100 << 20
 	w := newWorld(t, simulator.Config{})
 	// The lists are quick, so that all come to the act at the same time.

@@ -56,19 +56,7 @@ func TestALimitIsKept(t *testing.T) {
 					wg.Go(func() {
 						d := connection(fmt.Sprint(n))
 						d.Request.EndpointID = id(n)
-						for {
-							err := workers[n%3].Handle(context.Background(), d)
-							if err == nil {
-								return
-							}
-							later, ok := errors.AsType[*LaterError](err)
-							if !ok {
-								t.Errorf("Handle: %v", err)
-								return
-							}
-							<-time.After(later.After)
-							d.Attempt++
-						}
+						untilSettled(t, workers[n%3].Worker, d)
 					})
 				}
 				wg.Wait()
@@ -120,19 +108,7 @@ func TestALimitCountsConnections(t *testing.T) {
 				wg.Go(func() {
 					d := connection(fmt.Sprint(round, n))
 					d.Request.EndpointID = id(n % connections)
-					for {
-						err := workers[n%2].Handle(context.Background(), d)
-						if err == nil {
-							return
-						}
-						later, ok := errors.AsType[*LaterError](err)
-						if !ok {
-							t.Errorf("Handle: %v", err)
-							return
-						}
-						<-time.After(later.After)
-						d.Attempt++
-					}
+					untilSettled(t, workers[n%2], d)
 				})
 			}
 			wg.Wait()
@@ -184,4 +160,21 @@ func TestAFailedAcceptGivesItsPlaceBack(t *testing.T) {
 			t.Errorf("the second ended %s (%v), want the place of the first", res.Outcome, res.Decision.Reasons)
 		}
 	})
+}
+
+// untilSettled delivers d again and again, each time when w asks for it.
+func untilSettled(t *testing.T, w *Worker, d approval.Delivery) {
+	for {
+		err := w.Handle(context.Background(), d)
+		if err == nil {
+			return
+		}
+		later, ok := errors.AsType[*LaterError](err)
+		if !ok {
+			t.Errorf("Handle: %v", err)
+			return
+		}
+		<-time.After(later.After)
+		d.Attempt++
+	}
 }
