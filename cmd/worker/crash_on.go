@@ -106,23 +106,23 @@ type crashingLedger struct {
 	c *crash
 }
 
-func (k crashingLedger) Record(ctx context.Context, r approval.Request, d approval.Decision) (approval.Entry, *approval.Claim, error) {
-	k.c.before("record", r)
+func (k crashingLedger) Record(ctx context.Context, r *approval.Request, d *approval.Decision) (*approval.Entry, *approval.Claim, error) {
+	k.c.before("record", *r)
 	entry, other, err := k.Ledger.Record(ctx, r, d)
-	k.c.after("record", r)
+	k.c.after("record", *r)
 	return entry, other, err
 }
 
 // Update is "note" while the request is under way and "result" at its end.
-func (k crashingLedger) Update(ctx context.Context, e approval.Entry) (approval.Entry, error) {
+func (k crashingLedger) Update(ctx context.Context, e *approval.Entry) error {
 	name := "note"
 	if e.Result != nil {
 		name = "result"
 	}
 	k.c.before(name, e.Request)
-	updated, err := k.Ledger.Update(ctx, e)
+	err := k.Ledger.Update(ctx, e)
 	k.c.after(name, e.Request)
-	return updated, err
+	return err
 }
 
 type crashingResults struct {

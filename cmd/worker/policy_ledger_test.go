@@ -128,7 +128,7 @@ func (f fixture) neverDecided(t *testing.T) {
 		ID: approval.DecisionID(req.ID), Verdict: approval.Hold, At: time.Now(),
 		Reasons: []approval.Reason{{Code: approval.ReasonNotVisible, Text: "The endpoint does not show."}},
 	}
-	if _, _, err := f.book(t).Record(t.Context(), req, d); err != nil {
+	if _, _, err := f.book(t).Record(t.Context(), &req, &d); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -33,13 +33,13 @@ func (f fixture) decide(t *testing.T, event, endpoint string, age time.Duration,
 	res := resultFor(req, outcome)
 	res.Decision.At = time.Now().Add(-age)
 	book := f.book(t)
-	e, _, err := book.Record(t.Context(), req, res.Decision)
+	e, _, err := book.Record(t.Context(), &req, &res.Decision)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if outcome != "" {
 		e.ActedAt, e.Result = res.At, &res
-		if _, err := book.Update(t.Context(), e); err != nil {
+		if err := book.Update(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -219,6 +219,9 @@ func transport(concurrency int) http.RoundTripper {
 		MaxIdleConnsPerHost:   concurrency,
 		IdleConnTimeout:       90 * time.Second,
 		ResponseHeaderTimeout: callTimeout,
+		// Nearly all that goes to and fro is shorter, and long lists go past them.
+		WriteBufferSize: 1 << 10,
+		ReadBufferSize:  1 << 10,
 	}
 }
 

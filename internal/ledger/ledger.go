@@ -59,18 +59,18 @@ type noObserver struct{}
 
 func (noObserver) LedgerConflict() {}
 
-// Get returns the entry of a request, and whether there is one.
-func (l *Ledger) Get(ctx context.Context, requestID string) (approval.Entry, bool, error) {
+// Get returns the entry of a request; nil if there is none.
+func (l *Ledger) Get(ctx context.Context, requestID string) (*approval.Entry, error) {
 	key, err := requestKey(requestID)
 	if err != nil {
-		return approval.Entry{}, false, err
+		return nil, err
 	}
 	var wire storedEntry
 	rev, ok, err := l.read(ctx, key, &wire)
 	if err != nil || !ok {
-		return approval.Entry{}, false, err
+		return nil, err
 	}
-	return wire.entry(rev), true, nil
+	return wire.entry(rev), nil
 }
 
 // Record keeps d as the decision on req unless an earlier one stands, and
@@ -79,42 +79,42 @@ func (l *Ledger) Get(ctx context.Context, requestID string) (approval.Entry, boo
 // acting; nil if there is none.
 //
 // Cut off at any point and called again, Record goes on from what is stored.
-func (l *Ledger) Record(ctx context.Context, req approval.Request, d approval.Decision) (approval.Entry, *approval.Claim, error) {
+func (l *Ledger) Record(ctx context.Context, req *approval.Request, d *approval.Decision) (*approval.Entry, *approval.Claim, error) {
 	entry, err := l.record(ctx, req, d)
 	if err != nil {
-		return approval.Entry{}, nil, err
+		return nil, nil, err
 	}
 	other, err := l.claim(ctx, entry)
 	if err != nil {
-		return approval.Entry{}, nil, err
+		return nil, nil, err
 	}
 	return entry, other, nil
 }
 
 // record writes the entry unless there is one.
-func (l *Ledger) record(ctx context.Context, req approval.Request, d approval.Decision) (approval.Entry, error) {
+func (l *Ledger) record(ctx context.Context, req *approval.Request, d *approval.Decision) (*approval.Entry, error) {
 	key, err := requestKey(req.ID)
 	if err != nil {
-		return approval.Entry{}, err
+		return nil, err
 	}
 	for range tries {
-		entry, ok, err := l.Get(ctx, req.ID)
-		if err != nil || ok {
+		entry, err := l.Get(ctx, req.ID)
+		if err != nil || entry != nil {
 			return entry, err
 		}
-		d.ID = approval.DecisionID(req.ID)
-		entry = approval.Entry{Request: req, Decision: d}
+		entry = &approval.Entry{Request: *req, Decision: *d}
+		entry.Decision.ID = approval.DecisionID(req.ID)
 		entry.Revision, err = l.create(ctx, key, newStoredEntry(entry))
 		if !errors.Is(err, ErrConflict) {
 			return entry, err
 		}
 	}
-	return approval.Entry{}, fmt.Errorf("%s after %d tries: %w", key, tries, ErrConflict)
+	return nil, fmt.Errorf("%s after %d tries: %w", key, tries, ErrConflict)
 }
 
 // claim makes e's request the holder of its subject unless another request's
 // claim stands, which it then returns.
-func (l *Ledger) claim(ctx context.Context, e approval.Entry) (*approval.Claim, error) {
+func (l *Ledger) claim(ctx context.Context, e *approval.Entry) (*approval.Claim, error) {
 	mine := approval.Claim{RequestID: e.Request.ID, Verdict: e.Decision.Verdict, Digest: e.Decision.Digest, At: e.Decision.At}
 	mine = ended(mine, e.Result)
 	subject := e.Request.Subject()
@@ -145,35 +145,35 @@ func (l *Ledger) claim(ctx context.Context, e approval.Entry) (*approval.Claim, 
 // TakeOver makes e's request the holder of its subject in place of the claim
 // from, unless that was changed since it was read, which is ErrConflict. It is
 // for what a claim that stands had made and is not there any more.
-func (l *Ledger) TakeOver(ctx context.Context, e approval.Entry, from approval.Claim) error {
+func (l *Ledger) TakeOver(ctx context.Context, e *approval.Entry, from *approval.Claim) error {
 	mine := approval.Claim{RequestID: e.Request.ID, Verdict: e.Decision.Verdict, Digest: e.Decision.Digest, At: e.Decision.At}
 	_, err := l.update(ctx, claimKey(e.Request.Subject()), newStoredClaim(mine), from.Revision)
 	return err
 }
 
-// Update stores e unless it was changed since it was read, which is
-// ErrConflict. An entry with a result ends the claim on its subject too; if only
-// that fails, Update returns the stored entry and the error, and the next reader
-// of the claim ends it.
-func (l *Ledger) Update(ctx context.Context, e approval.Entry) (approval.Entry, error) {
+// Update stores e, and sets its revision, unless it was changed since it was
+// read, which is ErrConflict. An entry with a result ends the claim on its
+// subject too; if only that fails, e is stored, and the next reader of the claim
+// ends it.
+func (l *Ledger) Update(ctx context.Context, e *approval.Entry) error {
 	key, err := requestKey(e.Request.ID)
 	if err != nil {
-		return e, err
+		return err
 	}
 	if e.Revision == 0 {
-		return e, fmt.Errorf("%s was never recorded: %w", key, ErrConflict)
+		return fmt.Errorf("%s was never recorded: %w", key, ErrConflict)
 	}
 	rev, err := l.update(ctx, key, newStoredEntry(e), e.Revision)
 	if err != nil {
-		return e, err
+		return err
 	}
 	e.Revision = rev
 	if e.Result != nil {
 		if _, _, err := l.Claim(ctx, e.Request.Subject()); err != nil {
-			return e, fmt.Errorf("end the claim: %w", err)
+			return fmt.Errorf("end the claim: %w", err)
 		}
 	}
-	return e, nil
+	return nil
 }
 
 // Claim returns the claim on a subject and whether there is one. A claim whose
@@ -190,11 +190,11 @@ func (l *Ledger) Claim(ctx context.Context, subject string) (approval.Claim, boo
 		if c.Outcome != "" {
 			return c, true, nil
 		}
-		e, ok, err := l.Get(ctx, c.RequestID)
+		e, err := l.Get(ctx, c.RequestID)
 		switch {
 		case err != nil:
 			return approval.Claim{}, false, err
-		case !ok:
+		case e == nil:
 			c.Outcome = approval.OutcomeFailed
 			return c, true, nil
 		case e.Result == nil:

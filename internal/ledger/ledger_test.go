@@ -52,12 +52,12 @@ func TestRecordGoesOn(t *testing.T) {
 				t.Parallel()
 				f := ledgertest.NewFake()
 				f.FailOnce(ledgertest.Write, key, errCut, after)
-				if _, _, err := f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Accept)); !errors.Is(err, errCut) {
+				if _, _, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept))); !errors.Is(err, errCut) {
 					t.Fatalf("cut off: %v", err)
 				}
 				// Another request comes in between. If the first got as far as
 				// its claim it stands, else the other may act.
-				_, other, err := f.Record(t.Context(), ledgertest.Request("2"), ledgertest.Decide(approval.Reject))
+				_, other, err := f.Record(t.Context(), new(ledgertest.Request("2")), new(ledgertest.Decide(approval.Reject)))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -65,7 +65,7 @@ func TestRecordGoesOn(t *testing.T) {
 				if (other != nil) != claimed {
 					t.Fatalf("the other request got the claim %+v", other)
 				}
-				e, other, err := f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Hold))
+				e, other, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Hold)))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -86,20 +86,21 @@ func TestRecordGoesOn(t *testing.T) {
 func TestUpdateEndsTheClaimLater(t *testing.T) {
 	t.Parallel()
 	f := ledgertest.NewFake()
-	e, _, err := f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Accept))
+	e, _, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.FailOnce(ledgertest.Write, "claim.", errCut, false)
-	stored, err := f.Update(t.Context(), ledgertest.End(e, approval.OutcomeGone))
-	if !errors.Is(err, errCut) || stored.Revision == e.Revision {
-		t.Fatalf("cut off after the entry: revision %d, %v", stored.Revision, err)
+	recorded := e.Revision
+	e = ledgertest.End(e, approval.OutcomeGone)
+	if err := f.Update(t.Context(), e); !errors.Is(err, errCut) || e.Revision == recorded {
+		t.Fatalf("cut off after the entry: revision %d, %v", e.Revision, err)
 	}
 	c, ok, err := f.Claim(t.Context(), e.Request.Subject())
 	if err != nil || !ok || c.Outcome != approval.OutcomeGone {
 		t.Errorf("the claim is %+v, %t, %v", c, ok, err)
 	}
-	if _, other, err := f.Record(t.Context(), ledgertest.Request("2"), ledgertest.Decide(approval.Accept)); other != nil || err != nil {
+	if _, other, err := f.Record(t.Context(), new(ledgertest.Request("2")), new(ledgertest.Decide(approval.Accept))); other != nil || err != nil {
 		t.Errorf("the next request got %+v, %v", other, err)
 	}
 }
@@ -112,7 +113,7 @@ func TestClaimWithoutItsRequestDoesNotStand(t *testing.T) {
 	if c, ok, err := f.Claim(t.Context(), subject); err != nil || !ok || c.Stands() {
 		t.Errorf("the claim is %+v, %t, %v", c, ok, err)
 	}
-	if _, other, err := f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Accept)); other != nil || err != nil {
+	if _, other, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept))); other != nil || err != nil {
 		t.Errorf("got %+v, %v", other, err)
 	}
 }
@@ -130,14 +131,14 @@ func TestUnreadable(t *testing.T) {
 				t.Errorf("%s of %q: %v", what, damaged, err)
 			}
 		}
-		_, _, err := f.Get(t.Context(), id)
+		_, err := f.Get(t.Context(), id)
 		check("Get", err)
-		_, _, err = f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Accept))
+		_, _, err = f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept)))
 		check("Record", err)
 		_, err = f.History(t.Context(), id)
 		check("History", err)
 		// A list tells of it and goes on.
-		if _, _, err := f.Record(t.Context(), ledgertest.Request("2"), ledgertest.Decide(approval.Hold)); err != nil {
+		if _, _, err := f.Record(t.Context(), new(ledgertest.Request("2")), new(ledgertest.Decide(approval.Hold))); err != nil {
 			t.Fatal(err)
 		}
 		good := 0
@@ -162,12 +163,13 @@ func TestConflictsAreCounted(t *testing.T) {
 	t.Parallel()
 	var seen conflicts
 	f := ledgertest.NewFakeWith(&seen)
-	e, _, err := f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Hold))
+	e, _, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Hold)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
-		_, _ = f.Update(t.Context(), e)
+		stale := *e
+		_ = f.Update(t.Context(), &stale)
 	}
 	if got := seen.n.Load(); got != 2 {
 		t.Errorf("counted %d conflicts, want 2", got)
@@ -180,7 +182,7 @@ var updateGolden = flag.Bool("update", false, "write the golden files anew")
 func TestFormat(t *testing.T) {
 	t.Parallel()
 	f := ledgertest.NewFake()
-	e, _, err := f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Accept))
+	e, _, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +191,7 @@ func TestFormat(t *testing.T) {
 	e = ledgertest.End(e, approval.OutcomeAccepted)
 	e.Result.Created = e.Intent.Created
 	e.Result.Failure = &approval.Failure{Code: "EndPoint.0005", Text: "It is not there.", RequestID: "r"}
-	if _, err := f.Update(t.Context(), e); err != nil {
+	if err := f.Update(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
 	var got strings.Builder
@@ -222,7 +224,7 @@ func BenchmarkRecord(b *testing.B) {
 		n++
 		r := ledgertest.Request(fmt.Sprint(n))
 		r.EndpointID = fmt.Sprintf("705290f3-0d00-41f2-aedc-%012d", n)
-		if _, _, err := l.Record(b.Context(), r, ledgertest.Decide(approval.Accept)); err != nil {
+		if _, _, err := l.Record(b.Context(), &r, new(ledgertest.Decide(approval.Accept))); err != nil {
 			b.Fatal(err)
 		}
 	}

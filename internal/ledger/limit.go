@@ -128,18 +128,18 @@ func (l *Ledger) prune(ctx context.Context, s *storedLimit, counted int) error {
 	now := time.Now()
 	for endpoint, p := range s.Reserved {
 		for id, since := range p.Requests {
-			e, ok, err := l.Get(ctx, id)
+			e, err := l.Get(ctx, id)
 			if err != nil {
 				return err
 			}
 			switch {
-			case ok && e.Result != nil:
+			case e != nil && e.Result != nil:
 				delete(p.Requests, id)
 				if e.Result.Outcome == approval.OutcomeAccepted {
 					// Whatever the clocks say, it ended after it had its place.
 					p.Accepted = latest(p.Accepted, since, e.Result.At.UTC())
 				}
-			case !ok && now.Sub(since) > lostAfter, ok && now.Sub(since) > endedAfter:
+			case e == nil && now.Sub(since) > lostAfter, e != nil && now.Sub(since) > endedAfter:
 				delete(p.Requests, id)
 			}
 		}

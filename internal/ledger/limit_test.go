@@ -31,7 +31,7 @@ func TestLimitTrustsTheCloudOnceItCanKnow(t *testing.T) {
 			}
 			return ok
 		}
-		e, _, err := f.Record(t.Context(), ledgertest.Request("1"), ledgertest.Decide(approval.Accept))
+		e, _, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +40,7 @@ func TestLimitTrustsTheCloudOnceItCanKnow(t *testing.T) {
 		}
 		e = ledgertest.End(e, approval.OutcomeAccepted)
 		e.Result.At = time.Now()
-		if _, err := f.Update(t.Context(), e); err != nil {
+		if err := f.Update(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
 		if reserve("2", 0) {
@@ -71,13 +71,13 @@ type bookOf struct {
 // end records req as accepted by the policies, unless it is, and ends it.
 func (b *bookOf) end(t *testing.T, req approval.Request, o approval.Outcome) {
 	t.Helper()
-	e, _, err := b.Record(t.Context(), req, ledgertest.Decide(approval.Accept))
+	e, _, err := b.Record(t.Context(), &req, new(ledgertest.Decide(approval.Accept)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	e = ledgertest.End(e, o)
 	e.Result.At = time.Now()
-	if _, err := b.Update(t.Context(), e); err != nil {
+	if err := b.Update(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -205,13 +205,13 @@ func TestAnAcceptByASlowClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bookOf{Fake: ledgertest.NewFake(), limit: 1}
 		req := ledgertest.Request("1")
-		e, _, err := b.Record(t.Context(), req, ledgertest.Decide(approval.Accept))
+		e, _, err := b.Record(t.Context(), &req, new(ledgertest.Decide(approval.Accept)))
 		if err != nil || !b.reserve(t, req, 0) {
 			t.Fatalf("no place: %v", err)
 		}
 		e = ledgertest.End(e, approval.OutcomeAccepted)
 		e.Result.At = time.Now().Add(-time.Hour)
-		if _, err := b.Update(t.Context(), e); err != nil {
+		if err := b.Update(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
 		if got := b.free(t); got != 0 {

@@ -108,5 +108,5 @@ func entryOf(v jetstream.KeyValueEntry) (approval.Entry, error) {
 	if err := decode(v.Key(), v.Revision(), v.Value(), &s); err != nil {
 		return approval.Entry{}, err
 	}
-	return s.entry(v.Revision()), nil
+	return *s.entry(v.Revision()), nil
 }

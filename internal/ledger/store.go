@@ -27,8 +27,8 @@ type storedEntry struct {
 	Result   *approval.Result
 }
 
-func newStoredEntry(e approval.Entry) storedEntry {
-	s := storedEntry{V: format, Request: e.Request, Decision: e.Decision, ActedAt: e.ActedAt, Intent: e.Intent}
+func newStoredEntry(e *approval.Entry) *storedEntry {
+	s := &storedEntry{V: format, Request: e.Request, Decision: e.Decision, ActedAt: e.ActedAt, Intent: e.Intent}
 	if e.Result != nil {
 		r := *e.Result
 		if reflect.DeepEqual(r.Request, e.Request) {
@@ -42,7 +42,7 @@ func newStoredEntry(e approval.Entry) storedEntry {
 	return s
 }
 
-func (s storedEntry) entry(rev uint64) approval.Entry {
+func (s *storedEntry) entry(rev uint64) *approval.Entry {
 	if r := s.Result; r != nil {
 		if r.Request.ID == "" {
 			r.Request = s.Request
@@ -51,7 +51,7 @@ func (s storedEntry) entry(rev uint64) approval.Entry {
 			r.Decision = s.Decision
 		}
 	}
-	return approval.Entry{
+	return &approval.Entry{
 		Request: s.Request, Decision: s.Decision, ActedAt: s.ActedAt,
 		Intent: s.Intent, Result: s.Result, Revision: rev,
 	}
@@ -89,10 +89,10 @@ type storedLease struct {
 	Until  time.Time
 }
 
-func (s storedEntry) version() int { return s.V }
-func (s storedClaim) version() int { return s.V }
-func (s storedLease) version() int { return s.V }
-func (s storedLimit) version() int { return s.V }
+func (s *storedEntry) version() int { return s.V }
+func (s storedClaim) version() int  { return s.V }
+func (s storedLease) version() int  { return s.V }
+func (s storedLimit) version() int  { return s.V }
 
 // UnreadableError says that the ledger holds something under Key that this
 // worker cannot read: it was damaged, or written by a newer worker. It is left

@@ -214,8 +214,8 @@ func (s *site) handle(t *testing.T, p worker.Policy, req approval.Request) appro
 	if err := w.Handle(t.Context(), approval.Delivery{Request: req, Attempt: 1, PublishedAt: s.now()}); err != nil {
 		t.Fatal(err)
 	}
-	entry, ok, err := s.Get(t.Context(), req.ID)
-	if err != nil || !ok {
+	entry, err := s.Get(t.Context(), req.ID)
+	if err != nil || entry == nil {
 		t.Fatalf("the ledger has no entry: %v", err)
 	}
 	return entry.Decision

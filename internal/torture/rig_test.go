@@ -267,22 +267,22 @@ type doomedLedger struct {
 	h *handling
 }
 
-func (k doomedLedger) Record(ctx context.Context, r approval.Request, d approval.Decision) (approval.Entry, *approval.Claim, error) {
-	k.h.at("before-record", r)
+func (k doomedLedger) Record(ctx context.Context, r *approval.Request, d *approval.Decision) (*approval.Entry, *approval.Claim, error) {
+	k.h.at("before-record", *r)
 	e, c, err := k.Ledger.Record(ctx, r, d)
-	k.h.at("after-record", r)
+	k.h.at("after-record", *r)
 	return e, c, err
 }
 
-func (k doomedLedger) Update(ctx context.Context, e approval.Entry) (approval.Entry, error) {
+func (k doomedLedger) Update(ctx context.Context, e *approval.Entry) error {
 	name := "note"
 	if e.Result != nil {
 		name = "result"
 	}
 	k.h.at("before-"+name, e.Request)
-	e, err := k.Ledger.Update(ctx, e)
+	err := k.Ledger.Update(ctx, e)
 	k.h.at("after-"+name, e.Request)
-	return e, err
+	return err
 }
 
 type doomedResults struct {

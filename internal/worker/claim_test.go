@@ -30,13 +30,13 @@ func TestAClaimIsNoBarForEver(t *testing.T) {
 				cloud := newFakeCloud(approval.Pending)
 				b := newBench(t, cloud, always(approval.Accept))
 				lost := creation(functions())
-				entry, _, err := b.ledger.Record(t.Context(), lost.Request, b.Policy.Evaluate(&approval.Input{Now: time.Now()}))
+				entry, _, err := b.ledger.Record(t.Context(), &lost.Request, new(b.Policy.Evaluate(&approval.Input{Now: time.Now()})))
 				if err != nil {
 					t.Fatal(err)
 				}
 				if sent {
 					entry.Intent = &approval.Intent{At: time.Now(), Sends: 1}
-					if _, err := b.ledger.Update(t.Context(), entry); err != nil {
+					if err := b.ledger.Update(t.Context(), entry); err != nil {
 						t.Fatal(err)
 					}
 					if _, err := cloud.Create(t.Context(), lost.Request); err != nil {
@@ -144,7 +144,7 @@ func TestADecisionMadeMeanwhileIsNotEnded(t *testing.T) {
 				return nil
 			}
 			first = false
-			if _, _, err := b.ledger.Record(context.Background(), d.Request, b.Policy.Evaluate(&approval.Input{Now: time.Now()})); err != nil {
+			if _, _, err := b.ledger.Record(context.Background(), &d.Request, new(b.Policy.Evaluate(&approval.Input{Now: time.Now()}))); err != nil {
 				t.Error(err)
 			}
 			return cloudError{}

@@ -19,29 +19,21 @@ type ending struct {
 	created *approval.Created
 }
 
-func (e *ending) orZero() ending {
-	if e == nil {
-		return ending{}
-	}
-	return *e
-}
-
 // conclude writes the result into the ledger, where the first one stands. A
 // request that ended before it was decided gets a decision that acts on nothing.
-func (w *Worker) conclude(ctx context.Context, d approval.Delivery, entry approval.Entry, end ending, watch *stopwatch) (approval.Entry, error) {
+func (w *Worker) conclude(ctx context.Context, d *approval.Delivery, entry *approval.Entry, end *ending, watch *stopwatch) error {
 	if entry.Decision.ID == "" {
-		undecided := approval.Decision{Verdict: approval.Hold, Facts: end.facts, At: w.Now(), Reasons: []approval.Reason{{
+		undecided := &approval.Decision{Verdict: approval.Hold, Facts: end.facts, At: w.Now(), Reasons: []approval.Reason{{
 			Code: approval.ReasonNotDecided, Text: "The request ended before it could be decided.",
 		}}}
 		if end.outcome == approval.OutcomeGone {
 			undecided.Reasons[0] = approval.Reason{Code: approval.ReasonNotVisible, Text: "The endpoint does not show in the connections of the target."}
 		}
-		var err error
-		if entry, _, err = w.record(ctx, d.Request, undecided); err != nil || entry.Result != nil {
-			return entry, err
+		if _, err := w.record(ctx, &d.Request, undecided, entry); err != nil || entry.Result != nil {
+			return err
 		}
 		if entry.Decision.Verdict.Acts() { // another worker decided it meanwhile, and may be at it
-			return entry, &LaterError{After: spread(time.Second), Cause: CauseRetry}
+			return &LaterError{After: spread(time.Second), Cause: CauseRetry}
 		}
 	}
 	entry.Result = &approval.Result{
@@ -52,7 +44,7 @@ func (w *Worker) conclude(ctx context.Context, d approval.Delivery, entry approv
 		Failure:    end.failure,
 		Created:    end.created,
 		Attempts:   d.Attempt,
-		Reversible: end.reversible(entry.Request),
+		Reversible: end.reversible(&entry.Request),
 		Seconds:    watch.laps,
 		Version:    w.Version,
 		At:         w.Now(),
@@ -63,7 +55,7 @@ func (w *Worker) conclude(ctx context.Context, d approval.Delivery, entry approv
 // reversible reports whether the cloud still has a call that turns the outcome
 // round: an accepted connection can be rejected and a rejected one accepted,
 // and of the creations FunctionGraph alone can delete.
-func (e ending) reversible(r approval.Request) bool {
+func (e *ending) reversible(r *approval.Request) bool {
 	switch e.outcome {
 	case approval.OutcomeAccepted, approval.OutcomeRejected:
 		return true
@@ -77,26 +69,26 @@ func (e ending) reversible(r approval.Request) bool {
 // endOf tells how a request ends that met err, or returns err if it may pass:
 // no error ever decides a request, it only ends one that cannot be carried out.
 // What was done by then is not denied because of it.
-func (w *Worker) endOf(ctx context.Context, d approval.Delivery, entry approval.Entry, err error) (ending, error) {
+func (w *Worker) endOf(ctx context.Context, d *approval.Delivery, entry *approval.Entry, err error) (*ending, error) {
 	if _, reused := errors.AsType[*IDReusedError](err); reused || ctx.Err() != nil {
-		return ending{}, err
+		return nil, err
 	}
 	if e, ok := errors.AsType[interface {
 		error
 		Gone() bool
 	}](err); ok && e.Gone() {
-		return ending{outcome: approval.OutcomeGone}, nil
+		return &ending{outcome: approval.OutcomeGone}, nil
 	}
 	following := !entry.ActedAt.IsZero() && w.Now().Sub(entry.ActedAt) < w.Limits.ConfirmFor
 	if mayPass(err) && (following || !w.overdue(d)) {
-		return ending{}, err
+		return nil, err
 	}
 	if intent := entry.Intent; intent != nil {
 		switch {
 		case intent.Created != nil:
-			return ending{outcome: approval.OutcomeCreated, created: intent.Created, facts: approval.Facts{State: intent.Created.State}}, nil
+			return &ending{outcome: approval.OutcomeCreated, created: intent.Created, facts: approval.Facts{State: intent.Created.State}}, nil
 		case intent.Sends > 0:
-			return ending{outcome: approval.OutcomeUnknown, failure: unanswered(entry.Request)}, nil
+			return &ending{outcome: approval.OutcomeUnknown, failure: unanswered(&entry.Request)}, nil
 		}
 	}
 	failure := approval.Failure{Code: "gave_up", Text: "The request met errors only until its time was up."}
@@ -108,7 +100,7 @@ func (w *Worker) endOf(ctx context.Context, d approval.Delivery, entry approval.
 	}
 	w.Log.Warn().Str("request", d.Request.ID).Str("target", d.Request.Target.Name).
 		Str("endpoint", d.Request.EndpointID).Err(err).Msg("a request cannot be carried out")
-	return ending{outcome: approval.OutcomeFailed, failure: &failure}, nil
+	return &ending{outcome: approval.OutcomeFailed, failure: &failure}, nil
 }
 
 // fewestTries is how often a request is tried however old it was when it was
@@ -117,7 +109,7 @@ const fewestTries = 5
 
 // overdue reports whether a request has been tried for as long as it may be. Its
 // deliveries alone do not tell, for it may have been given back untried.
-func (w *Worker) overdue(d approval.Delivery) bool {
+func (w *Worker) overdue(d *approval.Delivery) bool {
 	tried := min(w.age(d), w.Now().Sub(w.Started))
 	return tried >= w.Limits.MaxAge && d.Attempt >= fewestTries
 }
@@ -134,9 +126,11 @@ func mayPass(err error) bool {
 
 // age is how long ago the event was made, as far as the bus can vouch for it:
 // what the event itself says of its time decides nothing.
-func (w *Worker) age(d approval.Delivery) time.Duration { return w.Now().Sub(d.PublishedAt) }
+func (w *Worker) age(d *approval.Delivery) time.Duration { return w.Now().Sub(d.PublishedAt) }
 
-func (w *Worker) logFinished(r approval.Result) {
+// finished counts and logs the end of a request.
+func (w *Worker) finished(r *approval.Result) {
+	w.Metrics.Finished(*r)
 	level, failure, created, total := zerolog.InfoLevel, approval.Failure{}, approval.Created{}, 0.0
 	if r.Failure != nil {
 		level, failure = zerolog.WarnLevel, *r.Failure

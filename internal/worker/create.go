@@ -17,32 +17,32 @@ const mostSends = 3
 // create carries a decision on a creation out. What was sent and not answered
 // is looked for before anything is sent again; where nobody can look, it ends
 // as unknown.
-func (w *Worker) create(ctx context.Context, d approval.Delivery, entry *approval.Entry, other *approval.Claim, watch *stopwatch) (ending, error) {
+func (w *Worker) create(ctx context.Context, d *approval.Delivery, entry *approval.Entry, other *approval.Claim, watch *stopwatch) (*ending, error) {
 	defer watch.lap(approval.StageAct)
 	switch entry.Decision.Verdict {
 	case approval.Hold:
-		return ending{outcome: approval.OutcomeHeld}, nil
+		return &ending{outcome: approval.OutcomeHeld}, nil
 	case approval.Ignore:
-		return ending{outcome: approval.OutcomeIgnored}, nil
+		return &ending{outcome: approval.OutcomeIgnored}, nil
 	case approval.Reject:
-		return ending{outcome: approval.OutcomeRefused}, nil
+		return &ending{outcome: approval.OutcomeRefused}, nil
 	case approval.Accept:
 	}
 	if other != nil && !other.Settled() {
-		if err := w.relieve(ctx, d, *other); err != nil {
-			return ending{}, err
+		if err := w.relieve(ctx, d, other); err != nil {
+			return nil, err
 		}
-		return ending{}, &LaterError{After: spread(2 * time.Second), Cause: CauseRetry, Err: errors.New("another request is making the same endpoint")}
+		return nil, &LaterError{After: spread(2 * time.Second), Cause: CauseRetry, Err: errors.New("another request is making the same endpoint")}
 	}
 	if entry.Intent == nil {
-		if end := w.outdated(*entry, approval.Facts{ReadAt: w.Now()}); end != nil {
-			return *end, nil
+		if end := w.outdated(entry, &approval.Facts{ReadAt: w.Now()}); end != nil {
+			return end, nil
 		}
 	}
 	if entry.Intent == nil || entry.Intent.Created == nil {
 		end, err := w.send(ctx, entry, other)
 		if end != nil || err != nil {
-			return end.orZero(), err
+			return end, err
 		}
 	}
 	watch.lap(approval.StageAct)
@@ -51,25 +51,28 @@ func (w *Worker) create(ctx context.Context, d approval.Delivery, entry *approva
 
 // relieve goes on with the request that holds a claim if nothing was done about
 // it for long: its event may be lost, and it would bar all others for ever.
-func (w *Worker) relieve(ctx context.Context, d approval.Delivery, holder approval.Claim) error {
-	entry, known, err := w.Ledger.Get(ctx, holder.RequestID)
+func (w *Worker) relieve(ctx context.Context, d *approval.Delivery, holder *approval.Claim) error {
+	entry, err := w.Ledger.Get(ctx, holder.RequestID)
 	if err != nil {
 		return fmt.Errorf("read the request that holds the claim: %w", err)
+	}
+	if entry == nil || entry.Result != nil {
+		return nil
 	}
 	last := holder.At
 	if entry.Intent != nil {
 		last = entry.Intent.At
 	}
-	if !known || entry.Result != nil || w.Now().Sub(last) < stalled {
+	if w.Now().Sub(last) < stalled {
 		return nil
 	}
-	d.Request = entry.Request
-	result, err := w.settle(ctx, d, newStopwatch(w.Now, d))
+	its := *d
+	its.Request = entry.Request
+	result, err := w.settle(ctx, &its, newStopwatch(w.Now, &its))
 	if err != nil {
 		return fmt.Errorf("go on with request %s, which holds the claim: %w", holder.RequestID, err)
 	}
-	w.Metrics.Finished(result)
-	w.logFinished(result)
+	w.finished(result)
 	return nil
 }
 
@@ -103,12 +106,12 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 		case !blind && w.Now().Sub(intent.At) < w.sendFor()+w.Limits.Settle:
 			return nil, &LaterError{After: spread(w.Limits.Settle / 4), Cause: CauseRetry}
 		case blind || intent.Sends >= mostSends:
-			return &ending{outcome: approval.OutcomeUnknown, failure: unanswered(entry.Request)}, nil
+			return &ending{outcome: approval.OutcomeUnknown, failure: unanswered(&entry.Request)}, nil
 		}
 	}
 
 	if other != nil { // only one of those who found it gone may make it anew
-		if err := w.Ledger.TakeOver(ctx, *entry, *other); err != nil {
+		if err := w.Ledger.TakeOver(ctx, entry, other); err != nil {
 			return nil, fmt.Errorf("take the claim over: %w", err)
 		}
 	}
@@ -190,13 +193,12 @@ func (w *Worker) madeBefore(ctx context.Context, req approval.Request, other *ap
 }
 
 func (w *Worker) noteIntent(ctx context.Context, entry *approval.Entry, intent approval.Intent) error {
-	next := *entry
-	next.Intent = &intent
-	updated, err := w.Ledger.Update(ctx, next)
-	if err != nil {
+	last := entry.Intent
+	entry.Intent = &intent
+	if err := w.Ledger.Update(ctx, entry); err != nil {
+		entry.Intent = last
 		return fmt.Errorf("note the intent: %w", err)
 	}
-	*entry = updated
 	return nil
 }
 
@@ -209,12 +211,12 @@ func (w *Worker) noteCreated(ctx context.Context, entry *approval.Entry, created
 
 // followCreated waits until the endpoint shows, where it can show: among the
 // connections of a target of ours, or in the product's own read-back.
-func (w *Worker) followCreated(ctx context.Context, entry *approval.Entry, watch *stopwatch) (ending, error) {
+func (w *Worker) followCreated(ctx context.Context, entry *approval.Entry, watch *stopwatch) (*ending, error) {
 	w.Metrics.Waiting(1)
 	defer w.Metrics.Waiting(-1)
 	defer watch.lap(approval.StageConfirm)
 	created := *entry.Intent.Created
-	end := ending{outcome: approval.OutcomeCreated, created: &created}
+	end := &ending{outcome: approval.OutcomeCreated, created: &created}
 
 	waiting, cancel := context.WithTimeout(ctx, w.Limits.HoldSlot)
 	defer cancel()
@@ -223,20 +225,20 @@ func (w *Worker) followCreated(ctx context.Context, entry *approval.Entry, watch
 	if ours {
 		created.State, err = w.Cloud.Await(waiting, connection, approval.Accepted, time.Time{})
 	} else {
-		err = w.readBack(waiting, *entry, &created)
+		err = w.readBack(waiting, entry, &created)
 	}
 	end.facts.State = created.State
 	switch {
 	case err == nil && ours && created.State != approval.Accepted:
-		end.outcome = confirmed(approval.Accepted, approval.Facts{State: created.State}).outcome
+		end.outcome = confirmed(approval.Accepted, &approval.Facts{State: created.State}).outcome
 		end.failure = &approval.Failure{Code: "not_connected", Text: fmt.Sprintf("The endpoint was created, but its connection ended %q.", created.State)}
 		return end, nil
 	case err == nil:
 		return end, nil
 	case ctx.Err() != nil || waiting.Err() == nil:
-		return ending{}, fmt.Errorf("follow: %w", err)
+		return nil, fmt.Errorf("follow: %w", err)
 	case w.Now().Sub(entry.ActedAt) < w.confirmCreated(ours):
-		return ending{}, &LaterError{After: 10 * time.Second, Cause: CauseRetry}
+		return nil, &LaterError{After: 10 * time.Second, Cause: CauseRetry}
 	}
 	// The API answered that it is done; that it cannot be seen is told, not judged.
 	return end, nil
@@ -268,7 +270,7 @@ func (w *Worker) connectionOf(req approval.Request, created approval.Created) (a
 
 // readBack looks until the product shows what it created, and adds what it
 // shows to created. Where nobody can look, the answer of the API is all there is.
-func (w *Worker) readBack(ctx context.Context, entry approval.Entry, created *approval.Created) error {
+func (w *Worker) readBack(ctx context.Context, entry *approval.Entry, created *approval.Created) error {
 	for wait := time.Second; ; wait = min(2*wait, 10*time.Second) {
 		look, err := w.Creator.Look(ctx, entry.Request, entry.Intent.Before)
 		switch {
@@ -296,7 +298,7 @@ func (w *Worker) readBack(ctx context.Context, entry approval.Entry, created *ap
 }
 
 // unanswered says what an operator should check after an answer was lost.
-func unanswered(r approval.Request) *approval.Failure {
+func unanswered(r *approval.Request) *approval.Failure {
 	text := "The answer to the creation was lost and cannot be read back. Check "
 	switch r.Target.Kind {
 	case approval.FunctionGraph:

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
 // Causes of giving a request back.
@@ -39,17 +37,17 @@ func (l *LaterError) RetryAfter() time.Duration { return l.After }
 // GivenBack returns the cause, for counting.
 func (l *LaterError) GivenBack() string { return l.Cause }
 
-// again turns err into when d shall come again: at the time the error names, or
+// again turns err into when a delivery shall come again: at the time the error names, or
 // after a wait that grows with the deliveries. A process that is stopping lets
 // it come again at once, elsewhere.
-func (w *Worker) again(ctx context.Context, d approval.Delivery, err error) *LaterError {
+func (w *Worker) again(ctx context.Context, attempt int, err error) *LaterError {
 	if later, ok := errors.AsType[*LaterError](err); ok {
 		return later
 	}
 	if ctx.Err() != nil {
 		return &LaterError{Cause: CauseRetry, Err: err}
 	}
-	after := growing(d.Attempt, time.Second, 30*time.Second)
+	after := growing(attempt, time.Second, 30*time.Second)
 	if e, ok := errors.AsType[interface {
 		error
 		RetryAfter() time.Duration

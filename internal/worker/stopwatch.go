@@ -13,7 +13,7 @@ type stopwatch struct {
 	laps map[approval.Stage]float64
 }
 
-func newStopwatch(now func() time.Time, d approval.Delivery) *stopwatch {
+func newStopwatch(now func() time.Time, d *approval.Delivery) *stopwatch {
 	w := &stopwatch{now: now, last: now(), laps: map[approval.Stage]float64{}}
 	if queued := w.last.Sub(d.PublishedAt); queued > 0 {
 		w.laps[approval.StageQueued] = queued.Seconds()

@@ -26,7 +26,8 @@ type Lister interface {
 
 // Claims tells what stands in the ledger; *ledger.Ledger provides it.
 type Claims interface {
-	Get(ctx context.Context, requestID string) (approval.Entry, bool, error)
+	// Get returns nil if there is no entry.
+	Get(ctx context.Context, requestID string) (*approval.Entry, error)
 	Claim(ctx context.Context, subject string) (approval.Claim, bool, error)
 	// Lease reports whether holder has name to itself for the next ttl.
 	Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
@@ -212,11 +213,11 @@ func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.F
 		}
 		return told, "untold", nil
 	}
-	entry, ok, err := s.Claims.Get(ctx, claim.RequestID)
+	entry, err := s.Claims.Get(ctx, claim.RequestID)
 	if err != nil {
 		return told, "", fmt.Errorf("read its request: %w", err)
 	}
-	if !ok {
+	if entry == nil {
 		return told, "untold", nil
 	}
 	entry.Request.Target = t // as it is configured now, which is what the worker will judge by
@@ -243,7 +244,7 @@ func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.F
 // changed reports whether entry would be decided otherwise now. What a rule with
 // a limit would accept is counted first, else a connection held at the limit
 // would be decided again by every sweep.
-func (s *Sweep) changed(ctx context.Context, entry approval.Entry, facts approval.Facts, accepted map[string]int) (bool, error) {
+func (s *Sweep) changed(ctx context.Context, entry *approval.Entry, facts approval.Facts, accepted map[string]int) (bool, error) {
 	in := &approval.Input{Request: entry.Request, Facts: facts, Now: s.Now()}
 	d := s.Policy.Evaluate(in)
 	if d.Verdict != entry.Decision.Verdict && d.Limit > 0 {

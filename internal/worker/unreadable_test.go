@@ -21,7 +21,7 @@ func TestWhatCannotBeReadWaits(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					b := newBench(t, newFakeCloud(approval.Pending), always(approval.Accept))
 					d := connection("1")
-					if _, _, err := b.ledger.Record(t.Context(), d.Request, b.Policy.Evaluate(&approval.Input{Request: d.Request, Now: b.Now()})); err != nil {
+					if _, _, err := b.ledger.Record(t.Context(), &d.Request, new(b.Policy.Evaluate(&approval.Input{Request: d.Request, Now: b.Now()}))); err != nil {
 						t.Fatal(err)
 					}
 					good, err := b.ledger.Store.Get(t.Context(), key)

@@ -60,16 +60,18 @@ type Policy interface {
 // Ledger remembers; *ledger.Ledger provides it. What a method has returned
 // without an error is stored.
 type Ledger interface {
-	Get(ctx context.Context, requestID string) (approval.Entry, bool, error)
+	// Get returns nil if there is no entry.
+	Get(ctx context.Context, requestID string) (*approval.Entry, error)
 	// Record keeps d unless an earlier decision on the request stands, and
 	// returns the one that stands; the claim is another request's on the same
 	// subject, if it bars this one from acting.
-	Record(ctx context.Context, req approval.Request, d approval.Decision) (approval.Entry, *approval.Claim, error)
-	// Update stores e unless it was changed since it was read.
-	Update(ctx context.Context, e approval.Entry) (approval.Entry, error)
+	Record(ctx context.Context, req *approval.Request, d *approval.Decision) (*approval.Entry, *approval.Claim, error)
+	// Update stores e, and sets its revision, unless it was changed since it was
+	// read.
+	Update(ctx context.Context, e *approval.Entry) error
 	// TakeOver makes e's request the holder of the claim from, unless that was
 	// changed since it was read.
-	TakeOver(ctx context.Context, e approval.Entry, from approval.Claim) error
+	TakeOver(ctx context.Context, e *approval.Entry, from *approval.Claim) error
 }
 
 // Results tells the world; *events.Bus provides it. A result that was published
@@ -139,105 +141,124 @@ func (w *Worker) Handle(ctx context.Context, d approval.Delivery) error {
 	}
 	defer release()
 
-	watch := newStopwatch(w.Now, d)
-	result, err := w.settle(ctx, d, watch)
+	watch := newStopwatch(w.Now, &d)
+	result, err := w.settle(ctx, &d, watch)
 	if reused, ok := errors.AsType[*IDReusedError](err); ok {
 		return reused
 	}
 	if err != nil {
-		later := w.again(ctx, d, err)
+		later := w.again(ctx, d.Attempt, err)
 		w.Log.Debug().Str("request", d.Request.ID).Str("target", d.Request.Target.Name).Int("attempt", d.Attempt).
 			Float64("after_seconds", later.After.Seconds()).Err(err).Msg("given back")
 		return later
 	}
-	w.Metrics.Finished(result)
-	w.logFinished(result)
+	w.finished(result)
 	return nil
 }
 
 // settle is the story of a request: facts, decide, record, act, follow, publish.
 // The caller acknowledges what settle returned without an error.
-func (w *Worker) settle(ctx context.Context, d approval.Delivery, watch *stopwatch) (approval.Result, error) {
-	entry, known, err := w.Ledger.Get(ctx, d.Request.ID)
+//
+// Hundreds of requests wait below it at once, and what is passed by value here
+// is on the stack of each.
+func (w *Worker) settle(ctx context.Context, d *approval.Delivery, watch *stopwatch) (*approval.Result, error) {
+	entry, err := w.recall(ctx, d)
 	if err != nil {
-		return approval.Result{}, fmt.Errorf("read the ledger: %w", err)
+		return nil, err
 	}
-	if known {
-		if err := sameSubject(entry, d.Request); err != nil {
-			return approval.Result{}, err
-		}
-	}
-	if !known || entry.Result == nil {
-		end, err := w.carryOut(ctx, d, &entry, watch)
+	if entry.Result == nil {
+		end, err := w.carryOut(ctx, d, entry, watch)
 		if err != nil {
 			end, err = w.endOf(ctx, d, entry, err)
 		}
 		if err != nil {
-			return approval.Result{}, err
+			return nil, err
 		}
 		if entry.Result == nil {
-			if entry, err = w.conclude(ctx, d, entry, end, watch); err != nil {
-				return approval.Result{}, fmt.Errorf("record the result: %w", err)
+			if err := w.conclude(ctx, d, entry, end, watch); err != nil {
+				return nil, fmt.Errorf("record the result: %w", err)
 			}
 		}
 	}
 	if err := w.Results.Publish(ctx, *entry.Result); err != nil {
-		return approval.Result{}, fmt.Errorf("publish the result: %w", err)
+		return nil, fmt.Errorf("publish the result: %w", err)
 	}
-	return *entry.Result, nil
+	return entry.Result, nil
+}
+
+// recall returns what the ledger knows of a request; an empty entry if nothing.
+func (w *Worker) recall(ctx context.Context, d *approval.Delivery) (*approval.Entry, error) {
+	entry, err := w.Ledger.Get(ctx, d.Request.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read the ledger: %w", err)
+	}
+	if entry == nil {
+		return &approval.Entry{}, nil
+	}
+	return entry, sameSubject(entry, &d.Request)
 }
 
 // carryOut reads the facts, decides, records, acts and follows. It leaves in
 // entry what the ledger holds, and returns how the request ended, unless entry
 // has a result by then.
-func (w *Worker) carryOut(ctx context.Context, d approval.Delivery, entry *approval.Entry, watch *stopwatch) (ending, error) {
-	req := d.Request
-	facts, err := w.Cloud.Facts(ctx, req)
+func (w *Worker) carryOut(ctx context.Context, d *approval.Delivery, entry *approval.Entry, watch *stopwatch) (*ending, error) {
+	facts, err := w.Cloud.Facts(ctx, d.Request)
 	watch.lap(approval.StageVerify)
 	if err != nil {
-		return ending{}, fmt.Errorf("facts: %w", err)
+		return nil, fmt.Errorf("facts: %w", err)
 	}
-	if end, err := w.visible(ctx, d, *entry, facts); end != nil || err != nil {
-		return end.orZero(), err
+	if end, err := w.visible(ctx, d, entry, &facts); end != nil || err != nil {
+		return end, err
 	}
-
-	decision, fresh := entry.Decision, entry.Decision.ID == ""
-	if fresh {
-		if decision, err = w.decide(ctx, req, facts); err != nil {
-			return ending{}, fmt.Errorf("decide: %w", err)
-		}
-	}
-	recorded, other, err := w.record(ctx, req, decision)
+	other, err := w.decideOnce(ctx, d, entry, &facts)
 	watch.lap(approval.StageDecide)
-	if err != nil {
-		return ending{}, fmt.Errorf("record the decision: %w", err)
-	}
-	*entry = recorded
-	if entry.Result != nil {
-		return ending{}, nil // another worker ended it meanwhile, and that stands
-	}
-	if fresh {
-		w.Metrics.Decided(req, entry.Decision)
-	}
-
-	if req.Creates() {
+	switch {
+	case err != nil:
+		return nil, err
+	case entry.Result != nil:
+		return nil, nil // another worker ended it meanwhile, and that stands
+	case d.Request.Creates():
 		return w.create(ctx, d, entry, other, watch)
 	}
-	return w.connect(ctx, entry, other, facts, watch)
+	return w.connect(ctx, entry, other, &facts, watch)
+}
+
+// decideOnce decides a request that is not decided yet, and leaves in entry the
+// decision that stands.
+func (w *Worker) decideOnce(ctx context.Context, d *approval.Delivery, entry *approval.Entry, facts *approval.Facts) (*approval.Claim, error) {
+	decision, fresh := &entry.Decision, entry.Decision.ID == ""
+	if fresh {
+		var err error
+		if decision, err = w.decide(ctx, &d.Request, facts); err != nil {
+			return nil, fmt.Errorf("decide: %w", err)
+		}
+	}
+	other, err := w.record(ctx, &d.Request, decision, entry)
+	if err != nil {
+		return nil, fmt.Errorf("record the decision: %w", err)
+	}
+	if fresh && entry.Result == nil {
+		w.Metrics.Decided(d.Request, entry.Decision)
+	}
+	return other, nil
 }
 
 // record is Ledger.Record, which finds another's entry if two events with the
-// same id came at once.
-func (w *Worker) record(ctx context.Context, req approval.Request, d approval.Decision) (approval.Entry, *approval.Claim, error) {
-	entry, other, err := w.Ledger.Record(ctx, req, d)
-	if err == nil {
-		err = sameSubject(entry, req)
+// same id came at once. It leaves in entry what the ledger holds.
+func (w *Worker) record(ctx context.Context, req *approval.Request, d *approval.Decision, entry *approval.Entry) (*approval.Claim, error) {
+	recorded, other, err := w.Ledger.Record(ctx, req, d)
+	if err != nil {
+		return nil, err
 	}
-	return entry, other, err
+	if err := sameSubject(recorded, req); err != nil {
+		return nil, err
+	}
+	*entry = *recorded
+	return other, nil
 }
 
 // sameSubject reports if entry, which has the id of req, is about something else.
-func sameSubject(entry approval.Entry, req approval.Request) error {
+func sameSubject(entry *approval.Entry, req *approval.Request) error {
 	if entry.Request.Subject() == req.Subject() {
 		return nil
 	}
@@ -246,55 +267,54 @@ func sameSubject(entry approval.Entry, req approval.Request) error {
 
 // decide asks the policies. A rule with a limit accepts only with a place that is
 // reserved; if there is none, the policies are asked again with all places taken.
-func (w *Worker) decide(ctx context.Context, req approval.Request, facts approval.Facts) (approval.Decision, error) {
-	in := &approval.Input{Request: req, Facts: facts, Now: w.Now()}
+func (w *Worker) decide(ctx context.Context, req *approval.Request, facts *approval.Facts) (*approval.Decision, error) {
+	in := &approval.Input{Request: *req, Facts: *facts, Now: w.Now()}
 	decision := w.Policy.Evaluate(in)
 	if decision.Limit == 0 || facts.State != approval.Pending {
-		return decision, nil
+		return &decision, nil
 	}
-	counted, err := w.Places.Accepted(ctx, req)
+	counted, err := w.Places.Accepted(ctx, *req)
 	if err != nil {
-		return decision, fmt.Errorf("count the accepted connections: %w", err)
+		return nil, fmt.Errorf("count the accepted connections: %w", err)
 	}
 	in.Facts.Accepted = counted
 	for decision = w.Policy.Evaluate(in); decision.Limit > 0; decision = w.Policy.Evaluate(in) {
-		ok, err := w.Places.Reserve(ctx, req, facts.DomainID, decision.Limit, counted)
+		ok, err := w.Places.Reserve(ctx, *req, facts.DomainID, decision.Limit, counted)
 		if err != nil {
-			return decision, fmt.Errorf("reserve a place: %w", err)
+			return nil, fmt.Errorf("reserve a place: %w", err)
 		}
 		if ok {
-			return decision, nil
+			return &decision, nil
 		}
 		in.Facts.Accepted = decision.Limit // the list does not show all of them yet
 	}
-	return decision, nil
+	return &decision, nil
 }
 
 // visible reports how a request ends whose endpoint does not show, or asks to
 // look again for as long as it may still appear.
-func (w *Worker) visible(ctx context.Context, d approval.Delivery, entry approval.Entry, facts approval.Facts) (*ending, error) {
-	req := d.Request
-	if req.Creates() || !entry.ActedAt.IsZero() {
+func (w *Worker) visible(ctx context.Context, d *approval.Delivery, entry *approval.Entry, facts *approval.Facts) (*ending, error) {
+	if d.Request.Creates() || !entry.ActedAt.IsZero() {
 		return nil, nil
 	}
 	switch facts.State {
 	case approval.Pending, approval.Accepted, approval.Rejected:
 		return nil, nil
 	case approval.Failed:
-		return &ending{outcome: approval.OutcomeFailed, facts: facts, failure: &approval.Failure{
+		return &ending{outcome: approval.OutcomeFailed, facts: *facts, failure: &approval.Failure{
 			Code: "connection_failed", Text: "The cloud reports that the endpoint failed; it can only be deleted and made anew.",
 		}}, nil
 	case approval.Absent, approval.Deleting:
 		// A clock that is set ahead must not end what was hardly looked for.
 		if w.age(d) >= w.Limits.Visible && lookedFor(d.Attempt) >= w.Limits.Visible/2 {
-			return w.gone(ctx, req, facts)
+			return w.gone(ctx, &d.Request, facts)
 		}
 	case approval.Creating:
 	}
 	// Creating precedes pendingAcceptance, and a state that is not documented is
 	// never final.
 	if w.overdue(d) {
-		return &ending{outcome: approval.OutcomeFailed, facts: facts, failure: &approval.Failure{
+		return &ending{outcome: approval.OutcomeFailed, facts: *facts, failure: &approval.Failure{
 			Code: "not_pending", Text: "The connection never came to wait for acceptance.",
 		}}, nil
 	}
@@ -321,62 +341,62 @@ func lookedFor(attempt int) time.Duration {
 
 // gone reports the end of a request whose endpoint should show by now and does
 // not, unless a second look finds it.
-func (w *Worker) gone(ctx context.Context, req approval.Request, facts approval.Facts) (*ending, error) {
+func (w *Worker) gone(ctx context.Context, req *approval.Request, facts *approval.Facts) (*ending, error) {
 	state, err := w.lookAgain(ctx, req)
 	if err == nil && (state == approval.Absent || state == approval.Deleting) {
-		return &ending{outcome: approval.OutcomeGone, facts: facts}, nil
+		return &ending{outcome: approval.OutcomeGone, facts: *facts}, nil
 	}
 	return nil, &LaterError{After: spread(time.Second), Cause: CauseRetry, Err: err}
 }
 
 // lookAgain returns the state of a connection that did not show as pending, once
 // two reads agree that it is not: one look may be at a stale list.
-func (w *Worker) lookAgain(ctx context.Context, req approval.Request) (approval.State, error) {
+func (w *Worker) lookAgain(ctx context.Context, req *approval.Request) (approval.State, error) {
 	waiting, cancel := context.WithTimeout(ctx, w.Limits.HoldSlot)
 	defer cancel()
-	return w.Cloud.Await(waiting, req, approval.Pending, time.Time{})
+	return w.Cloud.Await(waiting, *req, approval.Pending, time.Time{})
 }
 
 // connect carries a decision on a connection out and follows the connection.
-func (w *Worker) connect(ctx context.Context, entry *approval.Entry, other *approval.Claim, facts approval.Facts, watch *stopwatch) (ending, error) {
-	decision := entry.Decision
-	want := decision.Verdict.Goal()
+func (w *Worker) connect(ctx context.Context, entry *approval.Entry, other *approval.Claim, facts *approval.Facts, watch *stopwatch) (*ending, error) {
+	verdict := entry.Decision.Verdict
+	want := verdict.Goal()
 	switch {
-	case decision.Verdict == approval.Ignore:
-		return ending{outcome: approval.OutcomeIgnored, facts: facts}, nil
+	case verdict == approval.Ignore:
+		return &ending{outcome: approval.OutcomeIgnored, facts: *facts}, nil
 	case entry.ActedAt.IsZero() && facts.State != approval.Pending:
-		return w.settledBefore(ctx, entry.Request, want, facts)
-	case decision.Verdict == approval.Hold:
-		return ending{outcome: approval.OutcomeHeld, facts: facts}, nil
-	case other != nil && other.Verdict != decision.Verdict:
-		return ending{outcome: approval.OutcomeSuperseded, facts: facts}, nil
+		return w.settledBefore(ctx, &entry.Request, want, facts)
+	case verdict == approval.Hold:
+		return &ending{outcome: approval.OutcomeHeld, facts: *facts}, nil
+	case other != nil && other.Verdict != verdict:
+		return &ending{outcome: approval.OutcomeSuperseded, facts: *facts}, nil
 	}
 
 	if entry.ActedAt.IsZero() && other == nil {
-		if end := w.outdated(*entry, facts); end != nil {
-			return *end, nil
+		if end := w.outdated(entry, facts); end != nil {
+			return end, nil
 		}
 		err := w.act(ctx, entry, facts)
 		watch.lap(approval.StageAct)
 		if err != nil {
-			return ending{}, fmt.Errorf("%s: %w", decision.Verdict, err)
+			return nil, fmt.Errorf("%s: %w", verdict, err)
 		}
 	}
-	return w.follow(ctx, *entry, other, facts, want, watch)
+	return w.follow(ctx, entry, other, facts, want, watch)
 }
 
 // settledBefore is the end of a request that found its connection settled. That
 // someone settled it otherwise takes a second look. If that does not show at all
 // what was there just now, one of the looks was at a stale list, and the request
 // comes again; what does not show for as long as visible waits is gone.
-func (w *Worker) settledBefore(ctx context.Context, req approval.Request, want approval.State, facts approval.Facts) (ending, error) {
+func (w *Worker) settledBefore(ctx context.Context, req *approval.Request, want approval.State, facts *approval.Facts) (*ending, error) {
 	end := settledAlready(want, facts)
 	if end.outcome != approval.OutcomeSuperseded {
 		return end, nil
 	}
 	state, err := w.lookAgain(ctx, req)
 	if err != nil || state == approval.Pending || state == approval.Absent {
-		return ending{}, &LaterError{After: spread(time.Second), Cause: CauseRetry, Err: err}
+		return nil, &LaterError{After: spread(time.Second), Cause: CauseRetry, Err: err}
 	}
 	facts.State = state
 	return settledAlready(want, facts), nil
@@ -384,16 +404,16 @@ func (w *Worker) settledBefore(ctx context.Context, req approval.Request, want a
 
 // settledAlready is the end of a connection that was not pending any more: what
 // the verdict wants is done, and what it does not want is not taken back.
-func settledAlready(want approval.State, facts approval.Facts) ending {
+func settledAlready(want approval.State, facts *approval.Facts) *ending {
 	switch {
 	case facts.State == want && want == approval.Accepted:
-		return ending{outcome: approval.OutcomeAccepted, facts: facts}
+		return &ending{outcome: approval.OutcomeAccepted, facts: *facts}
 	case facts.State == want && want == approval.Rejected:
-		return ending{outcome: approval.OutcomeRejected, facts: facts}
+		return &ending{outcome: approval.OutcomeRejected, facts: *facts}
 	case !facts.Found() || facts.State == approval.Deleting:
-		return ending{outcome: approval.OutcomeGone, facts: facts}
+		return &ending{outcome: approval.OutcomeGone, facts: *facts}
 	}
-	return ending{outcome: approval.OutcomeSuperseded, facts: facts}
+	return &ending{outcome: approval.OutcomeSuperseded, facts: *facts}
 }
 
 // actWithin bounds how long an act goes by the same facts. It is longer than one
@@ -404,7 +424,7 @@ const actWithin = 45 * time.Second
 // between may be late, so facts that have aged are read again; unless they still
 // say pending, nothing is done and the request comes again to be looked at anew:
 // one look may be at a stale list.
-func (w *Worker) act(ctx context.Context, entry *approval.Entry, facts approval.Facts) error {
+func (w *Worker) act(ctx context.Context, entry *approval.Entry, facts *approval.Facts) error {
 	if w.Now().Sub(facts.ReadAt) > w.Limits.FactsFor {
 		facts, err := w.Cloud.Facts(ctx, entry.Request)
 		if err != nil {
@@ -421,17 +441,15 @@ func (w *Worker) act(ctx context.Context, entry *approval.Entry, facts approval.
 		return err
 	}
 	entry.ActedAt = w.Now()
-	updated, err := w.Ledger.Update(ctx, *entry)
-	if err != nil {
+	if err := w.Ledger.Update(ctx, entry); err != nil {
 		return fmt.Errorf("note the act: %w", err)
 	}
-	*entry = updated
 	return nil
 }
 
 // follow waits for the wanted state, in hand for a while and then given back. If
 // other is set, the act is that request's, and it is not late before it is made.
-func (w *Worker) follow(ctx context.Context, entry approval.Entry, other *approval.Claim, facts approval.Facts, want approval.State, watch *stopwatch) (ending, error) {
+func (w *Worker) follow(ctx context.Context, entry *approval.Entry, other *approval.Claim, facts *approval.Facts, want approval.State, watch *stopwatch) (*ending, error) {
 	since := entry.ActedAt
 	if other != nil {
 		since = other.At // it has acted, or is about to
@@ -447,12 +465,12 @@ func (w *Worker) follow(ctx context.Context, entry approval.Entry, other *approv
 		return confirmed(want, facts), nil
 	}
 	if waiting.Err() == nil || ctx.Err() != nil {
-		return ending{}, fmt.Errorf("follow: %w", err)
+		return nil, fmt.Errorf("follow: %w", err)
 	}
 	if (other == nil || other.Settled()) && w.Now().Sub(since) >= w.Limits.ConfirmFor {
-		return ending{outcome: approval.OutcomeFailed, facts: facts, failure: notConfirmed(want)}, nil
+		return &ending{outcome: approval.OutcomeFailed, facts: *facts, failure: notConfirmed(want)}, nil
 	}
-	return ending{}, &LaterError{After: 10 * time.Second, Cause: CauseRetry}
+	return nil, &LaterError{After: 10 * time.Second, Cause: CauseRetry}
 }
 
 func notConfirmed(want approval.State) *approval.Failure {
@@ -463,9 +481,9 @@ func notConfirmed(want approval.State) *approval.Failure {
 }
 
 // confirmed is the end of a connection that was followed.
-func confirmed(want approval.State, facts approval.Facts) ending {
+func confirmed(want approval.State, facts *approval.Facts) *ending {
 	if facts.State == approval.Failed {
-		return ending{outcome: approval.OutcomeFailed, facts: facts, failure: &approval.Failure{
+		return &ending{outcome: approval.OutcomeFailed, facts: *facts, failure: &approval.Failure{
 			Code: "connection_failed", Text: "The cloud took the call, and then the connection failed.",
 		}}
 	}

@@ -234,7 +234,7 @@ func TestAResultStands(t *testing.T) {
 		}))
 		b.Limits.HoldSlot = time.Minute // it would see that in one delivery
 		res, _ := b.deliver(t, connection("1"), 9)
-		entry, _, err := b.ledger.Get(t.Context(), res.Request.ID)
+		entry, err := b.ledger.Get(t.Context(), res.Request.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -390,7 +390,8 @@ func TestALedgerThatFails(t *testing.T) {
 								if op == "act" && !after {
 									peeking = true
 									defer func() { peeking = false }()
-									_, recorded, _ = b.ledger.Get(t.Context(), connection("1").Request.ID)
+									entry, _ := b.ledger.Get(t.Context(), connection("1").Request.ID)
+									recorded = entry != nil
 								}
 								return nil
 							}
@@ -445,7 +446,7 @@ func TestAnIDUsedTwiceAtOnce(t *testing.T) {
 		cloud.fail = func(op string, _ bool) error {
 			if op == "facts" && between { // after the first has looked into the ledger
 				between = false
-				if _, _, err := b.ledger.Record(t.Context(), other.Request, approval.Decision{Verdict: approval.Accept}); err != nil {
+				if _, _, err := b.ledger.Record(t.Context(), &other.Request, &approval.Decision{Verdict: approval.Accept}); err != nil {
 					t.Error(err)
 				}
 			}
