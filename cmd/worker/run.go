@@ -26,9 +26,9 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
 
-// gcPercent has the collector run twice as often as it does by itself: the
+// gcPercent has the collector run more often as it does by itself: the
 // worker waits for others most of the time, and holds less memory for it.
-const gcPercent = 50
+const gcPercent = 25
 
 func newRunCommand(env environment) *cobra.Command {
 	c := &cobra.Command{

@@ -188,7 +188,7 @@ func TestSlowAPI(t *testing.T) {
 		w.ask(w.connect("orders", banned), fmt.Sprintf("slow-%d", i), approval.OutcomeRejected)
 	}
 	slowed := measure("beside")
-	memory, _ := p.peak()
+	memory := p.peak()
 	w.sim.ClearFaults()
 	w.settled(time.Duration(times(120, 1800)) * time.Second)
 	f := w.judge()

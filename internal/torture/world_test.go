@@ -3,6 +3,7 @@ package torture
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http/httptest"
@@ -73,6 +74,19 @@ func newWorld(t *testing.T, cfg simulator.Config) *world {
 	return w
 }
 
+// secure serves the cloud over TLS too, with a connection for each call.
+func (w *world) secure() (api, ca string) {
+	w.t.Helper()
+	server := httptest.NewTLSServer(w.sim)
+	w.t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	ca = filepath.Join(w.dir, "ca.pem")
+	w.write(ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
+	return strings.TrimPrefix(server.URL, "https://"), ca
+}
+
 // requests makes the stream of requests as the worker does, for events that are
 // there before it.
 func (w *world) requests() {
@@ -96,6 +110,7 @@ func (w *world) write(path, text string) {
 type options struct {
 	nats, api string   // other addresses, such as those of proxies
 	env       []string // more variables
+	ca        string   // file of who vouches for the cloud at api; empty: it has no TLS
 	sweep     string   // interval; empty: an hour
 	more      string   // lines of the configuration
 	slots     int
@@ -124,10 +139,14 @@ func (w *world) config(o options) string {
 	if o.rate == 0 {
 		o.rate = 500
 	}
+	scheme := "http"
+	if o.ca != "" {
+		scheme = "https"
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "nats: {url: \"nats://%s\"}\ncloud:\n  region: %s\n  auth: {mode: %s}\n  rate_per_second: %d\n  endpoints:\n", o.nats, region, o.auth, o.rate)
 	for _, api := range []string{"vpcep", "apig", "functiongraph", "hss", "dataartsinsight", "iam"} {
-		fmt.Fprintf(&b, "    %s: http://%s\n", api, o.api)
+		fmt.Fprintf(&b, "    %s: %s://%s\n", api, scheme, o.api)
 	}
 	fmt.Fprintf(&b, "policies: {dir: %q}\nsweep: {interval: %s}\nworker: {slots: %d}\ntargets:\n", w.policies, o.sweep, o.slots)
 	for _, t := range targets() {
@@ -151,6 +170,9 @@ func (w *world) start(name string, o options) *process {
 	w.t.Helper()
 	auth := simulator.DefaultAuth()
 	env := append([]string{"HUAWEICLOUD_SDK_AK=" + auth.AccessKey, "HUAWEICLOUD_SDK_SK=" + auth.SecretKey}, o.env...)
+	if o.ca != "" {
+		env = append(env, "SSL_CERT_FILE="+o.ca)
+	}
 	return start(w.t, name, w.config(o), env...)
 }
 
