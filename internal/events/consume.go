@@ -53,9 +53,10 @@ type consuming struct {
 	made       time.Time // when the consumer was
 
 	handMu   sync.Mutex
+	bygone   bygone
 	hand     map[messageKey]*inHand
-	isAlone  *inHand               // handled with nothing else in hand
-	outlived map[messageKey][]span // deliveries that ended here, with those that are not noted
+	isAlone  *inHand                  // handled with nothing else in hand
+	outlived map[messageKey]testimony // what ended here, and is not all noted or may be heard of again
 }
 
 // messageKey names a stored message, also if the stream is made anew and counts
@@ -78,7 +79,7 @@ func (b *Bus) Consume(ctx context.Context, handle func(context.Context, approval
 	defer end()
 	c := &consuming{
 		Bus: b, handle: handle, handlers: handlers,
-		slots: make(chan struct{}, b.cfg.Slots), hand: map[messageKey]*inHand{}, outlived: map[messageKey][]span{},
+		slots: make(chan struct{}, b.cfg.Slots), hand: map[messageKey]*inHand{}, outlived: map[messageKey]testimony{},
 		lookNow: make(chan struct{}, 1), testifyNow: make(chan struct{}, 1),
 	}
 	var beside sync.WaitGroup
@@ -184,6 +185,7 @@ func (c *consuming) bind(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.doubtAcks()
 	for _, now := range []chan struct{}{c.lookNow, c.testifyNow} {
 		select {
 		case now <- struct{}{}:
@@ -279,7 +281,7 @@ func (c *consuming) finish(end context.CancelFunc) error {
 	if !c.nc.IsConnected() {
 		return err
 	}
-	c.testify(context.WithoutCancel(c.handlers), flushWithin)
+	c.testify(context.WithoutCancel(c.handlers), flushWithin, 0)
 	if flushErr := c.nc.FlushTimeout(flushWithin); flushErr != nil {
 		err = errors.Join(err, fmt.Errorf("tell NATS what was settled: %w", flushErr))
 	}

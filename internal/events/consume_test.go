@@ -64,7 +64,7 @@ func TestConsumeGivesBackWithTheDelayAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	times := make(chan time.Time, 10)
-	consume(t, b, func(_ context.Context, d approval.Delivery) error {
+	stop := consume(t, b, func(_ context.Context, d approval.Delivery) error {
 		times <- time.Now()
 		if d.Attempt < 4 {
 			return fmt.Errorf("wait: %w", later{after: 200 * time.Millisecond, cause: CauseBusy})
@@ -85,6 +85,9 @@ func TestConsumeGivesBackWithTheDelayAsked(t *testing.T) {
 	}
 	// What was given back in good order is no crash, and its record goes with it.
 	seen.exactly(t, "slots", 0)
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
 	kv, err := b.Bucket(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -162,7 +162,7 @@ func (c *consuming) revise(ctx context.Context, key messageKey, from *record, ed
 			from = &past
 		}
 		next := from.history
-		next.survive(c.unnotedOf(key)...)
+		next.survive(c.survivedOf(key)...)
 		edit(&next)
 		data, err := json.Marshal(next, json.OmitZeroStructFields(true))
 		if err != nil {

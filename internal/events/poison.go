@@ -36,7 +36,7 @@ func (h *inHand) recall(ctx context.Context) error {
 			return fmt.Errorf("read how often the message was given back: %w", err)
 		}
 	}
-	past.survive(h.c.unnotedOf(h.key)...)
+	past.survive(h.c.survivedOf(h.key)...)
 	h.know(past)
 	return nil
 }
@@ -145,13 +145,6 @@ func (h *inHand) note(ctx context.Context) {
 		return
 	}
 	h.c.release(h.key)
-}
-
-// forget removes what is noted of a message that is done, if anything is.
-func (h *inHand) forget(ctx context.Context) {
-	if err := h.c.erase(ctx, historyKey(h.key)); err != nil {
-		h.c.warn(err, "the history of a message could not be removed")
-	}
 }
 
 // erase removes a key of the ledger's bucket without leaving a marker behind.

@@ -215,10 +215,11 @@ func (h *inHand) ack(ctx context.Context) {
 		h.c.warn(err, "an acknowledgement was lost; its request comes again")
 		return
 	}
-	h.c.release(h.key)
 	if h.own[len(h.own)-1][1] > 1 {
-		h.forget(ctx)
+		h.c.acked(ctx, h.key, h.own)
+		return
 	}
+	h.c.release(h.key)
 }
 
 // giveBack returns the message for another delivery after delay. That it was is

@@ -8,16 +8,76 @@ import (
 	"time"
 )
 
-// mostUnnoted bounds the messages that are remembered so; more than the broker
-// has under way as a rule.
-const mostUnnoted = 1 << 16
+// testimony is what this process knows of a message that it has no more in hand.
+type testimony struct {
+	survived []span    // deliveries that did not end this process
+	noted    bool      // they are in the history of the message
+	acked    time.Time // when the broker took the acknowledgement; zero if it may not know of any
+}
+
+const (
+	// mostOutlived bounds the messages that are remembered so; more than the
+	// broker has under way as a rule.
+	mostOutlived = 1 << 16
+	mostBygone   = 1 << 13 // of each generation
+	// ackStored is after how long a broker that is killed comes back with an
+	// acknowledgement: nats-server writes them to disk ten times a second.
+	ackStored = 2 * time.Second
+)
 
 // remember keeps what could not be noted.
 func (c *consuming) remember(key messageKey, survived []span) {
 	c.handMu.Lock()
 	defer c.handMu.Unlock()
-	if unnoted, ok := c.outlived[key]; ok || len(c.outlived) < mostUnnoted {
-		c.outlived[key] = union(unnoted, survived)
+	if known, ok := c.outlived[key]; ok || len(c.outlived) < mostOutlived {
+		c.outlived[key] = testimony{survived: union(known.survived, survived)}
+	}
+}
+
+// acked keeps the history of a message that came more than once and is done now,
+// until the broker cannot come back without the acknowledgement: the message
+// would be delivered again, and nobody would know how its deliveries ended.
+func (c *consuming) acked(ctx context.Context, key messageKey, survived []span) {
+	c.handMu.Lock()
+	known, kept := c.outlived[key]
+	if kept = kept || len(c.outlived) < mostOutlived; kept {
+		c.outlived[key] = testimony{survived: union(known.survived, survived), acked: time.Now()}
+	}
+	c.handMu.Unlock()
+	if !kept {
+		if err := c.dismiss(ctx, key); err != nil {
+			c.warn(err, "the history of a message could not be removed")
+		}
+	}
+}
+
+// bygone is what is known of messages that are done, the latest of them. A broker
+// that was killed once may come back each time without acknowledgements that it
+// has confirmed, however old they are.
+type bygone struct{ young, old map[messageKey][]span }
+
+func (b *bygone) add(key messageKey, survived []span) {
+	if b.young == nil || len(b.young) >= mostBygone {
+		b.young, b.old = map[messageKey][]span{}, b.young
+	}
+	b.young[key] = survived
+}
+
+func (b *bygone) of(key messageKey) []span {
+	if survived, ok := b.young[key]; ok {
+		return survived
+	}
+	return b.old[key]
+}
+
+// doubtAcks is for a broker that may have been away: what it was told last it may
+// not know any more.
+func (c *consuming) doubtAcks() {
+	c.handMu.Lock()
+	defer c.handMu.Unlock()
+	for key, t := range c.outlived {
+		t.acked = time.Time{}
+		c.outlived[key] = t
 	}
 }
 
@@ -29,10 +89,10 @@ func (c *consuming) release(key messageKey) {
 	delete(c.outlived, key)
 }
 
-func (c *consuming) unnotedOf(key messageKey) []span {
+func (c *consuming) survivedOf(key messageKey) []span {
 	c.handMu.Lock()
 	defer c.handMu.Unlock()
-	return c.outlived[key]
+	return union(c.bygone.of(key), c.outlived[key].survived)
 }
 
 // witness has testify called when the consumer was bound, and twice in an AckWait.
@@ -47,15 +107,16 @@ func (c *consuming) witness(ctx context.Context) {
 		case <-c.testifyNow:
 		}
 		if c.nc.IsConnected() && c.bound.Load() {
-			c.testify(ctx, c.cfg.AckWait)
+			c.testify(ctx, c.cfg.AckWait, ackStored)
 		}
 	}
 }
 
 // testify writes into the histories of messages what could not be written when
-// it happened: that this process survived them. What does not fit into the time
-// is left for the next call.
-func (c *consuming) testify(ctx context.Context, within time.Duration) {
+// it happened: that this process survived them. It removes the histories of those
+// that are done, if that was stored ago. What does not fit into the time is left
+// for the next call.
+func (c *consuming) testify(ctx context.Context, within, stored time.Duration) {
 	c.handMu.Lock()
 	outlived, alone := maps.Clone(c.outlived), c.isAlone
 	c.handMu.Unlock()
@@ -76,22 +137,33 @@ func (c *consuming) testify(ctx context.Context, within time.Duration) {
 	c.bindMu.Lock()
 	c.made = info.Created
 	c.bindMu.Unlock()
-	for key, unnoted := range outlived {
-		if key.seq <= info.AckFloor.Stream {
-			err = c.dismiss(ctx, key)
-		} else if len(unnoted) > 0 {
-			err = c.tell(ctx, key, unnoted)
+	var done []messageKey
+	for key, t := range outlived {
+		switch {
+		case !t.acked.IsZero():
+			if time.Since(t.acked) >= stored {
+				done = append(done, key)
+			}
+		case key.seq <= info.AckFloor.Stream:
+			done = append(done, key)
+		case !t.noted:
+			if err := c.tell(ctx, key, t.survived); err != nil {
+				c.warn(err, "that requests did not end the worker could not be noted; it is noted later")
+				return
+			}
 		}
-		if err != nil {
-			c.warn(err, "that requests did not end the worker could not be noted; it is noted later")
+	}
+	for _, key := range done { // last, for nobody waits for it
+		if err := c.dismiss(ctx, key); err != nil {
+			c.warn(err, "the history of a message could not be removed; it is removed later")
 			return
 		}
 	}
 }
 
 // tell notes what this process survived of a message.
-func (c *consuming) tell(ctx context.Context, key messageKey, unnoted []span) error {
-	_, err := c.revise(ctx, key, nil, func(p *history) { p.survive(unnoted...) })
+func (c *consuming) tell(ctx context.Context, key messageKey, survived []span) error {
+	_, err := c.revise(ctx, key, nil, func(p *history) { p.survive(survived...) })
 	if errors.Is(err, errBygone) {
 		c.release(key)
 		return nil
@@ -101,8 +173,9 @@ func (c *consuming) tell(ctx context.Context, key messageKey, unnoted []span) er
 	}
 	c.handMu.Lock()
 	defer c.handMu.Unlock()
-	if now, ok := c.outlived[key]; ok && slices.Equal(now, unnoted) {
-		c.outlived[key] = nil // to be dismissed
+	if now, ok := c.outlived[key]; ok && slices.Equal(now.survived, survived) {
+		now.noted = true
+		c.outlived[key] = now
 	}
 	return nil
 }
@@ -113,7 +186,10 @@ func (c *consuming) dismiss(ctx context.Context, key messageKey) error {
 	if err := c.erase(ctx, historyKey(key)); err != nil {
 		return err
 	}
-	c.release(key)
+	c.handMu.Lock()
+	defer c.handMu.Unlock()
+	c.bygone.add(key, c.outlived[key].survived)
+	delete(c.outlived, key)
 	return nil
 }
 

@@ -5,14 +5,20 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 )
 
@@ -153,17 +159,23 @@ func TestSurvivorIsHeard(t *testing.T) {
 			if n := seen.get("dead poison") + seenOther.get("dead poison"); n != 0 {
 				t.Error("a good request was buried")
 			}
-			kv, err := other.Bucket(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			// Not by Keys, which may wait for ever for one that is removed meanwhile.
-			eventually(t, "nothing of it is left in the ledger's bucket", func() bool {
-				bucket, err := kv.Status(t.Context())
-				return err == nil && bucket.Values() == 0
-			})
+			eventually(t, "nothing of it is left in the ledger's bucket", func() bool { return nothingNoted(t, other) })
 		})
 	}
+}
+
+// nothingNoted reports whether the ledger's bucket is empty. It does not ask for
+// keys, which the library may wait for for ever if one is removed meanwhile.
+func nothingNoted(t *testing.T, b *Bus) bool {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	kv, err := b.Bucket(ctx)
+	if err != nil {
+		return false
+	}
+	bucket, err := kv.Status(ctx)
+	return err == nil && bucket.Values() == 0
 }
 
 // isDoubted reports whether a worker took another for dead that handled the first
@@ -205,7 +217,7 @@ func TestTestimonyIsForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := &consuming{
-		Bus: b, handlers: t.Context(), hand: map[messageKey]*inHand{}, outlived: map[messageKey][]span{},
+		Bus: b, handlers: t.Context(), hand: map[messageKey]*inHand{}, outlived: map[messageKey]testimony{},
 		lookNow: make(chan struct{}, 1), testifyNow: make(chan struct{}, 1),
 	}
 	if err := c.lookup(t.Context()); err != nil {
@@ -228,7 +240,7 @@ func TestTestimonyIsForgotten(t *testing.T) {
 	if err := messages[0].DoubleAck(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	c.testify(t.Context(), time.Minute)
+	c.testify(t.Context(), time.Minute, 0)
 	keys, err := kv.Keys(t.Context())
 	if err != nil || len(keys) != 1 || keys[0] != "delivery.2" || len(c.outlived) != 1 {
 		t.Errorf("told %q, %v; %d remembered, want the second", keys, err, len(c.outlived))
@@ -237,7 +249,7 @@ func TestTestimonyIsForgotten(t *testing.T) {
 	if err := messages[1].DoubleAck(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	c.testify(t.Context(), time.Minute)
+	c.testify(t.Context(), time.Minute, 0)
 	if keys, err := kv.Keys(t.Context()); !errors.Is(err, jetstream.ErrNoKeysFound) || len(c.outlived) != 0 {
 		t.Errorf("left: %q, %v; %d remembered", keys, err, len(c.outlived))
 	}
@@ -248,7 +260,7 @@ func TestReviseAddsUp(t *testing.T) {
 	t.Parallel()
 	s := natstest.Start(t)
 	b := connect(t, s, nil)
-	c := &consuming{Bus: b, outlived: map[messageKey][]span{}}
+	c := &consuming{Bus: b, outlived: map[messageKey]testimony{}}
 	if err := c.lookup(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -276,5 +288,63 @@ func TestReviseAddsUp(t *testing.T) {
 	}
 	if _, err := c.recorded(t.Context(), messageKey{seq: 7, at: 0}); !errors.Is(err, errBygone) {
 		t.Errorf("of a message that is gone: %v", err)
+	}
+}
+
+// TestABrokerThatForgotAnAck comes back without the last acknowledgement, as one
+// does that was killed: no worker ended of the message that it delivers again.
+func TestABrokerThatForgotAnAck(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s, seen, log := natstest.StartWith(t, broker.Options{Dir: dir}), newWatcher(), &safeBuffer{}
+	b := connect(t, s, func(c *Config) {
+		c.Observer, c.AckWait, c.Log = seen, 2*time.Second, zerolog.New(log)
+	})
+	if err := b.Submit(t.Context(), connection("1")); err != nil {
+		t.Fatal(err)
+	}
+	var again atomic.Bool
+	proceed := make(chan struct{})
+	stop := consume(t, b, func(_ context.Context, d approval.Delivery) error {
+		if again.Load() {
+			return nil
+		}
+		if d.Attempt <= poisonAt {
+			return later{after: 10 * time.Millisecond}
+		}
+		<-proceed
+		return nil
+	})
+	seen.exactly(t, "delivered connection", poisonAt+1)
+	acked := func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		info, err := b.consumerInfo(ctx)
+		return err == nil && info.AckFloor.Stream == 1
+	}
+	state := filepath.Join(dir, "jetstream", "$G", "streams", RequestsStream, "obs", ConsumerName, "o.dat")
+	s.Stop()
+	before, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	again.Store(true)
+	close(proceed)
+	eventually(t, "it is done", acked)
+	s.Stop()
+	if err := os.WriteFile(state, before, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	handled := seen.get("delivered connection")
+	s.Start()
+	seen.atLeast(t, "delivered connection", handled+1)
+	eventually(t, "it is done again", acked)
+	eventually(t, "its history goes", func() bool { return nothingNoted(t, b) })
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(log.String(), "handled alone") {
+		t.Errorf("it was handled alone:\n%s", log)
 	}
 }
