@@ -32,6 +32,7 @@ func arrows() map[string][]string {
 		"internal/metrics":                   {"internal/approval"},
 		"internal/worker":                    {"internal/approval", "internal/metrics"},
 		"internal/natstest":                  {"internal/events/broker"},
+		"internal/proxytest":                 {},
 		"internal/e2e":                       {},
 		"internal/torture":                   {},
 		"policies":                           {},

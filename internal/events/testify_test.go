@@ -3,8 +3,6 @@ package events
 import (
 	"context"
 	"errors"
-	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,74 +18,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
+	"github.com/vpcep-approver/vpcep-approver/internal/proxytest"
 )
-
-// cable is a connection to a server that can be cut and mended.
-type cable struct {
-	to   string
-	l    net.Listener
-	ends sync.WaitGroup
-
-	mu    sync.Mutex
-	cut   bool
-	conns []net.Conn
-}
-
-func newCable(t *testing.T, s *natstest.Server) *cable {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cable{to: s.URL[len("nats://"):], l: l}
-	c.ends.Go(c.serve)
-	t.Cleanup(func() {
-		_ = l.Close()
-		c.set(true)
-		c.ends.Wait()
-	})
-	return c
-}
-
-func (c *cable) url() string { return "nats://" + c.l.Addr().String() }
-
-func (c *cable) set(cut bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cut = cut
-	if cut {
-		for _, conn := range c.conns {
-			_ = conn.Close()
-		}
-		c.conns = nil
-	}
-}
-
-func (c *cable) serve() {
-	for {
-		near, err := c.l.Accept()
-		if err != nil {
-			return
-		}
-		far, err := net.Dial("tcp", c.to)
-		if err != nil {
-			_ = near.Close()
-			continue
-		}
-		c.mu.Lock()
-		if c.cut {
-			_, _ = near.Close(), far.Close()
-		}
-		c.conns = append(c.conns, near, far)
-		c.mu.Unlock()
-		for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
-			c.ends.Go(func() {
-				_, _ = io.Copy(way[0], way[1]) // ends with either connection
-				_, _ = way[0].Close(), way[1].Close()
-			})
-		}
-	}
-}
 
 // TestSurvivorIsHeard cuts a worker off while it handles, alone, what two others
 // seem to have died of. The message is good. Another worker takes the first for
@@ -107,7 +39,7 @@ func TestSurvivorIsHeard(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			s := natstest.Start(t)
-			wire, seen, seenOther := newCable(t, s), newWatcher(), newWatcher()
+			wire, seen, seenOther := proxytest.New(t, strings.TrimPrefix(s.URL, "nats://")), newWatcher(), newWatcher()
 			wait := func(c *Config) { c.AckWait = 2 * time.Second }
 			other := connect(t, s, func(c *Config) { wait(c); c.Observer = seenOther })
 			if err := other.Submit(t.Context(), connection("1")); err != nil {
@@ -123,7 +55,7 @@ func TestSurvivorIsHeard(t *testing.T) {
 				}
 			}
 
-			a := connect(t, s, func(c *Config) { wait(c); c.Observer = seen; c.URL = wire.url(); c.Slots = 1 })
+			a := connect(t, s, func(c *Config) { wait(c); c.Observer = seen; c.URL = "nats://" + wire.Addr(); c.Slots = 1 })
 			release := make(chan struct{})
 			consume(t, a, func(_ context.Context, d approval.Delivery) error {
 				if d.Attempt != 3 {
@@ -133,7 +65,7 @@ func TestSurvivorIsHeard(t *testing.T) {
 				return tt.result
 			})
 			seen.exactly(t, "delivered connection", 1)
-			wire.set(true)
+			wire.Cut()
 			if tt.within {
 				close(release)
 			}
@@ -145,13 +77,13 @@ func TestSurvivorIsHeard(t *testing.T) {
 			if tt.within {
 				seen.exactly(t, "slots", 0)
 			}
-			wire.set(false)
+			wire.Heal()
 			if !tt.within {
 				eventually(t, "it takes the doubt back", func() bool { return !isDoubted(t, other) })
 				// So when it is cut off again, that is a new doubt.
-				wire.set(true)
+				wire.Cut()
 				seenOther.exactly(t, "back retry", 2)
-				wire.set(false)
+				wire.Heal()
 				eventually(t, "it takes that back, too", func() bool { return !isDoubted(t, other) })
 				close(release)
 			}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/proxytest"
 )
 
 // TestPartitions is F11: the network between a worker and the broker, and
@@ -20,14 +21,14 @@ func TestPartitions(t *testing.T) {
 	}
 	faults := []struct {
 		name string
-		do   func(p *proxy)
+		do   func(p *proxytest.Proxy)
 	}{
-		{"cut", (*proxy).cut},
-		{"to the server", func(p *proxy) { p.hold(up) }},
-		{"from the server", func(p *proxy) { p.hold(down) }},
-		{"both ways", func(p *proxy) { p.hold(up, down) }},
-		{"slow", func(p *proxy) { p.slow(300 * time.Millisecond) }},
-		{"reset", (*proxy).reset},
+		{"cut", (*proxytest.Proxy).Cut},
+		{"to the server", func(p *proxytest.Proxy) { p.Hold(proxytest.Up) }},
+		{"from the server", func(p *proxytest.Proxy) { p.Hold(proxytest.Down) }},
+		{"both ways", func(p *proxytest.Proxy) { p.Hold(proxytest.Up, proxytest.Down) }},
+		{"slow", func(p *proxytest.Proxy) { p.Slow(300 * time.Millisecond) }},
+		{"reset", (*proxytest.Proxy).Reset},
 	}
 	for _, peer := range []string{"broker", "cloud"} {
 		t.Run(peer, func(t *testing.T) {
@@ -36,14 +37,14 @@ func TestPartitions(t *testing.T) {
 				t.Run(tt.name, func(t *testing.T) {
 					t.Parallel()
 					w := newWorld(t, simulator.Config{Delays: simulator.Delays{Accept: 500 * time.Millisecond}})
-					var p *proxy
+					var p *proxytest.Proxy
 					var o options
 					if peer == "broker" {
-						p = newProxy(t, strings.TrimPrefix(w.broker.URL, "nats://"))
-						o.nats = p.addr()
+						p = proxytest.New(t, strings.TrimPrefix(w.broker.URL, "nats://"))
+						o.nats = p.Addr()
 					} else {
-						p = newProxy(t, w.api)
-						o.api = p.addr()
+						p = proxytest.New(t, w.api)
+						o.api = p.Addr()
 					}
 					cutOff := w.start("cut-off", o).ready()
 					w.start("other", options{}).ready()
@@ -52,7 +53,7 @@ func TestPartitions(t *testing.T) {
 						tt.do(p)
 						w.mixed(12, fmt.Sprintf("during-%d", i))
 						pass(t.Context(), span)
-						p.heal()
+						p.Heal()
 						w.mixed(12, fmt.Sprintf("after-%d", i))
 					}
 					w.settled(2 * time.Minute)

@@ -1,0 +1,184 @@
+// Package proxytest stands between two peers of TCP, in a test, and fails as a
+// network does.
+package proxytest
+
+import (
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Proxy passes on what two peers say. It cuts, resets, delays, and holds what goes
+// in one direction or both, as a partition does in which packets are sent again
+// until it heals.
+type Proxy struct {
+	upstream string
+	listener net.Listener
+	done     sync.WaitGroup
+
+	mu      sync.Mutex
+	changed chan struct{} // closed and made anew at each change of what follows
+	held    [2]bool       // by direction
+	delay   time.Duration // of each piece, in each direction
+	refuse  bool
+	closed  bool
+	conns   map[net.Conn]struct{}
+}
+
+// The directions.
+const (
+	Up   = 0 // from the one who connects to the server
+	Down = 1
+)
+
+// New listens for those who are to be connected to upstream, a host and port,
+// until the test ends.
+func New(t testing.TB, upstream string) *Proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{upstream: upstream, listener: l, changed: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	p.done.Go(p.serve)
+	t.Cleanup(func() {
+		p.change(func() { p.closed = true })
+		_ = l.Close()
+		p.Reset()
+		p.done.Wait()
+	})
+	return p
+}
+
+// Addr is the host and port to connect to.
+func (p *Proxy) Addr() string { return p.listener.Addr().String() }
+
+func (p *Proxy) change(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f()
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// Hold lets nothing through in these directions until Heal; connections stay,
+// and new ones are taken and get no answer.
+func (p *Proxy) Hold(directions ...int) {
+	p.change(func() {
+		for _, d := range directions {
+			p.held[d] = true
+		}
+	})
+}
+
+// Cut resets all connections and refuses new ones until Heal.
+func (p *Proxy) Cut() {
+	p.change(func() { p.refuse = true })
+	p.Reset()
+}
+
+// Slow delays each piece by d in each direction until Heal.
+func (p *Proxy) Slow(d time.Duration) { p.change(func() { p.delay = d }) }
+
+// Heal ends every fault.
+func (p *Proxy) Heal() {
+	p.change(func() { p.held, p.refuse, p.delay = [2]bool{}, false, 0 })
+}
+
+// Reset ends all connections with RST; new ones are served.
+func (p *Proxy) Reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		abort(c)
+	}
+}
+
+// abort closes c with RST instead of FIN.
+func abort(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // a socket that is closed already needs none
+	}
+	_ = c.Close()
+}
+
+func (p *Proxy) serve() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", p.upstream)
+		if err != nil || !p.keep(client, server) {
+			abort(client)
+			if err == nil {
+				abort(server)
+			}
+			continue
+		}
+		var both sync.WaitGroup
+		both.Go(func() { p.carry(server, client, Up) })
+		both.Go(func() { p.carry(client, server, Down) })
+		p.done.Go(func() {
+			both.Wait()
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			delete(p.conns, client)
+			delete(p.conns, server)
+		})
+	}
+}
+
+func (p *Proxy) keep(conns ...net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.refuse || p.closed {
+		return false
+	}
+	for _, c := range conns {
+		p.conns[c] = struct{}{}
+	}
+	return true
+}
+
+// carry copies from src to dst and closes both at the end.
+func (p *Proxy) carry(dst, src net.Conn, direction int) {
+	defer func() { _, _ = dst.Close(), src.Close() }() // the end of one is the end of the other
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := src.Read(buf)
+		if n > 0 {
+			if !p.open(direction) {
+				return
+			}
+			if _, err := dst.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// open waits until a piece may pass; false if the proxy ends first.
+func (p *Proxy) open(direction int) bool {
+	delayed := false
+	for {
+		p.mu.Lock()
+		held, delay, closed, changed := p.held[direction], p.delay, p.closed, p.changed
+		p.mu.Unlock()
+		switch {
+		case closed:
+			return false
+		case held:
+			<-changed
+		case delay > 0 && !delayed:
+			<-time.After(delay)
+			delayed = true
+		default:
+			return true
+		}
+	}
+}
