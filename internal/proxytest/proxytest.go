@@ -3,6 +3,7 @@
 package proxytest
 
 import (
+	"context"
 	"net"
 	"sync"
 	"testing"
@@ -36,12 +37,12 @@ const (
 // until the test ends.
 func New(t testing.TB, upstream string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := &Proxy{upstream: upstream, listener: l, changed: make(chan struct{}), conns: map[net.Conn]struct{}{}}
-	p.done.Go(p.serve)
+	p.done.Go(func() { p.serve(t.Context()) })
 	t.Cleanup(func() {
 		p.change(func() { p.closed = true })
 		_ = l.Close()
@@ -103,13 +104,13 @@ func abort(c net.Conn) {
 	_ = c.Close()
 }
 
-func (p *Proxy) serve() {
+func (p *Proxy) serve(ctx context.Context) {
 	for {
 		client, err := p.listener.Accept()
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", p.upstream)
+		server, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.upstream)
 		if err != nil || !p.keep(client, server) {
 			abort(client)
 			if err == nil {
