@@ -64,6 +64,15 @@ func (s *stack) effects() []string {
 	return out
 }
 
+// didOnly checks that this was done in the cloud, and nothing else.
+func (s *stack) didOnly(want []string) {
+	s.t.Helper()
+	slices.Sort(want)
+	if got := s.effects(); !slices.Equal(got, want) {
+		s.t.Errorf("what was done in the cloud: got %q, want %q", got, want)
+	}
+}
+
 // admin makes an admin call of the simulated cloud.
 func (s *stack) admin(method, path string, wantStatus int, body, into any) {
 	s.t.Helper()

@@ -24,7 +24,6 @@ import (
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/testcontainers/testcontainers-go/modules/nats"
 	tcnetwork "github.com/testcontainers/testcontainers-go/network"
-	"github.com/testcontainers/testcontainers-go/wait"
 )
 
 const (
@@ -128,26 +127,7 @@ func startCluster(t *testing.T) *cluster {
 		eventually(t, "the cluster has formed", func() error { return c.healthy(n) })
 	}
 
-	c.cloud, err = testcontainers.Run(ctx, img.worker,
-		tcnetwork.WithNetwork([]string{"cloud"}, clients),
-		testcontainers.WithExposedPorts(cloudPort),
-		testcontainers.WithCmd("simulate", "--listen", ":8080", "--admin", "--faults", "none"),
-		testcontainers.WithHostConfigModifier(locked()),
-		testcontainers.WithWaitStrategy(wait.ForHTTP(countersPath).WithPort(cloudPort).WithStartupTimeout(startTime)),
-	)
-	c.keep("cloud", c.cloud, err)
-	c.fillCloud()
-
-	env := credentials()
-	maps.Copy(env, map[string]string{"APPROVER_NATS_URL": strings.Join(urls, ","), "APPROVER_NATS_REPLICAS": "3"})
-	c.worker, err = testcontainers.Run(ctx, img.worker,
-		tcnetwork.WithNetwork([]string{"worker"}, clients),
-		testcontainers.WithExposedPorts(httpPort),
-		testcontainers.WithEnv(env),
-		testcontainers.WithHostConfigModifier(locked(configFolder(t)+":/etc/vpcep-approver:ro")),
-		testcontainers.WithWaitStrategy(wait.ForHTTP("/readyz").WithPort(httpPort).WithStartupTimeout(startTime)),
-	)
-	c.keep("worker", c.worker, err)
+	c.run(ctx, img, clients, map[string]string{"APPROVER_NATS_URL": strings.Join(urls, ","), "APPROVER_NATS_REPLICAS": "3"})
 	return c
 }
 
@@ -499,22 +479,15 @@ func (c *cluster) judge(shop *shop) {
 	})
 	eventually(c.t, "the last results are read", func() error { return c.read(nil) })
 
-	var effects []string
 	for _, o := range sent {
 		all := c.answers[o.id]
 		if len(all) != 1 || all[0].Data.Outcome != o.outcome {
 			c.t.Errorf("request %s has %d results, want one: %s; got %+v", o.id, len(all), o.outcome, all)
 		}
-		if o.effect != "" {
-			effects = append(effects, o.effect)
-		}
 	}
 	if len(c.answers) != len(sent) {
 		c.t.Errorf("%d requests have results, and %d were sent: %v", len(c.answers), len(sent), slices.Sorted(maps.Keys(c.answers)))
 	}
-	slices.Sort(effects)
-	if got := c.effects(); !slices.Equal(got, effects) {
-		c.t.Errorf("what was done in the cloud: got %q, want %q", got, effects)
-	}
+	c.didOnly(effectsOf(sent))
 	c.t.Logf("%d requests were sent", len(sent))
 }

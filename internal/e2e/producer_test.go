@@ -199,6 +199,16 @@ type order struct {
 	effect  string // in the cloud; empty: none
 }
 
+// effectsOf is what is to be done in the cloud for these orders.
+func effectsOf(orders []order) (effects []string) {
+	for _, o := range orders {
+		if o.effect != "" {
+			effects = append(effects, o.effect)
+		}
+	}
+	return effects
+}
+
 // order makes the i-th order, and its endpoint: of every account and kind in turn.
 func (s *stack) order(i int) order {
 	o := order{id: fmt.Sprintf("order-%d", i), kind: connectionRequested}

@@ -71,28 +71,12 @@ func TestBrokerRestarts(t *testing.T) {
 		t.Errorf("the first result came %s after the broker was back, not within %s", slowest, resumes)
 	}
 
-	eventually(t, "everything is settled", func() error {
-		for _, series := range []string{"vpcep_approver_consumer_pending_messages", "vpcep_approver_consumer_ack_pending_messages"} {
-			if n := s.metric(series); n != "0" {
-				return fmt.Errorf("%s is %s", series, n)
-			}
-		}
-		return nil
-	})
+	eventually(t, "everything is settled", s.settled)
 	lost, doubled, wrong := p.compare(sent)
 	if n := len(p.stored("VPCEP_DEADLETTERS")); n > 0 {
 		t.Errorf("%d good requests are dead letters", n)
 	}
-	var effects []string
-	for _, o := range sent {
-		if o.effect != "" {
-			effects = append(effects, o.effect)
-		}
-	}
-	slices.Sort(effects)
-	if got := s.effects(); !slices.Equal(got, effects) {
-		t.Errorf("what was done in the cloud: got %q, want %q", got, effects)
-	}
+	s.didOnly(effectsOf(sent))
 	s.sameWorker(before)
 	t.Logf("\nfailure                              tries  lost  doubled  wrong  time\nF9 broker restarted, as a container  %5d  %4d  %7d  %5d  %.1f s  first result after %.1f s at most, %d requests",
 		restarts, lost, doubled, wrong, time.Since(begin).Seconds(), slowest.Seconds(), len(sent))

@@ -50,6 +50,14 @@ func start(t *testing.T) *stack {
 	s.nats, err = nats.Run(ctx, img.nats, network.WithNetwork([]string{"nats"}, net), testcontainers.WithCmd("-js"))
 	s.keep("nats", s.nats, err)
 
+	s.run(ctx, img, net, nil)
+	return s
+}
+
+// run starts the cloud, and the worker with more variables, where NATS runs.
+func (s *stack) run(ctx context.Context, img images, net *testcontainers.DockerNetwork, env map[string]string) {
+	s.t.Helper()
+	var err error
 	s.cloud, err = testcontainers.Run(ctx, img.worker,
 		network.WithNetwork([]string{"cloud"}, net),
 		testcontainers.WithExposedPorts(cloudPort),
@@ -64,11 +72,11 @@ func start(t *testing.T) *stack {
 		network.WithNetwork([]string{"worker"}, net),
 		testcontainers.WithExposedPorts(httpPort),
 		testcontainers.WithEnv(credentials()),
-		testcontainers.WithHostConfigModifier(locked(configFolder(t)+":/etc/vpcep-approver:ro")),
+		testcontainers.WithEnv(env),
+		testcontainers.WithHostConfigModifier(locked(configFolder(s.t)+":/etc/vpcep-approver:ro")),
 		testcontainers.WithWaitStrategy(wait.ForHTTP("/readyz").WithPort(httpPort).WithStartupTimeout(startTime)),
 	)
 	s.keep("worker", s.worker, err)
-	return s
 }
 
 // keep has c ended with the test, and its log printed if the test failed.
@@ -192,6 +200,16 @@ func eventually(t *testing.T, what string, check func() error) {
 			t.Fatalf("%s: still after a minute: %v", what, err)
 		}
 	}
+}
+
+// settled says what the worker has not settled.
+func (s *stack) settled() error {
+	for _, series := range []string{"vpcep_approver_consumer_pending_messages", "vpcep_approver_consumer_ack_pending_messages"} {
+		if n := s.metric(series); n != "0" {
+			return fmt.Errorf("%s is %s", series, n)
+		}
+	}
+	return nil
 }
 
 // isReady says why the worker is not ready.
