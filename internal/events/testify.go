@@ -45,7 +45,7 @@ func (c *consuming) acked(ctx context.Context, key messageKey, survived []span) 
 	}
 	c.handMu.Unlock()
 	if !kept {
-		if err := c.dismiss(ctx, key); err != nil {
+		if err := c.dismiss(ctx, key, survived); err != nil {
 			c.warn(err, "the history of a message could not be removed")
 		}
 	}
@@ -114,9 +114,9 @@ func (c *consuming) witness(ctx context.Context) {
 
 // testify writes into the histories of messages what could not be written when
 // it happened: that this process survived them. It removes the histories of those
-// that are done, if that was stored ago. What does not fit into the time is left
-// for the next call.
-func (c *consuming) testify(ctx context.Context, within, stored time.Duration) {
+// that were acknowledged at least so long ago. What does not fit into the time is
+// left for the next call.
+func (c *consuming) testify(ctx context.Context, within, ackedAgo time.Duration) {
 	c.handMu.Lock()
 	outlived, alone := maps.Clone(c.outlived), c.isAlone
 	c.handMu.Unlock()
@@ -141,7 +141,7 @@ func (c *consuming) testify(ctx context.Context, within, stored time.Duration) {
 	for key, t := range outlived {
 		switch {
 		case !t.acked.IsZero():
-			if time.Since(t.acked) >= stored {
+			if time.Since(t.acked) >= ackedAgo {
 				done = append(done, key)
 			}
 		case key.seq <= info.AckFloor.Stream:
@@ -154,7 +154,7 @@ func (c *consuming) testify(ctx context.Context, within, stored time.Duration) {
 		}
 	}
 	for _, key := range done { // last, for nobody waits for it
-		if err := c.dismiss(ctx, key); err != nil {
+		if err := c.dismiss(ctx, key, outlived[key].survived); err != nil {
 			c.warn(err, "the history of a message could not be removed; it is removed later")
 			return
 		}
@@ -182,13 +182,13 @@ func (c *consuming) tell(ctx context.Context, key messageKey, survived []span) e
 
 // dismiss forgets a message that is done. Its history may have been written too
 // late for whoever did it to remove, or an acknowledgement that seemed lost was not.
-func (c *consuming) dismiss(ctx context.Context, key messageKey) error {
+func (c *consuming) dismiss(ctx context.Context, key messageKey, survived []span) error {
 	if err := c.erase(ctx, historyKey(key)); err != nil {
 		return err
 	}
 	c.handMu.Lock()
 	defer c.handMu.Unlock()
-	c.bygone.add(key, c.outlived[key].survived)
+	c.bygone.add(key, survived)
 	delete(c.outlived, key)
 	return nil
 }
