@@ -16,7 +16,7 @@ import (
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("takes ten seconds")
+		t.Skip("takes ten seconds; run without -short")
 	}
 	var out, errs bytes.Buffer
 	env := processEnvironment()

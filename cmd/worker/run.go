@@ -26,7 +26,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
 
-// gcPercent has the collector run more often as it does by itself: the
+// gcPercent has the collector run more often than it does by itself: the
 // worker waits for others most of the time, and holds less memory for it.
 const gcPercent = 25
 
