@@ -49,7 +49,7 @@ func randomInput(r *rand.Rand, targets approval.Targets, n int) approval.Input {
 		if r.IntN(10) > 0 {
 			in.Facts = approval.Facts{
 				EndpointID: in.Request.EndpointID, DomainID: someOf(r, domains...), State: approval.Pending, MarkerID: r.Int64N(1000) + 1,
-				Accepted: r.IntN(4), ReadAt: at,
+				Accepted: approval.Counted(r.IntN(4)), ReadAt: at,
 			}
 			if r.IntN(3) > 0 {
 				in.Facts.CreatedAt = at.Add(-time.Duration(r.IntN(1000)) * time.Hour)
@@ -95,7 +95,7 @@ func textOf(t *testing.T, v any) string {
 func explainFlags(in approval.Input) []string {
 	args := []string{"-o", "json", "--file", "-", "--now", in.Now.Format(time.RFC3339)}
 	if f := in.Facts; f.Found() {
-		args = append(args, "--domain-id", f.DomainID, "--marker-id", strconv.FormatInt(f.MarkerID, 10), "--accepted", strconv.Itoa(f.Accepted))
+		args = append(args, "--domain-id", f.DomainID, "--marker-id", strconv.FormatInt(f.MarkerID, 10), "--accepted", strconv.Itoa(f.Accepted.N))
 		if !f.CreatedAt.IsZero() {
 			args = append(args, "--created-at", f.CreatedAt.Format(time.RFC3339))
 		}
@@ -170,7 +170,7 @@ func testOf(t *testing.T, in approval.Input, d approval.Decision) string {
 	}
 	test["expect"] = expect
 	if f := in.Facts; f.Found() {
-		facts := map[string]any{"domain_id": f.DomainID, "marker_id": f.MarkerID, "accepted": f.Accepted}
+		facts := map[string]any{"domain_id": f.DomainID, "marker_id": f.MarkerID, "accepted": f.Accepted.N}
 		if !f.CreatedAt.IsZero() {
 			facts["created_at"] = f.CreatedAt.Format(time.RFC3339)
 		}

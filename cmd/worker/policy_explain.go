@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -173,7 +174,7 @@ func (q *question) input(c *cobra.Command, env environment, b bench) (approval.I
 	} else if q.factual() {
 		in.Facts = approval.Facts{
 			EndpointID: req.EndpointID, DomainID: strings.ToLower(q.domain), State: approval.State(cmp.Or(q.state, string(approval.Pending))),
-			MarkerID: q.marker, Accepted: q.accepted, CreatedAt: q.createdAt.at, ReadAt: in.Now,
+			MarkerID: q.marker, Accepted: approval.Counted(q.accepted), CreatedAt: q.createdAt.at, ReadAt: in.Now,
 		}
 	}
 	return in, cfg.Targets, nil
@@ -245,7 +246,11 @@ func (a explained) asked(b *strings.Builder, p palette) {
 			text = "the cloud did not show the connection"
 		}
 		if facts.Found() {
-			text = fmt.Sprintf("domain_id %s, state %s, accepted %d", dash(facts.DomainID), facts.State, facts.Accepted)
+			accepted := "not counted"
+			if facts.Accepted.Known {
+				accepted = strconv.Itoa(facts.Accepted.N)
+			}
+			text = fmt.Sprintf("domain_id %s, state %s, accepted %s", dash(facts.DomainID), facts.State, accepted)
 			if !facts.CreatedAt.IsZero() {
 				text += ", created_at " + facts.CreatedAt.UTC().Format(time.RFC3339)
 			}

@@ -73,7 +73,7 @@ type factsLine struct {
 	State      string     `json:"state,omitempty"`
 	CreatedAt  *time.Time `json:"created_at,omitempty"`
 	UpdatedAt  *time.Time `json:"updated_at,omitempty"`
-	Accepted   int        `json:"accepted,omitempty"`
+	Accepted   *int       `json:"accepted,omitempty"` // absent: not counted
 	ReadAt     *time.Time `json:"read_at,omitempty"`
 }
 
@@ -132,15 +132,29 @@ func (l requestLine) request(id string) approval.Request {
 func newFactsLine(f approval.Facts) factsLine {
 	return factsLine{
 		EndpointID: f.EndpointID, MarkerID: f.MarkerID, DomainID: f.DomainID, State: string(f.State),
-		CreatedAt: moment(f.CreatedAt), UpdatedAt: moment(f.UpdatedAt), Accepted: f.Accepted, ReadAt: moment(f.ReadAt),
+		CreatedAt: moment(f.CreatedAt), UpdatedAt: moment(f.UpdatedAt), Accepted: countLine(f.Accepted), ReadAt: moment(f.ReadAt),
 	}
 }
 
 func (l factsLine) facts() approval.Facts {
 	return approval.Facts{
 		EndpointID: l.EndpointID, MarkerID: l.MarkerID, DomainID: l.DomainID, State: approval.State(l.State),
-		CreatedAt: timeOf(l.CreatedAt), UpdatedAt: timeOf(l.UpdatedAt), Accepted: l.Accepted, ReadAt: timeOf(l.ReadAt),
+		CreatedAt: timeOf(l.CreatedAt), UpdatedAt: timeOf(l.UpdatedAt), Accepted: l.count(), ReadAt: timeOf(l.ReadAt),
 	}
+}
+
+func countLine(c approval.Count) *int {
+	if !c.Known {
+		return nil
+	}
+	return &c.N
+}
+
+func (l factsLine) count() approval.Count {
+	if l.Accepted == nil {
+		return approval.Count{}
+	}
+	return approval.Counted(*l.Accepted)
 }
 
 func newDecisionLine(d approval.Decision) decisionLine {

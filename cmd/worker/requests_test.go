@@ -32,6 +32,7 @@ func (f fixture) decide(t *testing.T, event, endpoint string, age time.Duration,
 	}
 	res := resultFor(req, outcome)
 	res.Decision.At = time.Now().Add(-age)
+	res.Decision.Facts.Accepted = approval.Counted(0)
 	book := f.book(t)
 	e, _, err := book.Record(t.Context(), &req, &res.Decision)
 	if err != nil {

@@ -49,6 +49,9 @@ const (
 	ReasonNotEvaluated    ReasonCode = "not_evaluated" // an expression failed
 	ReasonFactMissing     ReasonCode = "fact_missing"  // the cloud does not show what a decision needs
 	ReasonLimitReached    ReasonCode = "limit_reached"
+	ReasonCountUnknown    ReasonCode = "count_unknown"     // a rule with a limit fits, and the accepted connections were not counted
+	ReasonDeniedByClaim   ReasonCode = "denied_by_claim"   // a deny entry matches because of what the event claims
+	ReasonBudget          ReasonCode = "evaluation_budget" // the rules cost more to evaluate than is allowed
 	ReasonExpired         ReasonCode = "expired"
 	ReasonNotYetValid     ReasonCode = "not_yet_valid"
 	ReasonOutsideHours    ReasonCode = "outside_hours"
@@ -95,8 +98,11 @@ type Decision struct {
 	Digest  string // of the policy set, "sha256:" and 64 hexadecimal digits
 	Facts   Facts  // what was judged
 	At      time.Time
-	Limit   int             // most accepted connections of Facts.DomainID on the target, by the rule that accepts; 0: none is set
-	Shadow  *ShadowDecision // nil if no shadow policy is for the target
+	Limit   int // most accepted connections of Facts.DomainID on the target, by the rule that accepts; 0: none is set
+	// NeedsCount says that a rule would accept if fewer than Limit connections
+	// are accepted, and that Facts.Accepted is not known: count and decide again.
+	NeedsCount bool
+	Shadow     *ShadowDecision // nil if no shadow policy is for the target
 }
 
 // ShadowDecision is what would have been decided if the shadow policies of the

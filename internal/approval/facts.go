@@ -38,9 +38,19 @@ type Facts struct {
 	State      State
 	CreatedAt  time.Time // zero if the cloud's form could not be read
 	UpdatedAt  time.Time // likewise
-	Accepted   int       // accepted connections of DomainID on the target, this one aside; for limits
+	Accepted   Count     // accepted connections of DomainID on the target, this one aside; for limits
 	ReadAt     time.Time // when it was asked
 }
+
+// Count is a number that may not have been taken. The zero value is "not
+// counted", which is never the same as 0.
+type Count struct {
+	N     int
+	Known bool
+}
+
+// Counted returns n as a count that was taken.
+func Counted(n int) Count { return Count{N: n, Known: true} }
 
 // Found reports whether the cloud shows the connection.
 func (f Facts) Found() bool { return f.State != Absent }

@@ -52,6 +52,15 @@ type Failure struct {
 	RequestID string // the cloud's id of the call, to quote to support
 }
 
+// OperatorFault is what only the operator can fix: a missing permission, a used
+// up quota, a target that does not exist in the project. Errors that stand for
+// one have the method OperatorFault() (OperatorFault, bool) and may pass.
+type OperatorFault struct {
+	API, Operation string
+	Code, Text     string
+	RequestID      string // the cloud's id of the call, to quote to support
+}
+
 // Created is what a creation returned, as far as the API returns anything.
 type Created struct {
 	ID         string   // DataArts Insight: the connected instance

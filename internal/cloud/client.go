@@ -309,10 +309,13 @@ func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Fact
 	return f, nil
 }
 
-// Accepted returns how many accepted connections the account of req's connection
-// has on the target, the connection itself aside, as of a read that began after
-// the call. The read is of the whole list, shared with all who ask meanwhile.
-func (c *Client) Accepted(ctx context.Context, req approval.Request) (int, error) {
+// Accepted returns how many accepted connections the account domainID has on t,
+// endpointID aside, as of a read that began after the call. The read is of the
+// whole list, shared with all who ask meanwhile. A list in which endpointID does
+// not show, or belongs to another account, is not the one that was judged: that
+// is an error, which may pass.
+func (c *Client) Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (int, error) {
+	req := approval.Request{Target: t, EndpointID: endpointID}
 	l, err := c.connections(req)
 	if err != nil {
 		return 0, err
@@ -321,13 +324,19 @@ func (c *Client) Accepted(ctx context.Context, req approval.Request) (int, error
 	if err != nil {
 		return 0, c.readError(req, "count", err)
 	}
-	row, _ := shown.row(req.EndpointID)
-	n := shown.accepted[row.DomainID]
+	row, ok := shown.row(endpointID)
+	if !ok || domainID == "" || row.DomainID != domainID {
+		return 0, c.readError(req, "count", errNotCountable)
+	}
+	n := shown.accepted[domainID]
 	if approval.State(row.Status) == approval.Accepted {
 		n-- // this one aside
 	}
 	return n, nil
 }
+
+// errNotCountable says that a list does not show what was judged.
+var errNotCountable = errors.New("the list does not show the connection with the account that was judged, so the account's connections cannot be counted")
 
 // Act accepts or rejects req's connection: through VPCEP, or through APIG for a
 // gateway whose endpoint service is not ours. nil says that the cloud took it or

@@ -195,7 +195,7 @@ func TestFactsCount(t *testing.T) {
 			w.lists = 0
 			for _, at := range []struct{ row, accepted int }{{1699, 1200}, {0, 1199}} {
 				req := approval.Request{Target: tt.target, EndpointID: strings.ToUpper(all[at.row])}
-				n, err := c.Accepted(t.Context(), req)
+				n, err := c.Accepted(t.Context(), tt.target, domainID, req.EndpointID)
 				if err != nil || n != at.accepted {
 					t.Errorf("row %d: %d accepted, %v, want %d", at.row, n, err, at.accepted)
 				}

@@ -34,7 +34,7 @@ func result(eventID string, o approval.Outcome) approval.Result {
 			Contact: "network@example.org", Digest: "sha256:00", At: at.Add(-time.Second),
 			Facts: approval.Facts{
 				EndpointID: endpoint, MarkerID: 16777510, DomainID: "6e9dfd51d1124e8d8498dce894923a0d", State: approval.Pending,
-				CreatedAt: at.Add(-time.Minute), UpdatedAt: at.Add(-time.Minute), Accepted: 2, ReadAt: at.Add(-2 * time.Second),
+				CreatedAt: at.Add(-time.Minute), UpdatedAt: at.Add(-time.Minute), Accepted: approval.Counted(2), ReadAt: at.Add(-2 * time.Second),
 			},
 		},
 		Outcome: o, State: approval.Accepted, Attempts: 2, Reversible: true,

@@ -69,8 +69,22 @@ type factsResult struct {
 	Status     string    `json:"status,omitzero"`
 	CreatedAt  time.Time `json:"created_at,omitzero"`
 	UpdatedAt  time.Time `json:"updated_at,omitzero"`
-	Accepted   int       `json:"accepted_connections,omitzero"`
+	Accepted   *int      `json:"accepted_connections,omitzero"` // absent: not counted
 	ReadAt     time.Time `json:"read_at,omitzero"`
+}
+
+func countResult(c approval.Count) *int {
+	if !c.Known {
+		return nil
+	}
+	return &c.N
+}
+
+func (f factsResult) count() approval.Count {
+	if f.Accepted == nil {
+		return approval.Count{}
+	}
+	return approval.Counted(*f.Accepted)
 }
 
 type errorResult struct {
@@ -130,7 +144,7 @@ func newResultData(r approval.Result, dropClaims bool) resultData {
 			EndpointID: r.Decision.Facts.EndpointID, MarkerID: r.Decision.Facts.MarkerID,
 			DomainID: r.Decision.Facts.DomainID, Status: string(r.Decision.Facts.State),
 			CreatedAt: r.Decision.Facts.CreatedAt, UpdatedAt: r.Decision.Facts.UpdatedAt,
-			Accepted: r.Decision.Facts.Accepted, ReadAt: r.Decision.Facts.ReadAt,
+			Accepted: countResult(r.Decision.Facts.Accepted), ReadAt: r.Decision.Facts.ReadAt,
 		},
 		Outcome: string(r.Outcome), Status: string(r.State),
 		Attempts: r.Attempts, Reversible: r.Reversible, Seconds: map[string]float64{}, WorkerVersion: r.Version,
@@ -193,7 +207,7 @@ func (d resultData) result(e cloudEvent) approval.Result {
 			Facts: approval.Facts{
 				EndpointID: d.Facts.EndpointID, MarkerID: d.Facts.MarkerID, DomainID: d.Facts.DomainID,
 				State: approval.State(d.Facts.Status), CreatedAt: d.Facts.CreatedAt, UpdatedAt: d.Facts.UpdatedAt,
-				Accepted: d.Facts.Accepted, ReadAt: d.Facts.ReadAt,
+				Accepted: d.Facts.count(), ReadAt: d.Facts.ReadAt,
 			},
 		},
 		Outcome: approval.Outcome(d.Outcome), State: approval.State(d.Status),

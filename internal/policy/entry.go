@@ -75,6 +75,20 @@ func (e *entry) judge(in *approval.Input, lies bool) (truth, condition) {
 	return result, first
 }
 
+// lacksCountOnly reports whether all conditions of e hold but for its limit, and
+// that cannot be told because nothing was counted.
+func (e *entry) lacksCountOnly(in *approval.Input) bool {
+	if e.limit == 0 || in.Facts.Accepted.Known {
+		return false
+	}
+	for _, c := range e.conds {
+		if _, ok := c.(*limitCondition); !ok && c.test(in, e.deny) != yes {
+			return false
+		}
+	}
+	return true
+}
+
 // failed returns every condition of e that is known not to hold.
 func (e *entry) failed(in *approval.Input) []condition {
 	var out []condition

@@ -69,7 +69,7 @@ type view struct {
 
 // fixed holds the reasons that are the same for every request.
 type fixed struct {
-	noPolicy, onlyShadow, notAllowed, factMissing, otherEndpoint, notEvaluated, switchedOff []approval.Reason
+	noPolicy, onlyShadow, notAllowed, factMissing, otherEndpoint, notEvaluated, countUnknown, switchedOff []approval.Reason
 }
 
 func notLoaded() []approval.Reason {
@@ -90,6 +90,7 @@ func newFixed() fixed {
 		factMissing:   one(approval.ReasonFactMissing, "The cloud does not show who owns this endpoint, so nothing is decided."),
 		otherEndpoint: one(approval.ReasonFactMissing, "The facts at hand are of another endpoint, so nothing is decided."),
 		notEvaluated:  one(approval.ReasonNotEvaluated, "A rule for this request could not be evaluated, so a person must decide."),
+		countUnknown:  one(approval.ReasonCountUnknown, "A rule fits, but the connections of the account have not been counted."),
 		switchedOff:   one(approval.ReasonRejectsSwitched, "Rejections are switched off for this rule, so a person must decide."),
 	}
 }
@@ -180,7 +181,7 @@ func (e *entry) allowBefore(other *entry) bool {
 
 // allowed writes the decision where no deny matches.
 func (v *view) allowed(in *approval.Input, fix *fixed, d *approval.Decision) {
-	var best, doubt *entry
+	var best, uncounted, doubt *entry
 	v.allow.each(in, false, func(e *entry) bool {
 		switch t, _ := e.judge(in, false); t {
 		case yes:
@@ -188,6 +189,12 @@ func (v *view) allowed(in *approval.Input, fix *fixed, d *approval.Decision) {
 				best = e
 			}
 		case unknown:
+			if e.lacksCountOnly(in) {
+				if uncounted == nil || e.allowBefore(uncounted) {
+					uncounted = e
+				}
+				break
+			}
 			if doubt == nil || e.order < doubt.order {
 				doubt = e
 			}
@@ -198,6 +205,11 @@ func (v *view) allowed(in *approval.Input, fix *fixed, d *approval.Decision) {
 	if best != nil {
 		decided(d, approval.Accept, best)
 		d.Limit = best.limit
+		return
+	}
+	if uncounted != nil {
+		d.Policy, d.Rule, d.Reasons = uncounted.policy.name, uncounted.id, fix.countUnknown
+		d.Limit, d.NeedsCount = uncounted.limit, true
 		return
 	}
 	d.Verdict, d.Policy, d.Reasons = v.verdict, v.otherwise, v.reasons

@@ -168,7 +168,7 @@ func TestReadInput(t *testing.T) {
 	in, err := ReadInput("request.yaml", []byte("request: {target: payments, claims: {team: a}}\nfacts: {domain_id: "+acme+", accepted: 2}\n"), demoTargets(), noon())
 	want := connection("payments", acme)
 	want.Request.ID, want.Request.EndpointID, want.Request.Claims = "", someEndpoint, approval.Claims{"team": "a"}
-	want.Facts = approval.Facts{EndpointID: someEndpoint, DomainID: acme, State: approval.Pending, Accepted: 2, ReadAt: noon()}
+	want.Facts = approval.Facts{EndpointID: someEndpoint, DomainID: acme, State: approval.Pending, Accepted: approval.Counted(2), ReadAt: noon()}
 	if diff := cmp.Diff(want, in); diff != "" || err != nil {
 		t.Errorf("ReadInput: %v (-want +got):\n%s", err, diff)
 	}

@@ -109,7 +109,7 @@ func randomConnection(r *rand.Rand, n int) approval.Input {
 	}
 	in.Request.Source, in.Request.EventID = "/random", fmt.Sprint(n)
 	in.Request.ID = approval.RequestID(in.Request.Source, in.Request.EventID)
-	in.Facts.State, in.Facts.Accepted, in.Facts.ReadAt = approval.Pending, 0, in.Now
+	in.Facts.State, in.Facts.Accepted, in.Facts.ReadAt = approval.Pending, approval.Count{}, in.Now
 	if r.IntN(2) == 0 {
 		in.Facts.CreatedAt = in.Now.Add(-time.Hour)
 	}
@@ -237,7 +237,9 @@ func (s *site) Pending(context.Context, approval.Target) ([]approval.Facts, erro
 	return []approval.Facts{s.in.Facts}, nil
 }
 
-func (s *site) Accepted(context.Context, approval.Request) (int, error) { return s.accepted, nil }
+func (s *site) Accepted(context.Context, approval.Target, string, string) (int, error) {
+	return s.accepted, nil
+}
 
 func (s *site) Submit(_ context.Context, r approval.Request) error {
 	s.submitted = r

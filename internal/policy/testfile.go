@@ -44,7 +44,8 @@ func reasonCodes() []string {
 		approval.ReasonClaimMismatch, approval.ReasonNotLoaded, approval.ReasonNotEvaluated, approval.ReasonFactMissing,
 		approval.ReasonLimitReached, approval.ReasonExpired, approval.ReasonNotYetValid, approval.ReasonOutsideHours,
 		approval.ReasonConditionFalse, approval.ReasonClaimNotMatched, approval.ReasonFieldNotMatched,
-		approval.ReasonRejectsSwitched, approval.ReasonShadow,
+		approval.ReasonRejectsSwitched, approval.ReasonShadow, approval.ReasonCountUnknown,
+		approval.ReasonDeniedByClaim, approval.ReasonBudget,
 	} {
 		out = append(out, string(c))
 	}
@@ -281,7 +282,7 @@ func factsKeys() []key[approval.Facts] {
 		textKey("state", "The state of the connection; without it pendingAcceptance.", false, func(f *approval.Facts, s string) { f.State = approval.State(s) }),
 		instantKey("created_at", "When the connection was made.", func(f *approval.Facts) *time.Time { return &f.CreatedAt }),
 		instantKey("updated_at", "When it changed last.", func(f *approval.Facts) *time.Time { return &f.UpdatedAt }),
-		numberKey("accepted", "Accepted connections of the account on the target, this one aside.", func(f *approval.Facts, v int64) { f.Accepted = int(v) }),
+		numberKey("accepted", "Accepted connections of the account on the target, this one aside; without it 0.", func(f *approval.Facts, v int64) { f.Accepted = approval.Counted(int(v)) }),
 	}
 }
 

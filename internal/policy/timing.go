@@ -245,7 +245,10 @@ type limitCondition struct {
 }
 
 func (c *limitCondition) test(in *approval.Input, _ bool) truth {
-	return truthOf(in.Facts.Accepted < c.limit)
+	if !in.Facts.Accepted.Known {
+		return unknown
+	}
+	return truthOf(in.Facts.Accepted.N < c.limit)
 }
 
 func (c *limitCondition) name() string   { return "limit" }
@@ -255,7 +258,10 @@ func (c *limitCondition) wanted() string {
 }
 
 func (c *limitCondition) seen(in *approval.Input, _ bool) string {
-	return counted(in.Facts.Accepted, "accepted connection", "accepted connections")
+	if !in.Facts.Accepted.Known {
+		return "not counted"
+	}
+	return counted(in.Facts.Accepted.N, "accepted connection", "accepted connections")
 }
 
 func (c *limitCondition) reason() approval.Reason {

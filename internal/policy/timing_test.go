@@ -113,7 +113,7 @@ func TestLimit(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			in := connection("payments", acme)
-			in.Facts.Accepted = tt.accepted
+			in.Facts.Accepted = approval.Counted(tt.accepted)
 			d := load(t, tt.text).Evaluate(&in)
 			if d.Rule != tt.rule || d.Limit != tt.limit || (d.Verdict == approval.Accept) != (tt.rule != "") {
 				t.Errorf("with %d accepted: %s by %q, limit %d, %q; want %q, limit %d", tt.accepted, d.Verdict, d.Rule, d.Limit, d.Reasons, tt.rule, tt.limit)
@@ -122,6 +122,35 @@ func TestLimit(t *testing.T) {
 				t.Errorf("with %d accepted: %q, want limit_reached", tt.accepted, d.Reasons)
 			}
 		})
+	}
+}
+
+// TestLimitWithoutACount: what was not counted is not 0. A rule with a limit asks
+// for the count, and one without a limit does not need it.
+func TestLimitWithoutACount(t *testing.T) {
+	t.Parallel()
+	two := head("p") + "allow:\n  - {id: a, domain_id: " + acme + ", limit: 3}\n  - {id: b, domain_id: " + acme + ", limit: 5}\n"
+	for _, tt := range []struct {
+		name, text string
+		verdict    approval.Verdict
+		rule       string
+		limit      int
+		needs      bool
+		reason     approval.ReasonCode
+	}{
+		{"one rule", allowing("limit: 3"), approval.Hold, "acme", 3, true, approval.ReasonCountUnknown},
+		{"the higher of two", two, approval.Hold, "b", 5, true, approval.ReasonCountUnknown},
+		{"otherwise reject", allowing("limit: 3") + "otherwise: reject", approval.Hold, "acme", 3, true, approval.ReasonCountUnknown},
+		{"a rule without a limit", two + "  - {id: c, domain_id: 6e9d*}\n", approval.Accept, "c", 0, false, approval.ReasonAllowed},
+		{"a rule that fails otherwise", allowing("limit: 3, expires: 2020-01-01"), approval.Hold, "", 0, false, approval.ReasonNotAllowed},
+		{"a rule that cannot be evaluated", allowing("limit: 3, when: 'claims.x == 1'"), approval.Hold, "acme", 0, false, approval.ReasonNotEvaluated},
+	} {
+		in := connection("payments", acme)
+		d := load(t, tt.text).Evaluate(&in)
+		if d.Verdict != tt.verdict || d.Rule != tt.rule || d.Limit != tt.limit || d.NeedsCount != tt.needs || d.Reasons[0].Code != tt.reason {
+			t.Errorf("%s: %s by %q, limit %d, needs count %v, %q; want %s by %q, limit %d, %v, %s",
+				tt.name, d.Verdict, d.Rule, d.Limit, d.NeedsCount, d.Reasons, tt.verdict, tt.rule, tt.limit, tt.needs, tt.reason)
+		}
 	}
 }
 

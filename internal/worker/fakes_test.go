@@ -141,15 +141,18 @@ func (c *fakeCloud) Create(context.Context, approval.Request) (approval.Created,
 	return approval.Created{Domain: "functions.example", EndpointID: c.connects}, c.failing("create", true)
 }
 
-func (c *fakeCloud) Accepted(_ context.Context, req approval.Request) (int, error) {
+func (c *fakeCloud) Accepted(_ context.Context, _ approval.Target, domainID, endpointID string) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.failing("count", false); err != nil {
 		return 0, err
 	}
+	if c.facts[endpointID].DomainID != domainID {
+		return 0, cloudError{retryable: true}
+	}
 	n := 0
 	for id, f := range c.facts {
-		if id != req.EndpointID && f.DomainID == c.facts[req.EndpointID].DomainID && f.State == approval.Accepted {
+		if id != endpointID && f.DomainID == domainID && f.State == approval.Accepted {
 			n++
 		}
 	}

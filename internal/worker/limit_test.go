@@ -15,7 +15,10 @@ import (
 // limited accepts up to limit connections of a domain.
 func limited(limit int) policyFunc {
 	return func(in *approval.Input) approval.Decision {
-		if in.Facts.Accepted >= limit {
+		if !in.Facts.Accepted.Known {
+			return approval.Decision{Verdict: approval.Hold, NeedsCount: true, Limit: limit, Reasons: []approval.Reason{{Code: approval.ReasonCountUnknown}}}
+		}
+		if in.Facts.Accepted.N >= limit {
 			return approval.Decision{Verdict: approval.Hold, Reasons: []approval.Reason{{Code: approval.ReasonLimitReached}}}
 		}
 		return approval.Decision{Verdict: approval.Accept, Limit: limit}

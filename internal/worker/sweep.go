@@ -21,7 +21,7 @@ type Lister interface {
 	// Pending returns every connection of t in pendingAcceptance.
 	Pending(ctx context.Context, t approval.Target) ([]approval.Facts, error)
 	// Accepted is Places.Accepted.
-	Accepted(ctx context.Context, req approval.Request) (int, error)
+	Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (int, error)
 }
 
 // Claims tells what stands in the ledger; *ledger.Ledger provides it.
@@ -247,16 +247,16 @@ func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.F
 func (s *Sweep) changed(ctx context.Context, entry *approval.Entry, facts approval.Facts, accepted map[string]int) (bool, error) {
 	in := &approval.Input{Request: entry.Request, Facts: facts, Now: s.Now()}
 	d := s.Policy.Evaluate(in)
-	if d.Verdict != entry.Decision.Verdict && d.Limit > 0 {
+	if d.NeedsCount {
 		n, counted := accepted[facts.DomainID]
 		if !counted {
 			var err error
-			if n, err = s.Cloud.Accepted(ctx, entry.Request); err != nil {
+			if n, err = s.Cloud.Accepted(ctx, entry.Request.Target, facts.DomainID, entry.Request.EndpointID); err != nil {
 				return false, fmt.Errorf("count the accepted connections: %w", err)
 			}
 			accepted[facts.DomainID] = n
 		}
-		in.Facts.Accepted = n
+		in.Facts.Accepted = approval.Counted(n)
 		d = s.Policy.Evaluate(in)
 	}
 	return d.Verdict != entry.Decision.Verdict, nil

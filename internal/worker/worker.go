@@ -33,9 +33,10 @@ type Cloud interface {
 
 // Places keeps limits; *cloud.Client and *ledger.Ledger provide its halves.
 type Places interface {
-	// Accepted returns how many accepted connections the account of req's
-	// connection has on the target, the connection itself aside.
-	Accepted(ctx context.Context, req approval.Request) (int, error)
+	// Accepted returns how many accepted connections the account domainID, which
+	// was judged, has on t, endpointID aside. If endpointID does not show, or
+	// shows another account, that is an error: it cannot be counted.
+	Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (int, error)
 	// Reserve reports whether req's may be one of at most limit accepted
 	// connections of domain on its target. Asked again it says the same, and
 	// requests for one connection share its place.
@@ -270,14 +271,14 @@ func sameSubject(entry *approval.Entry, req *approval.Request) error {
 func (w *Worker) decide(ctx context.Context, req *approval.Request, facts *approval.Facts) (*approval.Decision, error) {
 	in := &approval.Input{Request: *req, Facts: *facts, Now: w.Now()}
 	decision := w.Policy.Evaluate(in)
-	if decision.Limit == 0 || facts.State != approval.Pending {
+	if !decision.NeedsCount || facts.State != approval.Pending {
 		return &decision, nil
 	}
-	counted, err := w.Places.Accepted(ctx, *req)
+	counted, err := w.Places.Accepted(ctx, req.Target, facts.DomainID, req.EndpointID)
 	if err != nil {
 		return nil, fmt.Errorf("count the accepted connections: %w", err)
 	}
-	in.Facts.Accepted = counted
+	in.Facts.Accepted = approval.Counted(counted)
 	for decision = w.Policy.Evaluate(in); decision.Limit > 0; decision = w.Policy.Evaluate(in) {
 		ok, err := w.Places.Reserve(ctx, *req, facts.DomainID, decision.Limit, counted)
 		if err != nil {
@@ -286,7 +287,7 @@ func (w *Worker) decide(ctx context.Context, req *approval.Request, facts *appro
 		if ok {
 			return &decision, nil
 		}
-		in.Facts.Accepted = decision.Limit // the list does not show all of them yet
+		in.Facts.Accepted = approval.Counted(decision.Limit) // the list does not show all of them yet
 	}
 	return &decision, nil
 }
