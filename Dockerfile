@@ -5,7 +5,7 @@
 #     -v "$PWD/policies:/etc/vpcep-approver/policies:ro" --env-file credentials.env vpcep-approver
 #
 # Any image with Go in its PATH and CA roots can build it; it needs no shell.
-ARG BUILDER=golang:1.26
+ARG BUILDER=golang:1.26.10
 FROM ${BUILDER} AS build
 
 ENV CGO_ENABLED=0 GOTOOLCHAIN=local

@@ -2,6 +2,8 @@ module github.com/vpcep-approver/vpcep-approver
 
 go 1.26.0
 
+toolchain go1.26.10
+
 require (
 	cel.dev/cel-go v0.32.0
 	github.com/cenkalti/backoff/v4 v4.3.0
