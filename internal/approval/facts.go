@@ -38,6 +38,8 @@ type Facts struct {
 	State      State
 	CreatedAt  time.Time // zero if the cloud's form could not be read
 	UpdatedAt  time.Time // likewise
+	ErrorCode  string    // why State is Failed, if the cloud says so
+	ErrorText  string    // likewise; printable and short
 	Accepted   Count     // accepted connections of DomainID on the target, this one aside; for limits
 	ReadAt     time.Time // when it was asked
 }

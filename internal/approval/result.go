@@ -45,7 +45,8 @@ func Stages() []Stage {
 }
 
 // Failure is an error in a form fit for the requester and for support. It holds
-// no secret and no text of the cloud's answer beyond its code.
+// no secret, and of the cloud's own words only the reason that a connection list
+// gives for a failed endpoint.
 type Failure struct {
 	Code      string // the cloud's error code, or one of ours in snake_case
 	Text      string
@@ -75,6 +76,10 @@ type Created struct {
 type Look struct {
 	Keys    []string // everything there now that such a creation could have made
 	Created *Created // what is there beyond the keys known before; nil if nothing is
+	Failure *Failure // why Created failed, if the cloud says so
+	// Partial says that something beyond the keys known before is there, but not
+	// all that the creation asks for: sending it again would make the rest twice.
+	Partial bool
 }
 
 // Result is how a request ended; there is exactly one for each request.

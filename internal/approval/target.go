@@ -41,7 +41,9 @@ type Target struct {
 	ServiceID   string // gateways only: the endpoint service to accept through; empty: through APIG
 	ProjectID   string
 	WorkspaceID string // DataArts Insight only
-	Region      string
+	// EnterpriseProjectID is sent to HSS with each call; empty: nothing is sent.
+	EnterpriseProjectID string
+	Region              string
 }
 
 // Targets is the configured set. The zero value serves nothing.

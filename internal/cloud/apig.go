@@ -27,11 +27,6 @@ func (c *Client) actGateway(ctx context.Context, project, gateway, endpoint stri
 	}, done)
 }
 
-type gatewayAnswer struct {
-	Connections *[]connection `json:"connections"`
-	Total       *int          `json:"total"` // "size" is of the page
-}
-
 // gatewayConnections reads one page of the connections of a gateway.
 func (c *Client) gatewayConnections(ctx context.Context, project, gateway string, f filter) (page[connection], error) {
 	const op = "ListEndpointConnections"
@@ -39,10 +34,10 @@ func (c *Client) gatewayConnections(ctx context.Context, project, gateway string
 	if err != nil {
 		return page[connection]{}, err
 	}
-	var out gatewayAnswer
+	var out page[connection]
 	err = c.do(ctx, &call{
 		api: APIAPIG, op: op, method: http.MethodGet, path: path, query: f.query(), project: project, contentType: plainJSON,
-		answer: decoder(&out, func(a gatewayAnswer) bool { return listed(a.Connections, a.Total) }),
+		answer: list(&out, "connections", "total", f.rows(apigPage), readConnection), // "size" is of the page
 	}, nil)
-	return pageOf(out.Connections, out.Total), err
+	return out, err
 }

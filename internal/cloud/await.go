@@ -27,7 +27,7 @@ const (
 // counted, and never final.
 //
 // When ctx ends first Await returns the last state seen and an error that wraps
-// ctx.Err(). A list that cannot be read is an *Error.
+// ctx.Err(). A list that cannot be read, or is incomplete, is an *Error.
 func (c *Client) Await(ctx context.Context, req approval.Request, want approval.State, actedAt time.Time) (approval.State, error) {
 	l, err := c.connections(req)
 	if err != nil {
@@ -42,6 +42,9 @@ func (c *Client) Await(ctx context.Context, req approval.Request, want approval.
 			return last, c.readError(req, "await", err)
 		}
 		row, _ := shown.row(req.EndpointID)
+		if row.contradicted {
+			return last, c.noteList(req.Target, apiOf(req.Target), "await", errContradicted)
+		}
 		state := approval.State(row.Status)
 		if !state.Known() {
 			c.observer.CloudUnknownState(req.Target.Name)

@@ -87,6 +87,8 @@ func verdict(ctx context.Context, e *Error) error {
 		return nil
 	case ctx.Err() != nil && e.Status == 0:
 		return errNoAnswerKnown
+	case e.Code == CodeListIncomplete: // of one target; the API works
+		return nil
 	case e.Class == ClassRetry || e.Class == ClassUnknown:
 		return e
 	}

@@ -66,6 +66,7 @@ type Observer interface {
 	CloudInFlight(api string, delta int)
 	CloudBreaker(api, state string) // closed, open or half-open
 	CloudUnknownState(target string)
+	CloudList(target string, complete bool)          // a list of target was read; see CodeListIncomplete
 	CredentialState(state string, expires time.Time) // unproven, ok or refused; expires is zero if unknown
 }
 
@@ -242,7 +243,7 @@ func (c *Client) connections(req approval.Request) (*lists, error) {
 	defer c.mu.Unlock()
 	if c.lists[key] == nil {
 		read, size := c.pager(t)
-		c.lists[key] = newLists(size, c.rate, read)
+		c.lists[key] = newLists(size, c.rate, read, func(err error) error { return c.noteList(t, apiOf(t), "list", err) })
 	}
 	return c.lists[key], nil
 }
@@ -275,6 +276,21 @@ func apiOf(t approval.Target) string {
 	return APIVPCEP
 }
 
+// noteList tells the observer what came of reading a list of t, and returns err as
+// an *Error if it says that the list is incomplete.
+func (c *Client) noteList(t approval.Target, api, op string, err error) error {
+	switch {
+	case err == nil:
+		c.observer.CloudList(t.Name, true)
+	case isIncomplete(err):
+		c.observer.CloudList(t.Name, false)
+		if _, ok := asError(err); !ok {
+			err = &Error{API: api, Op: op, Class: ClassRetry, Code: CodeListIncomplete, Text: textIncomplete, Err: err}
+		}
+	}
+	return err
+}
+
 // readError is err as an *Error; what ended a wait is retryable.
 func (c *Client) readError(req approval.Request, op string, err error) error {
 	if _, ok := asError(err); ok {
@@ -284,9 +300,10 @@ func (c *Client) readError(req approval.Request, op string, err error) error {
 }
 
 // Facts returns what the cloud says of req's connection, as of a read that began
-// after the call of Facts; State is Absent if the list does not show it. Of a
-// creation there are no facts but the time. Facts.Accepted is not counted, which
-// would take the whole list; see Accepted.
+// after the call of Facts; State is Absent if the list does not show it. A list
+// that contradicts itself shows no account. Of a creation there are no facts but
+// the time. Facts.Accepted is not counted, which would take the whole list; see
+// Accepted.
 func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Facts, error) {
 	if req.Creates() {
 		return approval.Facts{ReadAt: time.Now()}, nil
@@ -325,18 +342,42 @@ func (c *Client) Accepted(ctx context.Context, t approval.Target, domainID, endp
 		return 0, c.readError(req, "count", err)
 	}
 	row, ok := shown.row(endpointID)
-	if !ok || domainID == "" || row.DomainID != domainID {
+	if !ok || domainID == "" || row.contradicted || !strings.EqualFold(row.DomainID, domainID) {
 		return 0, c.readError(req, "count", errNotCountable)
 	}
-	n := shown.accepted[domainID]
-	if approval.State(row.Status) == approval.Accepted {
-		n-- // this one aside
+	n, err := shown.accepted(domainID, endpointID)
+	if err != nil {
+		return 0, c.noteList(t, apiOf(t), "count", err)
+	}
+	return n, nil
+}
+
+// accepted counts the accepted connections of domainID, the endpoint aside. What
+// may be one of them and may not makes the count unknown.
+func (s snapshot) accepted(domainID, endpointID string) (int, error) {
+	n := 0
+	for key, r := range s.rows {
+		state := approval.State(r.Status)
+		switch mine := strings.EqualFold(r.DomainID, domainID); {
+		case r.contradicted:
+			return 0, incomplete("two rows of one endpoint contradict each other")
+		case r.DomainID == "" && (state == approval.Accepted || !state.Known()):
+			return 0, incomplete("it does not show whose an accepted connection is")
+		case strings.EqualFold(key, endpointID) || !mine:
+		case !state.Known():
+			return 0, incomplete("a connection of the account is in a state that is not documented")
+		case state == approval.Accepted:
+			n++
+		}
 	}
 	return n, nil
 }
 
 // errNotCountable says that a list does not show what was judged.
 var errNotCountable = errors.New("the list does not show the connection with the account that was judged, so the account's connections cannot be counted")
+
+// errContradicted says that a list shows a connection twice, and not the same.
+var errContradicted = incomplete("two rows of the connection contradict each other")
 
 // Act accepts or rejects req's connection: through VPCEP, or through APIG for a
 // gateway whose endpoint service is not ours. nil says that the cloud took it or
@@ -359,6 +400,8 @@ func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdi
 		}
 		row, _ := shown.row(req.EndpointID)
 		switch state := approval.State(row.Status); {
+		case row.contradicted:
+			return false, c.noteList(t, apiOf(t), "act", errContradicted)
 		case took(v, state):
 			return true, nil
 		case state == approval.Pending:
@@ -440,10 +483,10 @@ func (c *Client) Pending(ctx context.Context, t approval.Target) ([]approval.Fac
 	}
 	read, size := c.pager(t)
 	at := time.Now()
-	rows, err := collect(size, func(r connection) string { return r.ID }, func(offset int) (page[connection], error) {
+	rows, err := collect(size, func(offset int) (page[connection], error) {
 		return read(ctx, filter{status: approval.Pending, limit: size, offset: offset})
 	})
-	if err != nil {
+	if err = c.noteList(t, apiOf(t), "pending", err); err != nil {
 		return nil, c.readError(approval.Request{Target: t}, "pending", err)
 	}
 	var out []approval.Facts
@@ -466,4 +509,5 @@ func (nobody) CloudThrottled(string, time.Duration)            {}
 func (nobody) CloudInFlight(string, int)                       {}
 func (nobody) CloudBreaker(string, string)                     {}
 func (nobody) CloudUnknownState(string)                        {}
+func (nobody) CloudList(string, bool)                          {}
 func (nobody) CredentialState(string, time.Time)               {}

@@ -18,12 +18,12 @@ import (
 func TestLookFunctionGraph(t *testing.T) {
 	t.Parallel()
 	const list = `{"total_count":6,"endpoints":[
+		{"id":"e0","status":"accepted","service_type":"gateway","vpc_id":"vpc"},
 		{"id":"e1","status":"accepted","vpc_id":"vpc","subnet_id":"net","created_at":"2026-01-01T00:00:00Z"},
 		{"id":"e2","status":"creating","vpc_id":"vpc","subnet_id":"net","created_at":"2026-01-03T00:00:00Z"},
 		{"id":"e3","status":"accepted","vpc_id":"vpc","created_at":"2026-01-02T00:00:00Z"},
 		{"id":"e4","status":"accepted","vpc_id":"vpc","subnet_id":"other"},
-		{"id":"e5","status":"accepted","vpc_id":"other","subnet_id":"net"},
-		{"id":"","status":"accepted","vpc_id":"vpc","subnet_id":"net"}]}`
+		{"id":"e5","status":"accepted","vpc_id":"other","subnet_id":"net"}]}`
 	keys := []string{"e1", "e2", "e3"}
 	tests := []struct {
 		name, answer string

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	strict "github.com/go-json-experiment/json"
 )
 
 const (
@@ -117,7 +119,7 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 // proves reports whether e can only come from an API that has accepted the
 // credential. Gateways throttle and break before they look at it.
 func proves(e *Error) bool {
-	if e == nil {
+	if e == nil || e.Code == CodeListIncomplete {
 		return true
 	}
 	switch e.Class {
@@ -179,9 +181,16 @@ func (c *Client) send(ctx context.Context, host *host, call *call, body []byte, 
 	case res.StatusCode < 200 || res.StatusCode > 299 || len(data) > maxAnswer:
 		return c.refused(call, res, data)
 	}
-	if err := call.answer(res.Header, data); err != nil {
+	err = call.answer(res.Header, data)
+	if res.StatusCode == http.StatusPartialContent {
+		err = incomplete("it is only a part of an answer")
+	}
+	if err != nil {
 		e := c.refused(call, res, nil)
 		e.Class, e.Text, e.Err = call.unknown(), "this is not an answer of the API; a firewall or proxy may stand in between", err
+		if isIncomplete(err) && call.effect == reads {
+			e.Code, e.Text = CodeListIncomplete, textIncomplete
+		}
 		return e
 	}
 	return nil
@@ -315,13 +324,13 @@ func encode(v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// decoder returns an answer function that reads JSON into out and lets ok say
-// whether what an answer must have is there.
+// decoder returns an answer function that reads JSON into out, as strictly as an
+// event is read, and lets ok say whether what an answer must have is there.
 func decoder[T any](out *T, ok func(T) bool) func(http.Header, []byte) error {
 	return func(_ http.Header, body []byte) error {
 		*out = *new(T) // an earlier try may have left something
-		if err := json.Unmarshal(body, out); err != nil {
-			return errors.New("it is not the JSON that was expected")
+		if err := strict.Unmarshal(body, out); err != nil {
+			return errNotExpected
 		}
 		if !ok(*out) {
 			return errors.New("it lacks what it must hold")

@@ -99,6 +99,7 @@ type watcher struct {
 	calls   []string // "api operation class"
 	retries int
 	unknown int
+	listed  []string // "target complete"
 	open    int
 	breaker []string
 	creds   []string
@@ -119,6 +120,9 @@ func (w *watcher) CloudBreaker(api, s string) {
 	w.note(func() { w.breaker = append(w.breaker, api+" "+s) })
 }
 func (w *watcher) CloudUnknownState(string) { w.note(func() { w.unknown++ }) }
+func (w *watcher) CloudList(target string, complete bool) {
+	w.note(func() { w.listed = append(w.listed, fmt.Sprintf("%s %t", target, complete)) })
+}
 func (w *watcher) CredentialState(s string, _ time.Time) {
 	w.note(func() { w.creds = append(w.creds, s) })
 }

@@ -39,10 +39,10 @@ func (c *Client) createFunctionEndpoint(ctx context.Context, t approval.Target, 
 	}, nil)
 	if is(err, ClassAlreadyDone) {
 		made := approval.Created{Existing: true}
-		if look, err := c.lookFunctionEndpoint(ctx, t, want, nil); err == nil && look.Created != nil {
+		if look, err := c.lookFunctionEndpoint(ctx, t, want, nil); err == nil && len(look.Keys) == 1 {
 			made.EndpointID, made.State = look.Created.EndpointID, look.Created.State
 		}
-		return made, nil // that it is there is certain, whatever the look could see
+		return made, nil // that it is there is certain; which one it is, only if there is one
 	}
 	if err != nil {
 		return approval.Created{}, err
@@ -58,14 +58,15 @@ func (c *Client) createFunctionEndpoint(ctx context.Context, t approval.Target, 
 }
 
 // lookFunctionEndpoint finds endpoints in the subnet through VPCEP, FunctionGraph
-// having no call that shows them. If several are new the youngest is taken.
+// having no call that shows them. If several are new the youngest is taken. Those of
+// the type gateway hang on route tables and not on a subnet; they are no functions'.
 func (c *Client) lookFunctionEndpoint(ctx context.Context, t approval.Target, want *approval.FunctionGraphEndpoint, before []string) (approval.Look, error) {
 	rows, err := c.vpcEndpoints(ctx, t.ProjectID, want.VPCID)
-	if err != nil {
+	if err = c.noteList(t, APIVPCEP, "ListEndpoints", err); err != nil {
 		return approval.Look{}, err
 	}
 	rows = slices.DeleteFunc(rows, func(r vpcEndpoint) bool {
-		return r.ID == "" || other(r.VPCID, want.VPCID) || other(r.SubnetID, want.SubnetID)
+		return r.ServiceType == "gateway" || other(r.VPCID, want.VPCID) || other(r.SubnetID, want.SubnetID)
 	})
 	slices.SortStableFunc(rows, func(a, b vpcEndpoint) int { return b.CreatedAt.Compare(a.CreatedAt.Time) })
 	var look approval.Look
@@ -73,6 +74,9 @@ func (c *Client) lookFunctionEndpoint(ctx context.Context, t approval.Target, wa
 		look.Keys = append(look.Keys, r.ID)
 		if look.Created == nil && !slices.Contains(before, r.ID) {
 			look.Created = &approval.Created{EndpointID: r.ID, State: approval.State(r.Status)}
+			if r.ErrorCode != "" || r.ErrorText != "" {
+				look.Failure = &approval.Failure{Code: r.ErrorCode, Text: r.ErrorText}
+			}
 		}
 	}
 	slices.Sort(look.Keys)

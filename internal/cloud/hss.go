@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -39,7 +42,7 @@ func (c *Client) createHostEndpoints(ctx context.Context, t approval.Target, wan
 		body.VPCs = append(body.VPCs, hssVPC{v.VPCID, v.SubnetIDs})
 	}
 	return approval.Created{}, c.do(ctx, &call{
-		api: APIHSS, op: op, method: http.MethodPost, path: path, project: t.ProjectID, contentType: plainJSON,
+		api: APIHSS, op: op, method: http.MethodPost, path: path, query: enterpriseProject(t), project: t.ProjectID, contentType: plainJSON,
 		body: body, effect: once,
 		answer: func(_ http.Header, body []byte) error {
 			if body = bytes.TrimSpace(body); len(body) > 0 && !json.Valid(body) {
@@ -50,11 +53,30 @@ func (c *Client) createHostEndpoints(ctx context.Context, t approval.Target, wan
 	}, nil)
 }
 
-// hssStatus is a row of the batch-query: the endpoint of one server.
+// enterpriseProject is the query of HSS calls on t.
+func enterpriseProject(t approval.Target) url.Values {
+	if t.EnterpriseProjectID == "" {
+		return nil
+	}
+	return url.Values{"enterprise_project_id": {t.EnterpriseProjectID}}
+}
+
+// hssStatus is a row of the batch-query: the endpoint of one server. Its status is
+// not read: the values are not documented.
 type hssStatus struct {
-	HostID string `json:"host_id"`
-	VPCID  string `json:"vpc_id"`
-	Status string `json:"status"` // its values are not documented
+	HostID string
+	VPCID  string
+}
+
+func readHost(dec *jsontext.Decoder) (hssStatus, error) {
+	var r hssStatus
+	err := object(dec, []string{"host_id", "vpc_id"}, func(name string) error {
+		if name == "host_id" {
+			return text(dec, &r.HostID)
+		}
+		return text(dec, &r.VPCID)
+	})
+	return r, firstError(err, needed("host_id", r.HostID))
 }
 
 type hssQuery struct {
@@ -64,7 +86,9 @@ type hssQuery struct {
 
 // lookHostEndpoints asks for the endpoints of the servers that were named, or of
 // the VPCs if no server was. They count as created once everything that was
-// named shows a row and one of the rows is new.
+// named shows a row and one of the rows is new. The list says nothing of how many
+// rows it should have; a server or VPC without a row has no endpoint, as far as is
+// documented, and a new row beside it makes the look partial.
 func (c *Client) lookHostEndpoints(ctx context.Context, t approval.Target, want *approval.HSSEndpoints, before []string) (approval.Look, error) {
 	var vpcs []string
 	for _, v := range want.VPCs {
@@ -89,8 +113,11 @@ func (c *Client) lookHostEndpoints(ctx context.Context, t approval.Target, want 
 	shown := map[string]bool{}
 	fresh := false
 	for _, r := range rows {
-		if len(want.HostIDs) > 0 && !contains(want.HostIDs, r.HostID) || len(vpcs) > 0 && r.VPCID != "" && !contains(vpcs, r.VPCID) {
+		switch byHost := len(want.HostIDs) > 0; {
+		case byHost && !contains(want.HostIDs, r.HostID):
 			continue
+		case len(vpcs) > 0 && !contains(vpcs, r.VPCID) && (r.VPCID != "" || !byHost):
+			continue // of another VPC, or of none that is known
 		}
 		shown[strings.ToLower(r.HostID)], shown[strings.ToLower(r.VPCID)] = true, true
 		key := r.HostID + "/" + r.VPCID
@@ -99,8 +126,10 @@ func (c *Client) lookHostEndpoints(ctx context.Context, t approval.Target, want 
 	}
 	slices.Sort(look.Keys)
 	look.Keys = slices.Compact(look.Keys)
-	all := !slices.ContainsFunc(ids, func(id string) bool { return !shown[strings.ToLower(id)] })
-	if fresh && all {
+	switch missing := slices.ContainsFunc(ids, func(id string) bool { return !shown[strings.ToLower(id)] }); {
+	case fresh && missing:
+		look.Partial = true
+	case fresh:
 		look.Created = &approval.Created{}
 	}
 	return look, nil
@@ -112,18 +141,15 @@ func (c *Client) hostEndpoints(ctx context.Context, t approval.Target, q hssQuer
 	if err != nil {
 		return nil, err
 	}
-	type answer struct {
-		Data *[]hssStatus `json:"data_list"`
-	}
-	var out answer
-	if err := c.do(ctx, &call{
-		api: APIHSS, op: op, method: http.MethodPost, path: path, project: t.ProjectID, contentType: plainJSON,
-		body:   q,
-		answer: decoder(&out, func(a answer) bool { return a.Data != nil }),
-	}, nil); err != nil {
-		return nil, err
-	}
-	return *out.Data, nil
+	var out page[hssStatus]
+	err = twice(func() error {
+		return c.do(ctx, &call{
+			api: APIHSS, op: op, method: http.MethodPost, path: path, query: enterpriseProject(t), project: t.ProjectID, contentType: plainJSON,
+			body:   q,
+			answer: list(&out, "data_list", "", maxRows, readHost),
+		}, nil)
+	})
+	return out.rows, c.noteList(t, APIHSS, op, err)
 }
 
 func contains(ids []string, id string) bool {

@@ -2,14 +2,11 @@ package cloud
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
 // maxPages is how many pages of one list are read at most.
@@ -17,9 +14,8 @@ const maxPages = 1000
 
 // snapshot is what a list showed.
 type snapshot struct {
-	rows     map[string]connection // by id in lower case
-	accepted map[string]int        // accepted connections by domain; only of a whole list
-	at       time.Time             // it shows nothing older
+	rows map[string]connection // by id in lower case
+	at   time.Time             // it shows nothing older
 }
 
 func (s snapshot) row(id string) (connection, bool) {
@@ -33,6 +29,7 @@ func (s snapshot) row(id string) (connection, bool) {
 type lists struct {
 	size int // of a page
 	page func(context.Context, filter) (page[connection], error)
+	note func(error) error // is given what came of a read, and returns it for the callers
 	pace *purse
 	turn chan struct{} // held by the read that is on its way
 
@@ -53,9 +50,9 @@ type batch struct {
 	err     error
 }
 
-func newLists(size int, perSecond float64, page func(context.Context, filter) (page[connection], error)) *lists {
+func newLists(size int, perSecond float64, page func(context.Context, filter) (page[connection], error), note func(error) error) *lists {
 	return &lists{
-		size: size, page: page, total: -1, turn: make(chan struct{}, 1),
+		size: size, page: page, note: note, total: -1, turn: make(chan struct{}, 1),
 		pace: newPurse(perSecond),
 	}
 }
@@ -136,6 +133,7 @@ func (l *lists) run(ctx context.Context, b *batch) {
 	if whole {
 		b.shown, b.err = l.all(ctx)
 	}
+	b.err = l.note(b.err)
 	b.shown.at = at
 }
 
@@ -146,35 +144,63 @@ func (l *lists) pages() int { return max(1, (l.total+l.size-1)/l.size) }
 // rows that were not asked for: then it tells nothing of those that were.
 func (l *lists) byID(ctx context.Context, ids []string) (s snapshot, honoured bool, err error) {
 	s.rows = map[string]connection{}
-	for i, id := range ids {
-		if i > 0 {
-			l.pace.owe()
-		}
-		p, err := l.page(ctx, filter{id: id})
-		if is(err, ClassGone) {
-			continue
-		}
+	paid := true // the first call is
+	for _, id := range ids {
+		var row connection
+		var found bool
+		err := twice(func() (err error) {
+			if !paid {
+				l.pace.owe()
+			}
+			paid = false
+			row, found, honoured, err = l.one(ctx, id)
+			return err
+		})
 		if err != nil {
 			return s, true, err
 		}
-		for _, r := range p.rows {
-			if !strings.EqualFold(r.ID, id) {
-				l.mu.Lock()
-				l.noFilter = true
-				l.mu.Unlock()
-				return s, false, nil
-			}
-			s.rows[id] = r
+		if !honoured {
+			l.mu.Lock()
+			l.noFilter = true
+			l.mu.Unlock()
+			return s, false, nil
+		}
+		if found {
+			s.rows[id] = row
 		}
 	}
 	return s, true, nil
+}
+
+// one reads the row of id.
+func (l *lists) one(ctx context.Context, id string) (row connection, found, honoured bool, err error) {
+	p, err := l.page(ctx, filter{id: id})
+	if is(err, ClassGone) {
+		return row, false, true, nil
+	}
+	if err != nil {
+		return row, false, true, err
+	}
+	for _, r := range p.rows {
+		if !strings.EqualFold(r.ID, id) {
+			return row, false, false, nil
+		}
+	}
+	c := collector[connection]{at: map[string]int{}}
+	if err := c.add(p); err != nil {
+		return row, false, true, err
+	}
+	if err := c.complete(); err != nil || len(c.rows) == 0 {
+		return row, false, true, err
+	}
+	return c.rows[0], true, true, nil
 }
 
 // all reads all pages, without a filter that would let rows slip from page to
 // page while connections are being decided.
 func (l *lists) all(ctx context.Context) (snapshot, error) {
 	calls := 0
-	rows, err := collect(l.size, func(r connection) string { return r.ID }, func(offset int) (page[connection], error) {
+	rows, err := collect(l.size, func(offset int) (page[connection], error) {
 		if calls++; calls > 1 {
 			l.pace.owe()
 		}
@@ -183,12 +209,9 @@ func (l *lists) all(ctx context.Context) (snapshot, error) {
 	if err != nil {
 		return snapshot{}, err
 	}
-	s := snapshot{rows: make(map[string]connection, len(rows)), accepted: map[string]int{}}
+	s := snapshot{rows: make(map[string]connection, len(rows))}
 	for _, r := range rows {
 		s.rows[strings.ToLower(r.ID)] = r
-		if approval.State(r.Status) == approval.Accepted {
-			s.accepted[r.DomainID]++
-		}
 	}
 	l.mu.Lock()
 	l.total = len(rows)
@@ -197,60 +220,99 @@ func (l *lists) all(ctx context.Context) (snapshot, error) {
 	return s, nil
 }
 
-// errEndless is a list that cannot be read to its end.
-var errEndless = errors.New("the list does not come to an end: its pages repeat, or there are too many")
+// listRow is a row of a list. merge joins it with another row of the same key.
+type listRow[T any] interface {
+	comparable
+	key() string
+	merge(T) T
+}
 
-// collect reads all pages of a list. If the list changes meanwhile, so that a row
-// may have slipped through between two pages, it is read once more.
-func collect[T any](size int, id func(T) string, read func(offset int) (page[T], error)) ([]T, error) {
-	var rows []T
-	for range 2 {
-		rows = nil
-		seen := map[string]bool{}
-		steady, total, offset := true, -1, 0
+// twice calls read, and once more if what it read is incomplete: the list may have
+// changed between two pages.
+func twice(read func() error) error {
+	err := read()
+	if isIncomplete(err) {
+		err = read()
+	}
+	return err
+}
+
+// collect reads all pages of a list. A list that is still incomplete when it is read
+// for the second time is an error: it may have changed, or it lies.
+func collect[T listRow[T]](size int, read func(offset int) (page[T], error)) (rows []T, err error) {
+	err = twice(func() error {
+		c := collector[T]{at: map[string]int{}}
 		for n := 0; ; n++ {
-			p, err := read(offset)
+			if n >= maxPages {
+				return incomplete("it has more than %d pages", maxPages)
+			}
+			p, err := read(c.offset)
 			if err != nil {
-				return nil, err
+				return err
 			}
-			steady = steady && (n == 0 || p.total == total)
-			total = p.total
-			before := len(rows)
-			for _, r := range p.rows {
-				if key := strings.ToLower(id(r)); !seen[key] {
-					seen[key] = true
-					rows = append(rows, r)
-				}
+			if len(p.rows) > size {
+				return incomplete("a page holds %d rows, and %d were asked for", len(p.rows), size)
 			}
-			offset += len(p.rows)
-			if len(p.rows) == 0 || total >= 0 && offset >= total || total < 0 && len(p.rows) < size {
-				break
+			if err := c.add(p); err != nil {
+				return err
 			}
-			if len(rows) == before || n >= maxPages {
-				return nil, errEndless
+			if len(p.rows) == 0 || c.offset >= c.total {
+				rows = c.rows
+				return c.complete()
 			}
 		}
-		if steady && len(rows) >= total {
-			break
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	return rows, nil
 }
 
-// pageOf is a page from the members of an answer.
-func pageOf[T any](rows *[]T, total *int) page[T] {
-	p := page[T]{total: -1}
-	if rows != nil {
-		p.rows = *rows
-	}
-	if total != nil {
-		p.total = *total
-	}
-	return p
+// collector joins the pages of a list.
+type collector[T listRow[T]] struct {
+	rows          []T
+	at            map[string]int // places in rows, by key in lower case
+	pages, offset int
+	total         int // rows that the list says it has
+	distinct      int // rows that differ in anything at all
 }
 
-// listed reports whether an answer with these members is a list at all: no list
-// is not the same as an empty one.
-func listed[T any](rows *[]T, total *int) bool {
-	return rows != nil || total != nil && *total == 0
+// add takes the next page. Rows that differ although they have one key are merged
+// if they are on one page; on two pages they show that the list has moved.
+func (c *collector[T]) add(p page[T]) error {
+	c.pages++
+	switch {
+	case p.total < 0:
+		return incomplete("it does not say how many rows there are")
+	case c.pages > 1 && p.total != c.total:
+		return incomplete("it had %d rows, and %d at the next page", c.total, p.total)
+	}
+	c.total = p.total
+	before := len(c.rows)
+	for _, r := range p.rows {
+		key := strings.ToLower(r.key())
+		i, seen := c.at[key]
+		switch {
+		case !seen:
+			c.at[key] = len(c.rows)
+			c.rows = append(c.rows, r)
+			c.distinct++
+		case i < before:
+			return incomplete("a row is on two of its pages")
+		case c.rows[i] != r:
+			c.rows[i] = c.rows[i].merge(r)
+			c.distinct++
+		}
+	}
+	c.offset += len(p.rows)
+	return nil
+}
+
+// complete is an error unless all rows are there that the list says it has.
+// Where rows were merged, it may have counted them as one or as several.
+func (c *collector[T]) complete() error {
+	if len(c.rows) > c.total || c.distinct < c.total {
+		return incomplete("it says that it has %d rows, and shows %d", c.total, len(c.rows))
+	}
+	return nil
 }

@@ -4,7 +4,7 @@ package cloud
 // the API reference: all values that Observer is told.
 func Operations() map[string][]string {
 	return map[string][]string{
-		APIVPCEP:           {"AcceptOrRejectEndpoint", "ListServiceConnections", "ListEndpoints"},
+		APIVPCEP:           {"AcceptOrRejectEndpoint", "ListServiceConnections", "ListServiceDetails", "ListEndpoints"},
 		APIAPIG:            {"AcceptOrRejectEndpointConnections", "ListEndpointConnections"},
 		APIFunctionGraph:   {"CreateVpcEndpoint"},
 		APIHSS:             {"CreateVpcEndpoint", "ShowEndpointStatus"},

@@ -111,6 +111,9 @@ func (e *Error) putOff(ctx context.Context) bool {
 // again reports whether a call that failed with e may be repeated at once, in
 // its own time. What is retryable but not here is given back to the caller.
 func again(e *Error, does effect) bool {
+	if e.Code == CodeListIncomplete {
+		return false // the reader of the list reads it from its beginning
+	}
 	switch e.Class {
 	case ClassThrottle:
 		return true

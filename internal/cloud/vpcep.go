@@ -2,10 +2,14 @@ package cloud
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -15,19 +19,102 @@ const vpcepPage = 1000
 
 // connection is a row of a connection list, the same in VPCEP and APIG.
 type connection struct {
-	ID        string   `json:"id"`
-	MarkerID  wireInt  `json:"marker_id"`
-	CreatedAt wireTime `json:"created_at"`
-	UpdatedAt wireTime `json:"updated_at"`
-	DomainID  string   `json:"domain_id"`
-	Status    string   `json:"status"`
+	ID        string
+	MarkerID  wireInt
+	CreatedAt wireTime
+	UpdatedAt wireTime
+	DomainID  string
+	Status    string
+	ErrorCode string
+	ErrorText string
+	// contradicted says that rows of this id differ in what is judged, so that it is
+	// not known whose endpoint it is.
+	contradicted bool
+}
+
+func readConnection(dec *jsontext.Decoder) (connection, error) {
+	var r connection
+	err := object(dec, []string{"id", "marker_id", "created_at", "updated_at", "domain_id", "status", "error"}, func(name string) error {
+		switch name {
+		case "id":
+			return text(dec, &r.ID)
+		case "domain_id":
+			return text(dec, &r.DomainID)
+		case "status":
+			return text(dec, &r.Status)
+		}
+		value, err := dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		switch name {
+		case "marker_id":
+			return r.MarkerID.UnmarshalJSON(value)
+		case "created_at":
+			return r.CreatedAt.UnmarshalJSON(value)
+		case "updated_at":
+			return r.UpdatedAt.UnmarshalJSON(value)
+		}
+		r.ErrorCode, r.ErrorText = reason(value)
+		return nil
+	})
+	return r, firstError(err, needed("id", r.ID), needed("status", r.Status))
+}
+
+// needed is an error if a row lacks what nothing can be said without.
+func needed(name, value string) error {
+	if value == "" {
+		return incomplete("a row has no %s", name)
+	}
+	return nil
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r connection) key() string { return r.ID }
+
+// unclear is the state of a connection whose rows contradict one another in it.
+const unclear approval.State = "unclear"
+
+// merge joins two rows of one id. What they do not agree on is not known; a
+// connection that may be pending is shown as such, so that it is held.
+func (r connection) merge(other connection) connection {
+	if strings.EqualFold(r.DomainID, other.DomainID) && r.MarkerID == other.MarkerID && r.Status == other.Status && r.CreatedAt.Equal(other.CreatedAt.Time) {
+		return r
+	}
+	if r.Status != other.Status {
+		if r.Status == string(approval.Pending) || other.Status == string(approval.Pending) {
+			r.Status = string(approval.Pending)
+		} else {
+			r.Status = string(unclear)
+		}
+	}
+	if r.MarkerID != other.MarkerID {
+		r.MarkerID = 0
+	}
+	if !r.CreatedAt.Equal(other.CreatedAt.Time) {
+		r.CreatedAt = wireTime{}
+	}
+	r.contradicted = true
+	return r
 }
 
 func (r connection) facts() approval.Facts {
-	return approval.Facts{
+	f := approval.Facts{
 		EndpointID: r.ID, MarkerID: int64(r.MarkerID), DomainID: r.DomainID, State: approval.State(r.Status),
-		CreatedAt: r.CreatedAt.Time, UpdatedAt: r.UpdatedAt.Time,
+		CreatedAt: r.CreatedAt.Time, UpdatedAt: r.UpdatedAt.Time, ErrorCode: r.ErrorCode, ErrorText: r.ErrorText,
 	}
+	if r.contradicted {
+		f.DomainID = "" // a fact is missing, whatever else the rows agree on
+	}
+	return f
 }
 
 // page is one page of a list. total is -1 if the answer did not say.
@@ -42,6 +129,14 @@ type filter struct {
 	status approval.State
 	limit  int // 0: the API's default
 	offset int
+}
+
+// rows is how many rows a page may hold at most; most is the API's own limit.
+func (f filter) rows(most int) int {
+	if f.limit > 0 {
+		return f.limit
+	}
+	return most
 }
 
 func (f filter) query() url.Values {
@@ -75,7 +170,7 @@ type connectionAction struct {
 // actionAnswer is what they answer; the rows may be of another moment, so only
 // the list tells what came of it.
 type actionAnswer struct {
-	Connections *[]connection `json:"connections"`
+	Connections *[]jsontext.Value `json:"connections"`
 }
 
 // actService accepts or rejects a connection of an endpoint service.
@@ -93,11 +188,6 @@ func (c *Client) actService(ctx context.Context, project, service, endpoint stri
 	}, done)
 }
 
-type serviceAnswer struct {
-	Connections *[]connection `json:"connections"`
-	Total       *int          `json:"total_count"`
-}
-
 // serviceConnections reads one page of the connections of an endpoint service.
 func (c *Client) serviceConnections(ctx context.Context, project, service string, f filter) (page[connection], error) {
 	const op = "ListServiceConnections"
@@ -105,46 +195,118 @@ func (c *Client) serviceConnections(ctx context.Context, project, service string
 	if err != nil {
 		return page[connection]{}, err
 	}
-	var out serviceAnswer
+	var out page[connection]
 	err = c.do(ctx, &call{
 		api: APIVPCEP, op: op, method: http.MethodGet, path: path, query: f.query(), project: project, contentType: plainJSON,
-		answer: decoder(&out, func(a serviceAnswer) bool { return listed(a.Connections, a.Total) }),
+		answer: list(&out, "connections", "total_count", f.rows(vpcepPage), readConnection),
 	}, nil)
-	return pageOf(out.Connections, out.Total), err
+	return out, err
 }
 
 // vpcEndpoint is a row of the endpoint list.
 type vpcEndpoint struct {
-	ID        string   `json:"id"`
-	Status    string   `json:"status"`
-	VPCID     string   `json:"vpc_id"`
-	SubnetID  string   `json:"subnet_id"`
-	CreatedAt wireTime `json:"created_at"`
+	ID          string
+	ServiceType string
+	Status      string
+	VPCID       string
+	SubnetID    string
+	CreatedAt   wireTime
+	ErrorCode   string
+	ErrorText   string
+	differs     bool // from another row of this id
 }
 
-type endpointsAnswer struct {
-	Endpoints *[]vpcEndpoint `json:"endpoints"`
-	Total     *int           `json:"total_count"`
+func readEndpoint(dec *jsontext.Decoder) (vpcEndpoint, error) {
+	var r vpcEndpoint
+	err := object(dec, []string{"id", "service_type", "status", "vpc_id", "subnet_id", "created_at", "error"}, func(name string) error {
+		switch name {
+		case "id":
+			return text(dec, &r.ID)
+		case "service_type":
+			return text(dec, &r.ServiceType)
+		case "status":
+			return text(dec, &r.Status)
+		case "vpc_id":
+			return text(dec, &r.VPCID)
+		case "subnet_id":
+			return text(dec, &r.SubnetID)
+		}
+		value, err := dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		if name == "created_at" {
+			return r.CreatedAt.UnmarshalJSON(value)
+		}
+		r.ErrorCode, r.ErrorText = reason(value)
+		return nil
+	})
+	return r, firstError(err, needed("id", r.ID), needed("status", r.Status))
 }
 
-// vpcEndpoints reads all endpoints of the project in a VPC. It sees only the
-// endpoints of the project itself, never those of consumers.
+func (r vpcEndpoint) key() string { return r.ID }
+
+func (r vpcEndpoint) merge(other vpcEndpoint) vpcEndpoint {
+	r.differs = r.differs || r != other
+	return r
+}
+
+// vpcEndpoints reads all endpoints of the project in a VPC. It sees only
+// the endpoints of the project itself, never those of consumers.
 func (c *Client) vpcEndpoints(ctx context.Context, project, vpc string) ([]vpcEndpoint, error) {
 	const op = "ListEndpoints"
 	path, err := pathOf(APIVPCEP, op, "/v1/{}/vpc-endpoints", project)
 	if err != nil {
 		return nil, err
 	}
-	return collect(vpcepPage, func(r vpcEndpoint) string { return r.ID }, func(offset int) (page[vpcEndpoint], error) {
-		var out endpointsAnswer
+	rows, err := collect(vpcepPage, func(offset int) (page[vpcEndpoint], error) {
+		var out page[vpcEndpoint]
 		q := filter{limit: vpcepPage, offset: offset}.query()
 		q.Set("vpc_id", vpc)
 		err := c.do(ctx, &call{
 			api: APIVPCEP, op: op, method: http.MethodGet, path: path, query: q, project: project, contentType: plainJSON,
-			answer: decoder(&out, func(a endpointsAnswer) bool { return listed(a.Endpoints, a.Total) }),
+			answer: list(&out, "endpoints", "total_count", vpcepPage, readEndpoint),
 		}, nil)
-		return pageOf(out.Endpoints, out.Total), err
+		return out, err
 	})
+	if i := slices.IndexFunc(rows, func(r vpcEndpoint) bool { return r.differs }); err == nil && i >= 0 {
+		err = incomplete("two rows of one endpoint contradict each other")
+	}
+	return rows, err
+}
+
+// ApprovalReadable reports whether ApprovalEnabled can tell anything of t. The
+// service of a gateway that belongs to APIG is not shown to its users.
+func ApprovalReadable(t approval.Target) bool {
+	return t.Kind == approval.Service || t.Kind == approval.Gateway && t.ServiceID != ""
+}
+
+// ApprovalEnabled reports whether connections to the endpoint service of t wait for
+// a decision. If not, the cloud accepts each of them itself and there is nothing to
+// decide.
+func (c *Client) ApprovalEnabled(ctx context.Context, t approval.Target) (bool, error) {
+	const op = "ListServiceDetails"
+	id := t.ID
+	if t.Kind == approval.Gateway {
+		id = t.ServiceID
+	}
+	if !ApprovalReadable(t) {
+		return false, refuse(apiOf(t), op, "invalid_request", fmt.Errorf("target %s has no endpoint service that can be read", t.Name))
+	}
+	path, err := pathOf(APIVPCEP, op, "/v1/{}/vpc-endpoint-services/{}", t.ProjectID, id)
+	if err != nil {
+		return false, err
+	}
+	type answer struct {
+		ID      string `json:"id"`
+		Enabled *bool  `json:"approval_enabled"`
+	}
+	var out answer
+	err = c.do(ctx, &call{
+		api: APIVPCEP, op: op, method: http.MethodGet, path: path, project: t.ProjectID, contentType: plainJSON,
+		answer: decoder(&out, func(a answer) bool { return a.Enabled != nil && strings.EqualFold(a.ID, id) }),
+	}, nil)
+	return err == nil && *out.Enabled, err
 }
 
 // pathOf fills ids into the places "{}" of a path. Only ids of the cloud's own

@@ -49,6 +49,8 @@ type Metrics struct {
 	throttleWait  *prometheus.CounterVec
 	breaker       *prometheus.GaugeVec
 	unknownStates *prometheus.CounterVec
+	incomplete    *prometheus.GaugeVec
+	approval      *prometheus.GaugeVec
 	credential    *prometheus.GaugeVec
 	credentialEnd prometheus.Gauge
 
@@ -128,6 +130,8 @@ func (m *Metrics) registerCloud(f factory, labels Labels) {
 	m.throttleWait = f.counters("cloud_throttle_wait_seconds_total", "Time that cloud APIs told us to wait.", "api")
 	m.breaker = f.gaugeVec("cloud_breaker_state", "1 for the state that the circuit breaker of a cloud API is in.", "api", "state")
 	m.unknownStates = f.counters("cloud_unknown_states_total", "Connection states in answers of the cloud that are not documented.", "target")
+	m.incomplete = f.gaugeVec("list_incomplete", "1 while the last list that was read for a target did not show all that it should; nothing is concluded from such a list.", "target")
+	m.approval = f.gaugeVec("approval_enabled", "Whether connections to the target's endpoint service wait for a decision; 0: the cloud accepts them all itself. Without a value until it was read, and where it cannot be read.", "target")
 	m.credential = f.gaugeVec("credential_state", "1 for the state that the cloud credential is in.", "state")
 	m.credentialEnd = f.gauge("credential_expiry_timestamp_seconds", "When the cloud credential expires; 0 if it does not say.")
 	for api, operations := range labels.Operations {
@@ -145,6 +149,7 @@ func (m *Metrics) registerCloud(f factory, labels Labels) {
 	}
 	for _, t := range labels.Targets {
 		m.unknownStates.WithLabelValues(t)
+		m.incomplete.WithLabelValues(t)
 	}
 	m.CredentialState("unproven", time.Time{})
 }

@@ -64,6 +64,7 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	m.CloudInFlight("vpcep", 1)
 	m.CloudBreaker("vpcep", "open")
 	m.CloudUnknownState("payments")
+	m.CloudList("payments", false)
 	m.CredentialState("ok", time.Unix(1, 0))
 	m.GivenBack("busy")
 	m.DeadLettered("unreadable")
@@ -80,6 +81,23 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	}
 	if got := testutil.ToFloat64(m.breaker.WithLabelValues("vpcep", "closed")); got != 0 {
 		t.Errorf("an open breaker is closed too: %v", got)
+	}
+}
+
+// TestApprovalIsNotKnownBeforeItIsRead: there is no series that could be taken for
+// an answer.
+func TestApprovalIsNotKnownBeforeItIsRead(t *testing.T) {
+	t.Parallel()
+	_, m := fresh(t)
+	if got := testutil.CollectAndCount(m.approval); got != 0 {
+		t.Errorf("%d series before anything was read", got)
+	}
+	m.ApprovalEnabled("payments", false)
+	m.ApprovalEnabled("orders", true)
+	for target, want := range map[string]float64{"payments": 0, "orders": 1} {
+		if got := testutil.ToFloat64(m.approval.WithLabelValues(target)); got != want {
+			t.Errorf("%s: %v, want %v", target, got, want)
+		}
 	}
 }
 
@@ -106,6 +124,7 @@ func TestDocumentation(t *testing.T) {
 	t.Parallel()
 	reg, m := fresh(t)
 	m.PolicyReloaded(true, "sha256:a", 1, 1)
+	m.ApprovalEnabled("payments", true)
 	m.Decided(approval.Request{}, approval.Decision{Verdict: approval.Hold, Shadow: &approval.ShadowDecision{Verdict: approval.Accept, Policy: "payments"}})
 	families, err := reg.Gather()
 	if err != nil {

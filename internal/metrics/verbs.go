@@ -72,6 +72,16 @@ func (m *Metrics) CloudBreaker(api, state string) {
 // CloudUnknownState counts a state that is not documented.
 func (m *Metrics) CloudUnknownState(target string) { m.unknownStates.WithLabelValues(target).Inc() }
 
+// CloudList tells whether the last list that was read for target was complete.
+func (m *Metrics) CloudList(target string, complete bool) {
+	m.incomplete.WithLabelValues(target).Set(truth(!complete))
+}
+
+// ApprovalEnabled tells whether connections to target wait for a decision.
+func (m *Metrics) ApprovalEnabled(target string, enabled bool) {
+	m.approval.WithLabelValues(target).Set(truth(enabled))
+}
+
 // CredentialState tells the state of the credential: unproven, ok or refused.
 func (m *Metrics) CredentialState(state string, expires time.Time) {
 	set(m.credential, state, []string{"unproven", "ok", "refused"})
