@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +28,7 @@ operator's choice.`,
 	}
 	for _, sub := range []*cobra.Command{setup, status} {
 		output := outputFlag(sub)
-		addSettings(sub.Flags(), append(clientSettings(), "nats.replicas")...)
+		addSettings(sub.Flags(), append(clientSettings(), "nats.replicas", "nats.max_bytes")...)
 		making := sub == setup
 		sub.RunE = func(c *cobra.Command, _ []string) (err error) {
 			cfg, err := loadConfig(env, flagsOf(c))
@@ -65,12 +67,14 @@ type differenceView struct {
 	Have     string `json:"have,omitempty"`
 	Want     string `json:"want,omitempty"`
 	Matters  bool   `json:"matters"`
+	Effect   string `json:"effect,omitempty"`
+	Fix      string `json:"fix,omitempty"`
 }
 
 func printDifferences(c *cobra.Command, output *choiceFlag, differences []events.Difference) error {
 	views, matter := []differenceView{}, 0
 	for _, d := range differences {
-		views = append(views, differenceView{d.Resource, d.Field, d.Have, d.Want, d.Matters})
+		views = append(views, differenceView(d))
 		if d.Matters {
 			matter++
 		}
@@ -80,17 +84,17 @@ func printDifferences(c *cobra.Command, output *choiceFlag, differences []events
 			row("streams, consumer and bucket are as they should be")
 			return
 		}
-		row("RESOURCE", "FIELD", "IS", "SHOULD BE", "MATTERS")
+		row("RESOURCE", "FIELD", "IS", "SHOULD BE", "MATTERS", "EFFECT AND FIX")
 		for _, v := range views {
 			matters := "no: the operator's choice"
 			if v.Matters {
 				matters = "yes"
 			}
 			if v.Field == "" {
-				row(v.Resource, "-", "missing", "there", matters)
+				row(v.Resource, "-", "missing", "there", matters, v.Fix)
 				continue
 			}
-			row(v.Resource, v.Field, v.Have, v.Want, matters)
+			row(v.Resource, v.Field, v.Have, v.Want, matters, strings.Join(slices.DeleteFunc([]string{v.Effect, v.Fix}, func(s string) bool { return s == "" }), ": "))
 		}
 	})
 	if err == nil && matter > 0 {

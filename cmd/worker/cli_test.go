@@ -68,7 +68,7 @@ func (r result) text(c call) string {
 }
 
 const goodFile = `nats:
-  url: nats://broker.example.org:4222
+  url: tls://broker.example.org:4222
 cloud:
   region: cn-north-4
   rate_per_second: 7.5
@@ -101,7 +101,7 @@ func TestCommandLine(t *testing.T) {
 
 		{"show-defaults", call{args: []string{"config", "show"}}, exitDone},
 		{"show-layers", call{
-			args: []string{"config", "show", "--nats-replicas", "5", "--nats-create=false"},
+			args: []string{"config", "show", "--config", "worker.yaml", "--nats-replicas", "5", "--nats-create=false"},
 			environ: map[string]string{
 				"APPROVER_NATS_REPLICAS": "3", "APPROVER_CLOUD_REGION": "eu-west-101",
 				"HW_ACCESS_KEY": canary, "HW_SECRET_KEY_FILE": "sk", "APPROVER_NATS_USER": canary, "APPROVER_NATS_PASSWORD_FILE": "none",

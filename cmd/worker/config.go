@@ -17,6 +17,7 @@ import (
 // Config is what the worker runs with, checked.
 type Config struct {
 	File     string // the file that was read; empty: none
+	Found    bool   // nobody named the file: it was there
 	NATS     NATSConfig
 	Cloud    CloudConfig
 	Targets  approval.Targets
@@ -38,6 +39,10 @@ type NATSConfig struct {
 	NKeySeedFile    string
 	Create          bool
 	Replicas        int
+	MaxBytes        int // of each stream and bucket that is made; 0: no limit
+	AllowPlaintext  bool
+	Domain          string
+	InboxPrefix     string
 	TLS             TLSConfig
 	// User reads user and password anew; nil if none are configured.
 	User func() (user, password string, err error)
@@ -47,7 +52,10 @@ type NATSConfig struct {
 func (c NATSConfig) Embedded() bool { return c.URL == embedded }
 
 // TLSConfig holds paths of PEM files; empty: none.
-type TLSConfig struct{ CA, Cert, Key string }
+type TLSConfig struct {
+	CA, Cert, Key string
+	First         bool // the handshake comes before anything else
+}
 
 // CloudConfig says how the cloud is called.
 type CloudConfig struct {
@@ -173,7 +181,7 @@ func (l *loader) readFile(name string) {
 		l.problem(name, "cannot be read: "+errors.Unwrap(err).Error(), "")
 		return
 	}
-	l.config.File = name
+	l.config.File, l.config.Found = name, from == ""
 	l.parse(name, data)
 }
 
@@ -247,6 +255,10 @@ func (l *loader) check() {
 			l.problem(place("nats.replicas"), "the embedded server is alone — set nats.replicas to 1, or name a cluster", "")
 		}
 	}
+	if hosts := busConfig(*c).Plaintext(); len(hosts) > 0 && !c.NATS.Embedded() && !c.NATS.AllowPlaintext {
+		l.problem(place("nats.url"), strings.Join(hosts, ", ")+" would be without TLS: passwords and events would cross the network in clear — write tls://, or set nats.allow_plaintext: true", "")
+	}
+	l.checkFound()
 	for _, api := range cloud.APIs() {
 		u, err := url.Parse(c.Cloud.Endpoints[api])
 		if err == nil && u.Scheme == "http" && !c.Cloud.AllowHTTP && !loopback(u.Hostname()) {
@@ -276,4 +288,33 @@ func (l *loader) check() {
 	}
 	mode := c.Cloud.AuthMode
 	c.Cloud.Credentials = func() (cloud.Credentials, error) { return readCredentials(secrets, mode) }
+}
+
+// checkFound refuses what a file says that nobody named, if a secret would go
+// where it says: it may lie in the folder by accident, or for a reason.
+func (l *loader) checkFound() {
+	c := &l.config
+	if !c.Found {
+		return
+	}
+	ask := fmt.Sprintf(" — if that is meant, name the file: --config %s", c.File)
+	for _, api := range cloud.APIs() {
+		v := c.values["cloud.endpoints."+api]
+		if v.source == "file" && !ofProvider(c.Cloud.Endpoints[api]) {
+			l.problem(v.place, fmt.Sprintf("cloud.endpoints.%s: credentials would go to another domain than the provider's, by a file that was only found in the current folder%s", api, ask), "")
+		}
+	}
+	if v := c.values["nats.url"]; v.source == "file" && c.NATS.User != nil && !c.NATS.Embedded() {
+		l.problem(v.place, "nats.url: the password in the environment would go where a file says that was only found in the current folder"+ask, "")
+	}
+}
+
+// ofProvider reports whether base is of a domain of the provider's, with TLS.
+func ofProvider(base string) bool {
+	u, err := url.Parse(base)
+	if err != nil || u.Scheme != "https" {
+		return false
+	}
+	host := "." + strings.ToLower(u.Hostname())
+	return strings.HasSuffix(host, ".myhuaweicloud.com") || strings.HasSuffix(host, ".myhuaweicloud.eu")
 }

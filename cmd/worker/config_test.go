@@ -54,7 +54,7 @@ http: {listen: ":8081"}
 worker: {slots: 12, max_age: 2h, confirm_for: 20m, shutdown_grace: 5s}
 log: {level: debug, format: json}
 `
-	got, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": text}), settingFlags{})
+	got, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": text}), settingFlags{file: "worker.yaml"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ log: {level: debug, format: json}
 		File: "worker.yaml",
 		NATS: NATSConfig{
 			URL: "tls://a:4222,tls://b:4222", DataDir: "/var/lib/worker", Listen: "127.0.0.1:4222", CredentialsFile: "/etc/worker/nats.creds",
-			Replicas: 3, TLS: TLSConfig{"ca.pem", "cert.pem", "key.pem"},
+			Replicas: 3, TLS: TLSConfig{CA: "ca.pem", Cert: "cert.pem", Key: "key.pem"},
 		},
 		Cloud: CloudConfig{
 			Region: "eu-west-101", AuthMode: "password", AllowHTTP: true, RatePerSecond: 2.5, Concurrency: 8,
@@ -96,7 +96,7 @@ func TestEverySettingHasThreeSpellings(t *testing.T) {
 	t.Parallel()
 	samples := map[string]string{
 		"url": "https://api.example.org", "path": "some/where", "bool": "true", "int": "2", "region": "la-south-2",
-		"number": "3.5", "duration": "7m", "host:port": "127.0.0.1:7", "aksk|token|password": "token",
+		"number": "3.5", "duration": "7m", "host:port": "127.0.0.1:7", "name": "hub", "subject": "_INBOX_mine", "aksk|token|password": "token",
 		"trace|debug|info|warn|error": "warn", "auto|json|console": "json",
 	}
 	for _, s := range settings() {
@@ -105,7 +105,7 @@ func TestEverySettingHasThreeSpellings(t *testing.T) {
 		}
 		text := samples[s.form]
 		if s.key == "nats.url" {
-			text = "nats://other:4222"
+			text = "tls://other:4222"
 		}
 		section, rest, _ := strings.Cut(s.key, ".")
 		inner, outer := rest, ""
@@ -119,7 +119,7 @@ func TestEverySettingHasThreeSpellings(t *testing.T) {
 			flags  settingFlags
 			source string
 		}{
-			{"file", testEnvironment(map[string]string{"worker.yaml": fmt.Sprintf("%s: {%s: %q%s}", section, inner, text, outer)}), settingFlags{}, "file"},
+			{"file", testEnvironment(map[string]string{"worker.yaml": fmt.Sprintf("%s: {%s: %q%s}", section, inner, text, outer)}), settingFlags{file: "worker.yaml"}, "file"},
 			{"variable", testEnvironment(nil, s.env()+"="+text), settingFlags{}, "environment"},
 			{"flag", testEnvironment(nil), settingFlags{values: map[string]string{s.key: text}}, "flag"},
 		}

@@ -206,7 +206,7 @@ func addSettings(flags *pflag.FlagSet, chosen ...string) {
 
 // clientSettings are what a command needs that only speaks with the bus.
 func clientSettings() []string {
-	return []string{"nats.url", "nats.credentials_file", "nats.nkey_seed_file", "nats.tls"}
+	return []string{"nats.url", "nats.data_dir", "nats.credentials_file", "nats.nkey_seed_file", "nats.allow_plaintext", "nats.domain", "nats.inbox_prefix", "nats.tls"}
 }
 
 // flagsOf returns the settings that were given to c as flags.

@@ -68,6 +68,19 @@ func settings() []setting {
 		secret("nats.password", "NATS password, likewise"),
 		boolean("nats.create", "true", "make missing streams, consumer and bucket; else only check them", func(c *Config) *bool { return &c.NATS.Create }),
 		integer("nats.replicas", "1", 1, 5, "copies of what is made in a NATS cluster; 3 in production", func(c *Config) *int { return &c.NATS.Replicas }),
+		boolean("nats.allow_plaintext", "false", "let `nats.url` be without TLS on other hosts than this one; passwords and events then cross the network in clear", func(c *Config) *bool { return &c.NATS.AllowPlaintext }),
+		{
+			key: "nats.domain", form: "name",
+			doc: "JetStream domain; default the server's own",
+			set: func(c *Config, text string) error { return setToken(&c.NATS.Domain, text) },
+		},
+		{
+			key: "nats.inbox_prefix", form: "subject",
+			doc: "beginning of the subjects on which answers come, if the user's permissions want another than `_INBOX`",
+			set: func(c *Config, text string) error { return setInboxPrefix(&c.NATS.InboxPrefix, text) },
+		},
+		integer("nats.max_bytes", "0", 0, 1<<50, "bytes of each stream and bucket that is made, for accounts that demand a limit; 0: no limit", func(c *Config) *int { return &c.NATS.MaxBytes }),
+		boolean("nats.tls.first", "false", "do the TLS handshake before anything else, for servers with `handshake_first`", func(c *Config) *bool { return &c.NATS.TLS.First }),
 		filePath("nats.tls.ca", "", "certificates (PEM) that the server's is checked against; default the system's", func(c *Config) *string { return &c.NATS.TLS.CA }),
 		filePath("nats.tls.cert", "", "client certificate (PEM)", func(c *Config) *string { return &c.NATS.TLS.Cert }),
 		filePath("nats.tls.key", "", "key of the client certificate (PEM)", func(c *Config) *string { return &c.NATS.TLS.Key }),
@@ -210,6 +223,25 @@ func setNATSURL(c *Config, text string) error {
 		}
 	}
 	c.NATS.URL = text
+	return nil
+}
+
+// setToken takes one token of a subject.
+func setToken(at *string, text string) error {
+	if strings.ContainsAny(text, ".*>$ \t\r\n") {
+		return fmt.Errorf("%.60q is not a name without dots, blanks and wildcards", text)
+	}
+	*at = text
+	return nil
+}
+
+func setInboxPrefix(at *string, text string) error {
+	for token := range strings.SplitSeq(text, ".") {
+		if token == "" || strings.ContainsAny(token, "*> \t\r\n") {
+			return fmt.Errorf("%.60q is not a subject without blanks and wildcards, such as _INBOX_vpcep_worker", text)
+		}
+	}
+	*at = text
 	return nil
 }
 

@@ -25,6 +25,7 @@ type Bus struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	trouble *limiter
+	denials denials
 
 	closing  atomic.Bool
 	closed   chan struct{} // closed when the connection is, for good
@@ -32,6 +33,7 @@ type Bus struct {
 	loop     atomic.Int64  // when the consume loop last turned, in Unix nanoseconds; 0: it does not run
 	bound    atomic.Bool   // whether the consumer was there when last looked at
 	doubtful atomic.Bool   // whether streams and consumer are to be looked at
+	refused  atomic.Pointer[VersionError]
 
 	mu   sync.Mutex
 	stop context.CancelFunc // ends the pull or the look at the consumer that is under way
@@ -43,6 +45,8 @@ const (
 	// pingEvery and pingsOut tell a half-open connection from a quiet one.
 	pingEvery = 5 * time.Second
 	pingsOut  = 2
+	// requestWithin is what JetStream's API gets for an answer.
+	requestWithin = 5 * time.Second
 )
 
 // Connect connects to the broker. It fails at once if the broker is not there or
@@ -64,7 +68,18 @@ func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 	if b.nc, err = nats.Connect(cfg.URL, opts...); err != nil {
 		return nil, fmt.Errorf("connect to NATS at %s: %w; is the broker up, and are address and credentials right?", where, plain(err, cfg.URL))
 	}
-	if b.js, err = jetstream.New(b.nc); err != nil {
+	if err := b.tooOld(); err != nil {
+		b.closing.Store(true)
+		b.nc.Close()
+		return nil, fmt.Errorf("connect to NATS at %s: %w", where, err)
+	}
+	if cfg.Domain == "" {
+		b.js, err = jetstream.New(b.nc)
+	} else {
+		b.js, err = jetstream.NewWithDomain(b.nc, cfg.Domain)
+	}
+	if err != nil {
+		b.closing.Store(true)
 		b.nc.Close()
 		return nil, fmt.Errorf("use JetStream at %s: %w", where, err)
 	}
@@ -92,6 +107,17 @@ func (b *Bus) options() ([]nats.Option, error) {
 	}
 	if cfg.InProcess != nil {
 		opts = append(opts, nats.InProcessServer(cfg.InProcess))
+	}
+	encrypted, err := cfg.encrypted()
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, encrypted...)
+	if cfg.InboxPrefix != "" {
+		opts = append(opts, nats.CustomInboxPrefix(cfg.InboxPrefix))
+	}
+	if cfg.TLSFirst {
+		opts = append(opts, nats.TLSHandshakeFirst())
 	}
 	ways := 0
 	if cfg.CredentialsFile != "" {
@@ -207,6 +233,13 @@ func (b *Bus) onDisconnect(_ *nats.Conn, err error) {
 }
 
 func (b *Bus) onReconnect(nc *nats.Conn) {
+	if err, ok := errors.AsType[*VersionError](b.tooOld()); ok {
+		// Nothing may be written there; a new process looks for another server.
+		b.refused.Store(err)
+		b.cfg.Log.Error().Err(err).Msg("connected again, to a server that is too old; ending")
+		nc.Close()
+		return
+	}
 	b.cfg.Observer.BusConnected(true)
 	b.cfg.Observer.BusReconnected()
 	if ok, missed := b.trouble.allow(); ok {
@@ -224,7 +257,7 @@ func (b *Bus) onClosed(*nats.Conn) {
 	b.cfg.Observer.BusConnected(false)
 	close(b.closed)
 	if !b.closing.Load() {
-		b.cfg.Log.Error().Err(ErrClosed).Msg("NATS")
+		b.cfg.Log.Error().Err(b.closedError()).Msg("NATS")
 	}
 }
 
@@ -232,7 +265,9 @@ func (b *Bus) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if b.closing.Load() {
 		return
 	}
-	if sub != nil {
+	if denied := b.denials.note(err); denied != nil {
+		err = denied
+	} else if sub != nil {
 		err = fmt.Errorf("on subject %s: %w", sub.Subject, err)
 	}
 	b.warn(err, "NATS reports an error")
@@ -297,13 +332,21 @@ func (b *Bus) Alive() bool {
 func (b *Bus) Ready() error {
 	switch {
 	case b.nc.IsClosed():
-		return ErrClosed
+		return b.closedError()
 	case !b.nc.IsConnected():
 		return errors.New("not connected to NATS")
 	case !b.bound.Load():
 		return errors.New("the consumer " + ConsumerName + " is not bound")
 	}
 	return nil
+}
+
+// closedError is ErrClosed, with the reason if it is known.
+func (b *Bus) closedError() error {
+	if err := b.refused.Load(); err != nil {
+		return fmt.Errorf("%w: %w", ErrClosed, err)
+	}
+	return ErrClosed
 }
 
 // RTT is the time that a message to the broker and back takes.

@@ -107,7 +107,7 @@ func (c *consuming) run(ctx context.Context) error {
 		c.turn()
 		switch {
 		case c.nc.IsClosed():
-			return ErrClosed
+			return c.closedError()
 		case !c.nc.IsConnected():
 			c.wait(ctx, tick)
 			continue

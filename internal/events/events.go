@@ -42,6 +42,11 @@ type Config struct {
 	// Login returns user and password; asked at each connect. Nil: none.
 	Login                  func() (user, password string, err error)
 	TLSCA, TLSCert, TLSKey string
+	TLSFirst               bool          // the TLS handshake comes before anything else, as the server is set
+	AllowPlaintext         bool          // without TLS also to other hosts than this one
+	Domain                 string        // of JetStream; default the server's own
+	InboxPrefix            string        // of the subjects on which answers come; default "_INBOX"
+	MaxBytes               int64         // of each stream and bucket that is made; default no limit
 	ReconnectWait          time.Duration // between tries to connect again; default 500 ms
 	Create                 bool          // make streams, consumer and bucket where they are missing
 	Replicas               int           // of what is made; default 1

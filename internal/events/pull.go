@@ -86,7 +86,7 @@ func (c *consuming) ask(n int, inbox string) error {
 	if err != nil {
 		return err
 	}
-	return c.nc.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+RequestsStream+"."+ConsumerName, inbox, body)
+	return c.nc.PublishRequest(c.api("CONSUMER.MSG.NEXT."+RequestsStream+"."+ConsumerName), inbox, body)
 }
 
 // word tells what the broker says of a pull: that it is over, or why it failed.
