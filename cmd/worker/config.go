@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -161,15 +162,37 @@ func (l *loader) apply(s setting, v value, excerpt string) {
 	l.config.values[s.key] = v
 }
 
+// fileToRead returns the file named by the flag, by the environment or by
+// default, and what named it; empty if nothing did.
+func fileToRead(flag string, variables map[string]string) (name, from string) {
+	switch {
+	case flag != "":
+		return flag, "--config"
+	case variables[fileVariable] != "":
+		return variables[fileVariable], fileVariable
+	}
+	return defaultFile, ""
+}
+
+// configSource says which file the configuration comes from, for people. It is
+// told before anything is done by it.
+func configSource(env environment, flags settingFlags) string {
+	name, from := fileToRead(flags.file, env.variables())
+	if from != "" {
+		return name + ", named by " + from
+	}
+	if _, err := env.ReadFile(name); errors.Is(err, fs.ErrNotExist) {
+		return "no file; flags, environment and defaults"
+	}
+	if path, err := filepath.Abs(name); err == nil {
+		name = path
+	}
+	return name + ", found in the current folder"
+}
+
 // readFile reads the file named by the flag, by the environment or by default.
-func (l *loader) readFile(name string) {
-	from := "--config"
-	if name == "" {
-		name, from = l.variables[fileVariable], fileVariable
-	}
-	if name == "" {
-		name, from = defaultFile, ""
-	}
+func (l *loader) readFile(flag string) {
+	name, from := fileToRead(flag, l.variables)
 	data, err := l.env.ReadFile(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && from == "":
@@ -248,8 +271,8 @@ func (l *loader) check() {
 		if ways > 0 && c.NATS.User == nil {
 			l.problem(place("nats.url"), "the embedded server knows a user with password only — remove the credentials, or name a server", "")
 		}
-		if host, _, err := net.SplitHostPort(c.NATS.Listen); err == nil && !loopback(host) && c.NATS.User == nil {
-			l.problem(place("nats.listen"), "anyone who reaches this address could submit requests — set APPROVER_NATS_USER and APPROVER_NATS_PASSWORD, or listen on 127.0.0.1", "")
+		if host, _, err := net.SplitHostPort(c.NATS.Listen); err == nil && !loopback(host) && !c.NATS.AllowPlaintext {
+			l.problem(place("nats.listen"), "passwords would cross the network in clear — listen on 127.0.0.1, run a server of its own with TLS, or set nats.allow_plaintext: true", "")
 		}
 		if c.NATS.Replicas > 1 {
 			l.problem(place("nats.replicas"), "the embedded server is alone — set nats.replicas to 1, or name a cluster", "")

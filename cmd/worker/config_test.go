@@ -176,7 +176,18 @@ func TestConfigProblems(t *testing.T) {
 		{"embedded with replicas", "nats: {url: embedded, replicas: 3}\n", nil, "the embedded server is alone"},
 		{"embedded with credentials", "nats: {url: embedded, credentials_file: a}\n", nil, "the embedded server knows a user with password only"},
 		{"embedded with a user", "nats: {url: embedded}\n", []string{"APPROVER_NATS_USER=bob", "APPROVER_NATS_PASSWORD=x"}, ""},
-		{"embedded and open to the network", "nats: {url: embedded, listen: ':4222'}\n", nil, "anyone who reaches this address could submit requests"},
+		{"embedded and open to the network", "nats: {url: embedded, listen: ':4222'}\n", nil, "passwords would cross the network in clear"},
+		{"embedded and open, said aloud", "nats: {url: embedded, listen: ':4222', allow_plaintext: true}\n", nil, ""},
+		{"a broker elsewhere in clear", "nats: {url: 'nats://broker.example.org:4222'}\n", nil, "worker.yaml:1:13: nats://broker.example.org:4222 would be without TLS"},
+		{"one of two brokers in clear", "nats: {url: 'nats://127.0.0.1:4222,ws://10.0.0.1:80'}\n", nil, "ws://10.0.0.1:80 would be without TLS"},
+		{"a broker in clear, with a password", "nats: {url: 'nats://broker:4222'}\n", []string{"APPROVER_NATS_USER=bob", "APPROVER_NATS_PASSWORD=" + canary}, "would be without TLS"},
+		{"a broker in clear, said aloud", "nats: {url: 'nats://broker:4222', allow_plaintext: true}\n", nil, ""},
+		{"a broker on this machine", "nats: {url: 'nats://localhost:4222,nats://127.0.0.9:4222,nats://[::1]:4222'}\n", nil, ""},
+		{"a broker with TLS", "nats: {url: 'tls://broker:4222,wss://broker:443'}\n", nil, ""},
+		{"a broker whose authority is given", "nats: {url: 'nats://broker:4222', tls: {ca: ca.pem}}\n", nil, ""},
+		{"a broker with TLS first", "nats: {url: 'nats://broker:4222', tls: {first: true}}\n", nil, ""},
+		{"a domain with dots", "nats: {domain: a.b}\n", nil, `"a.b" is not a name without dots`},
+		{"an inbox with wildcards", "nats: {inbox_prefix: '_INBOX.>'}\n", nil, `"_INBOX.>" is not a subject without blanks and wildcards`},
 		{"a NATS URL without host", "nats: {url: 'nats://'}\n", nil, "no host"},
 		{"an http NATS URL", "nats: {url: 'http://a'}\n", nil, "the scheme is not one of nats, tls, ws, wss"},
 		{"a secret twice", "", []string{"APPROVER_CLOUD_TOKEN=" + canary, "APPROVER_CLOUD_TOKEN_FILE=x"}, "keep one of them"},
@@ -187,7 +198,7 @@ func TestConfigProblems(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": tt.file}, tt.env...), settingFlags{})
+			_, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": tt.file}, tt.env...), settingFlags{file: "worker.yaml"})
 			switch {
 			case tt.want == "" && err != nil:
 				t.Errorf("%q: %v", tt.file, err)
@@ -198,6 +209,43 @@ func TestConfigProblems(t *testing.T) {
 				t.Errorf("a secret is in the error: %v", err)
 			}
 		})
+	}
+}
+
+// A file that nobody named, such as one in a folder that others write to, does
+// not decide where secrets go.
+func TestAFileThatWasFoundSendsNoSecretElsewhere(t *testing.T) {
+	t.Parallel()
+	const ask = "name the file: --config worker.yaml"
+	login := []string{"APPROVER_NATS_USER=bob", "APPROVER_NATS_PASSWORD=" + canary}
+	tests := []struct {
+		name string
+		file string
+		env  []string
+		want string
+	}{
+		{"another domain", "cloud: {endpoints: {iam: 'https://iam.example.org'}}\n", nil, "worker.yaml:1:26: cloud.endpoints.iam: "},
+		{"a domain that looks alike", "cloud: {endpoints: {iam: 'https://iam.notmyhuaweicloud.com'}}\n", nil, ask},
+		{"a domain that begins alike", "cloud: {endpoints: {iam: 'https://iam.myhuaweicloud.com.example.org'}}\n", nil, ask},
+		{"this machine", "cloud: {endpoints: {vpcep: 'http://127.0.0.1:8080'}}\n", nil, ask},
+		{"the provider in clear", "cloud: {allow_http: true, endpoints: {iam: 'http://iam.myhuaweicloud.com'}}\n", nil, ask},
+		{"the provider's domain", "cloud: {endpoints: {iam: 'https://iam.cn-north-4.myhuaweicloud.com'}}\n", nil, ""},
+		{"the provider's domain in Europe", "cloud: {endpoints: {iam: 'https://IAM.eu-west-101.myhuaweicloud.eu'}}\n", nil, ""},
+		{"said by a variable", "", []string{"APPROVER_CLOUD_ENDPOINTS_IAM=https://iam.example.org"}, ""},
+		{"overruled by a variable", "cloud: {endpoints: {iam: 'https://iam.example.org'}}\n", []string{"APPROVER_CLOUD_ENDPOINTS_IAM=https://iam.cn-north-4.myhuaweicloud.com"}, ""},
+		{"named by a variable", "cloud: {endpoints: {iam: 'https://iam.example.org'}}\n", []string{"APPROVER_CONFIG=worker.yaml"}, ""},
+		{"the password of a broker", "nats: {url: 'tls://broker.example.org:4222'}\n", login, ask},
+		{"a broker without a password", "nats: {url: 'tls://broker.example.org:4222'}\n", nil, ""},
+		{"the password of a broker said by a variable", "sweep: {interval: 2m}\n", append([]string{"APPROVER_NATS_URL=tls://broker.example.org:4222"}, login...), ""},
+	}
+	for _, tt := range tests {
+		_, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": tt.file}, tt.env...), settingFlags{})
+		if (err != nil) != (tt.want != "") || err != nil && (!strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), ask) || strings.Contains(err.Error(), canary)) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+		if _, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": tt.file}, tt.env...), settingFlags{file: "worker.yaml"}); err != nil {
+			t.Errorf("%s, with --config: %v", tt.name, err)
+		}
 	}
 }
 

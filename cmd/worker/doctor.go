@@ -121,6 +121,7 @@ func (d *doctor) skip(check, why string) {
 
 // examine makes all checks, each within the time limit.
 func (d *doctor) examine(ctx context.Context, flags settingFlags) {
+	d.ok("configuration file", "%s", configSource(d.env, flags))
 	cfg, err := loadConfig(d.env, flags)
 	if err != nil {
 		d.bad(exitInvalid, "configuration", err, "mend the settings; worker config docs lists them")

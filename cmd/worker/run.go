@@ -48,6 +48,7 @@ second signal ends it at once. The policies are watched; SIGHUP loads them now.`
 		if err != nil {
 			return err
 		}
+		log.Info().Str("file", configSource(env, flagsOf(c))).Msg("configuration")
 		limits := worker.DefaultLimits()
 		limits.MaxAge, limits.ConfirmFor = cfg.Worker.MaxAge, cfg.Worker.ConfirmFor
 		if env.variables()["GOGC"] == "" {

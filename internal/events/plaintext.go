@@ -14,8 +14,7 @@ import (
 
 // Plaintext returns the addresses of other hosts to which a connection would not
 // be encrypted: whoever stands in between reads the password, and can write into
-// the ledger as the worker even if there is none, or one that is never sent.
-// tls says that TLS is demanded of every server.
+// the ledger as the worker, also if it logs in by a key that is never sent.
 func (c Config) Plaintext() []string {
 	var out []string
 	if c.InProcess != nil || c.demandsTLS() {
