@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
@@ -105,7 +106,7 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 			return nil, w.noteCreated(ctx, entry, *look.Created)
 		case !blind && w.Now().Sub(intent.At) < w.sendFor()+w.Limits.Settle:
 			return nil, &LaterError{After: spread(w.Limits.Settle / 4), Cause: CauseRetry}
-		case blind || intent.Sends >= mostSends:
+		case blind || look.Partial || intent.Sends >= mostSends:
 			return &ending{outcome: approval.OutcomeUnknown, failure: unanswered(&entry.Request)}, nil
 		}
 	}
@@ -221,17 +222,21 @@ func (w *Worker) followCreated(ctx context.Context, entry *approval.Entry, watch
 	waiting, cancel := context.WithTimeout(ctx, w.Limits.HoldSlot)
 	defer cancel()
 	connection, ours := w.connectionOf(entry.Request, created)
+	var why *approval.Failure
 	var err error
 	if ours {
 		created.State, err = w.Cloud.Await(waiting, connection, approval.Accepted, time.Time{})
 	} else {
-		err = w.readBack(waiting, entry, &created)
+		why, err = w.readBack(waiting, entry, &created)
 	}
 	end.facts.State = created.State
 	switch {
 	case err == nil && ours && created.State != approval.Accepted:
 		end.outcome = confirmed(approval.Accepted, &approval.Facts{State: created.State}).outcome
-		end.failure = &approval.Failure{Code: "not_connected", Text: fmt.Sprintf("The endpoint was created, but its connection ended %q.", created.State)}
+		end.failure = notConnected(created.State, nil)
+		return end, nil
+	case err == nil && broken(created.State):
+		end.outcome, end.failure = approval.OutcomeFailed, notConnected(created.State, why)
 		return end, nil
 	case err == nil:
 		return end, nil
@@ -240,8 +245,30 @@ func (w *Worker) followCreated(ctx context.Context, entry *approval.Entry, watch
 	case w.Now().Sub(entry.ActedAt) < w.confirmCreated(ours):
 		return nil, &LaterError{After: 10 * time.Second, Cause: CauseRetry}
 	}
+	if created.State == approval.Deleting {
+		end.outcome, end.failure = approval.OutcomeFailed, notConnected(created.State, nil)
+		return end, nil
+	}
 	// The API answered that it is done; that it cannot be seen is told, not judged.
 	return end, nil
+}
+
+// broken reports whether an endpoint in state s connects nothing.
+func broken(s approval.State) bool { return s == approval.Failed || s == approval.Rejected }
+
+// notConnected says that an endpoint was created and is of no use. why is what the
+// cloud says of it, if it says anything.
+func notConnected(s approval.State, why *approval.Failure) *approval.Failure {
+	f := approval.Failure{Code: "not_connected", Text: fmt.Sprintf("The endpoint was created, but its connection ended %q.", s)}
+	if why != nil {
+		if why.Code != "" {
+			f.Code = why.Code
+		}
+		if why.Text != "" {
+			f.Text = strings.TrimSuffix(f.Text, ".") + ": " + why.Text
+		}
+	}
+	return &f
 }
 
 // confirmCreated is how long a created endpoint is followed. One that must be
@@ -268,30 +295,31 @@ func (w *Worker) connectionOf(req approval.Request, created approval.Created) (a
 	return approval.Request{}, false
 }
 
-// readBack looks until the product shows what it created, and adds what it
-// shows to created. Where nobody can look, the answer of the API is all there is.
-func (w *Worker) readBack(ctx context.Context, entry *approval.Entry, created *approval.Created) error {
+// readBack looks until the product shows what it created in a state that is final,
+// and adds what it shows to created. Where nobody can look, the answer of the API is
+// all there is. why is what the cloud says of a state that is a failure.
+func (w *Worker) readBack(ctx context.Context, entry *approval.Entry, created *approval.Created) (why *approval.Failure, err error) {
 	for wait := time.Second; ; wait = min(2*wait, 10*time.Second) {
 		look, err := w.Creator.Look(ctx, entry.Request, entry.Intent.Before)
 		switch {
 		case err != nil && !mayPass(err) || created.Existing:
-			return nil
+			return nil, nil
 		case err != nil:
-			return err
+			return nil, err
 		case look.Created != nil:
 			if created.EndpointID == "" {
 				created.EndpointID = look.Created.EndpointID
 			}
 			created.State = look.Created.State
-			if created.State == "" || created.State == approval.Accepted || !created.State.Known() {
-				return nil
+			if created.State == "" || created.State == approval.Accepted || broken(created.State) {
+				return look.Failure, nil
 			}
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			return ctx.Err()
+			return nil, ctx.Err()
 		case <-timer.C:
 		}
 	}

@@ -302,9 +302,7 @@ func (w *Worker) visible(ctx context.Context, d *approval.Delivery, entry *appro
 	case approval.Pending, approval.Accepted, approval.Rejected:
 		return nil, nil
 	case approval.Failed:
-		return &ending{outcome: approval.OutcomeFailed, facts: *facts, failure: &approval.Failure{
-			Code: "connection_failed", Text: "The cloud reports that the endpoint failed; it can only be deleted and made anew.",
-		}}, nil
+		return &ending{outcome: approval.OutcomeFailed, facts: *facts, failure: connectionFailed(facts, "The cloud reports that the endpoint failed; it can only be deleted and created again")}, nil
 	case approval.Absent, approval.Deleting:
 		// A clock that is set ahead must not end what was hardly looked for.
 		if w.age(d) >= w.Limits.Visible && lookedFor(d.Attempt) >= w.Limits.Visible/2 {
@@ -463,6 +461,9 @@ func (w *Worker) follow(ctx context.Context, entry *approval.Entry, other *appro
 	watch.lap(approval.StageConfirm)
 	facts.State = state
 	if err == nil {
+		if state == approval.Failed {
+			w.readReason(ctx, &entry.Request, facts)
+		}
 		return confirmed(want, facts), nil
 	}
 	if waiting.Err() == nil || ctx.Err() != nil {
@@ -484,9 +485,28 @@ func notConfirmed(want approval.State) *approval.Failure {
 // confirmed is the end of a connection that was followed.
 func confirmed(want approval.State, facts *approval.Facts) *ending {
 	if facts.State == approval.Failed {
-		return &ending{outcome: approval.OutcomeFailed, facts: *facts, failure: &approval.Failure{
-			Code: "connection_failed", Text: "The cloud took the call, and then the connection failed.",
-		}}
+		return &ending{outcome: approval.OutcomeFailed, facts: *facts, failure: connectionFailed(facts, "The cloud took the call, and then the connection failed")}
 	}
 	return settledAlready(want, facts)
+}
+
+// connectionFailed is text, with the cloud's own code and reason if it gives them.
+func connectionFailed(facts *approval.Facts, text string) *approval.Failure {
+	f := &approval.Failure{Code: "connection_failed", Text: text + "."}
+	if facts.ErrorCode != "" {
+		f.Code = facts.ErrorCode
+	}
+	if facts.ErrorText != "" {
+		f.Text = text + ": " + facts.ErrorText
+	}
+	return f
+}
+
+// readReason adds to facts why the connection failed. That it failed is known; a
+// reason that cannot be read is left out.
+func (w *Worker) readReason(ctx context.Context, req *approval.Request, facts *approval.Facts) {
+	now, err := w.Cloud.Facts(ctx, *req)
+	if err == nil && now.State == approval.Failed {
+		facts.ErrorCode, facts.ErrorText = now.ErrorCode, now.ErrorText
+	}
 }
