@@ -80,6 +80,9 @@ type Look struct {
 	// Partial says that something beyond the keys known before is there, but not
 	// all that the creation asks for: sending it again would make the rest twice.
 	Partial bool
+	// Existing is what is there and answers to the very parameters, whoever made
+	// it and whenever; nil if nothing does, or if that cannot be told.
+	Existing *Created
 }
 
 // Result is how a request ended; there is exactly one for each request.

@@ -383,7 +383,8 @@ var errContradicted = incomplete("two rows of the connection contradict each oth
 // gateway whose endpoint service is not ours. nil says that the cloud took it or
 // that the list shows it done; Await tells what comes of it. Before a repeat
 // after a lost answer the list is read, and it is repeated only if the
-// connection still waits for a decision.
+// connection still waits for a decision. approval.Permit is asked right before each
+// call, the repeated ones too.
 func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdict) error {
 	l, err := c.connections(req)
 	if err != nil {
@@ -436,7 +437,7 @@ func took(v approval.Verdict, s approval.State) bool {
 }
 
 // Create carries the creation of req out. It is sent once; again only if the
-// cloud certainly did not do it. An error whose OutcomeUnknown is true asks for a
+// cloud certainly did not do it, each time after asking approval.Permit. An error whose OutcomeUnknown is true asks for a
 // Look before anything else.
 func (c *Client) Create(ctx context.Context, req approval.Request) (approval.Created, error) {
 	t, want := req.Target, req.Creation

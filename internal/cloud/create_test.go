@@ -25,15 +25,16 @@ func TestLookFunctionGraph(t *testing.T) {
 		{"id":"e4","status":"accepted","vpc_id":"vpc","subnet_id":"other"},
 		{"id":"e5","status":"accepted","vpc_id":"other","subnet_id":"net"}]}`
 	keys := []string{"e1", "e2", "e3"}
+	there := &approval.Created{EndpointID: "e2", State: approval.Creating}
 	tests := []struct {
 		name, answer string
 		before       []string
 		want         approval.Look
 	}{
 		{"nothing there", `{"endpoints":[],"total_count":0}`, nil, approval.Look{}},
-		{"nothing new", list, keys, approval.Look{Keys: keys}},
-		{"one is new", list, []string{"e2", "e3"}, approval.Look{Keys: keys, Created: &approval.Created{EndpointID: "e1", State: approval.Accepted}}},
-		{"the youngest of several", list, nil, approval.Look{Keys: keys, Created: &approval.Created{EndpointID: "e2", State: approval.Creating}}},
+		{"nothing new", list, keys, approval.Look{Keys: keys, Existing: there}},
+		{"one is new", list, []string{"e2", "e3"}, approval.Look{Keys: keys, Existing: there, Created: &approval.Created{EndpointID: "e1", State: approval.Accepted}}},
+		{"the youngest of several", list, nil, approval.Look{Keys: keys, Existing: there, Created: there}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	strict "github.com/go-json-experiment/json"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
 const (
@@ -77,6 +79,14 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 		host.limit.leave()
 		c.drop(call, p)
 		return unsent(call, err)
+	}
+	if call.effect != reads {
+		if err := approval.Permit(ctx); err != nil {
+			host.limit.leave()
+			done(errNoAnswerKnown)
+			c.drop(call, p)
+			return withheld(call, err)
+		}
 	}
 	start := time.Now()
 	e := c.send(ctx, host, call, body, p)
@@ -275,6 +285,14 @@ func unsent(call *call, err error) *Error {
 		e.Op = call.op
 	}
 	e.unsent = true
+	return e
+}
+
+// withheld is the error for a call that was not permitted at the last moment. It
+// is for the caller to try again.
+func withheld(call *call, err error) *Error {
+	e := call.failed(ClassRetry, "not permitted", err)
+	e.unsent, e.withheld = true, true
 	return e
 }
 

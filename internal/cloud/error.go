@@ -58,6 +58,10 @@ type Error struct {
 
 	changes bool // the call was to change something
 	unsent  bool // it provably never left
+	// withheld says that the caller did not permit it, see approval.Permit.
+	withheld bool
+	// inDoubt says that an earlier try of the same call may have been carried out.
+	inDoubt bool
 }
 
 func (e *Error) Error() string {
@@ -117,8 +121,11 @@ func (e *Error) RetryAfter() time.Duration {
 // OutcomeUnknown reports whether the call may have changed something although
 // it did not succeed.
 func (e *Error) OutcomeUnknown() bool {
-	return e.changes && !e.unsent && (e.Class == ClassUnknown || e.Class == ClassRetry)
+	return e.inDoubt || e.changes && !e.unsent && (e.Class == ClassUnknown || e.Class == ClassRetry)
 }
+
+// NoReadBack reports whether e says that a creation can never be looked for.
+func (e *Error) NoReadBack() bool { return errors.Is(e.Err, ErrNoReadBack) }
 
 // Gone reports whether the endpoint does not exist any more.
 func (e *Error) Gone() bool { return e.Class == ClassGone }

@@ -72,6 +72,9 @@ func (c *Client) lookFunctionEndpoint(ctx context.Context, t approval.Target, wa
 	var look approval.Look
 	for _, r := range rows {
 		look.Keys = append(look.Keys, r.ID)
+		if look.Existing == nil && r.ofFunctionGraph() {
+			look.Existing = &approval.Created{EndpointID: r.ID, State: approval.State(r.Status)}
+		}
 		if look.Created == nil && !slices.Contains(before, r.ID) {
 			look.Created = &approval.Created{EndpointID: r.ID, State: approval.State(r.Status)}
 			if r.ErrorCode != "" || r.ErrorText != "" {
@@ -81,6 +84,12 @@ func (c *Client) lookFunctionEndpoint(ctx context.Context, t approval.Target, wa
 	}
 	slices.Sort(look.Keys)
 	return look, nil
+}
+
+// ofFunctionGraph reports whether e connects to FunctionGraph, and to no other
+// service that has an endpoint in the subnet, as far as the list says.
+func (e vpcEndpoint) ofFunctionGraph() bool {
+	return e.ServiceName == "" || strings.Contains(strings.ToLower(e.ServiceName), "functiongraph")
 }
 
 // other reports whether a row that shows got is about something else than want.

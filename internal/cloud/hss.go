@@ -126,7 +126,11 @@ func (c *Client) lookHostEndpoints(ctx context.Context, t approval.Target, want 
 	}
 	slices.Sort(look.Keys)
 	look.Keys = slices.Compact(look.Keys)
-	switch missing := slices.ContainsFunc(ids, func(id string) bool { return !shown[strings.ToLower(id)] }); {
+	missing := slices.ContainsFunc(ids, func(id string) bool { return !shown[strings.ToLower(id)] })
+	if !missing && len(look.Keys) > 0 {
+		look.Existing = &approval.Created{}
+	}
+	switch {
 	case fresh && missing:
 		look.Partial = true
 	case fresh:

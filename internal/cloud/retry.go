@@ -74,7 +74,7 @@ func (c *Client) repeat(ctx context.Context, call *call, done func(context.Conte
 			e = call.failed(call.unknown(), "", err)
 		}
 		latest = e
-		if last == nil || !e.putOff(ctx) {
+		if last == nil || e.withheld || !e.putOff(ctx) {
 			last = e
 		}
 		doubt = doubt || e.OutcomeUnknown()
@@ -91,6 +91,10 @@ func (c *Client) repeat(ctx context.Context, call *call, done func(context.Conte
 	err := backoff.Retry(operation, backoff.WithContext(pace, ctx))
 	if err == nil || last == nil {
 		return err
+	}
+	if doubt && !last.OutcomeUnknown() {
+		doubtful := *last
+		doubtful.inDoubt, last = true, &doubtful
 	}
 	if ctx.Err() != nil && !errors.Is(last, ctx.Err()) {
 		ended := *last
@@ -111,8 +115,8 @@ func (e *Error) putOff(ctx context.Context) bool {
 // again reports whether a call that failed with e may be repeated at once, in
 // its own time. What is retryable but not here is given back to the caller.
 func again(e *Error, does effect) bool {
-	if e.Code == CodeListIncomplete {
-		return false // the reader of the list reads it from its beginning
+	if e.withheld || e.Code == CodeListIncomplete {
+		return false // the caller does not permit it; or the reader of the list reads it from its beginning
 	}
 	switch e.Class {
 	case ClassThrottle:

@@ -207,6 +207,7 @@ func (c *Client) serviceConnections(ctx context.Context, project, service string
 type vpcEndpoint struct {
 	ID          string
 	ServiceType string
+	ServiceName string
 	Status      string
 	VPCID       string
 	SubnetID    string
@@ -218,12 +219,14 @@ type vpcEndpoint struct {
 
 func readEndpoint(dec *jsontext.Decoder) (vpcEndpoint, error) {
 	var r vpcEndpoint
-	err := object(dec, []string{"id", "service_type", "status", "vpc_id", "subnet_id", "created_at", "error"}, func(name string) error {
+	err := object(dec, []string{"id", "service_type", "endpoint_service_name", "status", "vpc_id", "subnet_id", "created_at", "error"}, func(name string) error {
 		switch name {
 		case "id":
 			return text(dec, &r.ID)
 		case "service_type":
 			return text(dec, &r.ServiceType)
+		case "endpoint_service_name":
+			return text(dec, &r.ServiceName)
 		case "status":
 			return text(dec, &r.Status)
 		case "vpc_id":
