@@ -240,12 +240,12 @@ func TestARefusedUserIsNotShown(t *testing.T) {
 
 func TestClaimsOf(t *testing.T) {
 	t.Parallel()
-	got, err := claimsOf([]string{"requester=alice@example.org", "tags.env=prod", "tags.team=a=b", "empty="})
-	want := map[string]any{"requester": "alice@example.org", "tags": map[string]any{"env": "prod", "team": "a=b"}, "empty": ""}
+	got, err := claimsOf([]string{"requester=alice@example.org", "tags.env=prod", "tags.team=a=b", "empty=", `tags."example.com/a=\"b"=c`})
+	want := map[string]any{"requester": "alice@example.org", "tags": map[string]any{"env": "prod", "team": "a=b", `example.com/a="b`: "c"}, "empty": ""}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("claimsOf: %v (-want +got):\n%s", err, diff)
 	}
-	for _, wrong := range [][]string{{"tags"}, {"=x"}, {"a=1", "a=2"}, {"a=1", "a.b=2"}, {"a.b=2", "a=1"}} {
+	for _, wrong := range [][]string{{"tags"}, {"=x"}, {"a=1", "a=2"}, {"a=1", "a.b=2"}, {"a.b=2", "a=1"}, {"a..b=1"}, {"example.com/a=1"}, {`a."b=1`}} {
 		if got, err := claimsOf(wrong); err == nil {
 			t.Errorf("claimsOf(%q) = %v, want an error", wrong, got)
 		}

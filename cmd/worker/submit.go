@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -205,12 +204,15 @@ func impliedTarget(data []byte) approval.Targets {
 func claimsOf(pairs []string) (map[string]any, error) {
 	claims := map[string]any{}
 	for _, pair := range pairs {
-		path, value, ok := strings.Cut(pair, "=")
+		path, value, ok := cutClaim(pair)
 		if !ok || path == "" {
 			return nil, fmt.Errorf("--claim %s: write path=value, such as tags.env=prod", pair)
 		}
+		names, err := approval.ParseClaimPath(path)
+		if err != nil {
+			return nil, fmt.Errorf(`--claim %s: %w — write a name such as tags."example.com/team"=a`, pair, err)
+		}
 		at := claims
-		names := strings.Split(path, ".")
 		for _, name := range names[:len(names)-1] {
 			next, there := at[name]
 			inner, nested := next.(map[string]any)
@@ -230,6 +232,22 @@ func claimsOf(pairs []string) (map[string]any, error) {
 		at[last] = value
 	}
 	return claims, nil
+}
+
+// cutClaim cuts pair at the first equals sign that stands outside double quotes.
+func cutClaim(pair string) (path, value string, ok bool) {
+	quoted := false
+	for i := 0; i < len(pair); i++ {
+		switch c := pair[i]; {
+		case c == '\\' && quoted:
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == '=' && !quoted:
+			return pair[:i], pair[i+1:], true
+		}
+	}
+	return pair, "", false
 }
 
 // printSubmitted says what the request is called from now on.

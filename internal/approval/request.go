@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -169,42 +168,6 @@ func (c Creation) identity() []string {
 	case c.DataArtsInsight != nil:
 		add("source", c.DataArtsInsight.DSType)
 		add("service", c.DataArtsInsight.ServiceID())
-	}
-	return out
-}
-
-// Claims is the "claims" object of an event: strings, float64, bool, nil,
-// []any and map[string]any, as JSON has them.
-type Claims map[string]any
-
-// Values returns the claim at a dotted path such as "tags.env", a list as its
-// values and a number or bool in its JSON form; none if there is no such claim
-// or it is an object.
-func (c Claims) Values(path string) []string {
-	var at any = map[string]any(c)
-	for name := range strings.SplitSeq(path, ".") {
-		m, ok := at.(map[string]any)
-		if !ok {
-			return nil
-		}
-		if at, ok = m[name]; !ok {
-			return nil
-		}
-	}
-	list, ok := at.([]any)
-	if !ok {
-		list = []any{at}
-	}
-	var out []string
-	for _, v := range list {
-		switch v := v.(type) {
-		case string:
-			out = append(out, v)
-		case bool:
-			out = append(out, strconv.FormatBool(v))
-		case float64:
-			out = append(out, strconv.FormatFloat(v, 'f', -1, 64))
-		}
 	}
 	return out
 }

@@ -25,7 +25,7 @@ func goodConnection() approval.Request {
 	return approval.Request{
 		ID: approval.RequestID("//producer.example.org/a", "e1"), Source: "//producer.example.org/a", EventID: "e1",
 		Time: time.Date(2026, 11, 21, 7, 0, 0, 0, time.UTC), Target: targets()[0], EndpointID: endpoint,
-		Claims: approval.Claims{"tags": map[string]any{"env": "prod"}, "n": 1.0},
+		Claims: approval.Claims{"tags": map[string]any{"env": "prod"}, "n": int64(1)},
 	}
 }
 

@@ -24,7 +24,6 @@ const (
 func RequestTypes() []string { return []string{TypeConnection, TypeEndpoint} }
 
 const (
-	maxClaimDepth = 8   // nesting of claims
 	maxList       = 256 // hosts, VPCs, subnets of one VPC
 	maxText       = 64  // characters of a flavor and an agency's name
 	maxServerName = 256 // characters of an endpoint service's full name
@@ -32,11 +31,11 @@ const (
 
 // connectionData is the data of a TypeConnection event.
 type connectionData struct {
-	Target     string         `json:"target,omitzero"`
-	ServiceID  string         `json:"service_id,omitzero"`
-	GatewayID  string         `json:"gateway_id,omitzero"`
-	EndpointID string         `json:"endpoint_id"`
-	Claims     map[string]any `json:"claims,omitzero"`
+	Target     string          `json:"target,omitzero"`
+	ServiceID  string          `json:"service_id,omitzero"`
+	GatewayID  string          `json:"gateway_id,omitzero"`
+	EndpointID string          `json:"endpoint_id"`
+	Claims     approval.Claims `json:"claims,omitzero"`
 }
 
 // endpointData is the data of a TypeEndpoint event.
@@ -45,7 +44,7 @@ type endpointData struct {
 	FunctionGraph   *functionGraphData   `json:"functiongraph,omitzero"`
 	HSS             *hssData             `json:"hss,omitzero"`
 	DataArtsInsight *dataArtsInsightData `json:"dataarts_insight,omitzero"`
-	Claims          map[string]any       `json:"claims,omitzero"`
+	Claims          approval.Claims      `json:"claims,omitzero"`
 }
 
 type functionGraphData struct {
@@ -348,11 +347,11 @@ func plainText(field, s string, most int, spaces bool) error {
 	return nil
 }
 
-func claims(m map[string]any) (approval.Claims, error) {
-	if depth(m) > maxClaimDepth {
-		return nil, reject(ReasonBadParameters, "data.claims", "the claims are nested deeper than %d", maxClaimDepth)
+func claims(c approval.Claims) (approval.Claims, error) {
+	if depth(map[string]any(c)) > approval.MaxClaimDepth {
+		return nil, reject(ReasonBadParameters, "data.claims", "the claims are nested deeper than %d", approval.MaxClaimDepth)
 	}
-	return approval.Claims(m), nil
+	return c, nil
 }
 
 // depth is how many objects and lists lie inside one another in v.

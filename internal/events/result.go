@@ -32,18 +32,18 @@ type resultData struct {
 }
 
 type requestResult struct {
-	ID            string         `json:"id"` // approval.RequestID
-	EventID       string         `json:"event_id"`
-	Source        string         `json:"source"`
-	Time          time.Time      `json:"time,omitzero"`
-	Target        string         `json:"target"`
-	TargetKind    string         `json:"target_kind"`
-	ServiceID     string         `json:"service_id,omitzero"`
-	GatewayID     string         `json:"gateway_id,omitzero"`
-	EndpointID    string         `json:"endpoint_id,omitzero"`
-	Parameters    *endpointData  `json:"parameters,omitzero"` // of a creation, as in the event
-	Claims        map[string]any `json:"claims,omitzero"`
-	ClaimsDropped bool           `json:"claims_dropped,omitzero"` // the whole was too large for the broker
+	ID            string          `json:"id"` // approval.RequestID
+	EventID       string          `json:"event_id"`
+	Source        string          `json:"source"`
+	Time          time.Time       `json:"time,omitzero"`
+	Target        string          `json:"target"`
+	TargetKind    string          `json:"target_kind"`
+	ServiceID     string          `json:"service_id,omitzero"`
+	GatewayID     string          `json:"gateway_id,omitzero"`
+	EndpointID    string          `json:"endpoint_id,omitzero"`
+	Parameters    *endpointData   `json:"parameters,omitzero"` // of a creation, as in the event
+	Claims        approval.Claims `json:"claims,omitzero"`
+	ClaimsDropped bool            `json:"claims_dropped,omitzero"` // the whole was too large for the broker
 }
 
 type decisionResult struct {
