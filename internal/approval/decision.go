@@ -108,10 +108,11 @@ type Decision struct {
 // ShadowDecision is what would have been decided if the shadow policies of the
 // target were in force. Nothing is done by it.
 type ShadowDecision struct {
-	Verdict Verdict
-	Policy  string
-	Rule    string
-	Reasons []Reason
+	Verdict    Verdict
+	Policy     string
+	Rule       string
+	Reasons    []Reason
+	NeedsCount bool // what it would be cannot be told without a count that nobody took
 }
 
 // DecisionID is the id of the decision on a request. There is one decision a

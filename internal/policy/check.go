@@ -35,6 +35,8 @@ func (d *decoder) check(p *policy) {
 		d.checkTimes(e)
 		d.compileWhen(e, targets)
 		e.when = nil
+		e.onClaims = slices.ContainsFunc(e.conds, condition.onClaims)
+		d.checkClaims(e, targets)
 		d.path = nil
 		slices.SortStableFunc(e.conds, func(a, b condition) int { return rank(a) - rank(b) })
 	}
@@ -126,11 +128,37 @@ func (d *decoder) checkEntry(e *entry, targets []approval.Target) {
 		d.report(SeverityError, e.at, "for-what", "the entry does not say what may be created", "name a parameter, such as "+parameterOf(kindOfTarget(targets, creations)))
 	case e.deny && len(e.conds) == 0 && !e.anyDomain:
 		d.report(SeverityError, e.at, "for-whom", "the entry names no condition, so it would deny everything", "name a field, or write otherwise: reject")
-	case e.anyDomain && !e.deny:
+	case e.anyDomain && !e.deny && !slices.ContainsFunc(e.conds, condition.onClaims):
 		d.path = append(e.path(), step{key: "any_domain"})
 		d.report(SeverityWarning, e.anyAt, "any-domain", "the entry is for every account"+butFor(e), "name a domain_id if you can")
 	}
 	d.path = e.path()
+}
+
+// checkClaims reports an allow that accepts on claims alone: nothing that narrows
+// it down is verified.
+func (d *decoder) checkClaims(e *entry, targets []approval.Target) {
+	if e.deny || !e.onClaims || e.faulty || len(targets) == 0 {
+		return
+	}
+	at, key, mend := e.anyAt, "any_domain", "name a domain_id or an endpoint_id, or delete the condition on claims"
+	if !e.anyDomain {
+		if slices.ContainsFunc(e.conds, narrows) {
+			return
+		}
+		at, key, mend = e.at, "", "name the parameters that are allowed, or delete the condition on claims"
+	}
+	if key != "" {
+		d.path = append(e.path(), step{key: key})
+	}
+	d.report(SeverityError, at, "claims-alone", "the entry allows by what the event claims alone, and claims are not verified", mend)
+	d.path = e.path()
+}
+
+// narrows reports whether c asks what is verified of a request for certain values.
+func narrows(c condition) bool {
+	fc, ok := c.(*fieldCondition)
+	return ok && fc.field != fieldRegion && fc.field != fieldWorkspaceID && !slices.ContainsFunc(fc.values.globs, onlyWild)
 }
 
 // checkTimes reports an entry that is over before it begins.
@@ -154,12 +182,15 @@ func (d *decoder) checkTimes(e *entry) {
 
 // butFor tells what narrows an entry for any domain down.
 func butFor(e *entry) string {
-	if len(e.conds) == 0 {
-		return ", without any condition"
-	}
-	names := make([]string, 0, len(e.conds))
+	names := make([]string, 0, len(e.conds)+1)
 	for _, c := range e.conds {
 		names = append(names, c.name())
+	}
+	if e.when != nil {
+		names = append(names, "when")
+	}
+	if len(names) == 0 {
+		return ", without any condition"
 	}
 	return ", narrowed down by " + strings.Join(names, ", ") + " alone"
 }

@@ -16,6 +16,7 @@ const (
 	unknown truth = iota
 	no
 	yes
+	uncounted // of an entry: all holds but for a limit, and nothing was counted
 )
 
 func truthOf(b bool) truth {
@@ -100,8 +101,8 @@ func (c *fieldCondition) seen(in *approval.Input, deny bool) string {
 
 // claimCondition asks a claim for one of the values.
 type claimCondition struct {
-	path   string   // dotted, as in the file
-	steps  []string // path, cut at its dots
+	path   string   // as approval.ClaimPath writes it
+	steps  []string // the names in it
 	values matcher
 	at     position
 }
@@ -157,31 +158,17 @@ func eachClaim(claims approval.Claims, steps []string, yield func(v string, plai
 		}
 		list, ok := v.([]any)
 		if !ok {
-			if s, ok := claimText(v); ok {
+			if s, ok := approval.ClaimText(v); ok {
 				yield(s, true)
 			}
 			return
 		}
 		for _, v := range list {
-			if !yield(claimText(v)) {
+			if !yield(approval.ClaimText(v)) {
 				return
 			}
 		}
 	}
-}
-
-// claimText returns the text of a plain JSON value, as approval.Claims.Values
-// writes it; ok is false for objects, lists and null.
-func claimText(v any) (text string, ok bool) {
-	switch v := v.(type) {
-	case string:
-		return v, true
-	case bool:
-		return strconv.FormatBool(v), true
-	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64), true
-	}
-	return "", false
 }
 
 // maxListed is how many values of a list are written out for people.

@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"cmp"
+
 	"go.yaml.in/yaml/v4"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
@@ -42,6 +44,7 @@ type entry struct {
 	when      *yaml.Node // until it is compiled
 	never     bool       // an empty list: matches nobody
 	keyed     bool       // found by a value, see index
+	onClaims  bool       // some condition rests on what the event says
 
 	reasonText string // of a deny, for the requester
 	contact    string
@@ -49,24 +52,22 @@ type entry struct {
 	alone      []*entry          // e by itself; what most buckets of the index are
 }
 
-// judge tests the conditions of e against in up to the first that does not
-// hold, which it returns; nil if all hold. Where lies is set, what rests on
-// claims is not evaluated: one of them contradicts a fact.
+// judge tests the conditions of e up to the first that does not hold, which it
+// returns; nil if all hold. If the only one that is not known is the limit, the
+// answer is uncounted.
 //
 // This is the only place that matches an entry.
-func (e *entry) judge(in *approval.Input, lies bool) (truth, condition) {
+func (e *entry) judge(q *query) (truth, condition) {
 	result := yes
 	var first condition
 	for _, c := range e.conds {
-		t := unknown
-		if !lies || !c.onClaims() {
-			t = c.test(in, e.deny)
-		}
-		switch t {
+		switch q.test(c, e.deny) {
 		case no:
 			return no, c
-		case unknown:
-			if result == yes {
+		case unknown, uncounted:
+			if _, limit := c.(*limitCondition); limit && result == yes {
+				result, first = uncounted, c
+			} else if !limit && result != unknown {
 				result, first = unknown, c
 			}
 		case yes:
@@ -75,25 +76,11 @@ func (e *entry) judge(in *approval.Input, lies bool) (truth, condition) {
 	return result, first
 }
 
-// lacksCountOnly reports whether all conditions of e hold but for its limit, and
-// that cannot be told because nothing was counted.
-func (e *entry) lacksCountOnly(in *approval.Input) bool {
-	if e.limit == 0 || in.Facts.Accepted.Known {
-		return false
-	}
-	for _, c := range e.conds {
-		if _, ok := c.(*limitCondition); !ok && c.test(in, e.deny) != yes {
-			return false
-		}
-	}
-	return true
-}
-
 // failed returns every condition of e that is known not to hold.
-func (e *entry) failed(in *approval.Input) []condition {
+func (e *entry) failed(q *query) []condition {
 	var out []condition
 	for _, c := range e.conds {
-		if c.test(in, e.deny) == no {
+		if q.test(c, e.deny) == no {
 			out = append(out, c)
 		}
 	}
@@ -108,4 +95,17 @@ func (e *entry) field(f field) *fieldCondition {
 		}
 	}
 	return nil
+}
+
+// objection is the reason that a deny gives for what it matches.
+func (e *entry) objection() []approval.Reason {
+	r := approval.Reason{Code: approval.ReasonDenied, Text: "A rule denies this request."}
+	if e.onClaims {
+		r = approval.Reason{
+			Code: approval.ReasonDeniedByClaim,
+			Text: "A rule denies what was claimed, and claims are not verified, so a person must decide.",
+		}
+	}
+	r.Text = cmp.Or(e.reasonText, r.Text)
+	return []approval.Reason{r}
 }

@@ -18,6 +18,13 @@ import (
 //
 // The reasons of a decision are shared with others: do not change them in place.
 func (s *Set) Evaluate(in *approval.Input) approval.Decision {
+	q := newQuery(in)
+	return s.decide(&q)
+}
+
+// decide is Evaluate of a query that nothing was asked of yet.
+func (s *Set) decide(q *query) approval.Decision {
+	in := q.in
 	d := approval.Decision{Verdict: approval.Hold, Facts: in.Facts, At: in.Now}
 	if s == nil || s.digest == "" {
 		d.Reasons = notLoaded()
@@ -32,11 +39,12 @@ func (s *Set) Evaluate(in *approval.Input) approval.Decision {
 	if sc.live == nil {
 		d.Reasons = s.fixed.onlyShadow
 	} else {
-		sc.live.decide(in, &s.fixed, &d)
+		sc.live.decide(q, &s.fixed, &d)
 	}
 	if sc.shadow != nil {
 		would := approval.Decision{Verdict: approval.Hold}
-		sc.shadow.decide(in, &s.fixed, &would)
+		q.again() // what is on trial costs those in force nothing
+		sc.shadow.decide(q, &s.fixed, &would)
 		d.Shadow = shadowOf(&would)
 	}
 	return d
@@ -50,7 +58,7 @@ func (s *Set) Would(in *approval.Input) *approval.ShadowDecision {
 }
 
 func shadowOf(d *approval.Decision) *approval.ShadowDecision {
-	return &approval.ShadowDecision{Verdict: d.Verdict, Policy: d.Policy, Rule: d.Rule, Reasons: d.Reasons}
+	return &approval.ShadowDecision{Verdict: d.Verdict, Policy: d.Policy, Rule: d.Rule, Reasons: d.Reasons, NeedsCount: d.NeedsCount}
 }
 
 // scope is what applies to one target.
@@ -69,7 +77,7 @@ type view struct {
 
 // fixed holds the reasons that are the same for every request.
 type fixed struct {
-	noPolicy, onlyShadow, notAllowed, factMissing, otherEndpoint, notEvaluated, countUnknown, switchedOff []approval.Reason
+	noPolicy, onlyShadow, notAllowed, factMissing, otherEndpoint, notEvaluated, countUnknown, switchedOff, overBudget []approval.Reason
 }
 
 func notLoaded() []approval.Reason {
@@ -91,30 +99,36 @@ func newFixed() fixed {
 		otherEndpoint: one(approval.ReasonFactMissing, "The facts at hand are of another endpoint, so nothing is decided."),
 		notEvaluated:  one(approval.ReasonNotEvaluated, "A rule for this request could not be evaluated, so a person must decide."),
 		countUnknown:  one(approval.ReasonCountUnknown, "A rule fits, but the connections of the account have not been counted."),
+		overBudget:    one(approval.ReasonBudget, "The rules for this request are too much work to evaluate, so a person must decide."),
 		switchedOff:   one(approval.ReasonRejectsSwitched, "Rejections are switched off for this rule, so a person must decide."),
 	}
 }
 
-// decide writes the decision on in to d, whose verdict is hold.
-func (v *view) decide(in *approval.Input, fix *fixed, d *approval.Decision) {
-	if r := unfit(in, fix); r != nil {
+// decide writes the decision on q to d, whose verdict is hold.
+func (v *view) decide(q *query, fix *fixed, d *approval.Decision) {
+	if r := unfit(q.in, fix); r != nil {
 		d.Reasons = r
 		return
 	}
-	lies := contradicted(in)
-	deny, doubt := v.denied(in, lies != 0)
+	lies := contradicted(q.in)
+	q.lies = lies != 0
+	deny, doubt := v.denied(q)
 	switch {
-	case deny != nil && deny.policy.mode != approval.AcceptOnly:
+	case !q.spent() && deny != nil && deny.rejects():
 		decided(d, approval.Reject, deny)
 	case lies != 0:
 		d.Reasons = mismatches(lies)
+	case q.spent():
+		d.Reasons = fix.overBudget
 	case doubt != nil:
 		d.Policy, d.Rule, d.Reasons = doubt.policy.name, doubt.id, fix.notEvaluated
 	case deny != nil:
-		d.Policy, d.Rule, d.Contact = deny.policy.name, deny.id, deny.contact
-		d.Reasons = slices.Concat(deny.matched, fix.switchedOff)
+		decided(d, approval.Hold, deny)
+		if !deny.onClaims {
+			d.Reasons = slices.Concat(deny.matched, fix.switchedOff)
+		}
 	default:
-		v.allowed(in, fix, d)
+		v.allowed(q, fix, d)
 	}
 }
 
@@ -138,11 +152,11 @@ func unfit(in *approval.Input, fix *fixed) []approval.Reason {
 	return nil
 }
 
-// denied returns the deny that stands, an enforcing one before one that only
-// holds, and a deny that could not be evaluated.
-func (v *view) denied(in *approval.Input, lies bool) (stands, doubt *entry) {
-	v.deny.each(in, true, func(e *entry) bool {
-		switch t, _ := e.judge(in, lies); t {
+// denied returns the deny that stands, one that rejects before one that only
+// holds, and a deny that could not be evaluated. Both mean nothing once q is spent.
+func (v *view) denied(q *query) (stands, doubt *entry) {
+	v.deny.each(q.in, true, func(e *entry) bool {
+		switch t, _ := e.judge(q); t {
 		case yes:
 			if stands == nil || e.denyBefore(stands) {
 				stands = e
@@ -151,17 +165,21 @@ func (v *view) denied(in *approval.Input, lies bool) (stands, doubt *entry) {
 			if doubt == nil || e.order < doubt.order {
 				doubt = e
 			}
-		case no:
+		case no, uncounted:
 		}
-		return true
+		return !q.spent()
 	})
 	return stands, doubt
 }
 
+// rejects reports whether e rejects what it matches. What an event claims never
+// does: a claim can be forged to harm somebody who is allowed.
+func (e *entry) rejects() bool { return !e.onClaims && e.policy.mode != approval.AcceptOnly }
+
 // denyBefore reports whether e decides rather than other when both match.
 func (e *entry) denyBefore(other *entry) bool {
-	if soft, otherSoft := e.policy.mode == approval.AcceptOnly, other.policy.mode == approval.AcceptOnly; soft != otherSoft {
-		return otherSoft
+	if hard := e.rejects(); hard != other.rejects() {
+		return hard
 	}
 	return e.order < other.order
 }
@@ -180,53 +198,54 @@ func (e *entry) allowBefore(other *entry) bool {
 }
 
 // allowed writes the decision where no deny matches.
-func (v *view) allowed(in *approval.Input, fix *fixed, d *approval.Decision) {
-	var best, uncounted, doubt *entry
-	v.allow.each(in, false, func(e *entry) bool {
-		switch t, _ := e.judge(in, false); t {
+func (v *view) allowed(q *query, fix *fixed, d *approval.Decision) {
+	var best, needs, doubt *entry
+	v.allow.each(q.in, false, func(e *entry) bool {
+		switch t, _ := e.judge(q); t {
 		case yes:
 			if best == nil || e.allowBefore(best) {
 				best = e
 			}
-		case unknown:
-			if e.lacksCountOnly(in) {
-				if uncounted == nil || e.allowBefore(uncounted) {
-					uncounted = e
-				}
-				break
+		case uncounted:
+			if needs == nil || e.allowBefore(needs) {
+				needs = e
 			}
+		case unknown:
 			if doubt == nil || e.order < doubt.order {
 				doubt = e
 			}
 		case no:
 		}
-		return true
+		return !q.spent()
 	})
-	if best != nil {
+	switch {
+	case q.spent():
+		d.Reasons = fix.overBudget
+		return
+	case best != nil:
 		decided(d, approval.Accept, best)
 		d.Limit = best.limit
 		return
-	}
-	if uncounted != nil {
-		d.Policy, d.Rule, d.Reasons = uncounted.policy.name, uncounted.id, fix.countUnknown
-		d.Limit, d.NeedsCount = uncounted.limit, true
+	case needs != nil:
+		d.Policy, d.Rule, d.Reasons = needs.policy.name, needs.id, fix.countUnknown
+		d.Limit, d.NeedsCount = needs.limit, true
 		return
 	}
 	d.Verdict, d.Policy, d.Reasons = v.verdict, v.otherwise, v.reasons
 	if doubt != nil {
 		d.Verdict, d.Policy, d.Rule, d.Reasons = approval.Hold, doubt.policy.name, doubt.id, fix.notEvaluated
 	}
-	if near := v.allow.nearly(in); len(near) > 0 {
-		d.Reasons = objections(d.Reasons, near, in)
+	if near := v.allow.nearly(q.in); len(near) > 0 {
+		d.Reasons = objections(d.Reasons, near, q)
 	}
 }
 
 // objections adds to reasons what keeps each entry of near from matching, each
 // thing once.
-func objections(reasons []approval.Reason, near []*entry, in *approval.Input) []approval.Reason {
+func objections(reasons []approval.Reason, near []*entry, q *query) []approval.Reason {
 	out := slices.Clone(reasons)
 	for _, e := range near {
-		for _, c := range e.failed(in) {
+		for _, c := range e.failed(q) {
 			if r := c.reason(); !slices.Contains(out, r) {
 				out = append(out, r)
 			}
@@ -269,7 +288,7 @@ func confirmed(in *approval.Input, f field, v any) bool {
 }
 
 func confirmedOne(in *approval.Input, f field, v any) bool {
-	text, ok := claimText(v)
+	text, ok := approval.ClaimText(v)
 	if !ok {
 		return false
 	}

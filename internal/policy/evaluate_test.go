@@ -102,11 +102,11 @@ deny:
 			codeList{"denied"},
 		},
 		{
-			"a deny by a claim beats the allow", "",
+			"a deny by a claim beats the allow, and holds", "",
 			func(in *approval.Input) {
 				in.Request.Claims = approval.Claims{"tags": map[string]any{"env": "forbidden"}}
-			}, approval.Reject, "banned-tag",
-			codeList{"denied"},
+			}, approval.Hold, "banned-tag",
+			codeList{"denied_by_claim"},
 		},
 		{
 			"an allow of another policy accepts", head("second") + "allow: [{id: ok, domain_id: " + nobody + "}]",
@@ -250,8 +250,8 @@ deny:
 			"a deny needs one value of a claim", "",
 			func(in *approval.Input) {
 				in.Request.Claims = approval.Claims{"tags": map[string]any{"env": []any{"test", "forbidden"}}}
-			}, approval.Reject, "banned-tag",
-			codeList{"denied"},
+			}, approval.Hold, "banned-tag",
+			codeList{"denied_by_claim"},
 		},
 		{
 			"a region outside the glob", "",

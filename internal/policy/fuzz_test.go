@@ -192,7 +192,7 @@ func randomPolicies(r *rand.Rand) []string {
 			}
 			b.WriteString(listed + ":\n")
 			for j := range n {
-				fmt.Fprintf(&b, "  - {id: %s-%d%s}\n", listed, j, randomConditions(r, creates))
+				fmt.Fprintf(&b, "  - {id: %s-%d%s}\n", listed, j, randomConditions(r, listed, creates))
 			}
 		}
 		out = append(out, b.String())
@@ -200,7 +200,7 @@ func randomPolicies(r *rand.Rand) []string {
 	return out
 }
 
-func randomConditions(r *rand.Rand, creates bool) string {
+func randomConditions(r *rand.Rand, listed string, creates bool) string {
 	var b strings.Builder
 	values := func(name string, from []string, globs ...string) {
 		all := slices.Concat(from, globs)
@@ -232,7 +232,7 @@ func randomConditions(r *rand.Rand, creates bool) string {
 			values("domain_id", randomDomains, "6e9d*")
 		}
 	}
-	if r.IntN(3) == 0 {
+	if r.IntN(3) == 0 && (listed == "deny" || !strings.Contains(b.String(), "any_domain")) {
 		fmt.Fprintf(&b, ", claims: {tags.env: [%s]}", pick(r, "prod", "staging", `"st*"`, "prod, test"))
 	}
 	if r.IntN(6) == 0 {

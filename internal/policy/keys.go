@@ -1,9 +1,11 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 
@@ -199,9 +201,10 @@ func entryKeys() []key[entry] {
 			},
 		},
 		{
-			name: "claims", doc: "What the event says of the requester, by dotted path, such as tags.env. Claims narrow an entry down; they are never trusted for identity.",
+			name: "claims", doc: "What the event says of the requester, by path: names with dots between them, such as tags.env; a name with other characters than letters, digits, _ and - in double quotes, such as 'tags.\"example.com/team\"'. Claims narrow an entry down; they are never trusted for identity, and a deny that rests on them holds and never rejects.",
 			form: form{"claims and their values", map[string]any{
 				"type": "object", "minProperties": 1, "additionalProperties": map[string]any{"$ref": "#/$defs/values"},
+				"propertyNames": map[string]any{"pattern": claimPathPattern},
 			}},
 			read: readClaims,
 		},
@@ -291,11 +294,14 @@ func (d *decoder) onlyDeny(n *yaml.Node, e *entry) bool {
 // fieldKey is the key of a verified field.
 func fieldKey(f field, spec fieldSpec) key[entry] {
 	check := func(v string) string {
-		if onlyWild(v) && (f == fieldDomainID || f == fieldEndpointID) {
+		if isGlob(v) && digitsOf(v) == 0 && (f == fieldDomainID || f == fieldEndpointID) {
 			return strconv.Quote(v) + " matches every account; write any_domain: true instead, which says so aloud"
 		}
-		if !spec.id || isGlob(v) {
+		if !spec.id {
 			return ""
+		}
+		if isGlob(v) {
+			return deadGlob(v)
 		}
 		if err := approval.ValidID(v); err != nil {
 			return err.Error() + ", so it can match nothing; write the id as the console shows it"
@@ -317,17 +323,56 @@ func fieldKey(f field, spec fieldSpec) key[entry] {
 	}
 }
 
+// digitsOf is how many hexadecimal digits v, a pattern of an id, fixes.
+func digitsOf(v string) int {
+	n := 0
+	for _, r := range v {
+		if strings.ContainsRune(hexDigits, r) {
+			n++
+		}
+	}
+	return n
+}
+
+const hexDigits = "0123456789abcdefABCDEF"
+
+// deadGlob returns why the pattern v matches no id, or an empty text.
+func deadGlob(v string) string {
+	const mend = "; write the id as the console shows it"
+	if i := strings.IndexFunc(v, func(r rune) bool { return !strings.ContainsRune(hexDigits+"-*?", r) }); i >= 0 {
+		r, _ := utf8.DecodeRuneInString(v[i:])
+		return fmt.Sprintf("%.80q holds %q (U+%04X), which no id has, so it can match nothing", v, r, r) + mend
+	}
+	if fixed := len(strings.ReplaceAll(v, "*", "")); fixed > maxID {
+		return fmt.Sprintf("%.80q asks for %d characters, and an id has %d at most, so it can match nothing", v, fixed, maxID) + mend
+	}
+	return ""
+}
+
+// maxID is the length of the longest ids.
+const maxID = 36
+
+// claimPathPattern is what approval.ParseClaimPath reads, for editors.
+const claimPathPattern = `^([\p{L}\p{M}\p{Nd}_-]+|"([^"\\]|\\["\\])*")(\.([\p{L}\p{M}\p{Nd}_-]+|"([^"\\]|\\["\\])*"))*$`
+
 func readClaims(d *decoder, n *yaml.Node, e *entry) {
 	if n.Kind == yaml.MappingNode && len(n.Content) == 0 {
 		d.fail(n, "no-effect", "no claim is named", "name one or delete the key")
 		return
 	}
+	seen := make(map[string]int, len(n.Content)/2)
 	d.pairs(n, "a mapping of claims to values", func(k, v *yaml.Node) {
-		steps := strings.Split(k.Value, ".")
-		if slices.Contains(steps, "") {
-			d.fail(k, "claim-path", strconv.Quote(cut(k.Value))+" is no path of a claim", "write names with dots between them, such as tags.env")
+		steps, err := approval.ParseClaimPath(k.Value)
+		if err != nil {
+			d.fail(k, "claim-path", err.Error(), `write names with dots between them, such as tags.env; a name with other characters in double quotes: 'tags."example.com/team"'`)
 			return
 		}
+		path := approval.ClaimPath(steps)
+		if line, twice := seen[path]; twice {
+			d.fail(k, "duplicate-key", fmt.Sprintf("the claim %s stands here twice, first on line %d", cut(path), line), "keep one of them")
+			return
+		}
+		seen[path] = k.Line
 		if v.Kind == yaml.MappingNode && (len(v.Content) != 2 || v.Content[0].Value != "file") {
 			d.fail(v, "type", "here stands a mapping instead of values", "write the path with dots, such as tags.env: [prod]")
 			return
@@ -336,7 +381,7 @@ func readClaims(d *decoder, n *yaml.Node, e *entry) {
 		if !ok {
 			return
 		}
-		c := &claimCondition{path: k.Value, steps: steps, values: newMatcher(vs, false), at: position{v.Line, v.Column}}
+		c := &claimCondition{path: path, steps: steps, values: newMatcher(vs, false), at: position{v.Line, v.Column}}
 		e.never = e.never || c.values.empty()
 		e.conds = append(e.conds, c)
 	})

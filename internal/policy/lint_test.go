@@ -19,7 +19,7 @@ allow:
     domain_id: `+strings.ToUpper(leftUs)+`
   - id: any
     any_domain: true
-    claims: {tags.env: prod}
+    when: facts.state == "pendingAcceptance"
   - id: nobody
     domain_id: []
   - id: twice
@@ -76,12 +76,12 @@ func TestWarningsBesideErrors(t *testing.T) {
 // TestFindingsDoNotSteerATerminal: a key may be written with escapes.
 func TestFindingsDoNotSteerATerminal(t *testing.T) {
 	t.Parallel()
-	set := load(t, head("a")+`deny: [{id: a, any_domain: true, claims: {"x\e[2J": []}, expires: 2026-01-01}]`)
+	set := load(t, head("a")+`deny: [{id: a, any_domain: true, claims: {"\"x\e[2J\"": []}, expires: 2026-01-01}]`)
 	var b strings.Builder
 	if err := WriteFindings(&b, set.FindingsAt(noon())); err != nil {
 		t.Fatal(err)
 	}
-	if got := b.String(); strings.Contains(got, "\x1b") || !strings.Contains(got, `claims."x\x1b[2J": the list is empty`) {
+	if got := b.String(); strings.Contains(got, "\x1b") || !strings.Contains(got, `claims."\"x\x1b[2J\"": the list is empty`) {
 		t.Errorf("%q", got)
 	}
 	if got := b.String(); !strings.Contains(got, "the entry expired on 2026-01-01") || strings.Count(got, "     4 | deny:") != 2 {

@@ -122,7 +122,7 @@ func TestScalarsAreReadAsWritten(t *testing.T) {
 			t.Errorf("domain %s: %s by %q %q, want accept", id, d.Verdict, d.Rule, d.Reasons)
 		}
 	}
-	set := load(t, head("a")+"allow: [{id: a, any_domain: true, claims: {n: 17, yes: true}}]")
+	set := load(t, head("a")+"allow: [{id: a, domain_id: "+acme+", claims: {n: 17, yes: true}}]")
 	in := connection("payments", acme)
 	in.Request.Claims = approval.Claims{"n": 17.0, "yes": true}
 	if d := set.Evaluate(&in); d.Verdict != approval.Accept {

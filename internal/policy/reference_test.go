@@ -25,7 +25,7 @@ type naive struct {
 // of every policy, no index, no short cut. It knows fields, claims, any_domain
 // and modes, and returns only the verdict.
 func reference(policies []naive, in *approval.Input) approval.Verdict {
-	var deny, softDeny, allow, lyingDeny bool
+	var deny, softDeny, allow bool
 	otherwise := ""
 	n := 0
 	for _, p := range policies {
@@ -38,9 +38,7 @@ func reference(policies []naive, in *approval.Input) approval.Verdict {
 			if naiveMatch(e, in, true) {
 				_, onClaims := e["claims"]
 				switch {
-				case onClaims && naiveLies(in):
-					lyingDeny = true
-				case soft:
+				case onClaims || soft:
 					softDeny = true
 				default:
 					deny = true
@@ -65,7 +63,7 @@ func reference(policies []naive, in *approval.Input) approval.Verdict {
 		return approval.Hold
 	case deny:
 		return approval.Reject
-	case naiveLies(in) || lyingDeny || softDeny:
+	case naiveLies(in) || softDeny:
 		return approval.Hold
 	case allow:
 		return approval.Accept

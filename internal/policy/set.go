@@ -306,9 +306,7 @@ func (l *loading) set() *Set {
 			s.rules++
 			e.matched = allowed
 			if e.deny {
-				e.matched = []approval.Reason{{
-					Code: approval.ReasonDenied, Text: cmp.Or(e.reasonText, "A rule denies this request."),
-				}}
+				e.matched = e.objection()
 			}
 		}
 		for _, t := range p.targets {

@@ -1,7 +1,10 @@
 package policy
 
 import (
+	"encoding/json"
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v4"
@@ -319,16 +322,14 @@ func expectKeys() []key[expectation] {
 	}
 }
 
-// maxNesting bounds how deep claims of a test may go.
-const maxNesting = 16
-
-// json reads n as the value that JSON would have.
+// json reads n, inside depth others, as the value that an event in JSON would
+// have. What JSON would not have, or not be sure to have, is an error.
 func (d *decoder) json(n *yaml.Node, depth int) any {
 	if !d.plain(n) {
 		return nil
 	}
-	if depth > maxNesting {
-		d.fail(n, "type", "this is nested too deep", "an event has no such claims")
+	if n.Kind != yaml.ScalarNode && depth >= approval.MaxClaimDepth {
+		d.fail(n, "type", "this is nested too deep", fmt.Sprintf("an event has claims nested %d deep at most", approval.MaxClaimDepth))
 		return nil
 	}
 	switch n.Kind {
@@ -342,15 +343,32 @@ func (d *decoder) json(n *yaml.Node, depth int) any {
 		return out
 	default:
 	}
+	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
+		return n.Value
+	}
 	switch n.Tag {
 	case "!!null":
 		return nil
 	case "!!bool":
-		return n.Value == "true"
-	case "!!int", "!!float":
-		if v, err := strconv.ParseFloat(n.Value, 64); err == nil && n.Style == 0 && len(n.Value) <= 15 { // longer ones are ids
-			return v
+		switch strings.ToLower(n.Value) {
+		case "true":
+			return true
+		case "false":
+			return false
 		}
+	case "!!int", "!!float":
+		if isJSONNumber(n.Value) {
+			return approval.ClaimNumber(n.Value)
+		}
+	default:
+		return n.Value
 	}
-	return n.Value
+	d.fail(n, "type", kindOf(n)+" is not how JSON writes a value", "write true, false or a number such as 12.5 as in JSON, or put a text in quotes")
+	return nil
+}
+
+// isJSONNumber reports whether text is a number by the grammar of JSON.
+func isJSONNumber(text string) bool {
+	first := strings.TrimPrefix(text, "-")
+	return first != "" && first[0] >= '0' && first[0] <= '9' && json.Valid([]byte(text))
 }

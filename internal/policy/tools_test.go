@@ -98,7 +98,7 @@ deny:
 		strings.Replace(head("changed"), "payments", "payments, orders-gateway", 1)+`mode: accept-only
 otherwise: reject
 allow:
-  - {id: new, any_domain: true, claims: {team: b}}
+  - {id: new, domain_id: `+leftUs+`, claims: {team: b}}
   - {id: kept, domain_id: [`+acme+`, `+insight+`], limit: 5, region: cn-*}
 deny:
   - {id: no, domain_id: `+leftUs+`, reason: New., contact: me@example.org}

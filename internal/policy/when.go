@@ -30,31 +30,33 @@ type whenCondition struct {
 	place   position
 }
 
-// test answers unknown if the evaluation fails: a fact that the cloud does not
+// test is part of condition; a query has the answer without evaluating again.
+func (c *whenCondition) test(in *approval.Input, _ bool) truth { return c.evaluate(in).truth }
+
+// evaluate answers unknown if the evaluation fails: a fact that the cloud does not
 // show, a claim that is missing or of another type, too much work.
-func (c *whenCondition) test(in *approval.Input, _ bool) truth {
-	out, _, err := c.program.Eval(&activation{in, c.values})
+func (c *whenCondition) evaluate(in *approval.Input) *celAnswer {
+	out, details, err := c.program.Eval(&activation{in, c.values})
+	a := &celAnswer{cost: maxCost}
+	if cost := details.ActualCost(); cost != nil {
+		a.cost = int(min(*cost, 2*maxCost)) //nolint:gosec // it is small
+	}
 	if err != nil {
-		return unknown
+		a.seen = "an error: " + err.Error()
+		return a
 	}
-	b, ok := out.Value().(bool)
-	if !ok {
-		return unknown
+	a.seen = fmt.Sprint(out.Value())
+	if b, ok := out.Value().(bool); ok {
+		a.truth = truthOf(b)
 	}
-	return truthOf(b)
+	return a
 }
 
 func (c *whenCondition) name() string   { return "when" }
 func (c *whenCondition) onClaims() bool { return c.claims }
 func (c *whenCondition) wanted() string { return c.source + " to be true" }
 
-func (c *whenCondition) seen(in *approval.Input, _ bool) string {
-	out, _, err := c.program.Eval(&activation{in, c.values})
-	if err != nil {
-		return "an error: " + err.Error()
-	}
-	return fmt.Sprint(out.Value())
-}
+func (c *whenCondition) seen(in *approval.Input, _ bool) string { return c.evaluate(in).seen }
 
 func (c *whenCondition) reason() approval.Reason {
 	return approval.Reason{Code: approval.ReasonConditionFalse, Text: "A rule fits, but a further condition of it is not met."}
@@ -185,7 +187,7 @@ func (c *compiler) env(kinds []approval.TargetKind) (*cel.Env, error) {
 	if env, ok := c.envs[id]; ok {
 		return env, nil
 	}
-	opts := []cel.EnvOption{cel.DefaultUTCTimeZone(true), cel.ParserExpressionSizeLimit(maxExpression), cel.ParserRecursionLimit(64)}
+	opts := []cel.EnvOption{cel.DefaultUTCTimeZone(true), cel.CustomTypeAdapter(orderedAdapter{}), cel.ParserExpressionSizeLimit(maxExpression), cel.ParserRecursionLimit(64)}
 	for _, v := range variables() {
 		if v.isOf(kinds) {
 			opts = append(opts, cel.Variable(v.name, v.kind))

@@ -1,0 +1,70 @@
+package policy
+
+import "github.com/vpcep-approver/vpcep-approver/internal/approval"
+
+// maxEvaluation bounds the work of all expressions of one evaluation, in the units
+// of CEL. It is compared with the sum over all entries that were asked, so the
+// order in which they are asked makes no difference.
+const maxEvaluation = 1_000_000
+
+// query is one question to a set, and what was found out for it so far.
+type query struct {
+	in   *approval.Input
+	lies bool // a claim contradicts a fact: what rests on claims is not evaluated
+	left int  // units of CEL that expressions may still take; negative: they took too many
+	turn int  // counts the uses of the same answers, see again
+	cel  map[*whenCondition]*celAnswer
+}
+
+func newQuery(in *approval.Input) query { return query{in: in, left: maxEvaluation, turn: 1} }
+
+// celAnswer is what an expression says of a query.
+type celAnswer struct {
+	truth truth
+	seen  string // for the authors of policies
+	cost  int
+	turn  int // in which it was paid for last
+}
+
+// again lets the next view be asked: it pays for every expression by itself, so
+// that it decides as it would alone, and nothing is evaluated twice.
+func (q *query) again() {
+	q.left = maxEvaluation
+	q.turn++
+}
+
+// spent reports whether expressions took more than is allowed: not all entries
+// were evaluated, so nothing follows from those that were.
+func (q *query) spent() bool { return q.left < 0 }
+
+// test answers whether c holds; deny tells the list of its entry.
+func (q *query) test(c condition, deny bool) truth {
+	if q.lies && c.onClaims() {
+		return unknown
+	}
+	if w, ok := c.(*whenCondition); ok {
+		return q.when(w).truth
+	}
+	return c.test(q.in, deny)
+}
+
+// when evaluates an expression, once for each query, and takes its cost off what
+// is left.
+func (q *query) when(w *whenCondition) celAnswer {
+	if q.spent() {
+		return celAnswer{seen: "not evaluated, since the expressions before it cost too much"}
+	}
+	a := q.cel[w]
+	if a == nil {
+		a = w.evaluate(q.in)
+		if q.cel == nil {
+			q.cel = make(map[*whenCondition]*celAnswer)
+		}
+		q.cel[w] = a
+	}
+	if a.turn != q.turn {
+		a.turn = q.turn
+		q.left -= a.cost
+	}
+	return *a
+}
