@@ -23,6 +23,10 @@ type Request struct {
 	TraceParent string   // W3C trace context, as it came
 }
 
+// SweepSource is the source of the events that the sweep makes. Nobody else may
+// use it.
+const SweepSource = "vpcep-approver/sweep"
+
 // RequestID is the identity of an event as CloudEvents define it, source and id
 // together, as 32 hexadecimal digits: the same event always has the same.
 func RequestID(source, id string) string {

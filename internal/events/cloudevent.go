@@ -9,6 +9,7 @@ import (
 	"maps"
 	"mime"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,8 @@ const (
 	maxDepth = 24
 	// maxAttribute bounds id, source and subject, in bytes.
 	maxAttribute = 1024
+	// maxTime bounds a time, in bytes; digits after the ninth of a fraction are dropped.
+	maxTime = 64
 
 	structuredType = "application/cloudevents+json"
 	binaryPrefix   = "ce-"
@@ -46,9 +49,9 @@ type cloudEvent struct {
 //
 // Source: CloudEvents 1.0.2 and NATS Protocol Binding 1.0.3-wip of July 2026:
 // header names are compared without regard to case, values are percent-encoded.
-func parseEvent(header nats.Header, body []byte) (cloudEvent, error) {
-	if n := size(header, body); n > MaxEvent {
-		return cloudEvent{}, reject(ReasonTooLarge, "", "the event has %d bytes, more than the %d that are allowed", n, MaxEvent)
+func parseEvent(header nats.Header, body []byte, limit int) (cloudEvent, error) {
+	if n := size(header, body); n > limit {
+		return cloudEvent{}, reject(ReasonTooLarge, "", "the event has %d bytes, more than the %d that are allowed", n, limit)
 	}
 	return parseBody(header, body)
 }
@@ -125,7 +128,7 @@ func parseBinary(attributes map[string]string, contentType string, body []byte) 
 			return cloudEvent{}, unreadable("header ce-datacontenttype", "%v", err)
 		}
 	}
-	if len(body) > 0 {
+	if body = withoutBOM(body); len(body) > 0 {
 		if err := wellFormed(body, "data"); err != nil {
 			return cloudEvent{}, err
 		}
@@ -134,7 +137,12 @@ func parseBinary(attributes map[string]string, contentType string, body []byte) 
 	return e.event()
 }
 
+// withoutBOM is text without the byte order mark that some editors and libraries
+// write before UTF-8. RFC 8259, section 8.1, lets a reader ignore it.
+func withoutBOM(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\uFEFF")) }
+
 func parseStructured(body []byte) (cloudEvent, error) {
+	body = withoutBOM(body)
 	if err := wellFormed(body, ""); err != nil {
 		return cloudEvent{}, err
 	}
@@ -150,7 +158,10 @@ func parseStructured(body []byte) (cloudEvent, error) {
 			e.data = value
 			continue
 		case "data_base64":
-			if _, both := members["data"]; both {
+			if value.Kind() == 'n' {
+				continue // as of any attribute, null says that it is absent
+			}
+			if data, both := members["data"]; both && data.Kind() != 'n' {
 				return cloudEvent{}, unreadable(name, "the event has data and data_base64; it can have only one")
 			}
 			data, err := fromBase64(value)
@@ -160,6 +171,10 @@ func parseStructured(body []byte) (cloudEvent, error) {
 			e.data = data
 			continue
 		}
+		lower, err := attributeName(name, members)
+		if err != nil {
+			return cloudEvent{}, err
+		}
 		if kind := value.Kind(); slices.Contains(coreAttributes(), name) && kind != '"' && kind != 'n' {
 			return cloudEvent{}, unreadable(name, "it is a string in every event, and no other JSON value")
 		}
@@ -168,13 +183,37 @@ func parseStructured(body []byte) (cloudEvent, error) {
 			return cloudEvent{}, err
 		}
 		if present {
-			e.values[name] = text
+			e.values[lower] = text
 		}
 	}
 	if err := isJSON(e.values["datacontenttype"], ""); err != nil {
 		return cloudEvent{}, unreadable("datacontenttype", "%v", err)
 	}
 	return e.event()
+}
+
+// attributeName is name in lower case, which is how binary mode knows it. The
+// specification asks for lower case, and many producers write extensions in
+// camel case. What a reader that ignores case could take for another member is
+// refused.
+func attributeName(name string, members map[string]jsontext.Value) (string, error) {
+	lower := strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, name)
+	if lower == name {
+		return name, nil
+	}
+	_, twice := members[lower]
+	for other := range members {
+		twice = twice || other != name && strings.EqualFold(other, name)
+	}
+	if twice || slices.Contains(coreAttributes(), lower) || lower == "data" || lower == "data_base64" {
+		return "", unreadable(short(name), "it differs from another member only in case, so that two readers could see two events")
+	}
+	return lower, nil
 }
 
 func fromBase64(value jsontext.Value) (jsontext.Value, error) {
@@ -186,6 +225,7 @@ func fromBase64(value jsontext.Value) (jsontext.Value, error) {
 	if err != nil {
 		return nil, unreadable("data_base64", "it is not base64: %v", err)
 	}
+	data = withoutBOM(data)
 	return data, wellFormed(data, "data_base64")
 }
 
@@ -206,14 +246,16 @@ func attributeValue(name string, value jsontext.Value) (text string, present boo
 	case 't', 'f':
 		text = string(value)
 	case '0':
-		if _, err = strconv.ParseInt(string(value), 10, 32); err == nil {
-			text = string(value)
+		// The specification has 32 bits; many producers send more.
+		if _, err = strconv.ParseInt(string(value), 10, 64); err != nil {
+			_, err = strconv.ParseUint(string(value), 10, 64)
 		}
+		text = string(value)
 	default:
 		err = errors.New("it is an object or a list")
 	}
 	if err != nil {
-		return "", false, unreadable(name, "an attribute is a string, a bool or an integer of 32 bits")
+		return "", false, unreadable(name, "an attribute is a string, a bool or an integer of at most 64 bits")
 	}
 	return text, true, nil
 }
@@ -261,7 +303,7 @@ func isJSON(contentType, want string) error {
 	if err != nil {
 		return fmt.Errorf("%.100q is not a media type", contentType)
 	}
-	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") {
+	if charset, ok := params["charset"]; ok && !strings.EqualFold(charset, "utf-8") && !strings.EqualFold(charset, "utf8") {
 		return fmt.Errorf("%.100q is not UTF-8", contentType)
 	}
 	if want != "" && media != want || !strings.HasSuffix(media, "/json") && !strings.HasSuffix(media, "+json") {
@@ -275,6 +317,26 @@ func cmpOr(a, b string) string {
 		return a
 	}
 	return b
+}
+
+// rfc3339 is the grammar of RFC 3339, section 5.6. time.Parse takes more: fractions
+// after a comma, hours of one digit, offsets of 24 hours.
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
+
+// parseTime reads a time of RFC 3339 that can be written in UTC again: what is
+// within the years 0 to 9999 in its own zone may be outside of them in UTC.
+func parseTime(s string) (time.Time, error) {
+	if len(s) > maxTime || !rfc3339.MatchString(s) {
+		return time.Time{}, fmt.Errorf("%.60q is not a time as in 2026-11-21T08:00:00Z", s)
+	}
+	t, err := time.Parse(time.RFC3339Nano, strings.ToUpper(s))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%.60q is not a time as in 2026-11-21T08:00:00Z", s)
+	}
+	if t = t.UTC(); t.Year() < 0 || t.Year() > 9999 {
+		return time.Time{}, fmt.Errorf("%.60q is outside of the years 0 to 9999 in UTC", s)
+	}
+	return t, nil
 }
 
 // builder checks attributes and makes the event of them.
@@ -302,11 +364,10 @@ func (b builder) event() (cloudEvent, error) {
 		case "subject":
 			e.Subject = value
 		case "time":
-			t, err := time.Parse(time.RFC3339Nano, value)
-			if err != nil {
-				return cloudEvent{}, unreadable(b.place+"time", "%.60q is not a time as in 2026-11-21T08:00:00Z", value)
+			var err error
+			if e.Time, err = parseTime(value); err != nil {
+				return cloudEvent{}, unreadable(b.place+"time", "%v", err)
 			}
-			e.Time = t.UTC()
 		case "specversion", "datacontenttype", "dataschema":
 		default:
 			e.Extensions[name] = value

@@ -252,7 +252,13 @@ func TestDecodeRequestEnvelope(t *testing.T) {
 		{"an attribute without a name", with(`"":"x"`), ReasonUnreadable, ""},
 		{"an attribute that is an object", with(`"mine":{}`), ReasonUnreadable, "mine"},
 		{"an attribute that is a fraction", with(`"mine":1.5`), ReasonUnreadable, "mine"},
-		{"an attribute that is too large", with(`"mine":4294967296`), ReasonUnreadable, "mine"},
+		{"an attribute that is too large", with(`"mine":18446744073709551616`), ReasonUnreadable, "mine"},
+		{"an id in capitals", with(`"ID":"e2"`), ReasonUnreadable, "ID"},
+		{"data in capitals", with(`"Data":{}`), ReasonUnreadable, "Data"},
+		{"an extension in two spellings", with(`"myExt":"x","myext":"y"`), ReasonUnreadable, "myExt"},
+		{"an extension with a Kelvin sign", with("\"trac\u212A\":\"x\""), ReasonUnreadable, "trac\u212A"},
+		{"data and null for data_base64, but two data", with(`"data_base64":null,"data":{}`), ReasonUnreadable, ""},
+		{"two byte order marks", "\uFEFF\uFEFF" + connectionEvent, ReasonUnreadable, ""},
 		{"an attribute with a noncharacter", with(`"mine":"\uffff"`), ReasonUnreadable, "mine"},
 		{"data that is XML", with(`"datacontenttype":"application/xml"`), ReasonUnreadable, "datacontenttype"},
 		{"data of a type that is none", with(`"datacontenttype":";"`), ReasonUnreadable, "datacontenttype"},
@@ -261,6 +267,144 @@ func TestDecodeRequestEnvelope(t *testing.T) {
 	for _, tt := range tests {
 		_, err := DecodeRequest(nil, []byte(tt.body), targets())
 		wantRejected(t, tt.name, err, tt.reason, tt.field)
+	}
+}
+
+// TestDecodeTakesWhatProducersWrite: the specification asks for more, and nothing
+// is lost by reading it.
+func TestDecodeTakesWhatProducersWrite(t *testing.T) {
+	t.Parallel()
+	with := func(members string) string { return strings.Replace(connectionEvent, `{`, `{`+members+`,`, 1) }
+	inBase64 := base64.StdEncoding.EncodeToString([]byte("\uFEFF" + connectionJSON))
+	for name, body := range map[string]string{
+		"null for data_base64":             with(`"data_base64":null`),
+		"null for data":                    strings.Replace(connectionEvent, `"data":`+connectionJSON, `"data":null,"data_base64":"`+inBase64+`"`, 1),
+		"another name of UTF-8":            with(`"datacontenttype":"application/json; charset=UTF8"`),
+		"a quoted name of UTF-8":           with(`"datacontenttype":"application/json;charset=\"utf-8\""`),
+		"a byte order mark":                "\uFEFF" + connectionEvent,
+		"small letters in a time":          strings.Replace(connectionEvent, `2026-11-21T08:00:00+01:00`, `2026-11-21t07:00:00z`, 1),
+		"a long fraction of a second":      strings.Replace(connectionEvent, `08:00:00+01:00`, `08:00:00.0000000000000+01:00`, 1),
+		"an extension in camel case":       with(`"myExt":"x"`),
+		"an extension of 64 bits":          with(`"mine":-9223372036854775808`),
+		"an extension of 64 bits, no sign": with(`"mine":18446744073709551615`),
+	} {
+		got, err := DecodeRequest(nats.Header{"Content-Type": {"application/cloudevents+json; charset=utf8"}}, []byte(body), targets())
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if d := cmp.Diff(goodConnection(), got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", name, d)
+		}
+	}
+	h := binaryHeader()
+	h["ce-datacontenttype"], h["ce-time"] = []string{"application/json; charset=utf8"}, []string{"2026-11-21t08:00:00+01:00"}
+	got, err := DecodeRequest(h, []byte("\uFEFF"+connectionJSON), targets())
+	if d := cmp.Diff(goodConnection(), got); err != nil || d != "" {
+		t.Errorf("binary mode: %v (-want +got):\n%s", err, d)
+	}
+}
+
+// TestDecodeTakesTimesThatCanBeWritten: what is taken is stored in UTC, and read
+// again.
+func TestDecodeTakesTimesThatCanBeWritten(t *testing.T) {
+	t.Parallel()
+	for text, ok := range map[string]bool{
+		"9999-12-31T23:59:59Z":           true,
+		"9999-12-31T23:59:59-01:00":      false, // the year 10000 in UTC
+		"9999-12-31T23:59:59+23:59":      true,
+		"0000-01-01T00:00:00Z":           true,
+		"0000-01-01T00:00:00+00:01":      false, // the year -1 in UTC
+		"10000-01-01T00:00:00Z":          false,
+		"-001-01-01T00:00:00Z":           false,
+		"2026-11-21T08:00:00,5Z":         false, // no RFC 3339, and Go's parser takes it
+		"2026-11-21T08:00:00+24:00":      false, // likewise
+		"2026-11-21T08:00:00-24:00":      false,
+		"2026-11-21T08:00:00+01:60":      false,
+		"2026-11-21T8:00:00Z":            false,
+		"2026-11-21 08:00:00Z":           false,
+		"2026-11-21T08:00:00":            false,
+		"2026-11-21T24:00:00Z":           false,
+		"2026-02-30T08:00:00Z":           false,
+		"2026-11-21T08:00:00.Z":          false,
+		"2026-11-21T08:00:00.123456789z": true,
+	} {
+		got, err := DecodeRequest(nil, []byte(strings.Replace(connectionEvent, "2026-11-21T08:00:00+01:00", text, 1)), targets())
+		if ok && err == nil {
+			roundTrip(t, got)
+			continue
+		}
+		if ok {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		wantRejected(t, text, err, ReasonUnreadable, "time")
+	}
+}
+
+// TestDecodeRefusesWhatCannotBeStored: written again an event may be longer.
+func TestDecodeRefusesWhatCannotBeStored(t *testing.T) {
+	t.Parallel()
+	claims := func(value string) string {
+		return event(TypeConnection, `{"target":"payments","endpoint_id":"`+endpoint+`","claims":{"n":`+value+`}}`)
+	}
+	_, err := DecodeRequest(nil, []byte(claims("["+strings.Repeat("1e20,", 12_000)+"1]")), targets())
+	var r *Rejected
+	if err != nil && (!errors.As(err, &r) || r.Reason != ReasonTooLarge) {
+		t.Errorf("claims that grow: %v, want too_large", err)
+	}
+	for name, value := range map[string]string{
+		"a number beyond all floats": "1e999", "not a number": "NaN", "infinity": "Infinity",
+		"half a surrogate pair": `"\ud800"`, "bytes that are no UTF-8": "\"\xff\"",
+	} {
+		got, err := DecodeRequest(nil, []byte(claims(value)), targets())
+		if err == nil {
+			roundTrip(t, got)
+		} else if !errors.As(err, &r) {
+			t.Errorf("%s: %v, want a rejection", name, err)
+		}
+	}
+	// To the byte what is allowed.
+	padding := MaxEvent - len(claims(`""`))
+	if _, err := DecodeRequest(nil, []byte(claims(`"`+strings.Repeat("x", padding)+`"`)), targets()); err != nil {
+		t.Errorf("an event of %d bytes: %v", MaxEvent, err)
+	}
+	_, err = DecodeRequest(nil, []byte(claims(`"`+strings.Repeat("x", padding+1)+`"`)), targets())
+	wantRejected(t, "one byte more", err, ReasonTooLarge, "")
+}
+
+// TestDecodeMessageAgreesWithItsSubject: permissions are given by subject.
+func TestDecodeMessageAgreesWithItsSubject(t *testing.T) {
+	t.Parallel()
+	about := func(source, target string) string {
+		return `{"specversion":"1.0","id":"e","source":"` + source + `","type":"` + TypeConnection + `","data":{"target":"` + target + `","endpoint_id":"` + endpoint + `"}}`
+	}
+	const sweep = "vpcep-approver/sweep"
+	for _, tt := range []struct {
+		subject, source, target string
+		ok                      bool
+	}{
+		{"vpcep.requests.payments", "s", "payments", true},
+		{"vpcep.requests.payments", "s", "orders", false},
+		{"vpcep.requests.payments.eu", "s", "payments", true},
+		{"vpcep.requests.payments.eu", "s", "orders", false},
+		{"vpcep.requests.functions", "s", "orders", false},
+		{"vpcep.requests.portal", "s", "orders", true},
+		{"vpcep.requests.portal.payments", "s", "orders", true},
+		{"vpcep.requests._sweep.payments", sweep, "payments", true},
+		{"vpcep.requests._sweep.payments", sweep, "orders", false},
+		{"vpcep.requests._sweep.nobody", sweep, "payments", false},
+		{"vpcep.requests._sweep.payments.eu", sweep, "payments", false},
+		{"vpcep.requests._sweep", sweep, "payments", false},
+		{"vpcep.requests._sweep.payments", "s", "payments", false},
+		{"vpcep.requests._sweep", "s", "payments", false},
+		{"vpcep.requests.payments", sweep, "payments", false},
+		{"vpcep.requests.portal", sweep, "payments", false},
+		{"vpcep.requests._sweeper", sweep, "payments", false},
+	} {
+		_, err := DecodeMessage(tt.subject, nil, []byte(about(tt.source, tt.target)), targets())
+		var r *Rejected
+		if tt.ok != (err == nil) || err != nil && (!errors.As(err, &r) || r.Reason != ReasonWrongSubject) {
+			t.Errorf("%s from %s about %s: %v, want it taken: %v", tt.subject, tt.source, tt.target, err, tt.ok)
+		}
 	}
 }
 

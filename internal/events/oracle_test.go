@@ -72,7 +72,7 @@ func TestReadsWhatTheSDKWrites(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("binary mode (-SDK +ours):\n%s", d)
 	}
-	parsed, err := parseEvent(header, e.Data())
+	parsed, err := parseEvent(header, e.Data(), MaxEvent)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestReadsWhatTheSDKWrites(t *testing.T) {
 func TestTheSDKReadsWhatWeWrite(t *testing.T) {
 	t.Parallel()
 	r := result("e 1/€", approval.OutcomeAccepted)
-	body, _, err := encodeResult(r, 1<<20)
+	body, _, err := encodeResult(r, r.Decision.ID, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

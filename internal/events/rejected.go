@@ -28,6 +28,8 @@ const (
 	ReasonUnknownTarget = "unknown_target" // not configured, or of another kind than the type asks for
 	ReasonBadID         = "bad_id"         // not the id of a cloud resource
 	ReasonBadParameters = "bad_parameters" // data that is missing, unknown or out of bounds
+	ReasonWrongSubject  = "wrong_subject"  // the subject it came on is for another source or target
+	ReasonUnstorable    = "unstorable"     // the ledger or the results cannot hold what became of it
 	ReasonIDReused      = "id_reused"      // source and id of an earlier event about something else
 	ReasonPoison        = "poison"         // its handling ended the process again and again
 )
@@ -36,7 +38,7 @@ const (
 func DeadLetterReasons() []string {
 	return []string{
 		ReasonUnreadable, ReasonTooLarge, ReasonUnknownType, ReasonUnknownTarget,
-		ReasonBadID, ReasonBadParameters, ReasonIDReused, ReasonPoison,
+		ReasonBadID, ReasonBadParameters, ReasonWrongSubject, ReasonUnstorable, ReasonIDReused, ReasonPoison,
 	}
 }
 

@@ -70,10 +70,52 @@ type dataArtsInsightData struct {
 	ServerID   string `json:"vpc_ep_server_id,omitzero"`
 }
 
+// SweepSubject is where the sweep publishes, with the target behind it. Only
+// workers may publish there.
+const SweepSubject = RequestsSubject + "._sweep"
+
+// requestSubject is where an event of this source about target belongs.
+func requestSubject(source, target string) string {
+	if source == approval.SweepSource {
+		return SweepSubject + "." + target
+	}
+	return RequestsSubject + "." + target
+}
+
+// DecodeMessage is DecodeRequest for a message that came on subject. It also
+// refuses what the publisher had no right to say: permissions are given by
+// subject, so the source and the target of the event must agree with it.
+func DecodeMessage(subject string, header nats.Header, body []byte, targets approval.Targets) (approval.Request, error) {
+	swept := subject == SweepSubject || strings.HasPrefix(subject, SweepSubject+".")
+	limit := MaxEvent
+	if swept {
+		limit = maxStored + envelope // it was taken before, under another source
+	}
+	r, err := decodeRequest(header, body, targets, limit)
+	if err != nil {
+		return approval.Request{}, err
+	}
+	named, _, _ := strings.Cut(strings.TrimPrefix(subject, RequestsSubject+"."), ".")
+	_, known := targets.ByName(named)
+	switch {
+	case !swept && r.Source == approval.SweepSource:
+		return approval.Request{}, reject(ReasonWrongSubject, "source", "%s is the source of the sweep, which publishes on %s.<target> only", r.Source, SweepSubject)
+	case swept && r.Source != approval.SweepSource:
+		return approval.Request{}, reject(ReasonWrongSubject, "source", "only the sweep, whose source is %s, may publish on %s.<target>", approval.SweepSource, SweepSubject)
+	case swept && subject != requestSubject(r.Source, r.Target.Name), known && named != r.Target.Name:
+		return approval.Request{}, reject(ReasonWrongSubject, "data", "the event is about the target %s, and its subject %.80q is for another", r.Target.Name, subject)
+	}
+	return r, nil
+}
+
 // DecodeRequest reads a message as a request to one of targets. Ids come out in
 // lower case, as the cloud writes them. Any error is a *Rejected.
 func DecodeRequest(header nats.Header, body []byte, targets approval.Targets) (approval.Request, error) {
-	e, err := parseEvent(header, body)
+	return decodeRequest(header, body, targets, MaxEvent)
+}
+
+func decodeRequest(header nats.Header, body []byte, targets approval.Targets, limit int) (approval.Request, error) {
+	e, err := parseEvent(header, body, limit)
 	if err != nil {
 		return approval.Request{}, err
 	}
@@ -95,7 +137,31 @@ func DecodeRequest(header nats.Header, body []byte, targets approval.Targets) (a
 	if err != nil {
 		return approval.Request{}, err
 	}
+	if err := storable(r); err != nil {
+		return approval.Request{}, err
+	}
 	return r, nil
+}
+
+const (
+	// envelope is more than what we write of an event and its producer did not.
+	envelope = 1 << 10
+	// maxStored is the size of an event as we write it, at most, in bytes.
+	maxStored = MaxEvent + envelope
+)
+
+// storable reports why r could not be written again, to the ledger, in its result
+// or as an event of its own. What cannot be written now never can. Written again
+// a request may be longer than it came: 1e20 becomes 21 digits.
+func storable(r approval.Request) error {
+	body, header, err := encodeRequest(r)
+	if err != nil {
+		return unreadable("", "it cannot be stored: %v", err)
+	}
+	if n := size(header, body); n > maxStored {
+		return reject(ReasonTooLarge, "", "stored, the event has %d bytes, more than the %d that are allowed", n, maxStored)
+	}
+	return nil
 }
 
 func decodeConnection(data jsontext.Value, targets approval.Targets, r *approval.Request) error {

@@ -134,7 +134,7 @@ func (h *inHand) run(ctx context.Context) (err error) {
 			err = h.panicked()
 		}
 	}()
-	req, err := DecodeRequest(h.msg.Header, h.msg.Data, h.c.cfg.Targets)
+	req, err := DecodeMessage(h.msg.Subject, h.msg.Header, h.msg.Data, h.c.cfg.Targets)
 	if err != nil {
 		return err
 	}

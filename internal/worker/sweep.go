@@ -14,7 +14,7 @@ import (
 )
 
 // SweepSource is the source of the events that the sweep makes.
-const SweepSource = "vpcep-approver/sweep"
+const SweepSource = approval.SweepSource
 
 // Lister lists what waits for a decision; *cloud.Client provides it.
 type Lister interface {
