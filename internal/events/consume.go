@@ -30,6 +30,9 @@ const (
 	lateSettle    = 4 * time.Second // for handlers to return after their time was up
 	flushWithin   = time.Second
 
+	refusedPause        = 250 * time.Millisecond // after a pull that failed, then twice as long and so on
+	longestRefusedPause = 15 * time.Second       // well below stalledAfter
+
 	// A node of a cluster may be of no use for as long, and at two attempts,
 	// before another is tried; then twice as long and so on, up to mostPatience.
 	patience     = 5 * time.Second
@@ -44,6 +47,10 @@ type consuming struct {
 	handlers context.Context //nolint:containedctx // ends with the grace of all handlers, not with one call
 	done     sync.WaitGroup  // of those who hold a slot
 	alone    sync.RWMutex    // held for writing by a quarantined request, for reading by the others
+
+	// Of the loop that pulls.
+	refusals int    // pulls that failed, one after the other
+	said     string // what was logged last; it is not repeated while nothing changes
 
 	lookNow, testifyNow chan struct{} // each gets a token when the consumer was bound
 
@@ -131,11 +138,44 @@ func (c *consuming) run(ctx context.Context) error {
 			continue
 		}
 		if err := c.pull(ctx, n); err != nil {
-			c.warn(err, "pulling requests failed; looking at the consumer")
 			bound = false
+			c.refused(ctx, err)
 		}
 	}
 	return nil
+}
+
+// refused makes a pause after a pull that failed, which grows. A consumer that is
+// there and gives nothing is as good as none: the worker is not ready.
+func (c *consuming) refused(ctx context.Context, err error) {
+	c.refusals++
+	if c.refusals > 1 {
+		c.setBound(false)
+	}
+	c.warnOnce(err, "pulling requests failed; looking at the consumer")
+	c.wait(ctx, min(refusedPause<<min(c.refusals-1, 8), longestRefusedPause))
+}
+
+// served says that the broker serves a pull.
+func (c *consuming) served() {
+	if c.refusals == 0 {
+		return
+	}
+	c.refusals, c.said = 0, ""
+	c.setBound(true)
+}
+
+func (c *consuming) setBound(up bool) {
+	c.bound.Store(up)
+	c.cfg.Observer.ConsumerBound(up)
+}
+
+// warnOnce is warn unless it was the last thing that was said.
+func (c *consuming) warnOnce(err error, text string) {
+	if said := text + ": " + err.Error(); said != c.said {
+		c.said = said
+		c.warn(err, text)
+	}
 }
 
 func (c *consuming) turn() { c.loop.Store(time.Now().UnixNano()) }
@@ -177,13 +217,13 @@ func (c *consuming) bind(ctx context.Context) error {
 	if errors.Is(err, context.Canceled) {
 		return err // says nothing of the broker, and is asked again at once
 	}
-	c.bound.Store(err == nil)
 	if err != nil {
-		c.warn(err, "no requests can come")
-	}
-	c.cfg.Observer.ConsumerBound(err == nil)
-	if err != nil {
+		c.setBound(false)
+		c.warnOnce(err, "no requests can come")
 		return err
+	}
+	if c.refusals <= 1 { // else it is ready once a pull is served
+		c.setBound(true)
 	}
 	c.doubtAcks()
 	for _, now := range []chan struct{}{c.lookNow, c.testifyNow} {
@@ -195,14 +235,20 @@ func (c *consuming) bind(ctx context.Context) error {
 	return nil
 }
 
+// errPaused says that the broker accepts pulls and serves none.
+var errPaused = errors.New("the consumer " + ConsumerName + " is paused; end that with `nats consumer resume " + RequestsStream + " " + ConsumerName + "`")
+
 func (c *consuming) lookup(ctx context.Context) error {
 	// While a cluster has no leader nobody answers, and who asks before there is
 	// one gets no answer afterwards: it is better to ask again soon.
 	asked, cancel := context.WithTimeout(ctx, answerWithin)
-	_, err := c.consumerInfo(asked)
+	info, err := c.consumerInfo(asked)
 	cancel()
 	if err != nil {
 		return err
+	}
+	if info != nil && info.Paused {
+		return errPaused
 	}
 	if err := c.Setup(ctx); err != nil {
 		return err
@@ -344,6 +390,10 @@ func (c *consuming) look(ctx context.Context) {
 	}
 	info, err := c.consumerInfo(ctx)
 	if err != nil || info == nil {
+		return
+	}
+	if info.Paused {
+		c.doubt()
 		return
 	}
 	c.cfg.Observer.Backlog(clampInt(info.NumPending), info.NumAckPending, info.NumRedelivered)

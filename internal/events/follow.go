@@ -2,13 +2,10 @@ package events
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -26,7 +23,7 @@ type ResultFilter struct {
 // Results yields the results that f chooses, oldest first. An error is the last
 // thing it yields, unless it is of one result that cannot be read.
 func (b *Bus) Results(ctx context.Context, f ResultFilter) iter.Seq2[approval.Result, error] {
-	cfg := jetstream.OrderedConsumerConfig{}
+	what := reading{stream: ResultsStream, follow: f.Follow}
 	target, request := cmpOr(f.Target, "*"), cmpOr(f.RequestID, "*")
 	outcomes := f.Outcomes
 	if len(outcomes) == 0 {
@@ -37,13 +34,10 @@ func (b *Bus) Results(ctx context.Context, f ResultFilter) iter.Seq2[approval.Re
 		if o == ShadowOutcome && f.RequestID != "" {
 			decision += "-shadow"
 		}
-		cfg.FilterSubjects = append(cfg.FilterSubjects, resultSubject(string(o), target, decision))
+		what.subjects = append(what.subjects, resultSubject(string(o), target, decision))
 	}
-	switch {
-	case f.New:
-		cfg.DeliverPolicy = jetstream.DeliverNewPolicy
-	case !f.Since.IsZero():
-		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &f.Since
+	if what.onlyNew = f.New; !f.New {
+		what.since = f.Since
 	}
 	return func(yield func(approval.Result, error) bool) {
 		for _, name := range []string{f.Target, f.RequestID} {
@@ -58,60 +52,13 @@ func (b *Bus) Results(ctx context.Context, f ResultFilter) iter.Seq2[approval.Re
 			yield(approval.Result{}, fmt.Errorf("follow results: %q has something that is no outcome", f.Outcomes))
 			return
 		}
-		for msg, err := range b.stored(ctx, ResultsStream, cfg, f.Follow) {
+		for msg, err := range b.read(ctx, what) {
 			if err != nil {
 				yield(approval.Result{}, fmt.Errorf("follow results: %w", err))
 				return
 			}
-			r, err := DecodeResult(msg.Headers(), msg.Data())
+			r, err := DecodeResult(msg.Header, msg.Data)
 			if !yield(r, err) {
-				return
-			}
-		}
-	}
-}
-
-// stored yields the messages of a stream, and goes on with new ones if follow is
-// set, else ends after those that are there now. It resumes by itself after the
-// broker was away.
-func (b *Bus) stored(ctx context.Context, stream string, cfg jetstream.OrderedConsumerConfig, follow bool) iter.Seq2[jetstream.Msg, error] {
-	return func(yield func(jetstream.Msg, error) bool) {
-		consumer, err := b.js.OrderedConsumer(ctx, stream, cfg)
-		if err != nil {
-			yield(nil, apiError("read the stream "+stream, err))
-			return
-		}
-		info, err := consumer.Info(ctx)
-		if err != nil {
-			yield(nil, apiError("read the stream "+stream, err))
-			return
-		}
-		left := info.NumPending
-		if !follow && left == 0 {
-			return
-		}
-		messages, err := consumer.Messages()
-		if err != nil {
-			yield(nil, apiError("read the stream "+stream, err))
-			return
-		}
-		defer messages.Stop()
-		for {
-			msg, err := messages.Next(jetstream.NextContext(ctx))
-			switch {
-			case ctx.Err() != nil:
-				yield(nil, ctx.Err())
-				return
-			case errors.Is(err, jetstream.ErrNoHeartbeat):
-				continue // the consumer makes itself anew
-			case err != nil:
-				yield(nil, err)
-				return
-			}
-			if !yield(msg, nil) {
-				return
-			}
-			if left--; left == 0 && !follow {
 				return
 			}
 		}

@@ -37,11 +37,14 @@ func (c *consuming) pull(ctx context.Context, n int) error {
 		return fmt.Errorf("pull %d requests: %w", n, err)
 	}
 	begin := func(msg *nats.Msg) { //nolint:contextcheck // handlers outlive the pull, and ctx by their grace
+		if msg.Reply != "" {
+			c.served()
+		}
 		if msg.Reply != "" && c.begin(msg) {
 			used++
 		}
 	}
-	err = c.ask(n, inbox)
+	err = c.ask(RequestsStream, ConsumerName, inbox, n, pullFor, pullHeartbeat)
 	silence := time.NewTimer(2 * pullHeartbeat)
 	defer silence.Stop()
 	for done := false; err == nil && !done && used < n; {
@@ -49,10 +52,12 @@ func (c *consuming) pull(ctx context.Context, n int) error {
 		case msg := <-came:
 			silence.Reset(2 * pullHeartbeat)
 			if begin(msg); msg.Reply == "" {
-				done, err = word(msg.Header)
+				if done, err = word(msg.Header); err == nil {
+					c.served()
+				}
 			}
 		case <-silence.C:
-			err = errors.New("the broker is silent")
+			err = errSilent
 		case <-pullCtx.Done():
 			done = true
 		}
@@ -75,18 +80,21 @@ func (c *consuming) pull(ctx context.Context, n int) error {
 	return nil
 }
 
+// errSilent says that the broker sent neither a message nor a heartbeat in time.
+var errSilent = errors.New("the broker is silent")
+
 // ask sends the request of a pull. Its fields are the broker's
 // ConsumerGetNextRequest; times are in nanoseconds.
-func (c *consuming) ask(n int, inbox string) error {
+func (b *Bus) ask(stream, consumer, inbox string, n int, wait, heartbeat time.Duration) error {
 	body, err := json.Marshal(struct {
 		Batch     int   `json:"batch"`
 		Expires   int64 `json:"expires"`
-		Heartbeat int64 `json:"idle_heartbeat"`
-	}{n, int64(pullFor), int64(pullHeartbeat)})
+		Heartbeat int64 `json:"idle_heartbeat,omitzero"`
+	}{n, int64(wait), int64(heartbeat)})
 	if err != nil {
 		return err
 	}
-	return c.nc.PublishRequest(c.api("CONSUMER.MSG.NEXT."+RequestsStream+"."+ConsumerName), inbox, body)
+	return b.nc.PublishRequest(b.api("CONSUMER.MSG.NEXT."+stream+"."+consumer), inbox, body)
 }
 
 // word tells what the broker says of a pull: that it is over, or why it failed.
