@@ -35,6 +35,8 @@ type Bus struct {
 	doubtful atomic.Bool   // whether streams and consumer are to be looked at
 	refused  atomic.Pointer[VersionError]
 
+	asking atomic.Int32 // questions that end when the broker denies a permission
+
 	mu   sync.Mutex
 	stop context.CancelFunc // ends the pull or the look at the consumer that is under way
 	kv   jetstream.KeyValue // the ledger's bucket, once it was looked up
@@ -269,6 +271,9 @@ func (b *Bus) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
 		err = denied
 	} else if sub != nil {
 		err = fmt.Errorf("on subject %s: %w", sub.Subject, err)
+	}
+	if _, denied := errors.AsType[*DeniedError](err); denied && b.asking.Load() > 0 {
+		return // who asks is told
 	}
 	b.warn(err, "NATS reports an error")
 }

@@ -1,10 +1,12 @@
 package events
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"net/textproto"
 	"net/url"
 	"slices"
@@ -64,11 +66,18 @@ func (b *Bus) bury(ctx context.Context, h *inHand, why *Rejected) error {
 		truncate(msg, most)
 	}
 	id := fmt.Sprintf("deadletter-%d-%d", h.key.seq, h.key.at)
-	stored, err := b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id))
+	same := func(raw *jetstream.RawStreamMsg) bool {
+		return raw.Header.Get(headerSequence) == msg.Header.Get(headerSequence) && raw.Header.Get(headerStored) == msg.Header.Get(headerStored)
+	}
+	stored, err := b.publishUnder(ctx, DeadLettersStream, id, msg, same)
+	if tooLarge(err) { // the stream takes less than the broker
+		truncate(msg, MaxEvent)
+		stored, err = b.publishUnder(ctx, DeadLettersStream, id, msg, same)
+	}
 	if err != nil || request == "" {
 		return b.published(fmt.Sprintf("the dead letter of message %d", h.key.seq), err)
 	}
-	return b.markBuried(ctx, request, stored.Sequence)
+	return b.markBuried(ctx, request, stored)
 }
 
 func deadLetter(subject string, header nats.Header, body []byte, meta *nats.MsgMetadata, why *Rejected) *nats.Msg {
@@ -158,7 +167,9 @@ func headerValue(s string) string {
 // truncate makes msg fit into most bytes: headers of the original that are too
 // large go, then the body shrinks.
 func truncate(msg *nats.Msg, most int) {
-	msg.Header[headerTruncated] = []string{strconv.Itoa(len(msg.Data))}
+	if msg.Header.Get(headerTruncated) == "" {
+		msg.Header[headerTruncated] = []string{strconv.Itoa(len(msg.Data))}
+	}
 	if header, _ := onWire(msg); header > min(maxHeader, most/2) {
 		for name := range msg.Header {
 			if !strings.HasPrefix(name, headerOurs) {
@@ -220,18 +231,23 @@ func newDeadLetter(seq uint64, at time.Time, header nats.Header, body []byte) De
 // DeadLetters yields the dead letters that are stored now, oldest first. An
 // error is the last thing it yields.
 func (b *Bus) DeadLetters(ctx context.Context) iter.Seq2[DeadLetter, error] {
+	return b.deadLetters(ctx, false)
+}
+
+// FollowDeadLetters yields the dead letters that are stored now and those to
+// come, until ctx ends.
+func (b *Bus) FollowDeadLetters(ctx context.Context) iter.Seq2[DeadLetter, error] {
+	return b.deadLetters(ctx, true)
+}
+
+func (b *Bus) deadLetters(ctx context.Context, follow bool) iter.Seq2[DeadLetter, error] {
 	return func(yield func(DeadLetter, error) bool) {
-		for msg, err := range b.stored(ctx, DeadLettersStream, jetstream.OrderedConsumerConfig{}, false) {
+		for msg, err := range b.read(ctx, reading{stream: DeadLettersStream, follow: follow}) {
 			if err != nil {
 				yield(DeadLetter{}, fmt.Errorf("list the dead letters: %w", err))
 				return
 			}
-			meta, err := msg.Metadata()
-			if err != nil {
-				yield(DeadLetter{}, fmt.Errorf("list the dead letters: %w", err))
-				return
-			}
-			if !yield(newDeadLetter(meta.Sequence.Stream, meta.Timestamp, msg.Headers(), msg.Data()), nil) {
+			if !yield(newDeadLetter(msg.sequence, msg.at, msg.Header, msg.Data), nil) {
 				return
 			}
 		}
@@ -284,15 +300,29 @@ func (b *Bus) Replay(ctx context.Context, sequence uint64) error {
 			return fmt.Errorf("replay the dead letter %d: %w", sequence, err)
 		}
 	}
-	var opts []jetstream.PublishOpt
 	id := fmt.Sprintf("replay-%d-%d", d.Sequence, d.At.UnixNano())
 	if _, all := onWire(msg); int64(all+len(jetstream.MsgIDHeader)+len(id))+reserve <= b.nc.MaxPayload() {
-		opts = append(opts, jetstream.WithMsgID(id)) // else only the message itself fits
+		subject, body := msg.Subject, msg.Data
+		_, err = b.publishUnder(ctx, RequestsStream, id, msg, func(raw *jetstream.RawStreamMsg) bool {
+			return raw.Subject == subject && bytes.Equal(raw.Data, body) && sameHeaders(raw.Header, msg.Header)
+		})
+	} else { // only the message itself fits
+		_, err = b.js.PublishMsg(ctx, msg)
 	}
-	if _, err := b.js.PublishMsg(ctx, msg, opts...); err != nil {
+	if err != nil {
 		return b.published(fmt.Sprintf("the original of dead letter %d", sequence), err)
 	}
 	return b.Drop(ctx, sequence)
+}
+
+// sameHeaders compares all headers but those that the broker acts on.
+func sameHeaders(a, b nats.Header) bool {
+	plain := func(h nats.Header) nats.Header {
+		h = maps.Clone(h)
+		maps.DeleteFunc(h, func(name string, _ []string) bool { return strings.HasPrefix(name, "Nats-") })
+		return h
+	}
+	return maps.EqualFunc(plain(a), plain(b), slices.Equal)
 }
 
 // originalOf reads the whole message of d from the requests.

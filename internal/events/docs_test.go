@@ -64,7 +64,7 @@ func resultExample(t *testing.T, body []byte) {
 		t.Errorf("the example is no result: %v", err)
 		return
 	}
-	again, _, err := encodeResult(r, 1<<20)
+	again, _, err := encodeResult(r, r.Decision.ID, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,22 +102,32 @@ type Observer interface {
 	BusReconnected()                              //
 	ConsumerBound(up bool)                        // whether requests can come
 	Backlog(pending, ackPending, redelivered int) // of the consumer, every five seconds
-	ResultPublished(ok bool)                      //
+	ResultPublished(what string)                  // one of PublishResults
 	SlotsInUse(delta int)                         // requests taken in hand (1) and settled (-1)
 	GivenBack(cause string)                       // one of GivenBackCauses
 }
 
 type noObserver struct{}
 
-func (noObserver) Delivered(string)     {}
-func (noObserver) DeadLettered(string)  {}
-func (noObserver) BusConnected(bool)    {}
-func (noObserver) BusReconnected()      {}
-func (noObserver) ConsumerBound(bool)   {}
-func (noObserver) Backlog(_, _, _ int)  {}
-func (noObserver) ResultPublished(bool) {}
-func (noObserver) SlotsInUse(int)       {}
-func (noObserver) GivenBack(string)     {}
+func (noObserver) Delivered(string)       {}
+func (noObserver) DeadLettered(string)    {}
+func (noObserver) BusConnected(bool)      {}
+func (noObserver) BusReconnected()        {}
+func (noObserver) ConsumerBound(bool)     {}
+func (noObserver) Backlog(_, _, _ int)    {}
+func (noObserver) ResultPublished(string) {}
+func (noObserver) SlotsInUse(int)         {}
+func (noObserver) GivenBack(string)       {}
+
+// What became of a result that was offered to the broker.
+const (
+	PublishOK       = "ok"       // it is stored
+	PublishError    = "error"    // it is not
+	PublishConflict = "conflict" // it is stored behind another that no worker wrote
+)
+
+// PublishResults returns all of them.
+func PublishResults() []string { return []string{PublishOK, PublishError, PublishConflict} }
 
 // The kinds of request.
 const (

@@ -73,16 +73,14 @@ func (w *watcher) set(name string, n int) {
 	w.changed = make(chan struct{})
 }
 
-func (w *watcher) Delivered(kind string)      { w.add("delivered "+kind, 1) }
-func (w *watcher) DeadLettered(reason string) { w.add("dead "+reason, 1) }
-func (w *watcher) BusConnected(up bool)       { w.set("connected", truth(up)) }
-func (w *watcher) BusReconnected()            { w.add("reconnected", 1) }
-func (w *watcher) ConsumerBound(up bool)      { w.set("bound", truth(up)) }
-func (w *watcher) ResultPublished(ok bool) {
-	w.add("published "+map[bool]string{true: "ok", false: "failed"}[ok], 1)
-}
-func (w *watcher) SlotsInUse(delta int)   { w.add("slots", delta) }
-func (w *watcher) GivenBack(cause string) { w.add("back "+cause, 1) }
+func (w *watcher) Delivered(kind string)       { w.add("delivered "+kind, 1) }
+func (w *watcher) DeadLettered(reason string)  { w.add("dead "+reason, 1) }
+func (w *watcher) BusConnected(up bool)        { w.set("connected", truth(up)) }
+func (w *watcher) BusReconnected()             { w.add("reconnected", 1) }
+func (w *watcher) ConsumerBound(up bool)       { w.set("bound", truth(up)) }
+func (w *watcher) ResultPublished(what string) { w.add("published "+what, 1) }
+func (w *watcher) SlotsInUse(delta int)        { w.add("slots", delta) }
+func (w *watcher) GivenBack(cause string)      { w.add("back "+cause, 1) }
 
 func (w *watcher) Backlog(pending, ackPending, redelivered int) {
 	w.set("pending", pending)

@@ -102,24 +102,29 @@ type createdResult struct {
 	Existing   bool     `json:"existing,omitzero"`
 }
 
+// correctionSuffix is behind the decision's id in the id of a result that is
+// stored behind another, so that a reader that drops repeats does not drop it.
+const correctionSuffix = "-correction"
+
 // encodeResult returns r as a message in structured mode. The event's id is the
-// decision's, so that the same decision always has the same event. Claims are
-// left out, and their absence said, if the message had more than most bytes.
-func encodeResult(r approval.Result, most int64) ([]byte, nats.Header, error) {
-	body, header, err := encodeResultData(r, false)
+// decision's, so that the same decision always has the same event, or that of a
+// correction. Claims are left out, and their absence said, if the message had
+// more than most bytes.
+func encodeResult(r approval.Result, id string, most int64) ([]byte, nats.Header, error) {
+	body, header, err := encodeResultData(r, id, false)
 	if err == nil && int64(size(header, body)) > most {
-		body, header, err = encodeResultData(r, true)
+		body, header, err = encodeResultData(r, id, true)
 	}
 	return body, header, err
 }
 
-func encodeResultData(r approval.Result, dropClaims bool) ([]byte, nats.Header, error) {
+func encodeResultData(r approval.Result, id string, dropClaims bool) ([]byte, nats.Header, error) {
 	data, err := json.Marshal(newResultData(r, dropClaims), json.Deterministic(true))
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the result of request %s: %w", r.Request.ID, err)
 	}
 	e := cloudEvent{
-		ID: r.Decision.ID, Source: resultSource, Type: resultType(r.Outcome), Subject: r.Request.EndpointID,
+		ID: id, Source: resultSource, Type: resultType(r.Outcome), Subject: r.Request.EndpointID,
 		Time: r.At.UTC(), Data: data,
 		Extensions: map[string]string{"causationid": r.Request.EventID},
 	}

@@ -161,16 +161,19 @@ func (m *Metrics) registerBus(f factory, labels Labels) {
 	m.pending = f.gauge("consumer_pending_messages", "Requests in the stream that no worker has been given yet.")
 	m.ackPending = f.gauge("consumer_ack_pending_messages", "Requests given to a worker and not settled: in hand or given back for later.")
 	m.redelivered = f.gauge("consumer_redelivered_messages", "Requests not settled that were delivered more than once.")
-	m.published = f.counters("results_published_total", "Results offered to the bus, by what came of it.", "result")
+	m.published = f.counters("results_published_total", "Results offered to the bus, by what came of it; conflict: another result, which no worker wrote, stood in its place.", "result")
 	m.deadLetters = f.counters("dead_letters_total", "Events that went to the dead letters, by reason.", "reason")
 	m.conflicts = f.counter("ledger_conflicts_total", "Writes to the ledger refused because another worker had written first.")
-	for _, r := range []string{"ok", "error"} {
+	for _, r := range PublishResults() {
 		m.published.WithLabelValues(r)
 	}
 	for _, r := range labels.DeadLetterReasons {
 		m.deadLetters.WithLabelValues(r)
 	}
 }
+
+// PublishResults returns what becomes of a result that is offered to the bus.
+func PublishResults() []string { return []string{"ok", "error", "conflict"} }
 
 func (m *Metrics) registerPolicy(f factory) {
 	m.policies = f.gauge("policies", "Policies in force.")

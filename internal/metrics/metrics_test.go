@@ -68,7 +68,7 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	m.CredentialState("ok", time.Unix(1, 0))
 	m.GivenBack("busy")
 	m.DeadLettered("unreadable")
-	m.ResultPublished(false)
+	m.ResultPublished("error")
 	m.PolicyReloaded(false, "", 0, 0)
 	m.Swept(true)
 	m.SweepFound("payments", "untold")

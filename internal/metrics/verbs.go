@@ -110,8 +110,9 @@ func (m *Metrics) Backlog(pending, ackPending, redelivered int) {
 	m.redelivered.Set(float64(redelivered))
 }
 
-// ResultPublished counts a result that the bus took or did not take.
-func (m *Metrics) ResultPublished(ok bool) { m.published.WithLabelValues(result(ok)).Inc() }
+// ResultPublished counts a result that the bus took or did not take: one of
+// PublishResults.
+func (m *Metrics) ResultPublished(what string) { m.published.WithLabelValues(what).Inc() }
 
 // SlotsInUse counts requests taken in hand (1) and settled or given back (-1).
 func (m *Metrics) SlotsInUse(delta int) { m.inFlight.Add(float64(delta)) }
