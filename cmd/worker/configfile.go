@@ -309,6 +309,8 @@ func (f *file) target(n *yaml.Node, what string, names map[string]int, things ma
 		if fields[i].id {
 			if err := approval.ValidID(text); err != nil {
 				f.wrong(key, val, val, key.Value+": "+err.Error())
+			} else if isPlaceholder(text) {
+				f.wrong(key, val, val, key.Value+": here stands a placeholder of zeros — write the id of yours")
 			}
 		}
 	})

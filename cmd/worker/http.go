@@ -77,7 +77,7 @@ func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler)
 		closed <- server.Shutdown(shutdown)
 	})
 	defer stop()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(limitConnections(server, listener, maxHTTPConnections)); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve HTTP on %s: %w", listener.Addr(), err)
 	}
 	if err := <-closed; err != nil && !errors.Is(err, context.DeadlineExceeded) {

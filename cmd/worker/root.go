@@ -16,6 +16,7 @@ import (
 
 // environment is all that the program gets from the process around it.
 type environment struct {
+	Program        string   // the path it was started by
 	Args           []string // without the program's name
 	Environ        []string // as os.Environ has it
 	Stdin          io.Reader
@@ -27,7 +28,7 @@ type environment struct {
 // processEnvironment is the one of this process.
 func processEnvironment() environment {
 	return environment{
-		Args: os.Args[1:], Environ: os.Environ(),
+		Program: os.Args[0], Args: os.Args[1:], Environ: os.Environ(),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
 		ReadFile: os.ReadFile,
 		IsTerminal: func(w io.Writer) bool {
@@ -89,6 +90,7 @@ dependency is unreachable, 130 interrupted.`,
 		newDeadLettersCommand(env),
 		newDoctorCommand(env),
 		newHealthcheckCommand(env),
+		newInitCommand(env),
 		newPolicyCommand(env),
 		newRequestsCommand(env),
 		newRunCommand(env),

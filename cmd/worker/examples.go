@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/policies"
+)
+
+// exampleIDs returns the cloud ids in the example policies, in lower case and
+// without dashes.
+func exampleIDs() (map[string]bool, error) {
+	id := regexp.MustCompile(`\b(?:[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})\b`)
+	files, err := policies.Files.ReadDir(".")
+	if err != nil {
+		return nil, fmt.Errorf("read the example policies: %w", err)
+	}
+	out := map[string]bool{}
+	for _, f := range files {
+		text, err := policies.Files.ReadFile(f.Name())
+		if err != nil {
+			return nil, fmt.Errorf("read the example policies: %w", err)
+		}
+		if strings.HasSuffix(f.Name(), "_test.yaml") {
+			continue
+		}
+		for _, v := range id.FindAllString(string(text), -1) {
+			out[strings.ToLower(strings.ReplaceAll(v, "-", ""))] = true
+		}
+	}
+	return out, nil
+}
+
+// refuseExamples returns an error if set names ids of the example policies: they
+// are in force in a simulated cloud only.
+func refuseExamples(cfg Config, set *policy.Set) error {
+	if simulated(cfg) {
+		return nil
+	}
+	ids, err := exampleIDs()
+	if err != nil {
+		return err
+	}
+	found := set.ExampleIDs(ids)
+	if len(found) == 0 {
+		return nil
+	}
+	more := ""
+	if len(found) > 1 {
+		more = fmt.Sprintf(" (and %s)", counted(len(found)-1, "entry more", "entries more"))
+	}
+	return fmt.Errorf("%s%s; the example policies are for the demo and a simulated cloud: make a folder of your own with worker init", found[0].String(), more)
+}
+
+// simulated reports whether every API that the targets need is overridden by a
+// plain HTTP endpoint, which no real cloud has.
+func simulated(cfg Config) bool {
+	for _, t := range cfg.Targets {
+		for _, api := range apisOf(t.Kind) {
+			if !strings.HasPrefix(cfg.Cloud.Endpoints[api], "http://") {
+				return false
+			}
+		}
+	}
+	return len(cfg.Targets) > 0
+}
+
+// apisOf names the APIs that a target of this kind is served by.
+func apisOf(k approval.TargetKind) []string {
+	switch k {
+	case approval.Gateway:
+		return []string{cloud.APIAPIG, cloud.APIVPCEP}
+	case approval.FunctionGraph:
+		return []string{cloud.APIFunctionGraph, cloud.APIVPCEP}
+	case approval.HSS:
+		return []string{cloud.APIHSS}
+	case approval.DataArtsInsight:
+		return []string{cloud.APIDataArtsInsight}
+	case approval.Service:
+	}
+	return []string{cloud.APIVPCEP}
+}

@@ -1,0 +1,46 @@
+package policy
+
+import (
+	"iter"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// ExampleIDs returns a warning for each entry of s that names one of ids, which
+// are those of examples, in lower case and without dashes: they belong to nobody
+// who should be allowed or denied.
+func (s *Set) ExampleIDs(ids map[string]bool) []Finding {
+	var out []Finding
+	for e, c := range s.idConditions() {
+		i := slices.IndexFunc(c.values.all(), func(v string) bool { return ids[strings.ToLower(strings.ReplaceAll(v, "-", ""))] })
+		if i < 0 {
+			continue
+		}
+		d := decoder{path: append(e.path(), step{key: c.label})}
+		out = append(out, Finding{
+			Severity: SeverityWarning, Code: "example-id", File: e.policy.file, Line: c.at.line, Column: c.at.column, Path: d.where(),
+			Text: strconv.Quote(c.values.all()[i]) + " is an id of the examples, not one of yours", Mend: "write your own id, or delete the entry",
+		})
+	}
+	sortFindings(out)
+	return out
+}
+
+// idConditions yields the conditions of all entries that compare with cloud ids.
+func (s *Set) idConditions() iter.Seq2[*entry, *fieldCondition] {
+	return func(yield func(*entry, *fieldCondition) bool) {
+		if s == nil {
+			return
+		}
+		for _, p := range s.policies {
+			for _, e := range slices.Concat(p.allow, p.deny) {
+				for _, c := range e.conds {
+					if fc, ok := c.(*fieldCondition); ok && fc.field.folds() && !yield(e, fc) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
