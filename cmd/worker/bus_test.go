@@ -65,7 +65,7 @@ func resultFor(req approval.Request, outcome approval.Outcome) approval.Result {
 			ID: approval.DecisionID(req.ID), Verdict: approval.Accept, Policy: "payments", Rule: "acme",
 			Reasons: []approval.Reason{{Code: approval.ReasonAllowed, Text: "The account is on the list.\x1b[2J"}},
 			Digest:  "sha256:" + strings.Repeat("0", 64), At: at.Add(-2 * time.Second),
-			Facts: approval.Facts{EndpointID: req.EndpointID, DomainID: "6e9dfd51d1124e8d8498dce894923a0d", State: approval.Pending},
+			Facts: approval.Facts{EndpointID: req.EndpointID, DomainID: "ee9dfd51d1124e8d8498dce894923a0f", State: approval.Pending},
 		},
 		Seconds: map[approval.Stage]float64{approval.StageVerify: 0.25, approval.StageConfirm: 1.5},
 	}

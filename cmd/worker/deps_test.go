@@ -52,7 +52,7 @@ func outsiders() map[string][]string {
 		"github.com/rs/zerolog":               {"cmd/worker", "internal/worker", "internal/events", "internal/events/broker"},
 		"go.yaml.in/yaml":                     {"internal/policy", "cmd/worker"},
 		"cel.dev/cel-go":                      {"internal/policy"},
-		"github.com/go-json-experiment/json":  {"internal/events", "internal/ledger"},
+		"github.com/go-json-experiment/json":  {"internal/cloud", "internal/events", "internal/ledger"},
 		"github.com/spf13/cobra":              {"cmd/worker"},
 		"github.com/getkin/kin-openapi":       {"internal/cloud/openapi/openapitest"},
 		"github.com/testcontainers":           {},

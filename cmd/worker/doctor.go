@@ -147,6 +147,12 @@ func (d *doctor) configuration(cfg Config) {
 }
 
 func (d *doctor) policies(cfg Config) {
+	if set, err := policy.LoadDir(cfg.Policies.Dir, cfg.Targets); err == nil {
+		if err := refuseExamples(cfg, set); err != nil {
+			d.bad(exitInvalid, "policies", err, "worker run does not start with them")
+			return
+		}
+	}
 	d.folder("policies", cfg.Policies.Dir, cfg.Targets)
 	if cfg.Policies.ShadowDir != "" {
 		d.folder("candidate policies", cfg.Policies.ShadowDir, cfg.Targets)

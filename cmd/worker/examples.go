@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
-	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 	"github.com/vpcep-approver/vpcep-approver/policies"
 )
@@ -35,6 +34,23 @@ func exampleIDs() (map[string]bool, error) {
 	return out, nil
 }
 
+// exampleFindings returns a finding for each entry of set that names an id of the
+// example policies; none if set is the example policies, as they are.
+func exampleFindings(set *policy.Set, targets approval.Targets) ([]policy.Finding, error) {
+	ids, err := exampleIDs()
+	if err != nil {
+		return nil, err
+	}
+	found := set.ExampleIDs(ids)
+	if len(found) == 0 {
+		return nil, nil
+	}
+	if examples, err := policy.Load(policies.Files, targets); err == nil && examples.Digest() == set.Digest() {
+		return nil, nil
+	}
+	return found, nil
+}
+
 // refuseExamples returns an error if set names ids of the example policies: they
 // are in force in a simulated cloud only.
 func refuseExamples(cfg Config, set *policy.Set) error {
@@ -56,31 +72,13 @@ func refuseExamples(cfg Config, set *policy.Set) error {
 	return fmt.Errorf("%s%s; the example policies are for the demo and a simulated cloud: make a folder of your own with worker init", found[0].String(), more)
 }
 
-// simulated reports whether every API that the targets need is overridden by a
-// plain HTTP endpoint, which no real cloud has.
+// simulated reports whether every API that is called is overridden by a plain HTTP
+// endpoint, which no real cloud has.
 func simulated(cfg Config) bool {
-	for _, t := range cfg.Targets {
-		for _, api := range apisOf(t.Kind) {
-			if !strings.HasPrefix(cfg.Cloud.Endpoints[api], "http://") {
-				return false
-			}
+	for api, used := range apisOf(cfg) {
+		if used && !strings.HasPrefix(cfg.Cloud.Endpoints[api], "http://") {
+			return false
 		}
 	}
 	return len(cfg.Targets) > 0
-}
-
-// apisOf names the APIs that a target of this kind is served by.
-func apisOf(k approval.TargetKind) []string {
-	switch k {
-	case approval.Gateway:
-		return []string{cloud.APIAPIG, cloud.APIVPCEP}
-	case approval.FunctionGraph:
-		return []string{cloud.APIFunctionGraph, cloud.APIVPCEP}
-	case approval.HSS:
-		return []string{cloud.APIHSS}
-	case approval.DataArtsInsight:
-		return []string{cloud.APIDataArtsInsight}
-	case approval.Service:
-	}
-	return []string{cloud.APIVPCEP}
 }

@@ -140,7 +140,11 @@ func checkPoliciesAt(dir string, targets approval.Targets, now time.Time) (check
 	}
 	report.OK = true
 	report.Policies, report.Rules, report.Digest = set.Policies(), set.Rules(), set.Digest()
-	report.Findings = append(report.Findings, set.FindingsAt(now)...)
+	examples, err := exampleFindings(set, targets)
+	if err != nil {
+		return report, err
+	}
+	report.Findings = append(append(report.Findings, set.FindingsAt(now)...), examples...)
 	return report, nil
 }
 

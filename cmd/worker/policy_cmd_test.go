@@ -7,18 +7,18 @@ import (
 
 // recordedLines are decisions as worker policy records prints them: by the
 // policies in testdata/workbench/now, but for the last, of a target that is no more.
-const recordedLines = `{"request_id":"11111111111111111111111111111111","now":"2026-11-18T12:00:00Z","request":{"target":"payments","kind":"service","endpoint_id":"705290f3-0d00-41f2-aedc-71f09844e879"},"facts":{"domain_id":"6e9dfd51d1124e8d8498dce894923a0d","state":"pendingAcceptance","accepted":5},"decision":{"verdict":"accept","policy":"payments","rule":"acme"}}
-{"request_id":"22222222222222222222222222222222","now":"2026-11-18T12:01:00Z","request":{"target":"payments","kind":"service","endpoint_id":"705290f3-0d00-41f2-aedc-71f09844e880","claims":{"tags":{"env":"staging"}}},"facts":{"domain_id":"0f7b2c6a51c94d0e9a3f5be27d1c4a88","state":"pendingAcceptance"},"decision":{"verdict":"accept","policy":"payments","rule":"staging"}}
+const recordedLines = `{"request_id":"11111111111111111111111111111111","now":"2026-11-18T12:00:00Z","request":{"target":"payments","kind":"service","endpoint_id":"705290f3-0d00-41f2-aedc-71f09844e879"},"facts":{"domain_id":"ee9dfd51d1124e8d8498dce894923a0f","state":"pendingAcceptance","accepted":5},"decision":{"verdict":"accept","policy":"payments","rule":"acme"}}
+{"request_id":"22222222222222222222222222222222","now":"2026-11-18T12:01:00Z","request":{"target":"payments","kind":"service","endpoint_id":"705290f3-0d00-41f2-aedc-71f09844e880","claims":{"tags":{"env":"staging"}}},"facts":{"domain_id":"ef7b2c6a51c94d0e9a3f5be27d1c4a8f","state":"pendingAcceptance"},"decision":{"verdict":"accept","policy":"payments","rule":"staging"}}
 {"request_id":"33333333333333333333333333333333","now":"2026-11-18T12:02:00Z","request":{"target":"payments","kind":"service","endpoint_id":"705290f3-0d00-41f2-aedc-71f09844e881"},"facts":{"domain_id":"58d1e9a7c3b04f6e92a50c7d4b8f1e36","state":"pendingAcceptance"},"decision":{"verdict":"hold","policy":"payments"}}
 
-{"request_id":"44444444444444444444444444444444","now":"2026-11-18T12:03:00Z","request":{"target":"functions","kind":"functiongraph","functiongraph":{"vpc_id":"9d4c0e5a-6b1f-4f0e-8c27-3a5d9e7b1c60","subnet_id":"2b8f64c1-0d3e-4a57-b1c9-8e7f6a5d4c3b","flavor":"default"}},"facts":{},"decision":{"verdict":"accept","policy":"functions","rule":"office-vpc"}}
+{"request_id":"44444444444444444444444444444444","now":"2026-11-18T12:03:00Z","request":{"target":"functions","kind":"functiongraph","functiongraph":{"vpc_id":"ed4c0e5a-6b1f-4f0e-8c27-3a5d9e7b1c6f","subnet_id":"2b8f64c1-0d3e-4a57-b1c9-8e7f6a5d4c3b","flavor":"default"}},"facts":{},"decision":{"verdict":"accept","policy":"functions","rule":"office-vpc"}}
 {"request_id":"55555555555555555555555555555555","now":"2026-11-18T12:04:00Z","request":{"target":"closed","kind":"service","endpoint_id":"705290f3-0d00-41f2-aedc-71f09844e882"},"facts":{"state":"pendingAcceptance"},"decision":{"verdict":"hold"}}
 `
 
 // officeEvent asks for an endpoint for functions.
 const officeEvent = `{"specversion": "1.0", "id": "7", "source": "/portal", "type": "vpcep.endpoint.requested", "time": "2026-11-18T12:00:00Z",
  "data": {"target": "functions", "claims": {"team": "web\u001b[2J"}, "functiongraph":
-  {"vpc_id": "9d4c0e5a-6b1f-4f0e-8c27-3a5d9e7b1c60", "subnet_id": "2b8f64c1-0d3e-4a57-b1c9-8e7f6a5d4c3b", "flavor": "large"}}}
+  {"vpc_id": "ed4c0e5a-6b1f-4f0e-8c27-3a5d9e7b1c6f", "subnet_id": "2b8f64c1-0d3e-4a57-b1c9-8e7f6a5d4c3b", "flavor": "large"}}}
 `
 
 // TestPolicyCommands holds what people read to golden files. Unless files say
@@ -26,7 +26,7 @@ const officeEvent = `{"specversion": "1.0", "id": "7", "source": "/portal", "typ
 func TestPolicyCommands(t *testing.T) {
 	t.Parallel()
 	const now, next, failing, untested = "testdata/workbench/now", "testdata/workbench/next", "testdata/workbench/failing", "testdata/workbench/untested"
-	const acme, left, at = "6e9dfd51d1124e8d8498dce894923a0d", "b70fde8e849b4e76a61dd8aa0ec05c81", "2026-11-18T12:00:00Z"
+	const acme, left, at = "ee9dfd51d1124e8d8498dce894923a0f", "e70fde8e849b4e76a61dd8aa0ec05c8f", "2026-11-18T12:00:00Z"
 	recorded := map[string]string{"records.jsonl": recordedLines}
 	const beside = goodFile + "policies: {dir: " + now + ", shadow_dir: " + next + "}\n"
 	with := func(name, text string) map[string]string {

@@ -159,6 +159,7 @@ func (s *service) loadPolicies(ctx context.Context, counters *metrics.Metrics, c
 	policies.OnError = func(err error) {
 		s.log.Error().Err(err).Msg("the policies cannot be loaded; the last good ones stay in force")
 	}
+	policies.Check = func(set *policy.Set) error { return refuseExamples(s.cfg, set) }
 	announce := func(set *policy.Set) {
 		for _, name := range set.Names() {
 			counters.ShadowRule(name[0], name[1])

@@ -36,6 +36,9 @@ type Source struct {
 	// shadow policies of the set in force say; nothing is done by it. Set it
 	// before Load, and load and watch it like any other.
 	Shadow *Source
+	// Check, if set, may refuse a set that loads, before it is in use. Set it
+	// before Load.
+	Check func(*Set) error
 	// OnReload is told of each new set after it is in use. Set it before Load;
 	// nil: nobody.
 	OnReload func(*Set)
@@ -141,6 +144,9 @@ func (s *Source) read(ctx context.Context) (snapshot, error) {
 // take loads snap and puts the set into use.
 func (s *Source) take(snap snapshot) error {
 	set, err := snap.load(s.dir, s.targets)
+	if err == nil && s.Check != nil {
+		err = s.Check(set)
+	}
 	if err != nil {
 		return s.refuse(snap.fingerprint(), err)
 	}
