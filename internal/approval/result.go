@@ -98,4 +98,6 @@ type Result struct {
 	Seconds    map[Stage]float64
 	Version    string // of the worker
 	At         time.Time
+
+	ClaimsDropped bool // read from an event that was too large with the claims
 }
