@@ -119,7 +119,14 @@ func asks(r approval.Request) string {
 	case c.FunctionGraph != nil:
 		return "create in VPC " + c.FunctionGraph.VPCID
 	case c.HSS != nil:
-		return "create for " + counted(len(c.HSS.HostIDs), "host", "hosts") + " in " + counted(len(c.HSS.VPCs), "VPC", "VPCs")
+		text := "create for " + counted(len(c.HSS.HostIDs), "host", "hosts")
+		if len(c.HSS.HostIDs) == 0 {
+			text = "create for all hosts"
+		}
+		if len(c.HSS.VPCs) > 0 {
+			text += " in " + counted(len(c.HSS.VPCs), "VPC", "VPCs")
+		}
+		return text
 	case c.DataArtsInsight != nil:
 		return "create to service " + c.DataArtsInsight.ServiceID()
 	}
