@@ -2,22 +2,56 @@ package approval
 
 import "time"
 
+// LedgerMemory is how long the ledger keeps what it holds of a request.
+const LedgerMemory = 400 * 24 * time.Hour
+
 // Entry is all that the ledger holds of one request.
 type Entry struct {
 	Request  Request
-	Decision Decision  // the first one stands
+	Decision Decision  // has no ID until the request is decided; replaced only while nothing was done
+	SentAt   time.Time // when accept or reject was last about to be sent, unless it was certainly not done; zero: nothing was done
 	ActedAt  time.Time // when the cloud took the decision; zero before
 	Intent   *Intent   // of a creation, written before anything is sent
-	Result   *Result   // once the request has ended
-	Revision uint64    // of the bucket, for compare-and-set
+	Progress Progress
+	Wait     *Wait   // why it was given back last; nil if it never was, or has ended
+	Result   *Result // once the request has ended
+	Revision uint64  // of the bucket, for compare-and-set; 0: not stored yet
+}
+
+// Decided reports whether e has a decision.
+func (e *Entry) Decided() bool { return e.Decision.ID != "" }
+
+// Undone reports whether certainly nothing was done by the decision of e, so that
+// another may take its place.
+func (e *Entry) Undone() bool {
+	return e.Result == nil && e.SentAt.IsZero() && e.ActedAt.IsZero() &&
+		(e.Intent == nil || e.Intent.Sends == 0 && e.Intent.Created == nil)
+}
+
+// Progress is where the time of a request went, over all its deliveries.
+type Progress struct {
+	Seconds map[Stage]float64
+	Until   time.Time // up to when Seconds counts; zero: nothing is known
+	Next    Stage     // to which the time since Until belongs
+}
+
+// Wait is why a request was given back.
+type Wait struct {
+	Since     time.Time // when it was first given back for this
+	Stage     Stage     // of the request
+	Code      string    // the cloud's error code, or one of ours in snake_case
+	Text      string
+	RequestID string         // the cloud's id of the call, to quote to support
+	Operator  *OperatorFault // if only the operator can fix it
 }
 
 // Intent is what is known of a creation before and after it is sent.
 type Intent struct {
-	At      time.Time // of the last send
-	Sends   int       // sends whose outcome is not known to be "not done"
-	Before  []string  // keys of Look before the first send
-	Created *Created  // the API's answer, once there is one
+	At       time.Time // of the last send
+	Sends    int       // sends whose outcome is not known to be "not done"
+	Before   []string  // keys of Look before the first send
+	MissedAt time.Time // when the answer was found missing where nobody can look; whoever has it may still note it
+	Created  *Created  // the API's answer, once there is one
 }
 
 // Claim is the standing word on a subject: on a connection, or on what a
@@ -41,4 +75,10 @@ func (c Claim) Settled() bool {
 // own request is under way to a change, or has made it.
 func (c Claim) Stands() bool {
 	return c.Verdict.Acts() && (c.Outcome == "" || c.Settled())
+}
+
+// HeldClaim is the claim of a request that ended as held or ignored.
+type HeldClaim struct {
+	Claim
+	Key string // the last part of the subject: the endpoint id in lower case, or the digest of a creation
 }

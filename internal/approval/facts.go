@@ -56,3 +56,29 @@ func Counted(n int) Count { return Count{N: n, Known: true} }
 
 // Found reports whether the cloud shows the connection.
 func (f Facts) Found() bool { return f.State != Absent }
+
+// Identified reports whether f names a connection so that it can be told from
+// another with the same endpoint id: by its account and the cloud's number.
+func (f Facts) Identified() bool { return f.DomainID != "" && f.MarkerID != 0 }
+
+// Same reports whether f and g are certainly of the same connection. What is not
+// known of either is never equal, but for the time at which it was made.
+func (f Facts) Same(g Facts) bool {
+	return f.Identified() && f.DomainID == g.DomainID && f.MarkerID == g.MarkerID &&
+		!madeApart(f, g)
+}
+
+// Differs reports whether f and g are certainly of two connections: something
+// that is known of both is not the same.
+func (f Facts) Differs(g Facts) bool {
+	return f.DomainID != "" && g.DomainID != "" && f.DomainID != g.DomainID ||
+		f.MarkerID != 0 && g.MarkerID != 0 && f.MarkerID != g.MarkerID ||
+		madeApart(f, g)
+}
+
+// madeApart reports whether f and g are known to be made at different times. Not
+// every version of the lists shows fractions of a second.
+func madeApart(f, g Facts) bool {
+	return !f.CreatedAt.IsZero() && !g.CreatedAt.IsZero() &&
+		!f.CreatedAt.Truncate(time.Second).Equal(g.CreatedAt.Truncate(time.Second))
+}

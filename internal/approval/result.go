@@ -15,7 +15,7 @@ const (
 	OutcomeIgnored    Outcome = "ignored"
 	OutcomeGone       Outcome = "gone"       // the endpoint vanished
 	OutcomeSuperseded Outcome = "superseded" // someone else settled it otherwise
-	OutcomeUnknown    Outcome = "unknown"    // a creation whose answer was lost and cannot be read back
+	OutcomeUnknown    Outcome = "unknown"    // an act whose effect could not be read back in time
 	OutcomeFailed     Outcome = "failed"
 )
 
@@ -32,16 +32,17 @@ type Stage string
 
 // The stages, in their order.
 const (
-	StageQueued  Stage = "queued"  // from the event's time until a worker took it
+	StageQueued  Stage = "queued"  // from when the bus took the event until a worker first took it
 	StageVerify  Stage = "verify"  // reading the facts
 	StageDecide  Stage = "decide"  // judging and recording
 	StageAct     Stage = "act"     // calling the cloud
 	StageConfirm Stage = "confirm" // waiting for the wanted state
+	StageOutage  Stage = "outage"  // calls that failed, and the waits after them
 )
 
 // Stages returns every stage in order.
 func Stages() []Stage {
-	return []Stage{StageQueued, StageVerify, StageDecide, StageAct, StageConfirm}
+	return []Stage{StageQueued, StageVerify, StageDecide, StageAct, StageConfirm, StageOutage}
 }
 
 // Failure is an error in a form fit for the requester and for support. It holds
@@ -93,10 +94,10 @@ type Result struct {
 	State      State // the cloud's last status of the connection
 	Failure    *Failure
 	Created    *Created
-	Attempts   int  // deliveries it took, the last included
-	Reversible bool // whether the verdict can still be turned round in the cloud
-	Seconds    map[Stage]float64
-	Version    string // of the worker
+	Attempts   int               // deliveries it took, the last included
+	Reversible bool              // whether the verdict can still be turned round in the cloud
+	Seconds    map[Stage]float64 // of the whole request, over all deliveries
+	Version    string            // of the worker
 	At         time.Time
 
 	ClaimsDropped bool // read from an event that was too large with the claims

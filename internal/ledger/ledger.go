@@ -74,8 +74,8 @@ func (l *Ledger) Get(ctx context.Context, requestID string) (*approval.Entry, er
 }
 
 // Record keeps d as the decision on req unless an earlier one stands, and
-// returns the entry with the one that stands. It then claims the subject of req
-// for it. The claim that is returned is another request's and bars this one from
+// returns the entry with the one that stands; see Redecide for when another takes
+// its place. It then claims the subject of req for it. The claim that is returned is another request's and bars this one from
 // acting; nil if there is none.
 //
 // Cut off at any point and called again, Record goes on from what is stored.
@@ -91,7 +91,7 @@ func (l *Ledger) Record(ctx context.Context, req *approval.Request, d *approval.
 	return entry, other, nil
 }
 
-// record writes the entry unless there is one.
+// record writes the decision into the entry unless there is one.
 func (l *Ledger) record(ctx context.Context, req *approval.Request, d *approval.Decision) (*approval.Entry, error) {
 	key, err := requestKey(req.ID)
 	if err != nil {
@@ -99,17 +99,65 @@ func (l *Ledger) record(ctx context.Context, req *approval.Request, d *approval.
 	}
 	for range tries {
 		entry, err := l.Get(ctx, req.ID)
-		if err != nil || entry != nil {
+		if err != nil || entry != nil && (entry.Decided() || entry.Request.Subject() != req.Subject()) {
 			return entry, err
 		}
-		entry = &approval.Entry{Request: *req, Decision: *d}
+		if entry == nil {
+			entry = &approval.Entry{Request: *req}
+		}
+		entry.Decision = *d
 		entry.Decision.ID = approval.DecisionID(req.ID)
-		entry.Revision, err = l.create(ctx, key, newStoredEntry(entry))
+		entry.Revision, err = l.put(ctx, key, entry)
 		if !errors.Is(err, ErrConflict) {
 			return entry, err
 		}
 	}
 	return nil, fmt.Errorf("%s after %d tries: %w", key, tries, ErrConflict)
+}
+
+// put stores e, which was read at e.Revision; 0: there was nothing.
+func (l *Ledger) put(ctx context.Context, key string, e *approval.Entry) (uint64, error) {
+	if e.Revision == 0 {
+		return l.create(ctx, key, newStoredEntry(e))
+	}
+	return l.update(ctx, key, newStoredEntry(e), e.Revision)
+}
+
+// Note stores e, and sets its revision, unless it was changed since it was read,
+// which is ErrConflict. Unlike Update it also stores an entry that is new, which
+// need not be decided yet.
+func (l *Ledger) Note(ctx context.Context, e *approval.Entry) error {
+	key, err := requestKey(e.Request.ID)
+	if err != nil {
+		return err
+	}
+	rev, err := l.put(ctx, key, e)
+	if err != nil {
+		return err
+	}
+	e.Revision = rev
+	return nil
+}
+
+// Redecide puts d in the place of e's decision, of which certainly nothing was
+// done, and into e, unless the entry was changed since it was read, which is
+// ErrConflict. The claim that is returned is another request's, as Record returns it.
+func (l *Ledger) Redecide(ctx context.Context, e *approval.Entry, d *approval.Decision) (*approval.Claim, error) {
+	key, err := requestKey(e.Request.ID)
+	if err != nil {
+		return nil, err
+	}
+	if !e.Undone() || e.Revision == 0 {
+		return nil, fmt.Errorf("%s: its decision stands, for something was done by it: %w", key, ErrConflict)
+	}
+	next := *e
+	next.Decision = *d
+	next.Decision.ID = approval.DecisionID(e.Request.ID)
+	if next.Revision, err = l.put(ctx, key, &next); err != nil {
+		return nil, err
+	}
+	*e = next
+	return l.claim(ctx, e)
 }
 
 // claim makes e's request the holder of its subject unless another request's
@@ -124,8 +172,10 @@ func (l *Ledger) claim(ctx context.Context, e *approval.Entry) (*approval.Claim,
 			return nil, err
 		}
 		switch {
-		case ok && standing.RequestID == mine.RequestID:
+		case ok && standing.RequestID == mine.RequestID && (standing.Verdict == mine.Verdict || standing.Outcome != ""):
 			return nil, nil
+		case ok && standing.RequestID == mine.RequestID: // it was decided again
+			_, err = l.update(ctx, claimKey(subject), newStoredClaim(mine), standing.Revision)
 		case ok && standing.Stands():
 			return &standing, nil
 		case ok && e.Result != nil:

@@ -29,12 +29,16 @@ type storedLimit struct {
 type place struct {
 	Requests map[string]time.Time // ids of those under way, and since when
 	Accepted time.Time            // when the last that ended so did; zero: none
+	Unknown  time.Time            // when the last ended of which nobody knows whether it was accepted; zero: none
 }
 
 const (
 	// listLag is how long the cloud's lists may miss an accept that they showed
 	// before; until then its count does not replace ours.
 	listLag = time.Minute
+	// unknownFor is how long an accept that was not confirmed keeps its place. It
+	// may be under way for long, and no list counts it meanwhile.
+	unknownFor = 24 * time.Hour
 	// lostAfter is the age of a reservation without an entry in the ledger: its
 	// worker died between the two and the request never came again.
 	lostAfter = time.Hour
@@ -135,16 +139,20 @@ func (l *Ledger) prune(ctx context.Context, s *storedLimit, counted int) error {
 			switch {
 			case e != nil && e.Result != nil:
 				delete(p.Requests, id)
-				if e.Result.Outcome == approval.OutcomeAccepted {
-					// Whatever the clocks say, it ended after it had its place.
+				// Whatever the clocks say, it ended after it had its place.
+				switch e.Result.Outcome {
+				case approval.OutcomeAccepted:
 					p.Accepted = latest(p.Accepted, since, e.Result.At.UTC())
+				case approval.OutcomeUnknown:
+					p.Unknown = latest(p.Unknown, since, e.Result.At.UTC())
+				default:
 				}
-			case e == nil && now.Sub(since) > lostAfter, e != nil && now.Sub(since) > endedAfter:
+			case (e == nil || !e.Decided()) && now.Sub(since) > lostAfter, now.Sub(since) > endedAfter:
 				delete(p.Requests, id)
 			}
 		}
 		s.Reserved[endpoint] = p
-		if len(p.Requests) > 0 || now.Sub(p.Accepted) <= listLag {
+		if len(p.Requests) > 0 || now.Sub(p.Accepted) <= listLag || now.Sub(p.Unknown) <= unknownFor {
 			continue
 		}
 		delete(s.Reserved, endpoint)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,9 +24,12 @@ type Filter struct {
 	Until      time.Time          // decided before
 }
 
-// Match reports whether f chooses e.
+// Match reports whether f chooses e. What is not decided yet is only among what
+// is open.
 func (f Filter) Match(e approval.Entry) bool {
 	switch {
+	case !e.Decided() && !f.Open:
+		return false
 	case f.Target != "" && e.Request.Target.Name != f.Target,
 		f.EndpointID != "" && e.Request.EndpointID != f.EndpointID,
 		f.Open && e.Result != nil,
@@ -43,31 +47,72 @@ func (f Filter) Match(e approval.Entry) bool {
 // on; any other error is the last thing it yields.
 func (l *Ledger) List(ctx context.Context, f Filter) iter.Seq2[approval.Entry, error] {
 	return func(yield func(approval.Entry, error) bool) {
+		for found, err := range l.stored(ctx, "request.*") {
+			var e approval.Entry
+			if err == nil {
+				e, err = entryOf(found)
+			}
+			if err == nil && !f.Match(e) {
+				continue
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// Held yields the claims on subjects of target whose requests ended as held or
+// ignored, or have not ended as far as the claim says, in the order of their last
+// change. One that cannot be read is yielded as an *UnreadableError, and the list
+// goes on; any other error is the last thing it yields.
+func (l *Ledger) Held(ctx context.Context, target string) iter.Seq2[approval.HeldClaim, error] {
+	prefix := claimKey(target + ".")
+	return func(yield func(approval.HeldClaim, error) bool) {
+		for found, err := range l.stored(ctx, prefix+"*") {
+			var s storedClaim
+			if err == nil {
+				err = decode(found.Key(), found.Revision(), found.Value(), &s)
+			}
+			if err == nil && s.Outcome != "" && s.Outcome != approval.OutcomeHeld && s.Outcome != approval.OutcomeIgnored {
+				continue
+			}
+			var held approval.HeldClaim
+			if err == nil {
+				held = approval.HeldClaim{Claim: s.claim(found.Revision()), Key: strings.TrimPrefix(found.Key(), prefix)}
+			}
+			if !yield(held, err) {
+				return
+			}
+		}
+	}
+}
+
+// stored yields the newest value of each key that pattern matches, in the order of
+// their last change. An error is the last thing it yields.
+func (l *Ledger) stored(ctx context.Context, pattern string) iter.Seq2[jetstream.KeyValueEntry, error] {
+	return func(yield func(jetstream.KeyValueEntry, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		watch, err := l.kv.Watch(ctx, "request.*", jetstream.IgnoreDeletes())
+		watch, err := l.kv.Watch(ctx, pattern, jetstream.IgnoreDeletes())
 		if err != nil {
-			yield(approval.Entry{}, fmt.Errorf("list the ledger: %w", err))
+			yield(nil, fmt.Errorf("list the ledger: %w", err))
 			return
 		}
 		defer watch.Stop() //nolint:errcheck // nothing depends on the end of a read
 		for {
 			select {
 			case <-ctx.Done():
-				yield(approval.Entry{}, fmt.Errorf("list the ledger: %w", ctx.Err()))
+				yield(nil, fmt.Errorf("list the ledger: %w", ctx.Err()))
 				return
 			case found, ok := <-watch.Updates():
 				if found == nil { // all that is stored was seen
 					if !ok {
-						yield(approval.Entry{}, errors.New("list the ledger: the broker ended the list early"))
+						yield(nil, errors.New("list the ledger: the broker ended the list early"))
 					}
 					return
 				}
-				e, err := entryOf(found)
-				if err == nil && !f.Match(e) {
-					continue
-				}
-				if !yield(e, err) {
+				if !yield(found, nil) {
 					return
 				}
 			}

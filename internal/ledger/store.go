@@ -22,13 +22,19 @@ type storedEntry struct {
 	V        int `json:"v"`
 	Request  approval.Request
 	Decision approval.Decision
+	SentAt   time.Time
 	ActedAt  time.Time
 	Intent   *approval.Intent
+	Progress approval.Progress
+	Wait     *approval.Wait
 	Result   *approval.Result
 }
 
 func newStoredEntry(e *approval.Entry) *storedEntry {
-	s := &storedEntry{V: format, Request: e.Request, Decision: e.Decision, ActedAt: e.ActedAt, Intent: e.Intent}
+	s := &storedEntry{
+		V: format, Request: e.Request, Decision: e.Decision, SentAt: e.SentAt, ActedAt: e.ActedAt,
+		Intent: e.Intent, Progress: e.Progress, Wait: e.Wait,
+	}
 	if e.Result != nil {
 		r := *e.Result
 		if reflect.DeepEqual(r.Request, e.Request) {
@@ -52,8 +58,8 @@ func (s *storedEntry) entry(rev uint64) *approval.Entry {
 		}
 	}
 	return &approval.Entry{
-		Request: s.Request, Decision: s.Decision, ActedAt: s.ActedAt,
-		Intent: s.Intent, Result: s.Result, Revision: rev,
+		Request: s.Request, Decision: s.Decision, SentAt: s.SentAt, ActedAt: s.ActedAt,
+		Intent: s.Intent, Progress: s.Progress, Wait: s.Wait, Result: s.Result, Revision: rev,
 	}
 }
 
