@@ -87,6 +87,9 @@ func layingAside(handle func(context.Context, approval.Delivery) error) func(con
 		if reused, ok := errors.AsType[*worker.IDReusedError](err); ok {
 			return &events.Rejected{Reason: events.ReasonIDReused, Field: "id", Text: reused.Error()}
 		}
+		if old, ok := errors.AsType[*worker.TooOldError](err); ok {
+			return &events.Rejected{Reason: events.ReasonTooOld, Field: old.Field, Text: old.Error()}
+		}
 		return err
 	}
 }

@@ -31,6 +31,7 @@ const (
 	ReasonWrongSubject  = "wrong_subject"  // the subject it came on is for another source or target
 	ReasonUnstorable    = "unstorable"     // the ledger or the results cannot hold what became of it
 	ReasonIDReused      = "id_reused"      // source and id of an earlier event about something else
+	ReasonTooOld        = "too_old"        // older than what the ledger remembers
 	ReasonPoison        = "poison"         // its handling ended the process again and again
 )
 
@@ -38,7 +39,7 @@ const (
 func DeadLetterReasons() []string {
 	return []string{
 		ReasonUnreadable, ReasonTooLarge, ReasonUnknownType, ReasonUnknownTarget,
-		ReasonBadID, ReasonBadParameters, ReasonWrongSubject, ReasonUnstorable, ReasonIDReused, ReasonPoison,
+		ReasonBadID, ReasonBadParameters, ReasonWrongSubject, ReasonUnstorable, ReasonIDReused, ReasonTooOld, ReasonPoison,
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
 // minPayload is the least that the broker must take as one message, in bytes:
@@ -59,7 +61,7 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 
 // ledgerMaxAge bounds the ledger. It is longer than anything is stored that
 // could come again.
-const ledgerMaxAge = 400 * 24 * time.Hour
+const ledgerMaxAge = approval.LedgerMemory
 
 const (
 	bucketPrefix = "KV_" // of the stream in which the broker keeps a bucket

@@ -204,8 +204,8 @@ func (m *Metrics) registerSweep(f factory, labels Labels) {
 	}
 }
 
-// SweepCauses returns why the sweep may hand in a connection.
-func SweepCauses() []string { return []string{"untold", "redecide", "stalled", "failed"} }
+// SweepCauses returns why the sweep may hand in a request.
+func SweepCauses() []string { return []string{"untold", "redecide", "stalled", "failed", "settled"} }
 
 func kinds() []string { return []string{"connection", "endpoint"} }
 

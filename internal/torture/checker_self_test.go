@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,18 @@ func TestCheckerFindsWhatIsWrong(t *testing.T) {
 		{"accepted without a record", func(h *history) {
 			h.Entries[id][0].Entry.Decision.Verdict = approval.Hold
 		}, wrong, "no decision record"},
+		{"accepted by a decision that had been replaced", func(h *history) {
+			replaced := h.Entries[id][0]
+			replaced.At = replaced.At.Add(time.Millisecond)
+			replaced.Entry.Decision.Verdict = approval.Hold
+			h.Entries[id] = slices.Insert(h.Entries[id], 1, replaced)
+		}, wrong, "no decision record"},
+		{"accepted when nothing was decided yet", func(h *history) {
+			undecided := h.Entries[id][0]
+			undecided.Entry.Decision = approval.Decision{}
+			h.Entries[id][0].At = h.Effects[0].At.Add(time.Millisecond)
+			h.Entries[id] = slices.Insert(h.Entries[id], 0, undecided)
+		}, wrong, "after it was done"},
 		{"accepted without a rule", func(h *history) { h.Entries[id][0].Entry.Decision.Rule = "" }, wrong, "no policy and rule"},
 		{"recorded after the act", func(h *history) { h.Entries[id][0].At = h.Effects[0].At.Add(time.Millisecond) }, wrong, "after it was done"},
 		{"an action that nobody asked for", func(h *history) { delete(h.Truths, subject) }, wrong, "no event spoke"},

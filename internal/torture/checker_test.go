@@ -242,18 +242,27 @@ func checkActions(h history, f *findings) {
 // not be the first that was.
 const kept = 8
 
-// recordedBefore tells what is wrong with the records of an action; empty if a
-// decision for it, on the right facts, was stored before it was done.
+// recordedBefore tells what is wrong with the records of an action; empty if the
+// decision that stood when it was done asks for it, on the right facts.
 func recordedBefore(e effect, t truth, records [][]version) string {
 	why := "no decision record asks for it"
 	for _, versions := range records {
-		first := versions[0]
-		d := first.Entry.Decision
+		// What is stored before a request is decided says nothing, and a decision
+		// of which nothing was done may have been replaced.
+		standing := slices.IndexFunc(versions, func(v version) bool { return v.Entry.Decision.Verdict != "" })
+		if standing < 0 {
+			continue
+		}
+		forgotten := standing == 0 && len(versions) >= kept
+		for i := standing; i < len(versions) && !versions[i].At.After(e.At); i++ {
+			standing, forgotten = i, false
+		}
+		d := versions[standing].Entry.Decision
 		if d.Verdict != e.Did {
 			continue
 		}
-		at := first.At
-		if len(versions) >= kept {
+		at := versions[standing].At
+		if forgotten {
 			at = d.At
 		}
 		switch {

@@ -165,6 +165,9 @@ func (m *model) may(a *asking) []approval.Outcome {
 			out = append(out, approval.OutcomeHeld)
 		}
 	}
+	if len(verdicts) > 1 { // it may have been decided by one set and checked by another before the act
+		out = append(out, approval.OutcomeHeld)
+	}
 	askedBefore := slices.ContainsFunc(m.askings, func(o *asking) bool { return o != a && o.thing == a.thing })
 	switch {
 	case a.thing.touched, askedBefore && len(m.sets) > 1:

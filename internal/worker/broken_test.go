@@ -25,7 +25,7 @@ func (m *maker) Create(context.Context, approval.Request) (approval.Created, err
 
 func (m *maker) Look(context.Context, approval.Request, []string) (approval.Look, error) {
 	if m.noLook {
-		return approval.Look{}, cloudError{}
+		return approval.Look{}, cloudError{noReadBack: true}
 	}
 	if m.creates == 0 || len(m.looks) == 0 {
 		return approval.Look{}, nil

@@ -17,25 +17,22 @@ type ending struct {
 	facts   approval.Facts // the last that were seen
 	failure *approval.Failure
 	created *approval.Created
+	// undecided says that nothing was done, and that nothing was known by which to
+	// do anything.
+	undecided bool
 }
 
 // conclude writes the result into the ledger, where the first one stands. A
-// request that ended before it was decided gets a decision that acts on nothing.
+// request that ended before it was decided, or by errors alone, gets a decision
+// that acts on nothing.
 func (w *Worker) conclude(ctx context.Context, d *approval.Delivery, entry *approval.Entry, end *ending, watch *stopwatch) error {
-	if entry.Decision.ID == "" {
-		undecided := &approval.Decision{Verdict: approval.Hold, Facts: end.facts, At: w.Now(), Reasons: []approval.Reason{{
-			Code: approval.ReasonNotDecided, Text: "The request ended before it could be decided.",
-		}}}
-		if end.outcome == approval.OutcomeGone {
-			undecided.Reasons[0] = approval.Reason{Code: approval.ReasonNotVisible, Text: "The endpoint does not show in the connections of the target."}
-		}
-		if _, err := w.record(ctx, &d.Request, undecided, entry); err != nil || entry.Result != nil {
+	if !entry.Decided() || end.undecided {
+		if err := w.concludeUndecided(ctx, d, entry, end); err != nil || entry.Result != nil {
 			return err
 		}
-		if entry.Decision.Verdict.Acts() { // another worker decided it meanwhile, and may be at it
-			return &LaterError{After: spread(time.Second), Cause: CauseRetry}
-		}
 	}
+	watch.lap(approval.StageDecide, nil)
+	entry.Progress, entry.Wait = watch.progress(approval.StageOutage), nil
 	entry.Result = &approval.Result{
 		Request:    entry.Request,
 		Decision:   entry.Decision,
@@ -52,13 +49,38 @@ func (w *Worker) conclude(ctx context.Context, d *approval.Delivery, entry *appr
 	return w.Ledger.Update(ctx, entry)
 }
 
+// concludeUndecided gives entry the decision of a request that could not be decided.
+func (w *Worker) concludeUndecided(ctx context.Context, d *approval.Delivery, entry *approval.Entry, end *ending) error {
+	undecided := &approval.Decision{Verdict: approval.Hold, Facts: end.facts, At: w.Now(), Reasons: []approval.Reason{{
+		Code: approval.ReasonNotDecided, Text: "The request ended before it could be decided.",
+	}}}
+	if end.outcome == approval.OutcomeGone {
+		undecided.Reasons[0] = approval.Reason{Code: approval.ReasonNotVisible, Text: "The endpoint does not show in the connections of the target."}
+	}
+	if entry.Decided() {
+		undecided.Reasons[0].Text = "Until its time was up only errors were met, and nothing was done."
+		_, err := w.Ledger.Redecide(ctx, entry, undecided)
+		return err
+	}
+	if _, err := w.record(ctx, &d.Request, undecided, entry); err != nil || entry.Result != nil {
+		return err
+	}
+	if entry.Decision.Verdict.Acts() { // another worker decided it meanwhile, and may be at it
+		return waits(approval.StageDecide, "decided_elsewhere", spread(time.Second))
+	}
+	return nil
+}
+
 // reversible reports whether the cloud still has a call that turns the outcome
-// round: an accepted connection can be rejected and a rejected one accepted,
-// and of the creations FunctionGraph alone can delete.
+// round: an accepted connection can be rejected and a rejected one accepted, also
+// if it is only known that it may be, and of the creations FunctionGraph alone can
+// delete.
 func (e *ending) reversible(r *approval.Request) bool {
 	switch e.outcome {
 	case approval.OutcomeAccepted, approval.OutcomeRejected:
 		return true
+	case approval.OutcomeUnknown:
+		return !r.Creates()
 	case approval.OutcomeCreated:
 		return r.Target.Kind == approval.FunctionGraph
 	default:
@@ -68,39 +90,53 @@ func (e *ending) reversible(r *approval.Request) bool {
 
 // endOf tells how a request ends that met err, or returns err if it may pass:
 // no error ever decides a request, it only ends one that cannot be carried out.
-// What was done by then is not denied because of it.
+// What was done by then is not denied because of it, and only what an act itself
+// met can say that it was not done.
 func (w *Worker) endOf(ctx context.Context, d *approval.Delivery, entry *approval.Entry, err error) (*ending, error) {
-	if _, reused := errors.AsType[*IDReusedError](err); reused || ctx.Err() != nil {
+	if neverSettled(err) || ctx.Err() != nil || entry.Result != nil {
 		return nil, err
 	}
-	if e, ok := errors.AsType[interface {
-		error
-		Gone() bool
-	}](err); ok && e.Gone() {
-		return &ending{outcome: approval.OutcomeGone}, nil
-	}
-	following := !entry.ActedAt.IsZero() && w.Now().Sub(entry.ActedAt) < w.Limits.ConfirmFor
-	if mayPass(err) && (following || !w.overdue(d)) {
-		return nil, err
-	}
-	if intent := entry.Intent; intent != nil {
-		switch {
-		case intent.Created != nil:
-			return &ending{outcome: approval.OutcomeCreated, created: intent.Created, facts: approval.Facts{State: intent.Created.State}}, nil
-		case intent.Sends > 0:
-			return &ending{outcome: approval.OutcomeUnknown, failure: unanswered(&entry.Request)}, nil
+	_, acting := errors.AsType[*actError](err)
+	intent := entry.Intent
+	switch {
+	case !d.Request.Creates() && !entry.ActedAt.IsZero():
+		if w.Now().Sub(entry.ActedAt) < w.Limits.ConfirmFor {
+			return nil, err
 		}
+		w.cannot(d, err)
+		return notConfirmed(entry, &approval.Facts{}), nil
+	case intent != nil && intent.Created != nil:
+		if w.Now().Sub(entry.ActedAt) < w.confirmCreated(entry) {
+			return nil, err
+		}
+		w.cannot(d, err)
+		return &ending{outcome: approval.OutcomeCreated, created: intent.Created, facts: approval.Facts{State: intent.Created.State}}, nil
+	case (!acting || mayPass(err) || isGone(err) || !entry.SentAt.IsZero()) && !w.overdue(d):
+		return nil, err
 	}
+	w.cannot(d, err)
 	failure := approval.Failure{Code: "gave_up", Text: "The request met errors only until its time was up."}
-	if e, ok := errors.AsType[interface {
-		error
-		Failure() approval.Failure
-	}](err); ok {
-		failure = e.Failure()
+	if f, ok := failureOf(err); ok {
+		failure = f
 	}
+	if o, ok := operatorFault(err); ok {
+		failure = approval.Failure{Code: o.Code, Text: o.Text, RequestID: o.RequestID}
+	}
+	switch {
+	case intent != nil && intent.Sends > 0:
+		return &ending{outcome: approval.OutcomeUnknown, failure: unanswered(&entry.Request)}, nil
+	case !entry.SentAt.IsZero():
+		return notConfirmed(entry, &approval.Facts{}), nil
+	case acting:
+		return &ending{outcome: approval.OutcomeFailed, failure: &failure}, nil
+	}
+	return &ending{outcome: approval.OutcomeHeld, failure: &failure, undecided: true}, nil
+}
+
+// cannot logs that a request is given up.
+func (w *Worker) cannot(d *approval.Delivery, err error) {
 	w.Log.Warn().Str("request", d.Request.ID).Str("target", d.Request.Target.Name).
 		Str("endpoint", d.Request.EndpointID).Err(err).Msg("a request cannot be carried out")
-	return &ending{outcome: approval.OutcomeFailed, failure: &failure}, nil
 }
 
 // fewestTries is how often a request is tried however old it was when it was
@@ -112,16 +148,6 @@ const fewestTries = 5
 func (w *Worker) overdue(d *approval.Delivery) bool {
 	tried := min(w.age(d), w.Now().Sub(w.Started))
 	return tried >= w.Limits.MaxAge && d.Attempt >= fewestTries
-}
-
-// mayPass reports whether trying again can help. An error that does not say
-// otherwise may pass; what bounds the tries is the age of the request.
-func mayPass(err error) bool {
-	e, ok := errors.AsType[interface {
-		error
-		Retryable() bool
-	}](err)
-	return !ok || e.Retryable()
 }
 
 // age is how long ago the event was made, as far as the bus can vouch for it:

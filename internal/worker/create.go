@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
@@ -19,7 +21,6 @@ const mostSends = 3
 // is looked for before anything is sent again; where nobody can look, it ends
 // as unknown.
 func (w *Worker) create(ctx context.Context, d *approval.Delivery, entry *approval.Entry, other *approval.Claim, watch *stopwatch) (*ending, error) {
-	defer watch.lap(approval.StageAct)
 	switch entry.Decision.Verdict {
 	case approval.Hold:
 		return &ending{outcome: approval.OutcomeHeld}, nil
@@ -33,20 +34,15 @@ func (w *Worker) create(ctx context.Context, d *approval.Delivery, entry *approv
 		if err := w.relieve(ctx, d, other); err != nil {
 			return nil, err
 		}
-		return nil, &LaterError{After: spread(2 * time.Second), Cause: CauseRetry, Err: errors.New("another request is making the same endpoint")}
-	}
-	if entry.Intent == nil {
-		if end := w.outdated(entry, &approval.Facts{ReadAt: w.Now()}); end != nil {
-			return end, nil
-		}
+		return nil, waits(approval.StageAct, "made_by_another", spread(2*time.Second))
 	}
 	if entry.Intent == nil || entry.Intent.Created == nil {
-		end, err := w.send(ctx, entry, other)
+		end, err := w.send(ctx, entry, other, watch)
+		watch.lap(approval.StageAct, err)
 		if end != nil || err != nil {
 			return end, err
 		}
 	}
-	watch.lap(approval.StageAct)
 	return w.followCreated(ctx, entry, watch)
 }
 
@@ -69,7 +65,7 @@ func (w *Worker) relieve(ctx context.Context, d *approval.Delivery, holder *appr
 	}
 	its := *d
 	its.Request = entry.Request
-	result, err := w.settle(ctx, &its, newStopwatch(w.Now, &its))
+	result, err := w.settle(ctx, &its)
 	if err != nil {
 		return fmt.Errorf("go on with request %s, which holds the claim: %w", holder.RequestID, err)
 	}
@@ -79,13 +75,14 @@ func (w *Worker) relieve(ctx context.Context, d *approval.Delivery, holder *appr
 
 // send makes the endpoint unless it is there. It returns how the request ends
 // if that is known without following: nil means entry.Intent.Created is set.
-func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approval.Claim) (*ending, error) {
+func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approval.Claim, watch *stopwatch) (*ending, error) {
 	var before []string
-	if entry.Intent != nil {
+	sent := entry.Intent != nil && entry.Intent.Sends > 0
+	if sent {
 		before = entry.Intent.Before
 	}
 	look, err := w.Creator.Look(ctx, entry.Request, before)
-	blind := err != nil && !mayPass(err)
+	blind := err != nil && isBlind(err)
 	if err != nil && !blind {
 		return nil, fmt.Errorf("look for the endpoint: %w", err)
 	}
@@ -93,65 +90,121 @@ func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approva
 	if err != nil {
 		return nil, err
 	}
+	if made == nil && !sent && !blind && alive(look.Existing) {
+		existing := *look.Existing
+		existing.Existing = true
+		made = &existing
+	}
 	if made != nil {
 		return &ending{outcome: approval.OutcomeCreated, created: made, facts: approval.Facts{State: made.State}}, nil
 	}
 	if other != nil && other.Settled() && w.Now().Sub(other.At) < w.Limits.Settle {
 		// What another request made just now may not show yet.
-		return nil, &LaterError{After: spread(w.Limits.Settle / 4), Cause: CauseRetry}
+		return nil, waits(approval.StageAct, "just_made", spread(w.Limits.Settle/4))
 	}
-	if intent := entry.Intent; intent != nil && intent.Sends > 0 {
-		switch {
-		case look.Created != nil:
-			return nil, w.noteCreated(ctx, entry, *look.Created)
-		case !blind && w.Now().Sub(intent.At) < w.sendFor()+w.Limits.Settle:
-			return nil, &LaterError{After: spread(w.Limits.Settle / 4), Cause: CauseRetry}
-		case blind || look.Partial || intent.Sends >= mostSends:
-			return &ending{outcome: approval.OutcomeUnknown, failure: unanswered(&entry.Request)}, nil
+	if sent {
+		if end, err := w.sentBefore(ctx, entry, look, blind, watch); end != nil || err != nil || entry.Intent.Created != nil {
+			return end, err
 		}
 	}
-
+	facts := approval.Facts{ReadAt: w.Now()}
+	if !w.stands(entry, facts) {
+		return outdated(facts), nil
+	}
 	if other != nil { // only one of those who found it gone may make it anew
 		if err := w.Ledger.TakeOver(ctx, entry, other); err != nil {
 			return nil, fmt.Errorf("take the claim over: %w", err)
 		}
 	}
-	intent := approval.Intent{Before: look.Keys}
-	if entry.Intent != nil {
+	return w.sendOnce(ctx, entry, look.Keys, watch)
+}
+
+// alive reports whether there is an endpoint that can be used, or may be.
+func alive(c *approval.Created) bool {
+	if c == nil {
+		return false
+	}
+	switch c.State {
+	case approval.Failed, approval.Rejected, approval.Deleting:
+		return false
+	default:
+		return true
+	}
+}
+
+// missedFor is how long after an answer was found missing whoever has it may still
+// note it, where nobody can look.
+const missedFor = 15 * time.Second
+
+// sentBefore deals with a creation that was sent and has no answer: what shows is
+// what it made. Nil, and nothing noted, says that it was not done.
+func (w *Worker) sentBefore(ctx context.Context, entry *approval.Entry, look approval.Look, blind bool, watch *stopwatch) (*ending, error) {
+	intent := *entry.Intent
+	switch age := w.Now().Sub(intent.At); {
+	case look.Created != nil:
+		return nil, w.noteCreated(ctx, entry, *look.Created, watch)
+	case blind && intent.MissedAt.IsZero():
+		intent.MissedAt = w.Now()
+		if err := w.noteIntent(ctx, entry, intent, watch); err != nil {
+			return nil, err
+		}
+		return nil, waits(approval.StageAct, "answer_missing", spread(missedFor))
+	case blind && w.Now().Sub(intent.MissedAt) < missedFor:
+		return nil, waits(approval.StageAct, "answer_missing", spread(missedFor/4))
+	case !blind && age < w.sendFor()+w.Limits.Settle:
+		return nil, waits(approval.StageAct, "answer_missing", spread(w.Limits.Settle/4))
+	case blind || look.Partial || intent.Sends >= mostSends:
+		return &ending{outcome: approval.OutcomeUnknown, failure: unanswered(&entry.Request)}, nil
+	}
+	return nil, nil
+}
+
+// sendOnce notes that a creation is about to be sent, sends it, and notes what
+// came of it. keys is what was there before.
+func (w *Worker) sendOnce(ctx context.Context, entry *approval.Entry, keys []string, watch *stopwatch) (*ending, error) {
+	intent := approval.Intent{Before: keys}
+	if entry.Intent != nil && entry.Intent.Sends > 0 {
 		intent = *entry.Intent
 	}
-	intent.At = w.Now()
+	intent.At, intent.MissedAt = w.Now(), time.Time{}
 	intent.Sends++
-	if err := w.noteIntent(ctx, entry, intent); err != nil {
+	if err := w.noteIntent(ctx, entry, intent, watch); err != nil {
 		return nil, err
 	}
 	late := w.Now().Sub(intent.At)
 	if late > w.Limits.FactsFor {
 		// This worker was stopped in between, and another may have taken over:
 		// the note that nothing was sent tells.
-		intent.Sends--
-		if err := w.noteIntent(ctx, entry, intent); err != nil {
+		if err := w.noteUnsent(ctx, entry, watch); err != nil {
 			return nil, err
 		}
-		return nil, &LaterError{After: spread(time.Second), Cause: CauseRetry}
+		return nil, waits(approval.StageAct, "late", spread(time.Second))
+	}
+	facts, sent := approval.Facts{ReadAt: w.Now()}, false
+	permit := func() error {
+		if !w.stands(entry, facts) {
+			return errOutdated
+		}
+		sent = true
+		return nil
 	}
 	// Whoever takes over waits for Settle from when nothing of this send can be
 	// under way any more, for a list may show that moment late.
-	sending, cancel := context.WithTimeout(ctx, w.sendFor()-max(late, 0))
+	sending, cancel := context.WithTimeout(approval.WithPermit(ctx, permit), w.sendFor()-max(late, 0))
 	defer cancel()
 	created, err := w.Creator.Create(sending, entry.Request)
-	if err == nil {
-		return nil, w.noteCreated(ctx, entry, created)
-	}
-	if e, ok := errors.AsType[interface {
-		error
-		OutcomeUnknown() bool
-	}](err); ok && !e.OutcomeUnknown() {
-		intent.Sends--
-		if noted := w.noteIntent(ctx, entry, intent); noted != nil {
+	watch.lap(approval.StageAct, err)
+	switch {
+	case err == nil:
+		return nil, w.noteCreated(ctx, entry, created, watch)
+	case errors.Is(err, errOutdated) && !sent || !maybeDone(err):
+		if noted := w.noteUnsent(ctx, entry, watch); noted != nil {
 			return nil, errors.Join(err, noted)
 		}
-		return nil, fmt.Errorf("create: %w", err)
+		if errors.Is(err, errOutdated) {
+			return outdated(facts), nil
+		}
+		return nil, &actError{fmt.Errorf("create: %w", err)}
 	}
 	// Retrying means looking first, whatever the error itself thinks of it.
 	return nil, &LaterError{After: spread(w.Limits.Settle / 4), Cause: CauseRetry, Err: fmt.Errorf("create: %w", err)}
@@ -193,21 +246,94 @@ func (w *Worker) madeBefore(ctx context.Context, req approval.Request, other *ap
 	return &made, nil
 }
 
-func (w *Worker) noteIntent(ctx context.Context, entry *approval.Entry, intent approval.Intent) error {
-	last := entry.Intent
-	entry.Intent = &intent
-	if err := w.Ledger.Update(ctx, entry); err != nil {
-		entry.Intent = last
+func (w *Worker) noteIntent(ctx context.Context, entry *approval.Entry, intent approval.Intent, watch *stopwatch) error {
+	next := *entry
+	next.Intent, next.Progress = &intent, watch.progress(approval.StageAct)
+	if err := w.Ledger.Update(ctx, &next); err != nil {
 		return fmt.Errorf("note the intent: %w", err)
 	}
+	*entry = next
 	return nil
 }
 
-func (w *Worker) noteCreated(ctx context.Context, entry *approval.Entry, created approval.Created) error {
-	intent := *entry.Intent
-	intent.Created = &created
-	entry.ActedAt = w.Now()
-	return w.noteIntent(ctx, entry, intent)
+// noteCreated notes what the cloud answered to the creation of entry.
+func (w *Worker) noteCreated(ctx context.Context, entry *approval.Entry, created approval.Created, watch *stopwatch) error {
+	at := w.Now()
+	return w.noteAnswer(ctx, entry, &created, func(e *approval.Entry) {
+		e.Intent.Created, e.ActedAt, e.Wait = &created, at, nil
+		e.Progress = watch.progress(approval.StageConfirm)
+	})
+}
+
+// noteUnsent notes that the last creation of entry was certainly not done.
+func (w *Worker) noteUnsent(ctx context.Context, entry *approval.Entry, watch *stopwatch) error {
+	sends := entry.Intent.Sends - 1
+	return w.noteAnswer(ctx, entry, nil, func(e *approval.Entry) {
+		e.Intent.Sends, e.Progress = sends, watch.progress(approval.StageAct)
+	})
+}
+
+// The waits between tries to note an answer.
+const (
+	firstNote   = 250 * time.Millisecond
+	longestNote = 2 * time.Second
+)
+
+// noteAnswer writes what came of a creation into the ledger, again and again until
+// it is there or ctx ends: the cloud does not say it a second time. If another
+// worker changed the entry meanwhile, answer is put into what that left, unless it
+// has sent again or ended the request.
+func (w *Worker) noteAnswer(ctx context.Context, entry *approval.Entry, created *approval.Created, answer func(*approval.Entry)) error {
+	at := entry.Intent.At
+	line := func(l *zerolog.Event) *zerolog.Event {
+		l = l.Str("request", entry.Request.ID).Str("target", entry.Request.Target.Name)
+		if created != nil {
+			l = l.Str("created_endpoint", created.EndpointID).Str("created_id", created.ID).Str("created_domain", created.Domain)
+		}
+		return l
+	}
+	for wait, told := firstNote, false; ; wait = min(2*wait, longestNote) {
+		next, intent := *entry, *entry.Intent
+		next.Intent = &intent
+		answer(&next)
+		err := w.Ledger.Update(ctx, &next)
+		if err == nil {
+			*entry = next
+			if told {
+				line(w.Log.Info()).Msg("the answer to a creation is in the ledger now")
+			}
+			return nil
+		}
+		if !told {
+			told = true
+			line(w.Log.Warn()).Err(err).Msg("the answer to a creation cannot be written to the ledger; it is kept and written when the broker is back")
+		}
+		if err := pause(ctx, wait); err != nil {
+			line(w.Log.Error()).Err(err).Msg("the worker stops before the answer to a creation could be written to the ledger")
+			return fmt.Errorf("note the answer: %w", err)
+		}
+		current, readErr := w.Ledger.Get(ctx, entry.Request.ID)
+		switch {
+		case readErr != nil || current == nil || current.Revision == entry.Revision:
+			continue
+		case current.Result != nil || current.Intent == nil || !current.Intent.At.Equal(at) || current.Intent.Created != nil:
+			*entry = *current // it was written after all, or another worker has gone on
+			return w.overtaken(current, created)
+		}
+		*entry = *current
+	}
+}
+
+// overtaken is an error unless current says what was to be noted.
+func (w *Worker) overtaken(current *approval.Entry, created *approval.Created) error {
+	if current.Result == nil && current.Intent != nil && current.Intent.Created != nil {
+		return nil
+	}
+	if created != nil {
+		w.Log.Error().Str("request", current.Request.ID).Str("created_endpoint", created.EndpointID).Str("created_id", created.ID).
+			Msg("another worker went on with the request before the answer to its creation could be written")
+	}
+	return waits(approval.StageAct, "overtaken", spread(time.Second))
 }
 
 // followCreated waits until the endpoint shows, where it can show: among the
@@ -215,7 +341,6 @@ func (w *Worker) noteCreated(ctx context.Context, entry *approval.Entry, created
 func (w *Worker) followCreated(ctx context.Context, entry *approval.Entry, watch *stopwatch) (*ending, error) {
 	w.Metrics.Waiting(1)
 	defer w.Metrics.Waiting(-1)
-	defer watch.lap(approval.StageConfirm)
 	created := *entry.Intent.Created
 	end := &ending{outcome: approval.OutcomeCreated, created: &created}
 
@@ -229,10 +354,15 @@ func (w *Worker) followCreated(ctx context.Context, entry *approval.Entry, watch
 	} else {
 		why, err = w.readBack(waiting, entry, &created)
 	}
+	if err != nil && waiting.Err() != nil {
+		watch.lap(approval.StageConfirm, nil)
+	} else {
+		watch.lap(approval.StageConfirm, err)
+	}
 	end.facts.State = created.State
 	switch {
 	case err == nil && ours && created.State != approval.Accepted:
-		end.outcome = confirmed(approval.Accepted, &approval.Facts{State: created.State}).outcome
+		end.outcome = confirmed(approval.Accepted, &approval.Facts{State: created.State}, true).outcome
 		end.failure = notConnected(created.State, nil)
 		return end, nil
 	case err == nil && broken(created.State):
@@ -242,8 +372,8 @@ func (w *Worker) followCreated(ctx context.Context, entry *approval.Entry, watch
 		return end, nil
 	case ctx.Err() != nil || waiting.Err() == nil:
 		return nil, fmt.Errorf("follow: %w", err)
-	case w.Now().Sub(entry.ActedAt) < w.confirmCreated(ours):
-		return nil, &LaterError{After: 10 * time.Second, Cause: CauseRetry}
+	case w.Now().Sub(entry.ActedAt) < w.confirmCreated(entry):
+		return nil, waits(approval.StageConfirm, "not_confirmed_yet", 10*time.Second)
 	}
 	if created.State == approval.Deleting {
 		end.outcome, end.failure = approval.OutcomeFailed, notConnected(created.State, nil)
@@ -273,8 +403,8 @@ func notConnected(s approval.State, why *approval.Failure) *approval.Failure {
 
 // confirmCreated is how long a created endpoint is followed. One that must be
 // approved by our own rules has its own request, which may be held for long.
-func (w *Worker) confirmCreated(ours bool) time.Duration {
-	if ours {
+func (w *Worker) confirmCreated(entry *approval.Entry) time.Duration {
+	if _, ours := w.connectionOf(entry.Request, *entry.Intent.Created); ours {
 		return w.Limits.ConfirmFor
 	}
 	return min(w.Limits.ConfirmFor, 4*w.Limits.Settle)
@@ -302,7 +432,7 @@ func (w *Worker) readBack(ctx context.Context, entry *approval.Entry, created *a
 	for wait := time.Second; ; wait = min(2*wait, 10*time.Second) {
 		look, err := w.Creator.Look(ctx, entry.Request, entry.Intent.Before)
 		switch {
-		case err != nil && !mayPass(err) || created.Existing:
+		case err != nil && isBlind(err) || created.Existing:
 			return nil, nil
 		case err != nil:
 			return nil, err
@@ -315,12 +445,8 @@ func (w *Worker) readBack(ctx context.Context, entry *approval.Entry, created *a
 				return look.Failure, nil
 			}
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, ctx.Err()
-		case <-timer.C:
+		if err := pause(ctx, wait); err != nil {
+			return nil, err
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -56,6 +57,15 @@ func newFakeCloud(state approval.State) *fakeCloud {
 	}}
 }
 
+// set changes the connection.
+func (c *fakeCloud) set(change func(*approval.Facts)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.facts[endpoint]
+	change(&f)
+	c.facts[endpoint] = f
+}
+
 func (c *fakeCloud) failing(op string, after bool) error {
 	if c.fail == nil {
 		return nil
@@ -75,7 +85,10 @@ func (c *fakeCloud) Facts(_ context.Context, req approval.Request) (approval.Fac
 	return f, nil
 }
 
-func (c *fakeCloud) Act(_ context.Context, req approval.Request, v approval.Verdict) error {
+func (c *fakeCloud) Act(ctx context.Context, req approval.Request, v approval.Verdict) error {
+	if err := approval.Permit(ctx); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.failing("act", false); err != nil {
@@ -116,7 +129,7 @@ func (c *fakeCloud) Look(_ context.Context, _ approval.Request, before []string)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.lookBlind {
-		return approval.Look{}, cloudError{}
+		return approval.Look{}, cloudError{noReadBack: true}
 	}
 	if err := c.failing("look", false); err != nil {
 		return approval.Look{}, err
@@ -126,11 +139,17 @@ func (c *fakeCloud) Look(_ context.Context, _ approval.Request, before []string)
 		if !slices.Contains(before, id) {
 			look.Created = &approval.Created{EndpointID: id, State: approval.Accepted}
 		}
+		if strings.HasPrefix(id, "made-") {
+			look.Existing = &approval.Created{EndpointID: id, State: approval.Accepted}
+		}
 	}
 	return look, nil
 }
 
-func (c *fakeCloud) Create(context.Context, approval.Request) (approval.Created, error) {
+func (c *fakeCloud) Create(ctx context.Context, _ approval.Request) (approval.Created, error) {
+	if err := approval.Permit(ctx); err != nil {
+		return approval.Created{}, err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.failing("create", false); err != nil {
@@ -173,14 +192,19 @@ func (c *fakeCloud) Pending(context.Context, approval.Target) ([]approval.Facts,
 
 // cloudError is an error of the cloud with each behaviour that the worker asks for.
 type cloudError struct {
-	retryable, unknown, gone bool
-	after                    time.Duration
+	retryable, unknown, gone, noReadBack bool
+	operator                             bool
+	after                                time.Duration
 }
 
-func (e cloudError) Error() string             { return "the cloud failed" }
-func (e cloudError) Retryable() bool           { return e.retryable }
-func (e cloudError) OutcomeUnknown() bool      { return e.unknown }
-func (e cloudError) Gone() bool                { return e.gone }
+func (e cloudError) Error() string        { return "the cloud failed" }
+func (e cloudError) Retryable() bool      { return e.retryable }
+func (e cloudError) OutcomeUnknown() bool { return e.unknown }
+func (e cloudError) Gone() bool           { return e.gone }
+func (e cloudError) NoReadBack() bool     { return e.noReadBack }
+func (e cloudError) OperatorFault() (approval.OperatorFault, bool) {
+	return approval.OperatorFault{API: "vpcep", Operation: "AcceptOrRejectEndpoint", Code: "EndPoint.0004", Text: "not allowed", RequestID: "req-1"}, e.operator
+}
 func (e cloudError) RetryAfter() time.Duration { return e.after }
 func (e cloudError) Failure() approval.Failure {
 	return approval.Failure{Code: "EndPoint.2013", Text: "not of this service"}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
 // Causes of giving a request back.
@@ -19,6 +21,9 @@ type LaterError struct {
 	After time.Duration
 	Cause string // one of the Cause constants
 	Err   error  // what it met; nil if it only waits
+
+	stage approval.Stage // in which it waits, if it only waits
+	code  string         // what for, in snake_case
 }
 
 func (l *LaterError) Error() string {
@@ -37,9 +42,20 @@ func (l *LaterError) RetryAfter() time.Duration { return l.After }
 // GivenBack returns the cause, for counting.
 func (l *LaterError) GivenBack() string { return l.Cause }
 
+// waits is a LaterError of a request that only waits.
+func waits(stage approval.Stage, code string, after time.Duration) *LaterError {
+	return &LaterError{After: after, Cause: CauseRetry, stage: stage, code: code}
+}
+
+// isWait reports whether err is a wait and nothing that failed.
+func isWait(err error) bool {
+	later, ok := errors.AsType[*LaterError](err)
+	return ok && later.Err == nil
+}
+
 // again turns err into when a delivery shall come again: at the time the error names, or
 // after a wait that grows with the deliveries. A process that is stopping lets
-// it come again at once, elsewhere.
+// it come again immediately, elsewhere.
 func (w *Worker) again(ctx context.Context, attempt int, err error) *LaterError {
 	if later, ok := errors.AsType[*LaterError](err); ok {
 		return later

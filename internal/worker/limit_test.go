@@ -41,7 +41,7 @@ func TestALimitIsKept(t *testing.T) {
 					if n >= 100 {
 						state = approval.Accepted
 					}
-					cloud.facts[id(n)] = approval.Facts{EndpointID: id(n), DomainID: acme, State: state, MarkerID: int64(n)}
+					cloud.facts[id(n)] = approval.Facts{EndpointID: id(n), DomainID: acme, State: state, MarkerID: int64(n + 1)}
 				}
 				counts := 0
 				cloud.fail = func(op string, _ bool) error {
@@ -92,7 +92,7 @@ func TestALimitCountsConnections(t *testing.T) {
 		delete(cloud.facts, endpoint)
 		id := func(n int) string { return fmt.Sprintf("705290f3-0d00-41f2-aedc-%012d", n) }
 		for n := range connections {
-			cloud.facts[id(n)] = approval.Facts{EndpointID: id(n), DomainID: acme, State: approval.Pending, MarkerID: int64(n)}
+			cloud.facts[id(n)] = approval.Facts{EndpointID: id(n), DomainID: acme, State: approval.Pending, MarkerID: int64(n + 1)}
 		}
 		acts := 0
 		cloud.fail = func(op string, after bool) error {
@@ -145,7 +145,7 @@ func TestAFailedAcceptGivesItsPlaceBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cloud := newFakeCloud(approval.Pending)
 		second := "00000000-0000-0000-0000-000000000002"
-		cloud.facts[second] = approval.Facts{EndpointID: second, DomainID: acme, State: approval.Pending}
+		cloud.facts[second] = approval.Facts{EndpointID: second, DomainID: acme, MarkerID: 2, State: approval.Pending}
 		cloud.fail = func(op string, _ bool) error {
 			if op == "act" {
 				return cloudError{}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -29,6 +31,9 @@ type Claims interface {
 	// Get returns nil if there is no entry.
 	Get(ctx context.Context, requestID string) (*approval.Entry, error)
 	Claim(ctx context.Context, subject string) (approval.Claim, bool, error)
+	// Held yields the claims on subjects of target whose requests ended as held or
+	// ignored, and those that have not ended. An error of one is no end of the list.
+	Held(ctx context.Context, target string) iter.Seq2[approval.HeldClaim, error]
 	// Lease reports whether holder has name to itself for the next ttl.
 	Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
 }
@@ -42,8 +47,9 @@ type Submitter interface {
 	Waiting(ctx context.Context) (time.Time, error)
 }
 
-// Sweep looks for pending connections that no event told of, or that wait for
-// the policies to change, and hands them in as requests. It never acts itself.
+// Sweep looks for pending connections that no event told of, for what was held and
+// would be decided otherwise now, and for what was held and is pending no more. It
+// submits them as requests and never acts itself.
 type Sweep struct {
 	Cloud    Lister
 	Claims   Claims
@@ -55,7 +61,7 @@ type Sweep struct {
 	Targets  approval.Targets
 	Interval time.Duration
 	Holder   string          // names this worker among the replicas
-	Kick     <-chan struct{} // asks for a sweep now, such as after a change of the policies
+	Kick     <-chan struct{} // asks for a sweep, such as after a change of the policies
 
 	handed map[string]handed // by request id: what was handed in and is pending still
 }
@@ -84,11 +90,16 @@ const (
 	worthTelling = 10
 )
 
-// Run sweeps at once, each interval, and when kicked, until ctx ends.
+// Run sweeps when it begins, each interval, and when kicked, until ctx ends. What
+// kicked it before a sweep begins is served by that sweep.
 func (s *Sweep) Run(ctx context.Context) {
 	tick := time.NewTicker(s.Interval)
 	defer tick.Stop()
 	for {
+		select {
+		case <-s.Kick:
+		default:
+		}
 		if err := s.Once(ctx); err != nil && ctx.Err() == nil {
 			s.Log.Warn().Err(err).Msg("the sweep could not look everywhere; it comes again")
 		}
@@ -127,8 +138,12 @@ func (s *Sweep) Once(ctx context.Context) error {
 		before = map[string]handed{}
 	}
 	s.handed = map[string]handed{}
-	for _, t := range s.Targets.Connections() {
-		if err := s.target(ctx, t, heardUntil, before); err != nil {
+	for _, t := range s.Targets {
+		look := s.target
+		if t.Kind.Creates() {
+			look = s.creations
+		}
+		if err := look(ctx, t, heardUntil, before); err != nil {
 			errs = append(errs, fmt.Errorf("target %s: %w", t.Name, err))
 		}
 	}
@@ -140,36 +155,140 @@ func (s *Sweep) Once(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// target looks at t. All events that were stored before heardUntil have come.
+// target looks at the connections of t. All events that were stored before
+// heardUntil have come.
 func (s *Sweep) target(ctx context.Context, t approval.Target, heardUntil time.Time, before map[string]handed) error {
+	begin := s.Now()
 	pending, err := s.Cloud.Pending(ctx, t)
 	if err != nil {
 		return fmt.Errorf("list what is pending: %w", err)
 	}
 	s.Metrics.PendingConnections(t.Name, len(pending))
-	var errs []error
-	accepted := map[string]int{}
-	inARow := 0
+	var told troubles
+	accepted, shown := map[string]int{}, map[string]bool{}
 	for _, facts := range pending {
+		shown[strings.ToLower(facts.EndpointID)] = true
+		if told.enough() {
+			continue
+		}
 		request, cause, err := s.missing(ctx, t, facts, heardUntil, accepted)
 		if err == nil && cause != "" {
 			err = s.handIn(ctx, request, cause, before[request.ID])
 		}
-		switch {
-		case err == nil:
-			inARow = 0
-		case len(errs) < worthTelling:
-			errs = append(errs, fmt.Errorf("endpoint %s: %w", facts.EndpointID, err))
+		told.add("endpoint "+facts.EndpointID, err)
+	}
+	if told.enough() {
+		return told.join()
+	}
+	for held, err := range s.Claims.Held(ctx, t.Name) {
+		if err == nil && shown[held.Key] {
+			continue
 		}
-		if err != nil && mayPass(err) {
-			inARow++
+		if err == nil {
+			err = s.settledElsewhere(ctx, t, &held, begin, before)
 		}
-		if inARow == worthTelling { // the ledger or the bus is away: the rest would say the same
+		if told.add("endpoint "+held.Key, err); told.enough() {
 			break
 		}
 	}
-	return errors.Join(errs...)
+	return told.join()
 }
+
+// settledElsewhere submits a connection that was held and is pending no more: a
+// person settled it, or its owner deleted it. The request finds out and tells. A
+// list that was read before it was held, or shortly after, says nothing of it.
+func (s *Sweep) settledElsewhere(ctx context.Context, t approval.Target, held *approval.HeldClaim, listed time.Time, before map[string]handed) error {
+	if listed.Sub(held.At) < tooYoung {
+		return nil
+	}
+	entry, err := s.held(ctx, held)
+	if err != nil || entry == nil || entry.Result.Outcome != approval.OutcomeHeld {
+		return err
+	}
+	entry.Request.Target = t
+	again := s.request(entry.Request, held.RequestID)
+	return s.handIn(ctx, again, "settled", before[again.ID])
+}
+
+// creations submits the creations of t that were held and would be decided
+// otherwise now. Nothing in the cloud shows them; the ledger's claims do.
+func (s *Sweep) creations(ctx context.Context, t approval.Target, _ time.Time, before map[string]handed) error {
+	var told troubles
+	for held, err := range s.Claims.Held(ctx, t.Name) {
+		if err == nil {
+			err = s.creation(ctx, t, &held, before)
+		}
+		if told.add("creation "+held.Key, err); told.enough() {
+			break
+		}
+	}
+	return told.join()
+}
+
+func (s *Sweep) creation(ctx context.Context, t approval.Target, held *approval.HeldClaim, before map[string]handed) error {
+	entry, err := s.held(ctx, held)
+	if err != nil || entry == nil {
+		return err
+	}
+	entry.Request.Target = t // as it is configured now, which is what the worker will judge by
+	changed, err := s.changed(ctx, entry, approval.Facts{}, nil)
+	if err != nil || !changed {
+		return err
+	}
+	again := s.request(entry.Request, held.RequestID)
+	return s.handIn(ctx, again, "redecide", before[again.ID])
+}
+
+// held returns the entry of the request that holds claim, if it ended as held or
+// ignored. A claim whose request ended without saying so is ended first.
+func (s *Sweep) held(ctx context.Context, claim *approval.HeldClaim) (*approval.Entry, error) {
+	if claim.Outcome == "" && s.Now().Sub(claim.At) < stalled {
+		return nil, nil // under way
+	}
+	entry, err := s.Claims.Get(ctx, claim.RequestID)
+	if err != nil {
+		return nil, fmt.Errorf("read its request: %w", err)
+	}
+	if entry == nil || entry.Result == nil || entry.Result.Outcome != approval.OutcomeHeld && entry.Result.Outcome != approval.OutcomeIgnored {
+		return nil, nil
+	}
+	if claim.Outcome == "" {
+		now, ok, err := s.Claims.Claim(ctx, entry.Request.Subject())
+		if err != nil {
+			return nil, fmt.Errorf("read its claim: %w", err)
+		}
+		if !ok || now.RequestID != claim.RequestID {
+			return nil, nil
+		}
+		claim.Claim = now
+	}
+	return entry, nil
+}
+
+// troubles are the errors of one target. The first worthTelling say it all.
+type troubles struct {
+	errs   []error
+	inARow int
+}
+
+// add takes note of how it went with what.
+func (t *troubles) add(what string, err error) {
+	if err == nil {
+		t.inARow = 0
+		return
+	}
+	if len(t.errs) < worthTelling {
+		t.errs = append(t.errs, fmt.Errorf("%s: %w", what, err))
+	}
+	if mayPass(err) {
+		t.inARow++
+	}
+}
+
+// enough reports whether the ledger or the bus is away: the rest would say the same.
+func (t *troubles) enough() bool { return t.inARow >= worthTelling }
+
+func (t *troubles) join() error { return errors.Join(t.errs...) }
 
 // handIn submits a request. One that was handed in before, and is missing still,
 // comes less and less often.
@@ -224,12 +343,20 @@ func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.F
 	again := s.request(entry.Request, claim.RequestID)
 	age := s.Now().Sub(claim.At)
 	switch {
+	case claim.Outcome != "" && entry.Decision.Facts.Differs(facts):
+		// It has only its id in common with what was decided.
+		if age < lag {
+			return told, "", nil
+		}
+		return s.request(told, claim.RequestID), "untold", nil
+	case claim.Settled():
+		return told, "", nil // the list shows the past, or cannot tell it from another
 	case claim.Outcome == "" && claim.Verdict.Acts():
 		if age < stalled {
 			return told, "", nil
 		}
 		return entry.Request, "stalled", nil
-	case !claim.Verdict.Acts():
+	case !claim.Verdict.Acts() || claim.Outcome == approval.OutcomeHeld:
 		changed, err := s.changed(ctx, entry, facts, accepted)
 		if err != nil || !changed {
 			return told, "", err
@@ -241,12 +368,12 @@ func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.F
 	return told, "", nil
 }
 
-// changed reports whether entry would be decided otherwise now. What a rule with
-// a limit would accept is counted first, else a connection held at the limit
-// would be decided again by every sweep.
+// changed reports whether entry, which was held or ignored, would be decided
+// otherwise now. What a rule with a limit would accept is counted first, else a
+// connection held at the limit would be decided again by every sweep.
 func (s *Sweep) changed(ctx context.Context, entry *approval.Entry, facts approval.Facts, accepted map[string]int) (bool, error) {
 	in := &approval.Input{Request: entry.Request, Facts: facts, Now: s.Now()}
-	d := s.Policy.Evaluate(in)
+	d := judge(s.Policy, in)
 	if d.NeedsCount {
 		n, counted := accepted[facts.DomainID]
 		if !counted {
@@ -257,9 +384,13 @@ func (s *Sweep) changed(ctx context.Context, entry *approval.Entry, facts approv
 			accepted[facts.DomainID] = n
 		}
 		in.Facts.Accepted = approval.Counted(n)
-		d = s.Policy.Evaluate(in)
+		d = judge(s.Policy, in)
 	}
-	return d.Verdict != entry.Decision.Verdict, nil
+	was := entry.Decision.Verdict
+	if was.Acts() { // it was held in spite of its decision
+		was = approval.Hold
+	}
+	return d.Verdict != was, nil
 }
 
 // request makes r an event of the sweep. The id is made from what it follows,

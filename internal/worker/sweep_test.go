@@ -73,14 +73,14 @@ func TestTheSweep(t *testing.T) {
 		}, approval.Accept, false, ""},
 		{"decided long ago and its event was lost", func(t *testing.T, b *bench) {
 			b.Policy = always(approval.Accept)
-			if _, _, err := b.ledger.Record(t.Context(), new(connection("1").Request), new(b.Policy.Evaluate(&approval.Input{Now: time.Now()}))); err != nil {
+			if _, _, err := b.ledger.Record(t.Context(), new(connection("1").Request), new(b.Policy.Evaluate(&approval.Input{Facts: b.cloud.facts[endpoint], Now: time.Now()}))); err != nil {
 				t.Fatal(err)
 			}
 			<-time.After(time.Hour)
 		}, approval.Accept, true, approval.OutcomeAccepted},
 		{"decided long ago, its event was lost, and the policies have changed", func(t *testing.T, b *bench) {
 			b.Policy = always(approval.Accept)
-			if _, _, err := b.ledger.Record(t.Context(), new(connection("1").Request), new(b.Policy.Evaluate(&approval.Input{Now: time.Now()}))); err != nil {
+			if _, _, err := b.ledger.Record(t.Context(), new(connection("1").Request), new(b.Policy.Evaluate(&approval.Input{Facts: b.cloud.facts[endpoint], Now: time.Now()}))); err != nil {
 				t.Fatal(err)
 			}
 			<-time.After(time.Hour)

@@ -68,10 +68,11 @@ func TestHowAConnectionEnds(t *testing.T) {
 				return nil
 			}
 		}, approval.OutcomeFailed, nil},
-		{"errors only, and never a rejection of it", approval.Pending, approval.Reject, func(c *fakeCloud) { c.fail = passing("facts", 1e6) }, approval.OutcomeFailed, nil},
+		{"errors only, and never a rejection of it", approval.Pending, approval.Reject, func(c *fakeCloud) { c.fail = passing("facts", 1e6) }, approval.OutcomeHeld, nil},
 		{"it vanished when we acted", approval.Pending, approval.Accept, func(c *fakeCloud) {
 			c.fail = func(op string, _ bool) error {
 				if op == "act" {
+					delete(c.facts, endpoint)
 					return cloudError{gone: true}
 				}
 				return nil
@@ -79,7 +80,7 @@ func TestHowAConnectionEnds(t *testing.T) {
 		}, approval.OutcomeGone, nil},
 		{"someone settled it otherwise after our act", approval.Pending, approval.Accept, func(c *fakeCloud) { c.become = approval.Rejected }, approval.OutcomeSuperseded, []approval.Verdict{approval.Accept}},
 		{"it failed after our act", approval.Pending, approval.Accept, func(c *fakeCloud) { c.become = approval.Failed }, approval.OutcomeFailed, []approval.Verdict{approval.Accept}},
-		{"it never got there", approval.Pending, approval.Accept, func(c *fakeCloud) { c.become = approval.Creating }, approval.OutcomeFailed, []approval.Verdict{approval.Accept}},
+		{"it never got there", approval.Pending, approval.Accept, func(c *fakeCloud) { c.become = approval.Creating }, approval.OutcomeUnknown, []approval.Verdict{approval.Accept}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -99,31 +100,49 @@ func TestHowAConnectionEnds(t *testing.T) {
 	}
 }
 
+// TestTheFirstDecisionStands: an act whose answer is lost is looked for before
+// anything else is made of the request, and what the policies say by then is
+// neither done by the same request nor written in the place of the first decision.
 func TestTheFirstDecisionStands(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		cloud := newFakeCloud(approval.Pending)
-		lost := true
-		cloud.fail = func(op string, after bool) error {
-			if op == "act" && !after && lost {
-				lost = false
-				return errors.New("cut")
-			}
-			return nil
-		}
-		verdict := approval.Accept
-		b := newBench(t, cloud, policyFunc(func(*approval.Input) approval.Decision { return approval.Decision{Verdict: verdict} }))
-		d := connection("1")
-		if err := b.Handle(t.Context(), d); err == nil {
-			t.Fatal("the first delivery should have met the cut")
-		}
-		verdict = approval.Reject // the policies change in between
-		d.Attempt = 2
-		res, _ := b.deliver(t, d, 9)
-		if res.Outcome != approval.OutcomeAccepted || res.Decision.Verdict != approval.Accept {
-			t.Errorf("got %s by %s, want accepted by the decision that was recorded first", res.Outcome, res.Decision.Verdict)
-		}
-	})
+	for _, tt := range []struct {
+		name string
+		done bool // the act was carried out, and shows half a minute later
+		want approval.Outcome
+	}{
+		{"not carried out", false, approval.OutcomeHeld},
+		{"carried out, and the list shows the past", true, approval.OutcomeAccepted},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cloud := newFakeCloud(approval.Pending)
+				lost := true
+				cloud.fail = func(op string, after bool) error {
+					if op == "act" && !after && lost {
+						lost = false
+						return errors.New("cut")
+					}
+					return nil
+				}
+				verdict := approval.Accept
+				b := newBench(t, cloud, policyFunc(func(*approval.Input) approval.Decision { return approval.Decision{Verdict: verdict} }))
+				d := connection("1")
+				if err := b.Handle(t.Context(), d); err == nil {
+					t.Fatal("the first delivery should have met the cut")
+				}
+				if tt.done {
+					time.AfterFunc(25*time.Second, func() { cloud.set(func(f *approval.Facts) { f.State = approval.Accepted }) })
+				}
+				verdict = approval.Reject // the policies change in between
+				d.Attempt = 2
+				res, _ := b.deliver(t, d, 99)
+				if res.Outcome != tt.want || res.Decision.Verdict != approval.Accept || len(cloud.acts) != 0 {
+					t.Errorf("got %s by %s after %d more acts, want %s by the decision that was recorded first", res.Outcome, res.Decision.Verdict, len(cloud.acts), tt.want)
+				}
+			})
+		})
+	}
 }
 
 // TestALateLookIsNotTheLastWord: facts that have aged are read again before the
@@ -317,7 +336,7 @@ func TestTwoRequestsForOneConnection(t *testing.T) {
 				second := connection("2")
 				_ = b.Handle(t.Context(), second)
 				cloud.mu.Lock()
-				cloud.facts[endpoint] = approval.Facts{EndpointID: endpoint, DomainID: acme, State: approval.Accepted}
+				cloud.facts[endpoint] = approval.Facts{EndpointID: endpoint, DomainID: acme, MarkerID: 1, State: approval.Accepted}
 				cloud.mu.Unlock()
 				second.Attempt = 2
 				res, _ := b.deliver(t, second, 50)

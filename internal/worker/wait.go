@@ -1,0 +1,62 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// noteWait keeps in the ledger why a request is given back, if that is news, and
+// logs it: the first time so that the log names every request that waits. A note
+// that cannot be written is no reason to do anything else.
+func (w *Worker) noteWait(ctx context.Context, d *approval.Delivery, entry *approval.Entry, later *LaterError, watch *stopwatch) {
+	wait := waitOf(later, w.Now())
+	first, noted := entry.Wait == nil, false
+	news := first || entry.Wait.Code != wait.Code || entry.Wait.Stage != wait.Stage || watch.unsent
+	if news && ctx.Err() == nil && entry.Result == nil {
+		watch.lap(wait.Stage, nil)
+		next := *entry
+		if !first && entry.Wait.Code == wait.Code && entry.Wait.Stage == wait.Stage {
+			wait.Since = entry.Wait.Since
+		}
+		next.Wait, next.Progress = wait, watch.progress(wait.Stage)
+		if err := w.Ledger.Note(ctx, &next); err == nil {
+			*entry, noted = next, true
+		}
+	}
+	level := zerolog.DebugLevel
+	if first && noted {
+		level = zerolog.InfoLevel
+	}
+	line := w.Log.WithLevel(level).Str("request", d.Request.ID).Str("source", d.Request.Source).Str("event", d.Request.EventID).
+		Str("target", d.Request.Target.Name).Str("endpoint", d.Request.EndpointID).Int("attempt", d.Attempt).
+		Str("cause", wait.Code).Str("stage", string(wait.Stage)).Float64("after_seconds", later.After.Seconds())
+	if o := wait.Operator; o != nil {
+		line = line.Str("api", o.API).Str("operation", o.Operation)
+	}
+	if wait.RequestID != "" {
+		line = line.Str("cloud_request", wait.RequestID)
+	}
+	line.Err(later.Err).Msg("given back")
+}
+
+// waitOf is what the ledger keeps of later.
+func waitOf(later *LaterError, now time.Time) *approval.Wait {
+	if later.Err == nil {
+		return &approval.Wait{Since: now, Stage: later.stage, Code: later.code, Text: "The request waits; nothing failed."}
+	}
+	wait := &approval.Wait{Since: now, Stage: approval.StageOutage, Code: codeErrors, Text: "The request met an error that may pass."}
+	if f, ok := failureOf(later.Err); ok {
+		wait.Code, wait.Text, wait.RequestID = f.Code, f.Text, f.RequestID
+	}
+	if o, ok := operatorFault(later.Err); ok {
+		wait.Code, wait.Text, wait.RequestID, wait.Operator = o.Code, o.Text, o.RequestID, &o
+	}
+	return wait
+}
+
+// codeErrors is the code of an error that has none.
+const codeErrors = "error"
