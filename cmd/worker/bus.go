@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 )
 
 // openBus connects a command to the bus that the settings name.
@@ -29,12 +30,32 @@ func connectBus(ctx context.Context, c *cobra.Command, env environment, cfg Conf
 	b.Log, b.Name = log, "vpcep-approver "+c.Name()
 	if cfg.NATS.Embedded() {
 		b.URL = "nats://" + localAddress(cfg.NATS.Listen)
+		if b.Login, err = embeddedLogin(cfg.NATS); err != nil {
+			return nil, err
+		}
 	}
 	bus, err := events.Connect(ctx, b)
 	if err != nil {
 		return nil, withCode(exitUnreachable, err)
 	}
 	return bus, nil
+}
+
+// embeddedLogin is how commands log in to the server inside `worker run`. Its own
+// password is sent only while a server has the folder: nobody else may get it who
+// happens to listen at the address.
+func embeddedLogin(cfg NATSConfig) (func() (user, password string, err error), error) {
+	if cfg.User != nil {
+		return cfg.User, nil
+	}
+	running, err := broker.Locked(cfg.DataDir)
+	if err != nil {
+		return nil, withCode(exitInvalid, fmt.Errorf("nats.data_dir: %w", err))
+	}
+	if !running {
+		return nil, withCode(exitUnreachable, fmt.Errorf("no embedded NATS server runs in %s: it runs while worker run does; nats.data_dir must be the same", cfg.DataDir))
+	}
+	return ownLogin(cfg), nil
 }
 
 // withBus runs do with the configuration and the bus.

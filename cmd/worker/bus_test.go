@@ -212,7 +212,7 @@ func TestWatchFollowsUntilInterrupted(t *testing.T) {
 
 func TestARefusedUserIsNotShown(t *testing.T) {
 	t.Parallel()
-	srv := natstest.StartWith(t, broker.Options{User: "bob", Password: "right"})
+	srv := natstest.StartWith(t, broker.Options{Users: []broker.User{{Name: "bob", Password: "right"}}})
 	tests := []struct {
 		name, password string
 		code           int

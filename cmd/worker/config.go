@@ -13,6 +13,7 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
+	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 )
 
 // Config is what the worker runs with, checked.
@@ -270,6 +271,11 @@ func (l *loader) check() {
 	if c.NATS.Embedded() {
 		if ways > 0 && c.NATS.User == nil {
 			l.problem(place("nats.url"), "the embedded server knows a user with password only — remove the credentials, or name a server", "")
+		}
+		if c.NATS.User != nil {
+			if user, _, err := c.NATS.User(); err == nil && user == broker.ProducerUser {
+				l.problem("nats", fmt.Sprintf("the embedded server has a user %s of its own, who may only publish requests — give the worker another name", user), "")
+			}
 		}
 		if host, _, err := net.SplitHostPort(c.NATS.Listen); err == nil && !loopback(host) && !c.NATS.AllowPlaintext {
 			l.problem(place("nats.listen"), "passwords would cross the network in clear — listen on 127.0.0.1, run a server of its own with TLS, or set nats.allow_plaintext: true", "")

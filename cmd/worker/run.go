@@ -90,7 +90,7 @@ func (s *service) run(ctx context.Context) (err error) {
 	}
 
 	if cfg.NATS.Embedded() && s.server == nil {
-		if s.server, err = startBroker(cfg.NATS, s.log); err != nil {
+		if s.server, s.cfg.NATS.User, err = startBroker(cfg.NATS, s.log); err != nil {
 			return err
 		}
 		defer s.server.Shutdown()
@@ -198,16 +198,37 @@ func (s *service) loadPolicies(ctx context.Context, counters *metrics.Metrics, c
 }
 
 // startBroker starts the NATS server inside the process, where producers and the
-// other commands reach it at nats.listen.
-func startBroker(cfg NATSConfig, log zerolog.Logger) (*broker.Server, error) {
-	o := broker.Options{Dir: cfg.DataDir, Listen: cfg.Listen, SyncAlways: true, Log: log}
-	if cfg.User != nil {
+// other commands reach it at nats.listen, and returns how the worker logs in.
+func startBroker(cfg NATSConfig, log zerolog.Logger) (*broker.Server, func() (user, password string, err error), error) {
+	worker, login := broker.User{Name: broker.WorkerUser}, cfg.User
+	if login != nil {
 		var err error
-		if o.User, o.Password, err = cfg.User(); err != nil {
-			return nil, withCode(exitInvalid, err)
+		if worker.Name, worker.Password, err = login(); err != nil {
+			return nil, nil, withCode(exitInvalid, err)
 		}
 	}
-	return broker.Start(o)
+	producer := broker.User{
+		Name: broker.ProducerUser, Publish: []string{events.RequestsSubject + ".>"},
+		DenyPublish: []string{events.SweepSubject + ".>"}, Subscribe: []string{"_INBOX.>"},
+	}
+	server, err := broker.Start(broker.Options{
+		Dir: cfg.DataDir, Listen: cfg.Listen, SyncAlways: true, Log: log, Users: []broker.User{worker, producer},
+	})
+	if errors.Is(err, broker.ErrLocked) {
+		err = withCode(exitInvalid, err)
+	}
+	if login == nil {
+		login = ownLogin(cfg)
+	}
+	return server, login, err
+}
+
+// ownLogin is the login that the embedded server made for the worker.
+func ownLogin(cfg NATSConfig) func() (user, password string, err error) {
+	return func() (string, string, error) {
+		password, err := broker.ReadPassword(cfg.DataDir, broker.WorkerUser)
+		return broker.WorkerUser, password, err
+	}
 }
 
 // connect reaches the bus and makes or checks what is on it.

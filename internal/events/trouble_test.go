@@ -492,7 +492,7 @@ func login(user, password string) func() (string, string, error) {
 
 func TestCredentialsThatAreRefusedForAWhile(t *testing.T) {
 	t.Parallel()
-	good := broker.Options{User: "worker", Password: "right"}
+	good := broker.Options{Users: []broker.User{{Name: "worker", Password: "right"}}}
 	s, seen := natstest.StartWith(t, good), newWatcher()
 	password := atomic.Pointer[string]{}
 	password.Store(new("right"))
@@ -505,7 +505,7 @@ func TestCredentialsThatAreRefusedForAWhile(t *testing.T) {
 
 	s.Stop()
 	refused := &safeBuffer{}
-	s.StartAs(func(o *broker.Options) { o.Password = "wrong"; o.Log = zerolog.New(refused) })
+	s.StartAs(func(o *broker.Options) { o.Users[0].Password = "wrong"; o.Log = zerolog.New(refused) })
 	// The same refusal several times over does not make it give up.
 	eventually(t, "it was refused often", func() bool { return strings.Count(refused.String(), "authentication error") >= 5 })
 	if b.nc.IsClosed() {
@@ -513,7 +513,7 @@ func TestCredentialsThatAreRefusedForAWhile(t *testing.T) {
 	}
 	s.Stop()
 	password.Store(new("rotated")) // read anew at each connect
-	s.StartAs(func(o *broker.Options) { o.Password = "rotated" })
+	s.StartAs(func(o *broker.Options) { o.Users[0].Password = "rotated" })
 	seen.exactly(t, "connected", 1)
 	seen.exactly(t, "bound", 1)
 	if _, err := Connect(t.Context(), testConfig(s, func(c *Config) { c.Login = login("worker", "wrong") })); err == nil || strings.Contains(err.Error(), "wrong") {

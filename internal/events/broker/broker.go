@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -20,9 +22,17 @@ type Options struct {
 	SyncAlways bool           // flush each message to the disk before it is acknowledged
 	MaxPayload int            // bytes of a message, at most; 0: 1 MiB
 	MaxStore   int64          // bytes of all streams on disk, at most; 0: three quarters of what is free
-	User       string         // asked of clients if set, with Password
-	Password   string         //
+	Users      []User         // who may connect; empty: everybody on this machine
 	Log        zerolog.Logger // gets warnings and errors; the zero value gets nothing
+}
+
+// User may connect to the server.
+type User struct {
+	Name        string
+	Password    string   // empty: the server makes one; see PasswordFile
+	Publish     []string // subjects that the user may publish on; empty: the user may do everything
+	DenyPublish []string // of those, the exceptions
+	Subscribe   []string // subjects that the user may subscribe to, if Publish is set
 }
 
 // readyWithin bounds how long the server may take to recover its streams.
@@ -30,7 +40,8 @@ const readyWithin = 30 * time.Second
 
 // Server is a running server.
 type Server struct {
-	srv *server.Server
+	srv    *server.Server
+	unlock func() // lets other servers use the folder
 }
 
 // Start starts a server and returns once clients can connect.
@@ -46,8 +57,6 @@ func Start(o Options) (*Server, error) {
 		DontListen: o.Listen == "",
 		NoSigs:     true,
 		MaxPayload: int32(min(max(o.MaxPayload, 0), 64<<20)),
-		Username:   o.User,
-		Password:   o.Password,
 	}
 	if o.MaxStore > 0 {
 		opts.JetStreamMaxStore = o.MaxStore
@@ -65,15 +74,28 @@ func Start(o Options) (*Server, error) {
 			opts.Port = server.RANDOM_PORT
 		}
 	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("start the embedded NATS server: %w", err)
+	}
+	locked, err := lock(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("start the embedded NATS server in %s: %w", o.Dir, err)
+	}
+	unlock := sync.OnceFunc(func() { _ = locked.Close() }) // nothing is lost: it holds no data
+	if opts.Users, err = users(o); err != nil {
+		unlock()
+		return nil, fmt.Errorf("start the embedded NATS server in %s: %w", o.Dir, err)
+	}
 	srv, err := server.NewServer(opts)
 	if err != nil {
+		unlock()
 		return nil, fmt.Errorf("start the embedded NATS server in %s: %w", o.Dir, err)
 	}
 	fatal := make(chan string, 1)
 	srv.SetLogger(&logger{log: o.Log, fatal: fatal}, false, false)
 	// Start returns after a failure, too; the logger is the only one to tell.
 	srv.Start()
-	s := &Server{srv: srv}
+	s := &Server{srv: srv, unlock: unlock}
 	if err := s.ready(fatal); err != nil {
 		s.Shutdown()
 		return nil, fmt.Errorf("start the embedded NATS server in %s: %w", o.Dir, err)
@@ -113,6 +135,31 @@ func (s *Server) URL() string {
 func (s *Server) Shutdown() {
 	s.srv.Shutdown()
 	s.srv.WaitForShutdown()
+	s.unlock()
+}
+
+func users(o Options) ([]*server.User, error) {
+	var out []*server.User
+	for _, u := range o.Users {
+		if u.Password == "" {
+			password, made, err := makePassword(o.Dir, u.Name)
+			if err != nil {
+				return nil, fmt.Errorf("the password of user %s: %w", u.Name, err)
+			}
+			if u.Password = password; made {
+				o.Log.Info().Str("user", u.Name).Str("file", PasswordFile(o.Dir, u.Name)).Msg("made a password for the embedded NATS server")
+			}
+		}
+		user := &server.User{Username: u.Name, Password: u.Password}
+		if len(u.Publish) > 0 {
+			user.Permissions = &server.Permissions{
+				Publish:   &server.SubjectPermission{Allow: u.Publish, Deny: u.DenyPublish},
+				Subscribe: &server.SubjectPermission{Allow: u.Subscribe},
+			}
+		}
+		out = append(out, user)
+	}
+	return out, nil
 }
 
 // logger hands the server's own lines on.

@@ -2,8 +2,10 @@ package broker_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -80,7 +82,7 @@ func TestStartSaysWhatIsWrong(t *testing.T) {
 func TestPassword(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	s, err := broker.Start(broker.Options{Dir: t.TempDir(), Listen: "127.0.0.1:0", User: "u", Password: "secret", Log: zerolog.New(&log)})
+	s, err := broker.Start(broker.Options{Dir: t.TempDir(), Listen: "127.0.0.1:0", Users: []broker.User{{Name: "u", Password: "secret"}}, Log: zerolog.New(&log)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,5 +98,121 @@ func TestPassword(t *testing.T) {
 	s.Shutdown()
 	if !strings.Contains(log.String(), "authentication error") || strings.Contains(log.String(), "secret") {
 		t.Errorf("logged:\n%s", log.String())
+	}
+}
+
+func TestAFolderHasOneServer(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if locked, err := broker.Locked(dir); locked || err != nil {
+		t.Errorf("before the start: %t, %v", locked, err)
+	}
+	first, err := broker.Start(broker.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if locked, err := broker.Locked(dir); !locked || err != nil {
+		t.Errorf("while it runs: %t, %v", locked, err)
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{dir, link} {
+		second, err := broker.Start(broker.Options{Dir: name})
+		if err == nil {
+			second.Shutdown()
+		}
+		if pid := strconv.Itoa(os.Getpid()); !errors.Is(err, broker.ErrLocked) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), pid) {
+			t.Errorf("the second in %s: %v", name, err)
+		}
+	}
+	first.Shutdown()
+	if locked, err := broker.Locked(dir); locked || err != nil {
+		t.Errorf("after the end: %t, %v", locked, err)
+	}
+	again, err := broker.Start(broker.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Shutdown()
+}
+
+func TestOwnPasswords(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	dir := filepath.Join(t.TempDir(), "new")
+	opts := broker.Options{Dir: dir, Listen: "127.0.0.1:0", Log: zerolog.New(&log), Users: []broker.User{
+		{Name: broker.WorkerUser},
+		{Name: broker.ProducerUser, Publish: []string{"in.>"}, DenyPublish: []string{"in.not"}, Subscribe: []string{"_INBOX.>"}},
+	}}
+	seen := map[string]string{}
+	start := func(made bool) {
+		t.Helper()
+		log.Reset()
+		s, err := broker.Start(opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Shutdown()
+		if nc, err := nats.Connect(s.URL()); err == nil {
+			nc.Close()
+			t.Error("connected without a password")
+		}
+		for _, user := range opts.Users {
+			password, err := broker.ReadPassword(dir, user.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			info, err := os.Stat(broker.PasswordFile(dir, user.Name))
+			if err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("the file of %s: %v, %v", user.Name, info, err)
+			}
+			if len(password) < 20 || (seen[user.Name] != password) != made {
+				t.Errorf("the password of %s has %d characters; made anew: %t, want %t", user.Name, len(password), seen[user.Name] != password, made)
+			}
+			seen[user.Name] = password
+			nc, err := nats.Connect(s.URL(), nats.UserInfo(user.Name, password))
+			if err != nil {
+				t.Fatal(err)
+			}
+			nc.Close()
+			if strings.Contains(log.String(), password) {
+				t.Error("a password is in the log")
+			}
+		}
+		if seen[broker.WorkerUser] == seen[broker.ProducerUser] {
+			t.Error("both have one password")
+		}
+	}
+	start(true)
+	start(false)
+	for _, user := range opts.Users { // others may have read them
+		if err := os.Chmod(broker.PasswordFile(dir, user.Name), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	start(true)
+	name := broker.PasswordFile(dir, broker.WorkerUser)
+	for what, prepare := range map[string]func() error{
+		"empty":  func() error { return os.WriteFile(name, nil, 0o600) },
+		"a link": func() error { return errors.Join(os.Remove(name), os.Symlink("/etc/hostname", name)) },
+	} {
+		if err := prepare(); err != nil {
+			t.Fatal(err)
+		}
+		s, err := broker.Start(opts)
+		if err == nil {
+			s.Shutdown()
+		}
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
