@@ -28,7 +28,6 @@ type shownTarget struct {
 	ProjectID   string `json:"project_id"`
 	ServiceID   string `json:"service_id,omitempty"`
 	WorkspaceID string `json:"workspace_id,omitempty"`
-	Enterprise  string `json:"enterprise_project_id,omitempty"`
 }
 
 func newConfigShowCommand(env environment) *cobra.Command {
@@ -49,7 +48,7 @@ func newConfigShowCommand(env environment) *cobra.Command {
 			Targets  []shownTarget  `json:"targets"`
 		}{File: cfg.File, Settings: cfg.show(env), Targets: []shownTarget{}}
 		for _, t := range cfg.Targets {
-			shown.Targets = append(shown.Targets, shownTarget{t.Name, string(t.Kind), t.ID, t.ProjectID, t.ServiceID, t.WorkspaceID, t.EnterpriseProjectID})
+			shown.Targets = append(shown.Targets, shownTarget{t.Name, string(t.Kind), t.ID, t.ProjectID, t.ServiceID, t.WorkspaceID})
 		}
 		return printAs(c, output, shown, func(row row) {
 			row("SETTING", "VALUE", "SOURCE")

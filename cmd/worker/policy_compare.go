@@ -21,7 +21,7 @@ func newPolicyDiffCommand(env environment) *cobra.Command {
 		Long: `diff compares what two folders of policies say. The order of files and entries,
 comments and spelling make no difference. With --since or --records it also decides
 what was recorded by both, and shows which decisions flip. Exit code 4: something
-changes.
+changes, or it cannot be told whether a decision flips.
 
 Without folders it compares policies.dir with the candidates in policies.shadow_dir.`,
 		Example: `  git worktree add ../main main && worker policy diff ../main/policies policies
@@ -75,7 +75,7 @@ Without folders it compares policies.dir with the candidates in policies.shadow_
 		if hole != nil {
 			return hole
 		}
-		if len(view.Changes) > 0 || view.Flips != nil && len(view.Flips.Flips) > 0 {
+		if len(view.Changes) > 0 || view.Flips != nil && len(view.Flips.Flips)+len(view.Flips.Untold) > 0 {
 			return withCode(exitDiffers, errReported)
 		}
 		return nil
@@ -152,8 +152,9 @@ in --allow-flips, so that it serves as a gate before a merge.
 A file of allowed flips has a pattern a line, # begins a comment:
   hold>accept payments partners/acme *     # from and to, target, policy and entry, account
 
-A limit can be judged only where one applied when the decision was recorded:
-otherwise nothing had been counted, and zero stands for it.`,
+Where a limit applies and the connections of the account were not counted when the
+decision was recorded, every count is tried. If the verdict depends on it, whether it
+flips cannot be told, which fails like a flip: hold>unknown in a file of allowed ones.`,
 		Example: `  worker policy backtest policies --since 30d
   worker policy backtest policies --against ../main/policies --allow-flips flips.txt
   worker policy backtest policies --records records.jsonl -o json`,
@@ -180,7 +181,7 @@ otherwise nothing had been counted, and zero stands for it.`,
 			return err
 		case hole != nil:
 			return hole
-		case len(view.Flips.Flips) > 0:
+		case len(view.Flips.Flips)+len(view.Untold) > 0:
 			return withCode(exitDiffers, errReported)
 		}
 		return nil
@@ -230,7 +231,7 @@ func runBacktest(c *cobra.Command, env environment, records *recordSource, again
 		return view, nil, err
 	}
 	view.Flips = flips.Without(allowed)
-	view.Allowed = len(flips.Flips) - len(view.Flips.Flips)
+	view.Allowed = len(flips.Flips) + len(flips.Untold) - len(view.Flips.Flips) - len(view.Untold)
 	return view, hole, nil
 }
 
@@ -265,6 +266,8 @@ func (v backtestView) write(out, hints io.Writer) error {
 	switch {
 	case len(v.Flips.Flips) > 0:
 		hint = "a flip that is meant goes into a file for --allow-flips, such as: " + printable(v.Flips.Flips[0].Key())
+	case len(v.Untold) > 0:
+		hint = "records of decisions without a limit hold no count; what is meant goes into a file for --allow-flips, such as: " + printable(v.Untold[0].Key())
 	case v.Total == 0:
 		hint = "nothing was compared: no decision is on record for that time — see: worker requests list, and --since"
 	default:

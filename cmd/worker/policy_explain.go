@@ -23,9 +23,30 @@ type question struct {
 	submission
 	request        string // id in the ledger
 	domain, state  string
-	accepted       int
+	accepted       countFlag
 	marker         int64
 	now, createdAt timeFlag
+}
+
+// countFlag is a flag that takes a count; without it nothing was counted.
+type countFlag struct{ approval.Count }
+
+func (f *countFlag) Type() string { return "number" }
+
+func (f *countFlag) String() string {
+	if !f.Known {
+		return ""
+	}
+	return strconv.Itoa(f.N)
+}
+
+func (f *countFlag) Set(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return errors.New("not a whole number from 0")
+	}
+	f.Count = approval.Counted(n)
+	return nil
 }
 
 // anyEndpoint stands for the endpoint where none is named.
@@ -43,11 +64,13 @@ func (q *question) command(env environment) *cobra.Command {
 		Long: `explain decides a request by the policies in a folder (policies.dir unless it is
 named) and shows what each entry of each policy of its target says of it: the first
 condition that does not hold, what was seen and what is wanted, and the verdict last.
-Nothing is asked of the cloud and nothing is done.
+Of many entries it shows those that match, the nearest of the others, and a count;
+--all shows every entry. Nothing is asked of the cloud and nothing is done.
 
 The request is given by flags, or by --file for creations and whatever flags cannot
 say, with what the cloud would show as flags; or it is one of the ledger by
---request, with the facts and the time of its recorded decision.
+--request, with the facts and the time of its recorded decision. An entry with a limit
+needs --accepted if the connections of the account were not counted.
 
 Unless a folder is named, the verdict of policies.shadow_dir is shown beside.`,
 		Example: `  worker policy explain policies --target payments --domain-id 6e9dfd51d1124e8d8498dce894923a0d --claim tags.env=prod
@@ -64,10 +87,11 @@ Unless a folder is named, the verdict of policies.shadow_dir is shown beside.`,
 	f.StringVar(&q.domain, "domain-id", "", "fact: `id` of the account that owns the endpoint")
 	f.StringVar(&q.state, "state", "", "fact: `state` of the connection (default pendingAcceptance if the cloud shows it)")
 	f.Int64Var(&q.marker, "marker-id", 0, "fact: the cloud's `number` of the endpoint")
-	f.IntVar(&q.accepted, "accepted", 0, "fact: how many connections of the account are accepted, a `number`")
+	f.Var(&q.accepted, "accepted", "fact: how many connections of the account are accepted, a `number` (default not counted)")
 	f.Var(&q.createdAt, "created-at", "fact: `time` at which the connection was made")
 	f.Var(&q.now, "now", "`time` of the decision (default now; of a recorded one, its own)")
 	completeFlag(c, "state", []string{string(approval.Pending), string(approval.Accepted), string(approval.Rejected), string(approval.Failed)})
+	all := f.Bool("all", false, "show every entry, not only those that match or nearly do")
 	output := formatFlag(c, "table", "json")
 	addSettings(f, append([]string{"policies.dir"}, clientSettings()...)...)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -92,6 +116,7 @@ Unless a folder is named, the verdict of policies.shadow_dir is shown beside.`,
 			return err
 		}
 		a.explanation = set.Explain(&a.in)
+		a.explanation.All = *all
 		if shadow := bench.cfg.Policies.ShadowDir; len(args) == 0 && shadow != "" { // as the worker decides
 			candidate, err := bench.load(shadow)
 			if err != nil {
@@ -106,23 +131,25 @@ Unless a folder is named, the verdict of policies.shadow_dir is shown beside.`,
 
 // factual reports whether flags say what the cloud shows.
 func (q *question) factual() bool {
-	return q.domain != "" || q.state != "" || q.marker != 0 || q.accepted != 0 || !q.createdAt.at.IsZero()
+	return q.domain != "" || q.state != "" || q.marker != 0 || q.accepted.Known || !q.createdAt.at.IsZero()
 }
 
 // check reports flags that do not go together.
 func (q *question) check() error {
+	factual := q.factual()
+	if q.request != "" {
+		factual = q.domain != "" || q.state != "" || q.marker != 0 || !q.createdAt.at.IsZero()
+	}
 	asked := q.target != "" || q.endpointID != "" || len(q.claims) > 0
 	switch {
-	case q.request != "" && (q.factual() || asked || q.file != ""):
-		return errors.New("--request takes the whole request and its facts from the ledger — only --now goes with it")
+	case q.request != "" && (factual || asked || q.file != ""):
+		return errors.New("--request takes the whole request and its facts from the ledger — only --now and --accepted go with it")
 	case q.request != "":
 		return requestPrefix(&q.request)
 	case q.file != "" && asked:
 		return errors.New("--file holds the whole request — leave --target, --endpoint-id and --claim out; the facts are given by flags")
 	case q.file == "" && q.target == "":
 		return errors.New("no request — name its --target, give it as --file, or name one of the ledger by --request")
-	case q.accepted < 0:
-		return fmt.Errorf("--accepted %d: there cannot be less than none", q.accepted)
 	}
 	if q.domain != "" {
 		if err := approval.ValidID(q.domain); err != nil {
@@ -174,7 +201,7 @@ func (q *question) input(c *cobra.Command, env environment, b bench) (approval.I
 	} else if q.factual() {
 		in.Facts = approval.Facts{
 			EndpointID: req.EndpointID, DomainID: strings.ToLower(q.domain), State: approval.State(cmp.Or(q.state, string(approval.Pending))),
-			MarkerID: q.marker, Accepted: approval.Counted(q.accepted), CreatedAt: q.createdAt.at, ReadAt: in.Now,
+			MarkerID: q.marker, Accepted: q.accepted.Count, CreatedAt: q.createdAt.at, ReadAt: in.Now,
 		}
 	}
 	return in, cfg.Targets, nil
@@ -198,6 +225,9 @@ func (a *explained) recall(c *cobra.Command, env environment, q *question, b ben
 		r := policy.RecordOf(history[len(history)-1])
 		a.in, a.recorded = r.Input, &r.Decision
 		a.in.Now = q.now.or(a.in.Now)
+		if q.accepted.Known {
+			a.in.Facts.Accepted = q.accepted.Count
+		}
 		if t, ok := b.targets.ByName(a.in.Request.Target.Name); ok {
 			a.in.Request.Target = t
 		}
@@ -216,9 +246,12 @@ func (a explained) write(w io.Writer, format string, p palette) error {
 	}
 	if d := a.recorded; d != nil {
 		line := fmt.Sprintf("recorded: %s%s, on %s by %s", d.Verdict, byRule(*d), d.At.UTC().Format(time.RFC3339), dash(d.Digest))
-		if now := a.explanation.Decision; now.Verdict != d.Verdict {
+		switch now := a.explanation.Decision; {
+		case now.NeedsCount:
+			line = p.yellow(printable(line) + "; whether it flips cannot be told without --accepted")
+		case now.Verdict != d.Verdict:
 			line = p.yellow(printable(line) + "; it flips")
-		} else {
+		default:
 			line = printable(line)
 		}
 		b.WriteString(line + "\n")
@@ -304,6 +337,7 @@ func (a explained) writeJSON(w io.Writer) error {
 		Recorded *decisionLine   `json:"recorded,omitempty"`
 		Decision json.RawMessage `json:"decision"`
 		Policies json.RawMessage `json:"policies"`
+		Hidden   json.RawMessage `json:"hidden_policies,omitempty"`
 		Others   json.RawMessage `json:"other_policies"`
 	}{Now: a.in.Now.UTC(), Request: newRequestLine(a.in.Request), Facts: newFactsLine(a.in.Facts)}
 	if err := json.Unmarshal(text.Bytes(), &v); err != nil {

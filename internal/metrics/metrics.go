@@ -182,7 +182,7 @@ func (m *Metrics) registerPolicy(f factory) {
 	m.reloads = f.counters("policy_reloads_total", "Times that the policies were loaded, by what came of it.", "result")
 	m.reloadSuccess = f.gauge("policy_reload_success", "Whether the newest policy files could be loaded; if not, the last good ones are in force.")
 	m.reloadTime = f.gauge("policy_reload_success_timestamp_seconds", "When policies were last loaded without an error.")
-	m.shadow = f.counters("policy_shadow_decisions_total", "What shadow policies would have decided, by rule and whether it differs from what was decided; nothing was done by it.", "policy", "rule", "differs")
+	m.shadow = f.counters("policy_shadow_decisions_total", "What shadow policies would have decided, by rule and whether it differs from what was decided (unknown: a limit applies, and nothing was counted); nothing was done by it.", "policy", "rule", "differs")
 	for _, r := range []string{"ok", "error"} {
 		m.reloads.WithLabelValues(r)
 	}

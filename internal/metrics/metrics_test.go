@@ -182,3 +182,20 @@ func series(t *testing.T, g prometheus.Gatherer) []string {
 	slices.Sort(out)
 	return out
 }
+
+// TestShadowDecisionsThatCannotBeTold: a shadow decision that needs a count which
+// nobody took neither agrees with what was decided nor differs from it.
+func TestShadowDecisionsThatCannotBeTold(t *testing.T) {
+	t.Parallel()
+	_, m := fresh(t)
+	m.ShadowRule("p", "r")
+	shadow := &approval.ShadowDecision{Verdict: approval.Hold, Policy: "p", Rule: "r", NeedsCount: true}
+	for _, v := range []approval.Verdict{approval.Accept, approval.Hold} {
+		m.Decided(approval.Request{}, approval.Decision{Verdict: v, Shadow: shadow})
+	}
+	for differs, want := range map[string]float64{"unknown": 2, "true": 0, "false": 0} {
+		if got := testutil.ToFloat64(m.shadow.WithLabelValues("p", "r", differs)); got != want {
+			t.Errorf("differs=%s: %v, want %v", differs, got, want)
+		}
+	}
+}

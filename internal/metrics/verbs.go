@@ -16,14 +16,21 @@ func (m *Metrics) Decided(r approval.Request, d approval.Decision) {
 		}
 	}
 	if s := d.Shadow; s != nil {
-		m.shadow.WithLabelValues(s.Policy, s.Rule, strconv.FormatBool(s.Verdict != d.Verdict)).Inc()
+		differs := strconv.FormatBool(s.Verdict != d.Verdict)
+		if s.NeedsCount {
+			differs = shadowUnknown
+		}
+		m.shadow.WithLabelValues(s.Policy, s.Rule, differs).Inc()
 	}
 }
 
+// shadowUnknown says that a shadow decision needs a count that nobody took.
+const shadowUnknown = "unknown"
+
 // ShadowRule announces a rule that shadow decisions may name.
 func (m *Metrics) ShadowRule(policy, rule string) {
-	for _, differs := range []bool{false, true} {
-		m.shadow.WithLabelValues(policy, rule, strconv.FormatBool(differs))
+	for _, differs := range []string{"false", "true", shadowUnknown} {
+		m.shadow.WithLabelValues(policy, rule, differs)
 	}
 }
 

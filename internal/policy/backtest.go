@@ -28,7 +28,11 @@ func RecordOf(e approval.Entry) Record {
 	}
 }
 
-// Flip is a recorded request that a candidate decides otherwise.
+// CannotTell stands for the verdict that a candidate would come to if a count were
+// known that was not recorded.
+const CannotTell approval.Verdict = "unknown"
+
+// Flip is a recorded request that a candidate decides otherwise, or may.
 type Flip struct {
 	ID         string              `json:"request"`
 	Target     string              `json:"target"`
@@ -46,6 +50,7 @@ type Flip struct {
 type Flips struct {
 	Total   int             `json:"records"`         // compared
 	Flips   []Flip          `json:"flips"`           // in the order of the records
+	Untold  []Flip          `json:"cannot_be_told"`  // likewise: they may flip, by a count that was not recorded
 	Unknown []UnknownTarget `json:"unknown_targets"` // records that could not be compared
 	Digest  string          `json:"candidate"`
 }
@@ -60,9 +65,10 @@ type UnknownTarget struct {
 // of their decisions, and returns those that are decided otherwise: than by
 // current, or, if that is nil, than was recorded. It stops at the first error
 // that records yields. targets are the configured ones; what a record says of
-// its target is replaced by them.
+// its target is replaced by them. Where a limit applies and the connections were
+// not counted, every count is tried: if the outcome depends on it, it is untold.
 func Backtest(records iter.Seq2[Record, error], candidate, current *Set, targets approval.Targets) (Flips, error) {
-	out := Flips{Flips: []Flip{}, Unknown: []UnknownTarget{}, Digest: candidate.Digest()}
+	out := Flips{Flips: []Flip{}, Untold: []Flip{}, Unknown: []UnknownTarget{}, Digest: candidate.Digest()}
 	unknown := make(map[string]int)
 	for r, err := range records {
 		if err != nil {
@@ -75,19 +81,14 @@ func Backtest(records iter.Seq2[Record, error], candidate, current *Set, targets
 		}
 		r.Input.Request.Target = t
 		out.Total++
-		before := r.Decision
-		if current != nil {
-			before = current.Evaluate(&r.Input)
+		f, differs := compare(&r, candidate, current)
+		f.ID, f.Target, f.Consumer = r.ID, t.Name, r.Input.Facts.DomainID
+		switch {
+		case f.To == CannotTell:
+			out.Untold = append(out.Untold, f)
+		case differs:
+			out.Flips = append(out.Flips, f)
 		}
-		after := candidate.Evaluate(&r.Input)
-		if before.Verdict == after.Verdict {
-			continue
-		}
-		out.Flips = append(out.Flips, Flip{
-			ID: r.ID, Target: t.Name, Consumer: r.Input.Facts.DomainID,
-			From: before.Verdict, FromPolicy: before.Policy, FromRule: before.Rule,
-			To: after.Verdict, ToPolicy: after.Policy, ToRule: after.Rule, Why: after.Reasons[0].Code,
-		})
 	}
 	for _, name := range union(unknown, nil) {
 		out.Unknown = append(out.Unknown, UnknownTarget{name, unknown[name]})
@@ -95,8 +96,69 @@ func Backtest(records iter.Seq2[Record, error], candidate, current *Set, targets
 	return out, nil
 }
 
+// compare decides r by candidate, and by current unless that is nil.
+func compare(r *Record, candidate, current *Set) (f Flip, differs bool) {
+	decide := func(in approval.Input) (Flip, bool) {
+		before, after := r.Decision, candidate.Evaluate(&in)
+		if current != nil {
+			before = current.Evaluate(&in)
+		}
+		return Flip{
+			From: before.Verdict, FromPolicy: before.Policy, FromRule: before.Rule,
+			To: after.Verdict, ToPolicy: after.Policy, ToRule: after.Rule, Why: after.Reasons[0].Code,
+		}, before.Verdict != after.Verdict
+	}
+	counts := missingCounts(&r.Input, candidate, current)
+	if len(counts) == 0 {
+		return decide(r.Input)
+	}
+	flips := 0
+	for i, n := range counts {
+		in := r.Input
+		in.Facts.Accepted = approval.Counted(n)
+		g, differ := decide(in)
+		if differ {
+			flips++
+		}
+		if i == 0 {
+			f = g
+		}
+		if g.From != f.From || g.To != f.To {
+			differs = true // by the count
+		}
+	}
+	switch {
+	case flips == 0:
+		return f, false
+	case flips == len(counts) && !differs:
+		return f, true
+	}
+	f, _ = decide(r.Input)
+	f.To, f.Why = CannotTell, approval.ReasonCountUnknown
+	return f, true
+}
+
+// missingCounts returns the counts of accepted connections to decide in by, one
+// for each of the verdicts that are possible, if a limit applies and nothing was
+// counted. Below the limit that a decision names it accepts; from there on the
+// count makes no difference, since no other entry has a higher one.
+func missingCounts(in *approval.Input, sets ...*Set) []int {
+	var counts []int
+	for _, s := range sets {
+		if s == nil {
+			continue
+		}
+		if d := s.Evaluate(in); d.NeedsCount {
+			counts = append(counts, 0, d.Limit)
+		}
+	}
+	slices.Sort(counts)
+	return slices.Compact(counts)
+}
+
 // Key identifies flips of one kind, in the form of a line of a file of allowed
-// flips: "hold>accept payments payments/acme 6e9d…"; "-" stands for nothing.
+// flips: "hold>accept payments payments/acme 6e9d…"; "-" stands for nothing, and
+// "hold>unknown" for what cannot be told.
 func (f Flip) Key() string {
 	rule := cmp.Or(f.ToPolicy, "-") + "/" + cmp.Or(f.ToRule, "-")
 	if f.ToPolicy == "" && f.ToRule == "" {
@@ -107,7 +169,9 @@ func (f Flip) Key() string {
 
 // Without returns f without the flips that allowed expects.
 func (f Flips) Without(allowed AllowedFlips) Flips {
-	f.Flips = slices.DeleteFunc(slices.Clone(f.Flips), func(x Flip) bool { return allowed.has(x.Key()) })
+	isAllowed := func(x Flip) bool { return allowed.has(x.Key()) }
+	f.Flips = slices.DeleteFunc(slices.Clone(f.Flips), isAllowed)
+	f.Untold = slices.DeleteFunc(slices.Clone(f.Untold), isAllowed)
 	return f
 }
 
@@ -144,14 +208,18 @@ func (a AllowedFlips) has(key string) bool {
 func (f Flips) WriteText(w io.Writer) error {
 	counts := make(map[string]int)
 	first := make(map[string]string)
-	for _, x := range f.Flips {
+	for _, x := range slices.Concat(f.Flips, f.Untold) {
 		k := x.Key()
 		if counts[k]++; counts[k] == 1 {
 			first[k] = x.ID
 		}
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s compared, %s\n", counted(f.Total, "decision", "decisions"), counted(len(f.Flips), "flip", "flips"))
+	fmt.Fprintf(&b, "%s compared, %s", counted(f.Total, "decision", "decisions"), counted(len(f.Flips), "flip", "flips"))
+	if n := len(f.Untold); n > 0 {
+		fmt.Fprintf(&b, ", %d cannot be told: a limit applies, and the connections of the account were not counted", n)
+	}
+	b.WriteString("\n")
 	for _, u := range f.Unknown {
 		verb := "were"
 		if u.Records == 1 {

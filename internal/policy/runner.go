@@ -211,9 +211,6 @@ func (c *testCase) prepare(targets approval.Targets, now time.Time) approval.Inp
 	if c.facts {
 		in.Facts.EndpointID = cmp.Or(in.Facts.EndpointID, in.Request.EndpointID)
 		in.Facts.State = cmp.Or(in.Facts.State, approval.Pending)
-		if !in.Facts.Accepted.Known {
-			in.Facts.Accepted = approval.Counted(0)
-		}
 		in.Facts.ReadAt = in.Now
 	}
 	return in

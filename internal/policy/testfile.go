@@ -214,6 +214,7 @@ func testKeys() []key[testCase] {
 		mappingKey("request", "What is asked, as in an event.", "request", true, requestKeys(), func(c *testCase) *testCase { return c }),
 		mappingKey("facts", "What the cloud says of the connection.", "facts", false, factsKeys(), func(c *testCase) *approval.Facts {
 			c.facts = true
+			c.input.Facts.Accepted = approval.Counted(0)
 			return &c.input.Facts
 		}),
 		mappingKey("expect", "What is expected of the decision. What is left out may be anything.", "expect", true, expectKeys(), func(c *testCase) *expectation { return &c.expect }),
@@ -285,7 +286,27 @@ func factsKeys() []key[approval.Facts] {
 		textKey("state", "The state of the connection; without it pendingAcceptance.", false, func(f *approval.Facts, s string) { f.State = approval.State(s) }),
 		instantKey("created_at", "When the connection was made.", func(f *approval.Facts) *time.Time { return &f.CreatedAt }),
 		instantKey("updated_at", "When it changed last.", func(f *approval.Facts) *time.Time { return &f.UpdatedAt }),
-		numberKey("accepted", "Accepted connections of the account on the target, this one aside; without it 0.", func(f *approval.Facts, v int64) { f.Accepted = approval.Counted(int(v)) }),
+		{
+			name: "accepted", doc: "Accepted connections of the account on the target, this one aside; unknown if they were not counted; without it 0.",
+			form: form{"a whole number, or unknown", map[string]any{"oneOf": []any{
+				map[string]any{"type": "integer", "minimum": 0}, map[string]any{"const": "unknown"},
+			}}},
+			read: func(d *decoder, n *yaml.Node, f *approval.Facts) {
+				s, ok := d.text(n, "a whole number, or unknown")
+				if !ok {
+					return
+				}
+				v, err := strconv.Atoi(s)
+				switch {
+				case s == "unknown":
+					f.Accepted = approval.Count{}
+				case err != nil || v < 0:
+					d.fail(n, "type", "here stands "+kindOf(n)+" instead of a whole number, or unknown", "write a number from 0, or unknown")
+				default:
+					f.Accepted = approval.Counted(v)
+				}
+			},
+		},
 	}
 }
 
