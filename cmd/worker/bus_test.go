@@ -32,7 +32,7 @@ func newFixture(t *testing.T) fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := events.Config{URL: srv.URL, Create: true, Targets: cfg.Targets}
+	b := events.Config{URL: srv.URL, Create: true, Targets: cfg.Targets, Ledger: crashRecords}
 	bus, err := events.Connect(t.Context(), b)
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ func (f fixture) bury(t *testing.T, bodies ...string) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	one, err := events.Connect(ctx, events.Config{URL: f.url, Targets: f.cfg.Targets, Slots: 1})
+	one, err := events.Connect(ctx, events.Config{URL: f.url, Targets: f.cfg.Targets, Slots: 1, Ledger: crashRecords})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,8 +124,8 @@ func TestBusSetupAndStatus(t *testing.T) {
 	run := func(args ...string) result {
 		return call{args: append(args, "--nats-url", srv.URL)}.do(t.Context())
 	}
-	if got := run("bus", "status"); got.code != exitDiffers || strings.Count(got.stdout, "missing") != 5 {
-		t.Errorf("%+v, want all five missing and exit %d", got, exitDiffers)
+	if got := run("bus", "status"); got.code != exitDiffers || strings.Count(got.stdout, "missing") != 6 {
+		t.Errorf("%+v, want all six missing and exit %d", got, exitDiffers)
 	}
 	for range 2 {
 		if got := run("bus", "setup"); got.code != exitDone || !strings.Contains(got.stdout, "are as they should be") {

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
@@ -95,7 +96,10 @@ func (s *service) run(ctx context.Context) (err error) {
 		}
 		defer s.server.Shutdown()
 	}
-	bus, err := s.connect(ctx, counters)
+	var sweep *worker.Sweep // set before the first heartbeat
+	bus, err := s.connect(ctx, counters, func(w *approval.WorkerStatus) {
+		w.PolicyDigest, w.LastSweep = policies.Current().Digest(), sweep.Last()
+	})
 	if err != nil {
 		return err
 	}
@@ -112,7 +116,7 @@ func (s *service) run(ctx context.Context) (err error) {
 		Shares: worker.NewShares(cfg.Worker.Slots, len(cfg.Targets), time.Now), Version: readBuild().Version,
 	}
 	instrument(w)
-	sweep := &worker.Sweep{
+	sweep = &worker.Sweep{
 		Cloud: client, Claims: book, Requests: bus, Policy: policies, Metrics: counters, Log: s.log, Now: time.Now,
 		Targets: cfg.Targets, Interval: cfg.Sweep.Interval, Holder: holder(), Kick: changed,
 	}
@@ -229,10 +233,11 @@ func ownLogin(cfg NATSConfig) func() (user, password string, err error) {
 	}
 }
 
-// connect reaches the bus and makes or checks what is on it.
-func (s *service) connect(ctx context.Context, observer events.Observer) (*events.Bus, error) {
+// connect reaches the bus and makes or checks what is on it. describe adds to
+// heartbeats.
+func (s *service) connect(ctx context.Context, observer events.Observer, describe func(*approval.WorkerStatus)) (*events.Bus, error) {
 	cfg := busConfig(s.cfg)
-	cfg.Observer, cfg.Log = observer, s.log
+	cfg.Observer, cfg.Log, cfg.Describe = observer, s.log, describe
 	if s.server != nil {
 		cfg.InProcess = s.server
 	}

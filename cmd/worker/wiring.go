@@ -51,7 +51,13 @@ func busConfig(cfg Config) events.Config {
 		Targets:         cfg.Targets,
 		Version:         readBuild().Version,
 		Login:           n.User,
+		Ledger:          crashRecords,
 	}
+}
+
+// crashRecords has the ledger keep what the bus knows of deliveries and workers.
+func crashRecords(b *events.Bus) (events.CrashRecords, events.Heartbeats) {
+	return ledger.NewDeliveries(b), ledger.NewWorkers(b)
 }
 
 // labelsOf returns the values that labels of metrics take.

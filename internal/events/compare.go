@@ -146,6 +146,9 @@ func streamDifferences(resource string, raw map[string]json.RawMessage, have, wa
 	if bucket {
 		age.name = "time to live"
 	}
+	if want.Name == bucketPrefix+WorkersBucket {
+		age.accept, age.effect = false, "workers that live are taken for dead, or those that died for alive"
+	}
 	if age.accept {
 		age.effect = "messages stay longer"
 	}
@@ -201,9 +204,9 @@ func streamDifferences(resource string, raw map[string]json.RawMessage, have, wa
 		delet.effect = "whoever may change streams can remove entries"
 	}
 	field(c, delet, have.DenyDelete, bucket)
-	purge := rule{key: "deny_purge", name: "deny purge", accept: !bucket, fixed: true, effect: "nothing here purges it"}
-	if bucket {
-		purge.effect = "records of deliveries cannot be removed"
+	purge := rule{key: "deny_purge", name: "deny purge", accept: true, fixed: true, effect: "nothing here purges it"}
+	if want.Name == bucketStream {
+		purge.accept, purge.effect = false, "records of deliveries cannot be removed"
 	}
 	field(c, purge, have.DenyPurge, false)
 

@@ -37,15 +37,20 @@ type Bus struct {
 
 	asking atomic.Int32 // questions that end when the broker denies a permission
 
+	records    CrashRecords
+	heartbeats Heartbeats
+	beatNow    chan struct{}            // gets a token when a heartbeat is to be sent
+	present    atomic.Pointer[presence] // of the consume loop; nil: it does not run
+
 	mu   sync.Mutex
 	stop context.CancelFunc // ends the pull or the look at the consumer that is under way
-	kv   jetstream.KeyValue // the ledger's bucket, once it was looked up
 }
 
 const (
 	connectWithin = 5 * time.Second
-	// pingEvery and pingsOut tell a half-open connection from a quiet one.
-	pingEvery = 5 * time.Second
+	// pingEvery and pingsOut tell a half-open connection from a quiet one, before
+	// heartbeats that do not come through make others take this worker for dead.
+	pingEvery = 2 * time.Second
 	pingsOut  = 2
 	// requestWithin is what JetStream's API gets for an answer.
 	requestWithin = 5 * time.Second
@@ -55,7 +60,7 @@ const (
 // refuses; later losses are repaired for as long as the Bus lives.
 func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 	cfg = cfg.withDefaults()
-	b := &Bus{cfg: cfg, closed: make(chan struct{}), wake: make(chan struct{}, 1), trouble: newLimiter(troubleLines, time.Minute)}
+	b := &Bus{cfg: cfg, closed: make(chan struct{}), wake: make(chan struct{}, 1), beatNow: make(chan struct{}, 1), trouble: newLimiter(troubleLines, time.Minute)}
 	opts, err := b.options()
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
@@ -85,6 +90,10 @@ func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 		b.nc.Close()
 		return nil, fmt.Errorf("use JetStream at %s: %w", where, err)
 	}
+	b.records, b.heartbeats = noLedger{}, noLedger{}
+	if cfg.Ledger != nil {
+		b.records, b.heartbeats = cfg.Ledger(b)
+	}
 	cfg.Observer.BusConnected(true)
 	return b, nil
 }
@@ -102,6 +111,8 @@ func (b *Bus) options() ([]nats.Option, error) {
 		nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(pingEvery),
 		nats.MaxPingsOutstanding(pingsOut),
+		// What was sent while cut off is late when the connection is back.
+		nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(b.onDisconnect),
 		nats.ReconnectHandler(b.onReconnect),
 		nats.ClosedHandler(b.onClosed),
@@ -247,9 +258,14 @@ func (b *Bus) onReconnect(nc *nats.Conn) {
 	if ok, missed := b.trouble.allow(); ok {
 		b.cfg.Log.Info().Str("server", redacted(nc.ConnectedUrl())).Int("lines_left_out", missed).Msg("connected to NATS again")
 	}
-	select {
-	case b.wake <- struct{}{}:
-	default:
+	if p := b.present.Load(); p != nil {
+		p.reconnected()
+	}
+	for _, now := range []chan struct{}{b.wake, b.beatNow} {
+		select {
+		case now <- struct{}{}:
+		default:
+		}
 	}
 	// What was asked over the old connection is answered by nobody.
 	b.interrupt()
@@ -342,6 +358,9 @@ func (b *Bus) Ready() error {
 		return errors.New("not connected to NATS")
 	case !b.bound.Load():
 		return errors.New("the consumer " + ConsumerName + " is not bound")
+	}
+	if p := b.present.Load(); p != nil && p.lapsed() {
+		return errLapsed
 	}
 	return nil
 }

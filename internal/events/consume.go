@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -46,24 +49,20 @@ type consuming struct {
 	slots    chan struct{}   // holds a token for each request in hand
 	handlers context.Context //nolint:containedctx // ends with the grace of all handlers, not with one call
 	done     sync.WaitGroup  // of those who hold a slot
-	alone    sync.RWMutex    // held for writing by a quarantined request, for reading by the others
+	lookNow  chan struct{}   // gets a token when the consumer was bound
 
 	// Of the loop that pulls.
 	refusals int    // pulls that failed, one after the other
 	said     string // what was logged last; it is not repeated while nothing changes
 
-	lookNow, testifyNow chan struct{} // each gets a token when the consumer was bound
+	present   *presence
+	isolation isolation
+	set       atomic.Bool // whether streams and buckets were there once, and a heartbeat was sent
+	stopping  atomic.Bool // whether no more requests are taken
 
-	// Set by bind before anything is pulled, read by those who hold a slot.
-	bindMu     sync.Mutex
-	deliveries jetstream.KeyValue
-	made       time.Time // when the consumer was
-
-	handMu   sync.Mutex
-	bygone   bygone
-	hand     map[messageKey]*inHand
-	isAlone  *inHand                  // handled with nothing else in hand
-	outlived map[messageKey]testimony // what ended here, and is not all noted or may be heard of again
+	handMu  sync.Mutex
+	hand    map[messageKey]*inHand
+	pending map[messageKey]recordEdit // changes of delivery records that could not be written yet
 }
 
 // messageKey names a stored message, also if the stream is made anew and counts
@@ -82,25 +81,34 @@ type messageKey struct {
 // Config.ShutdownGrace to end, then they are given back at once. Consume returns
 // when all are settled. It runs once at a time.
 func (b *Bus) Consume(ctx context.Context, handle func(context.Context, approval.Delivery) error) error {
+	if b.cfg.Ledger == nil {
+		return errNoLedger
+	}
 	handlers, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	c := &consuming{
 		Bus: b, handle: handle, handlers: handlers,
-		slots: make(chan struct{}, b.cfg.Slots), hand: map[messageKey]*inHand{}, outlived: map[messageKey]testimony{},
-		lookNow: make(chan struct{}, 1), testifyNow: make(chan struct{}, 1),
+		slots: make(chan struct{}, b.cfg.Slots), hand: map[messageKey]*inHand{}, pending: map[messageKey]recordEdit{},
+		lookNow: make(chan struct{}, 1), present: newPresence(b.heartbeats, b.cfg),
 	}
+	b.present.Store(c.present)
+	defer b.present.Store(nil)
 	var beside sync.WaitGroup
 	besideCtx, endBeside := context.WithCancel(handlers)
-	beside.Go(func() { c.heartbeats(besideCtx) })
+	beside.Go(func() { c.ackProgress(besideCtx) })
 	beside.Go(func() { c.watchBroker(besideCtx) })
-	beside.Go(func() { c.witness(besideCtx) })
+	beside.Go(func() { c.sendHeartbeats(besideCtx) })
 
 	err := c.run(ctx)
+	c.stopping.Store(true)
 	b.bound.Store(false)
 	b.cfg.Observer.ConsumerBound(false)
 	err = errors.Join(err, c.finish(end)) //nolint:contextcheck // what is settled at the end outlives ctx
 	endBeside()
 	beside.Wait()
+	if err == nil && c.nc.IsConnected() {
+		c.sayStopped(context.WithoutCancel(ctx))
+	}
 	b.loop.Store(0)
 	return err
 }
@@ -132,6 +140,9 @@ func (c *consuming) run(ctx context.Context) error {
 				continue
 			}
 			failures = 0
+		case c.present.lapsed():
+			c.wait(ctx, tick)
+			continue
 		}
 		n, err := c.take(ctx)
 		if err != nil || n == 0 {
@@ -225,12 +236,9 @@ func (c *consuming) bind(ctx context.Context) error {
 	if c.refusals <= 1 { // else it is ready once a pull is served
 		c.setBound(true)
 	}
-	c.doubtAcks()
-	for _, now := range []chan struct{}{c.lookNow, c.testifyNow} {
-		select {
-		case now <- struct{}{}:
-		default:
-		}
+	select {
+	case c.lookNow <- struct{}{}:
+	default:
 	}
 	return nil
 }
@@ -253,17 +261,13 @@ func (c *consuming) lookup(ctx context.Context) error {
 	if err := c.Setup(ctx); err != nil {
 		return err
 	}
-	kv, err := c.Bucket(ctx)
-	if err != nil {
-		return err
-	}
-	consumer, err := c.js.Consumer(ctx, RequestsStream, ConsumerName)
-	if err != nil {
+	if _, err := c.js.Consumer(ctx, RequestsStream, ConsumerName); err != nil {
 		return apiError("bind the consumer "+ConsumerName, err)
 	}
-	c.bindMu.Lock()
-	defer c.bindMu.Unlock()
-	c.deliveries, c.made = kv, consumer.CachedInfo().Created
+	if c.present.lapsed() {
+		c.sendHeartbeat(ctx)
+	}
+	c.set.Store(true)
 	return nil
 }
 
@@ -327,16 +331,15 @@ func (c *consuming) finish(end context.CancelFunc) error {
 	if !c.nc.IsConnected() {
 		return err
 	}
-	c.testify(context.WithoutCancel(c.handlers), flushWithin, 0)
 	if flushErr := c.nc.FlushTimeout(flushWithin); flushErr != nil {
 		err = errors.Join(err, fmt.Errorf("tell NATS what was settled: %w", flushErr))
 	}
 	return err
 }
 
-// heartbeats tells the broker that requests are still in hand, each within a
+// ackProgress tells the broker that requests are still in hand, each within a
 // third of AckWait from its receipt and then again.
-func (c *consuming) heartbeats(ctx context.Context) {
+func (c *consuming) ackProgress(ctx context.Context) {
 	t := time.NewTicker(c.cfg.AckWait / 3)
 	defer t.Stop()
 	for {
@@ -345,16 +348,17 @@ func (c *consuming) heartbeats(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		c.handMu.Lock()
-		all := make([]*inHand, 0, len(c.hand))
-		for _, h := range c.hand {
-			all = append(all, h)
-		}
-		c.handMu.Unlock()
-		for _, h := range all {
+		for _, h := range c.inFlight() {
 			h.beat()
 		}
 	}
+}
+
+// inFlight returns the requests that are handled here now.
+func (c *consuming) inFlight() []*inHand {
+	c.handMu.Lock()
+	defer c.handMu.Unlock()
+	return slices.Collect(maps.Values(c.hand))
 }
 
 // watchBroker tells the observer of the backlog, and has a stream, bucket or

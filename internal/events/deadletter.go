@@ -48,13 +48,13 @@ func onWire(msg *nats.Msg) (header, all int) {
 	return all - len(msg.Data), all
 }
 
-// bury stores the message of h as a dead letter. Stored again within the hour, it
-// is stored once.
-func (b *Bus) bury(ctx context.Context, h *inHand, why *Rejected) error {
+// storeDeadLetter stores the message of h as a dead letter. Stored again within
+// the hour, it is stored once.
+func (b *Bus) storeDeadLetter(ctx context.Context, h *inHand, why *Rejected) error {
 	msg := deadLetter(h.msg.Subject, h.msg.Header, h.msg.Data, h.meta, why)
 	request := ""
 	if why.Reason == ReasonPoison {
-		request = cmpOr(h.request, h.past.Request)
+		request = cmpOr(h.request, h.record.RequestID)
 	}
 	if request != "" {
 		msg.Header[headerRequest] = []string{request}
@@ -77,7 +77,7 @@ func (b *Bus) bury(ctx context.Context, h *inHand, why *Rejected) error {
 	if err != nil || request == "" {
 		return b.published(fmt.Sprintf("the dead letter of message %d", h.key.seq), err)
 	}
-	return b.markBuried(ctx, request, stored)
+	return b.records.SetPoison(ctx, request, stored)
 }
 
 func deadLetter(subject string, header nats.Header, body []byte, meta *nats.MsgMetadata, why *Rejected) *nats.Msg {
@@ -296,7 +296,7 @@ func (b *Bus) Replay(ctx context.Context, sequence uint64) error {
 		return fmt.Errorf("replay the dead letter %d: its subject %.80q is no subject of requests", sequence, msg.Subject)
 	}
 	if d.RequestID != "" {
-		if err := b.unmarkBuried(ctx, d.RequestID); err != nil {
+		if err := b.records.SetPoison(ctx, d.RequestID, 0); err != nil {
 			return fmt.Errorf("replay the dead letter %d: %w", sequence, err)
 		}
 	}

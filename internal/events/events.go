@@ -21,6 +21,7 @@ const (
 	ResultsStream     = "VPCEP_RESULTS"
 	DeadLettersStream = "VPCEP_DEADLETTERS"
 	LedgerBucket      = "vpcep-ledger"
+	WorkersBucket     = "vpcep-workers"
 	ConsumerName      = "vpcep-approver"
 
 	RequestsSubject    = "vpcep.requests"    // + .<target>
@@ -59,8 +60,14 @@ type Config struct {
 	ShutdownGrace          time.Duration // for requests in hand when Consume shall end; default 10 s
 	Targets                approval.Targets
 	Version                string // of the worker
-	Observer               Observer
-	Log                    zerolog.Logger
+	// Ledger makes what keeps delivery records, poison records and heartbeats.
+	// Submit, Replay and Consume need it.
+	Ledger func(*Bus) (CrashRecords, Heartbeats)
+	// Describe adds to a heartbeat what the bus does not know; nil: nothing. It
+	// must be safe for concurrent use once Consume runs.
+	Describe func(*approval.WorkerStatus)
+	Observer Observer
+	Log      zerolog.Logger
 }
 
 func (c Config) withDefaults() Config {

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 )
 
@@ -147,11 +148,17 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// withLedger keeps the records as the worker does.
+func withLedger(b *Bus) (CrashRecords, Heartbeats) {
+	return ledger.NewDeliveries(b), ledger.NewWorkers(b)
+}
+
 // testConfig is a configuration with short times.
 func testConfig(s *natstest.Server, edit func(*Config)) Config {
 	cfg := Config{
 		URL: s.URL, Create: true, Targets: targets(), Log: zerolog.Nop(), Version: "test",
 		AckWait: time.Second, ShutdownGrace: time.Second, ReconnectWait: 20 * time.Millisecond, Slots: 8,
+		Ledger: withLedger,
 	}
 	if edit != nil {
 		edit(&cfg)

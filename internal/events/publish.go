@@ -275,14 +275,14 @@ func sameRequest(raw *jetstream.RawStreamMsg, r approval.Request) bool {
 // Submit publishes r as a request event, after checking that it would be taken.
 // The same request submitted again within two minutes counts once. When it
 // returns nil the broker has the request, whoever used its message id before. An
-// error that is a *Rejected says what is wrong with r; a *BuriedError that r is
+// error that is a *Rejected says what is wrong with r; a *PoisonError that r is
 // poison.
 func (b *Bus) Submit(ctx context.Context, r approval.Request) error {
 	msg, taken, err := requestMessage(r)
 	if err != nil {
 		return err
 	}
-	if err := b.refuseBuried(ctx, taken.ID); err != nil {
+	if err := b.refusePoison(ctx, taken.ID); err != nil {
 		return err
 	}
 	_, err = b.publishUnder(ctx, RequestsStream, taken.ID, msg, func(raw *jetstream.RawStreamMsg) bool { return sameRequest(raw, taken) })
@@ -316,9 +316,9 @@ func (b *Bus) SubmitNew(ctx context.Context, r approval.Request) error {
 	}
 	// Who may only publish cannot know this, and the worker finds it out itself.
 	allowed, done := b.whilePermitted(ctx)
-	err = b.refuseBuried(allowed, taken.ID)
+	err = b.refusePoison(allowed, taken.ID)
 	done()
-	if _, poison := errors.AsType[*BuriedError](err); poison {
+	if _, poison := errors.AsType[*PoisonError](err); poison {
 		return err
 	}
 	ack, err := b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(taken.ID))

@@ -1,6 +1,9 @@
 package events
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+)
 
 // Rejected says why a message is no request that can be served, now or later. It
 // becomes a dead letter.
@@ -45,4 +48,34 @@ func DeadLetterReasons() []string {
 
 func reject(reason, field, format string, args ...any) *Rejected {
 	return &Rejected{Reason: reason, Field: field, Text: fmt.Sprintf(format, args...)}
+}
+
+// PoisonError says that a request was not submitted, because an earlier event of
+// it became a dead letter as poison: submitted again it would crash workers again.
+type PoisonError struct {
+	RequestID  string
+	DeadLetter uint64 // its sequence, which names it
+}
+
+func (e *PoisonError) Error() string {
+	return fmt.Sprintf("request %s was not submitted: its handling crashed workers; once that is fixed, run: worker deadletters replay %d",
+		e.RequestID, e.DeadLetter)
+}
+
+// Retryable reports false: only a replay of the dead letter helps.
+func (e *PoisonError) Retryable() bool { return false }
+
+// Poison reports true. A sweep need not report what will not change by itself.
+func (e *PoisonError) Poison() bool { return true }
+
+// refusePoison returns a *PoisonError if the request is poison.
+func (b *Bus) refusePoison(ctx context.Context, requestID string) error {
+	deadLetter, err := b.records.Poison(ctx, requestID)
+	if err != nil {
+		return fmt.Errorf("look whether the request %s is poison: %w", requestID, err)
+	}
+	if deadLetter > 0 {
+		return &PoisonError{RequestID: requestID, DeadLetter: deadLetter}
+	}
+	return nil
 }

@@ -20,23 +20,23 @@ type inHand struct {
 	msg  *nats.Msg
 	meta *nats.MsgMetadata
 
-	mu      sync.Mutex
-	past    record    // what is noted of it, if known
-	known   bool      //
-	newest  *nats.Msg // the delivery to settle: the broker may make another meanwhile
-	own     []span    // the numbers of those that came here
-	isAlone bool      // nothing else is in hand
-	request string    // id, once it is decoded
-	panics  uint64    // of its handling, not noted yet
-	over    bool      // settled; what comes later is void
+	mu        sync.Mutex
+	newest    *nats.Msg               // the delivery to settle: the broker may make another meanwhile
+	record    approval.DeliveryRecord // as last read or written
+	touched   bool                    // the record was read or written
+	isolated  bool                    // no other crash suspect is handled by this process meanwhile
+	request   string                  // id, once it is decoded
+	handled   bool                    // the handler returned
+	panicking bool                    // or it panicked
+	over      bool                    // settled; what comes later is void
 }
 
 // adopt makes msg the delivery to settle, unless h is settled already.
-func (h *inHand) adopt(msg *nats.Msg, delivered uint64) bool {
+func (h *inHand) adopt(msg *nats.Msg) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.over {
-		h.newest, h.own = msg, union(h.own, []span{{delivered, delivered}})
+		h.newest = msg
 	}
 	return !h.over
 }
@@ -51,11 +51,12 @@ func (c *consuming) begin(msg *nats.Msg) bool {
 	}
 	h := &inHand{
 		c: c, key: messageKey{seq: meta.Sequence.Stream, at: meta.Timestamp.UnixNano()},
-		msg: msg, meta: meta, newest: msg, own: []span{{meta.NumDelivered, meta.NumDelivered}},
+		msg: msg, meta: meta, newest: msg,
+		record: approval.DeliveryRecord{Sequence: meta.Sequence.Stream, StoredAt: meta.Timestamp.UTC()},
 	}
 	c.handMu.Lock()
 	before, ok := c.hand[h.key]
-	if ok && before.adopt(msg, meta.NumDelivered) {
+	if ok && before.adopt(msg) {
 		// The broker took us for lost while we were cut off. The handler is at
 		// it still, and settles the newer delivery.
 		c.handMu.Unlock()
@@ -71,6 +72,9 @@ func (c *consuming) begin(msg *nats.Msg) bool {
 			<-c.slots
 		}()
 		h.settle(h.process())
+		if h.isolated {
+			c.isolation.release()
+		}
 		c.handMu.Lock()
 		if c.hand[h.key] == h {
 			delete(c.hand, h.key)
@@ -90,36 +94,18 @@ func (h *inHand) beat() {
 	}
 }
 
-// process looks at the delivery count, then decodes, then handles.
+// process marks a message that comes again, then decodes, then handles.
 func (h *inHand) process() error {
 	ctx := h.c.handlers
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err := h.recall(ctx); err != nil {
-		return err
+	if h.meta.NumDelivered > 1 {
+		if err := h.mark(ctx); err != nil {
+			return err
+		}
 	}
-	last := h.meta.NumDelivered - 1
-	crashes := h.past.crashes(last)
-	switch {
-	case h.past.Panics >= poisonAt:
-		return rejectPanics(h.past.Panics)
-	case h.past.killed(last):
-		return h.condemned(ctx, crashes)
-	case crashes < quarantineAt:
-		h.c.alone.RLock()
-		defer h.c.alone.RUnlock()
-		return h.run(ctx)
-	}
-	h.c.alone.Lock()
-	defer h.c.alone.Unlock()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err := h.quarantine(ctx, crashes); err != nil {
-		return err
-	}
-	return h.handledAlone(func() error { return h.run(ctx) })
+	return h.run(ctx)
 }
 
 // errPanic is what a handler that panicked is taken to have returned.
@@ -146,9 +132,13 @@ func (h *inHand) run(ctx context.Context) (err error) {
 		kind = KindEndpoint
 	}
 	h.c.cfg.Observer.Delivered(kind)
-	return h.c.handle(ctx, approval.Delivery{
+	err = h.c.handle(ctx, approval.Delivery{
 		Request: req, Attempt: clampInt(h.meta.NumDelivered), PublishedAt: h.meta.Timestamp,
 	})
+	h.mu.Lock()
+	h.handled = true
+	h.mu.Unlock()
+	return err
 }
 
 // settle answers the broker by what became of the message.
@@ -161,7 +151,7 @@ func (h *inHand) settle(err error) {
 	case err == nil:
 		h.ack(ctx)
 	case errors.As(err, &rejected):
-		if err := h.c.bury(ctx, h, rejected); err != nil {
+		if err := h.c.storeDeadLetter(ctx, h, rejected); err != nil {
 			h.c.warn(err, "a dead letter cannot be stored; its message comes again")
 			h.giveBack(ctx, CauseRetry, h.growing())
 			return
@@ -211,26 +201,22 @@ func (h *inHand) ack(ctx context.Context) {
 		return
 	}
 	if err := msg.AckSync(nats.Context(ctx)); err != nil {
-		h.c.remember(h.key, h.own)
+		h.unmark(ctx, true)
 		h.c.warn(err, "an acknowledgement was lost; its request comes again")
 		return
 	}
-	if h.own[len(h.own)-1][1] > 1 {
-		h.c.acked(ctx, h.key, h.own)
-		return
-	}
-	h.c.release(h.key)
+	h.forget(ctx)
 }
 
-// giveBack returns the message for another delivery after delay. That it was is
-// noted first: what ends without a note is a crash.
+// giveBack returns the message for another delivery after delay. Its mark is
+// removed first.
 func (h *inHand) giveBack(ctx context.Context, cause string, delay time.Duration) {
 	msg, ok := h.close()
 	if !ok {
 		return
 	}
 	h.c.cfg.Observer.GivenBack(cause)
-	h.note(ctx)
+	h.unmark(ctx, h.handled && cause == CauseRetry)
 	var err error
 	if delay > 0 {
 		err = msg.NakWithDelay(delay)
@@ -246,12 +232,7 @@ func (h *inHand) giveBack(ctx context.Context, cause string, delay time.Duration
 func (c *consuming) giveBackAll() int {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.handlers), settleWithin)
 	defer cancel()
-	c.handMu.Lock()
-	all := make([]*inHand, 0, len(c.hand))
-	for _, h := range c.hand {
-		all = append(all, h)
-	}
-	c.handMu.Unlock()
+	all := c.inFlight()
 	for _, h := range all {
 		h.giveBack(ctx, CauseStopping, 0)
 	}

@@ -51,11 +51,14 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 	}
 	ledger := stream(bucketStream, "$KV."+LedgerBucket, "What the VPC endpoint approver decided", ledgerMaxAge, 2*time.Minute)
 	ledger.MaxMsgsPerSubject, ledger.AllowRollup, ledger.DenyDelete = ledgerHistory, true, true
+	ttl := b.cfg.heartbeatTTL()
+	workers := stream(bucketPrefix+WorkersBucket, "$KV."+WorkersBucket, "Heartbeats of the workers of the VPC endpoint approver", ttl, ttl)
+	workers.MaxMsgsPerSubject, workers.AllowRollup, workers.DenyDelete = 1, true, true
 	return []jetstream.StreamConfig{
 		stream(RequestsStream, RequestsSubject, "Requests to the VPC endpoint approver", b.cfg.RequestsMaxAge, 2*time.Minute),
 		stream(ResultsStream, ResultsSubject, "How requests to the VPC endpoint approver ended", b.cfg.ResultsMaxAge, 2*time.Minute),
 		stream(DeadLettersStream, DeadLettersSubject, "Messages that are no requests", b.cfg.DeadLettersMaxAge, time.Hour),
-		ledger,
+		ledger, workers,
 	}
 }
 
@@ -255,9 +258,31 @@ func (b *Bus) consumerInfo(ctx context.Context) (*jetstream.ConsumerInfo, error)
 
 // Bucket returns the ledger's bucket.
 func (b *Bus) Bucket(ctx context.Context) (jetstream.KeyValue, error) {
-	kv, err := b.js.KeyValue(ctx, LedgerBucket)
+	return b.openBucket(ctx, LedgerBucket)
+}
+
+// WorkersBucket returns the bucket of the heartbeats.
+func (b *Bus) WorkersBucket(ctx context.Context) (jetstream.KeyValue, error) {
+	return b.openBucket(ctx, WorkersBucket)
+}
+
+func (b *Bus) openBucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
+	kv, err := b.js.KeyValue(ctx, name)
 	if err != nil {
-		return nil, apiError("open the bucket "+LedgerBucket, err)
+		return nil, apiError("open the bucket "+name, err)
 	}
 	return kv, nil
+}
+
+// RemoveKey removes the values of a key of the ledger's bucket up to a revision,
+// and leaves no marker.
+func (b *Bus) RemoveKey(ctx context.Context, key string, revision uint64) error {
+	s, err := b.js.Stream(ctx, bucketStream)
+	if err == nil {
+		err = s.Purge(ctx, jetstream.WithPurgeSubject("$KV."+LedgerBucket+"."+key), jetstream.WithPurgeSequence(revision+1))
+	}
+	if err != nil {
+		return fmt.Errorf("remove %s from the bucket: %w", key, err)
+	}
+	return nil
 }

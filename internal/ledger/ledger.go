@@ -8,8 +8,12 @@
 //	claim.<subject>             which request has the word on a connection (approval.Claim)
 //	limit.<target>.<domain>     connections that take part in a limit
 //	lease.<name>                who does a job that one replica shall do
+//	delivery.<stream sequence>  where a request that was delivered again is in flight (approval.DeliveryRecord)
+//	poison.<request id>         which dead letter a request became that crashed workers
 //
-// Package events keeps delivery.<stream sequence> and buried.<request id> there.
+// A second bucket, whose values end by themselves, has the heartbeats of the workers:
+//
+//	worker.<instance>           what a worker says of itself (approval.WorkerStatus)
 //
 // A request's entry is always written before the claim that names it, so that a
 // claim can be followed to its decision whatever is cut off in between.

@@ -179,15 +179,23 @@ const constantMismatch jetstream.ErrorCode = 10164
 // insufficientResources is the code of a broker that may store no more.
 const insufficientResources jetstream.ErrorCode = 10023
 
-// written tells what became of a write.
+// written tells what became of a write, and the observer if it lost.
 func (l *Ledger) written(key string, err error) error {
+	err = written(key, err)
+	if errors.Is(err, ErrConflict) {
+		l.obs.LedgerConflict()
+	}
+	return err
+}
+
+// written tells what became of a write.
+func written(key string, err error) error {
 	if err == nil {
 		return nil
 	}
 	refused, ok := errors.AsType[*jetstream.APIError](err)
 	if errors.Is(err, jetstream.ErrKeyExists) || ok &&
 		(refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || refused.ErrorCode == constantMismatch) {
-		l.obs.LedgerConflict()
 		return fmt.Errorf("write %s: %w", key, ErrConflict)
 	}
 	if ok && refused.ErrorCode == insufficientResources {

@@ -155,8 +155,8 @@ func TestPoison(t *testing.T) {
 	inTime, _ := slices.BinarySearch(among, alone[len(alone)-1]+1)
 	share := 100 * float64(inTime) / float64(good)
 	f := w.judge()
-	if most := 3 * killers; deaths > most {
-		f.wrong("%d killers ended the process %d times, more than three times each", killers, deaths)
+	if most := 4 * killers; deaths > most { // a first delivery leaves no mark
+		f.wrong("%d killers ended the process %d times, more than four times each", killers, deaths)
 	}
 	note := fmt.Sprintf("%d killers, %d deaths", killers, deaths)
 	if *full { // the short form is over before the dead's requests have come back

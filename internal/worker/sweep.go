@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -63,6 +64,7 @@ type Sweep struct {
 	Holder   string          // names this worker among the replicas
 	Kick     <-chan struct{} // asks for a sweep, such as after a change of the policies
 
+	last   atomic.Int64      // when it last looked at every target, in Unix nanoseconds
 	handed map[string]handed // by request id: what was handed in and is pending still
 }
 
@@ -152,7 +154,17 @@ func (s *Sweep) Once(ctx context.Context) error {
 		s.handed = before
 	}
 	s.Metrics.Swept(len(errs) == 0)
+	s.last.Store(s.Now().UnixNano())
 	return errors.Join(errs...)
+}
+
+// Last returns when this worker last swept; the zero time if it never did. It is
+// safe for concurrent use.
+func (s *Sweep) Last() time.Time {
+	if n := s.last.Load(); n != 0 {
+		return time.Unix(0, n)
+	}
+	return time.Time{}
 }
 
 // target looks at the connections of t. All events that were stored before
@@ -301,9 +313,9 @@ func (s *Sweep) handIn(ctx context.Context, r approval.Request, cause string, la
 	err := s.Requests.Submit(ctx, r)
 	if e, ok := errors.AsType[interface {
 		error
-		Buried() bool
-	}](err); ok && e.Buried() {
-		// It was given up, and whoever knows better replays its dead letter.
+		Poison() bool
+	}](err); ok && e.Poison() {
+		// It crashed workers. A replay of its dead letter is the only way back.
 		s.handed[r.ID] = handed{at: now, pause: longestPause}
 		return nil
 	}

@@ -274,17 +274,17 @@ func (p pickyBus) Submit(ctx context.Context, r approval.Request) error {
 	return p.fakeBus.Submit(ctx, r)
 }
 
-// buriedError is what the bus says of a request that was given up.
-type buriedError struct{}
+// poisonError is what the bus says of a request that is poison.
+type poisonError struct{}
 
-func (buriedError) Error() string { return "it was buried" }
-func (buriedError) Buried() bool  { return true }
+func (poisonError) Error() string { return "it crashed workers" }
+func (poisonError) Poison() bool  { return true }
 
-func TestTheSweepLetsTheBuriedRest(t *testing.T) {
+func TestTheSweepLeavesPoison(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, newFakeCloud(approval.Pending), always(approval.Accept))
-		bus := &fakeBus{got: map[string]approval.Request{}, fail: buriedError{}}
+		bus := &fakeBus{got: map[string]approval.Request{}, fail: poisonError{}}
 		sweep := b.sweep(bus)
 		<-time.After(tooYoung)
 		if err := sweep.Once(t.Context()); err != nil {

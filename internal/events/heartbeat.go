@@ -1,0 +1,289 @@
+package events
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// Heartbeats keeps what each worker says of itself, in a bucket whose values end
+// after Config.heartbeatTTL; *ledger.Workers provides it.
+type Heartbeats interface {
+	// Beat stores s as the latest heartbeat of its instance and returns the
+	// revision. last is the revision of the one before; 0: there was none. The
+	// error is approval.ErrInstanceDead if it came too late; any other may pass.
+	Beat(ctx context.Context, s approval.WorkerStatus, last uint64) (uint64, error)
+	// Judge says whether another instance lives. since is the revision of any
+	// heartbeat after which every living worker has sent one.
+	Judge(ctx context.Context, instance string, since uint64) (approval.Liveness, error)
+}
+
+// heartbeatTTL is how long an instance lives after its last heartbeat. A message
+// of a worker that died comes again two thirds of AckWait later, or more: by then
+// the instance must be dead.
+func (c Config) heartbeatTTL() time.Duration { return c.AckWait * 6 / 10 }
+
+// presence is what this process knows of itself and the other workers. It is safe
+// for concurrent use.
+type presence struct {
+	store Heartbeats
+	ttl   time.Duration
+
+	beating sync.Mutex // held while a heartbeat is sent
+
+	mu        sync.Mutex
+	status    approval.WorkerStatus // what does not change
+	revision  uint64                // of the latest heartbeat
+	sent      time.Time             // when the latest one that was acknowledged was sent; zero: none
+	judgeFrom time.Time             // nothing is judged before
+	recent    []sentBeat            // of this instance, oldest first
+	former    map[string]bool       // instances that this process was before
+	dead      map[string]bool       // others that were found dead, which is for good
+}
+
+// sentBeat is a heartbeat that was acknowledged.
+type sentBeat struct {
+	at       time.Time
+	revision uint64
+}
+
+const (
+	mostRecent = 8
+	mostDead   = 1 << 12 // each instance was a process
+)
+
+func newPresence(store Heartbeats, cfg Config) *presence {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	p := &presence{store: store, ttl: cfg.heartbeatTTL(), former: map[string]bool{}, dead: map[string]bool{}}
+	p.status = approval.WorkerStatus{Instance: newInstance(), Host: host, Version: cfg.Version, StartedAt: time.Now()}
+	for _, t := range cfg.Targets {
+		p.status.Targets = append(p.status.Targets, t.Name)
+	}
+	return p
+}
+
+func newInstance() string { return rand.Text()[:16] }
+
+func (p *presence) instance() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.status.Instance
+}
+
+// own reports whether an instance is, or was, this process.
+func (p *presence) own(instance string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return instance == p.status.Instance || p.former[instance]
+}
+
+// lapsed reports whether no heartbeat was acknowledged for one time to live: others
+// may take this worker for dead.
+func (p *presence) lapsed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sent.IsZero() || time.Since(p.sent) >= p.ttl
+}
+
+// reconnected has nothing judged for one time to live, in which every living
+// worker sends a heartbeat.
+func (p *presence) reconnected() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.judgeFrom = time.Now().Add(p.ttl)
+}
+
+// beat sends a heartbeat; edit adds what changes. It returns the instance that
+// this process was until now if others have declared that dead, else "".
+func (p *presence) beat(ctx context.Context, edit func(*approval.WorkerStatus)) (former string, err error) {
+	p.beating.Lock()
+	defer p.beating.Unlock()
+	p.mu.Lock()
+	s, last, now := p.status, p.revision, time.Now()
+	p.mu.Unlock()
+	edit(&s)
+	s.SentAt = now
+	revision, err := p.store.Beat(ctx, s, last)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case errors.Is(err, approval.ErrInstanceDead):
+		former = p.status.Instance
+		p.former[former] = true
+		p.status.Instance = newInstance()
+		p.revision, p.recent, p.sent = 0, nil, time.Time{}
+		return former, err
+	case err != nil:
+		return "", err
+	}
+	// After a gap others may have had the same, and not be back yet.
+	if p.sent.IsZero() || now.Sub(p.sent) > p.ttl*2/3 {
+		p.judgeFrom = time.Now().Add(p.ttl)
+	}
+	p.revision, p.sent = revision, now
+	if p.recent = append(p.recent, sentBeat{now, revision}); len(p.recent) > mostRecent {
+		p.recent = p.recent[len(p.recent)-mostRecent:]
+	}
+	return "", nil
+}
+
+// judge says whether another instance lives. While that cannot be told it is
+// unknown, and to be asked again after a while.
+func (p *presence) judge(ctx context.Context, instance string) (approval.Liveness, time.Duration, error) {
+	p.mu.Lock()
+	dead, now := p.dead[instance], time.Now()
+	wait, gap := p.judgeFrom.Sub(now), now.Sub(p.sent) > p.ttl*2/3
+	var since uint64
+	for _, b := range p.recent {
+		if now.Sub(b.at) >= p.ttl*2/3 {
+			since = b.revision
+		}
+	}
+	p.mu.Unlock()
+	switch {
+	case dead:
+		return approval.InstanceDead, 0, nil
+	case wait > 0:
+		return approval.InstanceUnknown, wait, nil
+	case gap || since == 0:
+		return approval.InstanceUnknown, p.ttl / 3, nil
+	}
+	is, err := p.store.Judge(ctx, instance, since)
+	if err != nil {
+		return approval.InstanceUnknown, 0, fmt.Errorf("look whether the worker %s lives: %w", instance, err)
+	}
+	if is == approval.InstanceDead {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if len(p.dead) >= mostDead {
+			clear(p.dead)
+		}
+		p.dead[instance] = true
+	}
+	return is, p.ttl / 3, nil
+}
+
+// sendHeartbeats sends a heartbeat each third of the time to live, and when the
+// connection is back, until ctx ends.
+func (c *consuming) sendHeartbeats(ctx context.Context) {
+	t := time.NewTicker(c.present.ttl / 3)
+	defer t.Stop()
+	told := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case <-c.beatNow:
+		}
+		if !c.set.Load() {
+			continue
+		}
+		if c.nc.IsConnected() {
+			c.sendHeartbeat(ctx)
+		}
+		switch lapsed := c.present.lapsed(); {
+		case lapsed && !told:
+			told = true
+			c.interrupt() // the pull
+			c.cfg.Log.Warn().Err(errLapsed).Msg("no new requests are taken")
+		case !lapsed && told:
+			told = false
+			c.cfg.Log.Info().Str("instance", c.present.instance()).Msg("heartbeats are stored again; new requests are taken")
+		}
+	}
+}
+
+var errLapsed = errors.New("no heartbeat of this worker was stored for so long that others may take it for dead")
+
+// sendHeartbeat sends one heartbeat, and writes what could not be written before.
+func (c *consuming) sendHeartbeat(ctx context.Context) {
+	// What takes longer is too late for the next one.
+	ctx, cancel := context.WithTimeout(ctx, max(c.present.ttl/3, time.Second))
+	defer cancel()
+	lapsed := c.present.lapsed()
+	former, err := c.present.beat(ctx, c.describe)
+	if former != "" {
+		c.warn(err, "this worker goes on as a new instance")
+		_, err = c.present.beat(ctx, c.describe)
+	}
+	if err != nil {
+		if !errors.Is(err, context.Canceled) {
+			c.warn(err, "a heartbeat of this worker could not be stored")
+		}
+		if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
+			c.doubt() // the bucket may be gone
+		}
+		return
+	}
+	if lapsed { // the loop waits for this
+		select {
+		case c.wake <- struct{}{}:
+		default:
+		}
+	}
+	if former != "" {
+		c.markAgain(ctx)
+	}
+	c.revisePending(ctx)
+}
+
+// describe adds to s what changes.
+func (c *consuming) describe(s *approval.WorkerStatus) {
+	s.State, s.InFlight = approval.WorkerRunning, len(c.inFlight())
+	if c.stopping.Load() {
+		s.State = approval.WorkerStopping
+	}
+	if c.cfg.Describe != nil {
+		c.cfg.Describe(s)
+	}
+}
+
+// sayStopped has the last heartbeat tell that this worker ended with nothing in
+// flight: whatever mark it left is no strike.
+func (c *consuming) sayStopped(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, flushWithin)
+	defer cancel()
+	c.revisePending(ctx)
+	if c.present.lapsed() {
+		return
+	}
+	_, err := c.present.beat(ctx, func(s *approval.WorkerStatus) {
+		c.describe(s)
+		s.State = approval.WorkerStopped
+	})
+	if err != nil {
+		c.warn(err, "the last heartbeat of this worker could not be stored")
+	}
+}
+
+// noLedger stands for records that were not configured.
+type noLedger struct{}
+
+var errNoLedger = errors.New("no ledger is configured for the bus")
+
+func (noLedger) Beat(context.Context, approval.WorkerStatus, uint64) (uint64, error) {
+	return 0, errNoLedger
+}
+
+func (noLedger) Judge(context.Context, string, uint64) (approval.Liveness, error) {
+	return approval.InstanceUnknown, errNoLedger
+}
+
+func (noLedger) Revise(context.Context, *approval.DeliveryRecord, func(*approval.DeliveryRecord) error) error {
+	return errNoLedger
+}
+func (noLedger) Poison(context.Context, string) (uint64, error)  { return 0, errNoLedger }
+func (noLedger) SetPoison(context.Context, string, uint64) error { return errNoLedger }

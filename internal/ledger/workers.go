@@ -1,0 +1,182 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// Workers keeps the heartbeats of the workers. It is safe for concurrent use.
+type Workers struct{ bucket bucket }
+
+// NewWorkers returns the heartbeats in the bucket of the workers, which is opened
+// when it is first needed.
+func NewWorkers(b Buckets) *Workers { return &Workers{bucket: bucket{open: b.WorkersBucket}} }
+
+// storedWorker is an approval.WorkerStatus as it is stored, which others read, too.
+type storedWorker struct {
+	V            int                  `json:"v"`
+	Instance     string               `json:"instance"`
+	Host         string               `json:"host,omitzero"`
+	Version      string               `json:"version,omitzero"`
+	StartedAt    time.Time            `json:"started_at,omitzero"`
+	SentAt       time.Time            `json:"sent_at,omitzero"`
+	State        approval.WorkerState `json:"state"`
+	Targets      []string             `json:"targets,omitzero"`
+	InFlight     int                  `json:"in_flight"`
+	PolicyDigest string               `json:"policy_digest,omitzero"`
+	LastSweep    time.Time            `json:"last_sweep_at,omitzero"`
+}
+
+func (s storedWorker) version() int { return s.V }
+
+func workerKey(instance string) string { return "worker." + instance }
+
+// Beat stores s as the latest heartbeat of its instance and returns the revision.
+// last is the revision of the heartbeat before; 0: there was none. A heartbeat
+// that comes late is refused: approval.ErrInstanceDead says that the instance was
+// declared dead, or that its heartbeats stopped for so long that it might have been.
+func (w *Workers) Beat(ctx context.Context, s approval.WorkerStatus, last uint64) (uint64, error) {
+	data, err := json.Marshal(storedWorker{
+		V: format, Instance: s.Instance, Host: s.Host, Version: s.Version, StartedAt: s.StartedAt.UTC(), SentAt: s.SentAt.UTC(),
+		State: s.State, Targets: s.Targets, InFlight: s.InFlight, PolicyDigest: s.PolicyDigest, LastSweep: s.LastSweep.UTC(),
+	}, json.Deterministic(true))
+	if err != nil {
+		return 0, fmt.Errorf("encode a heartbeat: %w", err)
+	}
+	kv, err := w.bucket.get(ctx)
+	if err != nil {
+		return 0, err
+	}
+	key := workerKey(s.Instance)
+	for range tries {
+		var revision uint64
+		if last == 0 {
+			revision, err = kv.Create(ctx, key, data)
+		} else {
+			revision, err = kv.Update(ctx, key, data, last)
+		}
+		if err = written(key, err); !errors.Is(err, ErrConflict) {
+			return revision, err
+		}
+		// An earlier heartbeat that nobody waited for may have come through. Then
+		// the instance was heard all the time; else it is dead.
+		found, state, err := w.state(ctx, kv, s.Instance)
+		if err != nil {
+			return 0, err
+		}
+		if found == 0 || found == last || state == approval.WorkerDead {
+			return 0, fmt.Errorf("%s: %w", s.Instance, approval.ErrInstanceDead)
+		}
+		last = found
+	}
+	return 0, fmt.Errorf("%s after %d tries: %w", key, tries, ErrConflict)
+}
+
+// state is the revision and the state of an instance's latest heartbeat; 0 if
+// there is none.
+func (w *Workers) state(ctx context.Context, kv jetstream.KeyValue, instance string) (uint64, approval.WorkerState, error) {
+	key := workerKey(instance)
+	found, err := kv.Get(ctx, key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return 0, "", nil
+	}
+	if err != nil {
+		return 0, "", fmt.Errorf("read the heartbeat %s: %w", key, err)
+	}
+	var s storedWorker
+	if err := json.Unmarshal(found.Value(), &s); err != nil {
+		return 0, "", &UnreadableError{Key: key, Revision: found.Revision(), Err: err}
+	}
+	return found.Revision(), s.State, nil
+}
+
+// Judge says whether another instance lives. since is the revision of any
+// heartbeat after which every living worker has sent one. An instance that has no
+// heartbeat any more is declared dead: whatever it sends later is refused.
+func (w *Workers) Judge(ctx context.Context, instance string, since uint64) (approval.Liveness, error) {
+	kv, err := w.bucket.get(ctx)
+	if err != nil {
+		return approval.InstanceUnknown, err
+	}
+	data, err := encode(storedWorker{V: format, Instance: instance, State: approval.WorkerDead, SentAt: time.Now().UTC()})
+	if err != nil {
+		return approval.InstanceUnknown, err
+	}
+	key := workerKey(instance)
+	_, err = kv.Create(ctx, key, data)
+	if err = written(key, err); err == nil {
+		return approval.InstanceDead, nil
+	}
+	if !errors.Is(err, ErrConflict) {
+		return approval.InstanceUnknown, err
+	}
+	revision, state, err := w.state(ctx, kv, instance)
+	switch {
+	case err != nil || revision == 0: // it ended just now; the next look declares it dead
+		return approval.InstanceUnknown, err
+	case state == approval.WorkerDead:
+		return approval.InstanceDead, nil
+	case state == approval.WorkerStopped:
+		return approval.InstanceStopped, nil
+	case revision > since:
+		return approval.InstanceAlive, nil
+	}
+	return approval.InstanceUnknown, nil
+}
+
+// List returns the workers that live, by host and start. It is empty too if no
+// worker has ever run.
+func (w *Workers) List(ctx context.Context) ([]approval.WorkerStatus, error) {
+	kv, err := w.bucket.get(ctx)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watch, err := kv.Watch(ctx, workerKey("*"), jetstream.IgnoreDeletes())
+	if err != nil {
+		return nil, fmt.Errorf("list the workers: %w", err)
+	}
+	defer watch.Stop() //nolint:errcheck // nothing depends on the end of a read
+	var out []approval.WorkerStatus
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("list the workers: %w", ctx.Err())
+		case found, ok := <-watch.Updates():
+			if found == nil {
+				if !ok {
+					return nil, errors.New("list the workers: the broker ended the list early")
+				}
+				slices.SortFunc(out, func(a, b approval.WorkerStatus) int {
+					return cmp.Or(strings.Compare(a.Host, b.Host), a.StartedAt.Compare(b.StartedAt), strings.Compare(a.Instance, b.Instance))
+				})
+				return out, nil
+			}
+			var s storedWorker
+			if err := decode(found.Key(), found.Revision(), found.Value(), &s); err != nil {
+				return nil, err
+			}
+			if s.State == approval.WorkerDead || s.State == approval.WorkerStopped {
+				continue
+			}
+			out = append(out, approval.WorkerStatus{
+				Instance: s.Instance, Host: s.Host, Version: s.Version, StartedAt: s.StartedAt, SentAt: s.SentAt, State: s.State,
+				Targets: s.Targets, InFlight: s.InFlight, PolicyDigest: s.PolicyDigest, LastSweep: s.LastSweep,
+			})
+		}
+	}
+}
