@@ -6,12 +6,14 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 )
 
 // alarms counts what happens in the cloud client and logs what an operator must
-// hear of: a breaker that opens or closes, a credential that is refused or good
-// again, a list that stays incomplete. Each once, and not for every call that meets
+// know: a breaker that opens or closes, a credential that is refused or good again,
+// a list that stays incomplete, and what only the operator can fix. Each once, and not for every call that meets
 // it.
 type alarms struct {
 	*metrics.Metrics
@@ -21,10 +23,25 @@ type alarms struct {
 	open       map[string]bool // by API
 	refused    bool
 	incomplete map[string]int // incomplete lists in a row, by target
+	faults     map[faultKey]*faultLog
 }
 
+// faultKey is a fault that is logged by itself.
+type faultKey struct{ api, operation, target, code string }
+
+// faultLog is when a fault was logged last.
+type faultLog struct {
+	warned time.Time
+	active bool // a warning is not followed by the line that it is over
+}
+
+const (
+	faultsLoggedEvery = 10 * time.Minute // at most, each
+	mostFaultKeys     = 1000             // codes come from outside
+)
+
 func newAlarms(m *metrics.Metrics, log zerolog.Logger) *alarms {
-	return &alarms{Metrics: m, log: log, open: map[string]bool{}, incomplete: map[string]int{}}
+	return &alarms{Metrics: m, log: log, open: map[string]bool{}, incomplete: map[string]int{}, faults: map[faultKey]*faultLog{}}
 }
 
 // CloudBreaker tells of an API that stopped or began to work. A probe in between
@@ -44,14 +61,20 @@ func (a *alarms) CloudBreaker(api, state string) {
 }
 
 // CredentialState tells of a credential that was refused, and of its end.
-func (a *alarms) CredentialState(state string, expires time.Time) {
+func (a *alarms) CredentialState(state string, expires time.Time, refusal *cloud.Error) {
 	a.Metrics.CredentialState(state, expires)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
 	case state == "refused" && !a.refused:
 		a.refused = true
-		a.log.Error().Msg("the cloud refuses the credential; all calls have stopped, so that it is not locked, until it is replaced; requests wait")
+		line := a.log.Error()
+		if refusal != nil {
+			if fault, ok := refusal.OperatorFault(); ok {
+				line = withFault(line, refusal.Target, fault)
+			}
+		}
+		line.Msg("the cloud refuses the credential; all calls have stopped, so that it is not locked, until it is replaced or a probe succeeds; requests wait")
 	case state == "ok" && a.refused:
 		a.refused = false
 		a.log.Info().Msg("the cloud takes the credential again")
@@ -78,4 +101,57 @@ func (a *alarms) CloudList(target string, complete bool) {
 		a.log.Info().Str("target", target).Int("reads", a.incomplete[target]).Msg("the cloud's list is complete again")
 	}
 	delete(a.incomplete, target)
+}
+
+// OperatorFault warns of what only the operator can fix: immediately, and then
+// every ten minutes while it lasts.
+func (a *alarms) OperatorFault(target string, fault approval.OperatorFault) {
+	a.Metrics.OperatorFault(target, fault)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	key := faultKey{fault.API, fault.Operation, target, fault.Code}
+	entry := a.faults[key]
+	if entry == nil && len(a.faults) >= mostFaultKeys {
+		for k, old := range a.faults {
+			if now.Sub(old.warned) >= faultsLoggedEvery {
+				delete(a.faults, k)
+			}
+		}
+		if len(a.faults) >= mostFaultKeys {
+			return // counted all the same
+		}
+	}
+	if entry == nil {
+		entry = &faultLog{}
+		a.faults[key] = entry
+	}
+	if !entry.warned.IsZero() && now.Sub(entry.warned) < faultsLoggedEvery {
+		return
+	}
+	entry.warned, entry.active = now, true
+	withFault(a.log.Warn(), target, fault).Msg("the cloud refuses what only the operator can fix; its requests wait and are tried again")
+}
+
+// OperatorFaultOver tells that an API works for a target again.
+func (a *alarms) OperatorFaultOver(api, target string) {
+	a.Metrics.OperatorFaultOver(api, target)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	over := false
+	for key, entry := range a.faults {
+		if key.api == api && key.target == target {
+			over = over || entry.active
+			entry.active = false
+		}
+	}
+	if over {
+		a.log.Info().Str("api", api).Str("target", target).Msg("the cloud does not refuse the target's calls any more")
+	}
+}
+
+// withFault adds a fault to a line of the log.
+func withFault(line *zerolog.Event, target string, fault approval.OperatorFault) *zerolog.Event {
+	return line.Str("api", fault.API).Str("operation", fault.Operation).Str("target", target).
+		Str("code", fault.Code).Str("request_id", fault.RequestID).Str("cause", fault.Text)
 }

@@ -2,15 +2,19 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/rs/zerolog"
 
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 )
 
@@ -21,17 +25,24 @@ func TestAlarmsAreHeardOnce(t *testing.T) {
 	var log bytes.Buffer
 	a := newAlarms(metrics.New(prometheus.NewRegistry(), metrics.Labels{}, metrics.Build{}), zerolog.New(&log))
 	a.CloudBreaker("vpcep", "closed")
-	a.CredentialState("unproven", time.Time{})
+	a.CredentialState("unproven", time.Time{}, nil)
 	for range 100 {
 		a.CloudBreaker("vpcep", "open")
 		a.CloudBreaker("vpcep", "half-open")
-		a.CredentialState("refused", time.Time{})
+		a.CredentialState("refused", time.Time{}, &cloud.Error{
+			API: "vpcep", Op: "ListServiceConnections", Target: "payments", Class: cloud.ClassCredentials, Status: 401, Code: "APIGW.0301", RequestID: "req-1",
+		})
 	}
 	a.CloudBreaker("apig", "closed")
 	a.CloudBreaker("vpcep", "closed")
-	a.CredentialState("unproven", time.Time{})
-	a.CredentialState("ok", time.Time{})
-	a.CredentialState("ok", time.Time{})
+	a.CredentialState("unproven", time.Time{}, nil)
+	a.CredentialState("ok", time.Time{}, nil)
+	a.CredentialState("ok", time.Time{}, nil)
+	for _, want := range []string{"vpcep", "ListServiceConnections", "payments", "APIGW.0301", "req-1"} {
+		if !strings.Contains(strings.Split(log.String(), "\n")[1], want) {
+			t.Errorf("the alarm does not name %s:\n%s", want, &log)
+		}
+	}
 	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
 	if len(lines) != 4 {
 		t.Fatalf("%d lines, want 4:\n%s", len(lines), &log)
@@ -85,4 +96,53 @@ func gathered(t *testing.T, reg *prometheus.Registry) string {
 	rec := httptest.NewRecorder()
 	promhttp.HandlerFor(reg, promhttp.HandlerOpts{}).ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
 	return rec.Body.String()
+}
+
+// TestOperatorFaultsAreLoggedOnce: a fault that every request meets is one warning
+// every ten minutes for each operation, target and code, then one line when it is
+// over; and codes that never end do not fill the memory or the log.
+func TestOperatorFaultsAreLoggedOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		registry := prometheus.NewRegistry()
+		a := newAlarms(metrics.New(registry, metrics.Labels{}, metrics.Build{}), zerolog.New(&log))
+		denied := approval.OperatorFault{API: "vpcep", Operation: "AcceptOrRejectEndpoint", Code: "EndPoint.0004", Text: "grant it", RequestID: "req-1"}
+		for range 30 * 60 {
+			a.OperatorFault("payments", denied)
+			time.Sleep(time.Second)
+		}
+		other := denied
+		other.Code = "EndPoint.1018"
+		a.OperatorFault("payments", other)
+		a.OperatorFault("orders", denied)
+		for range 3 {
+			a.OperatorFaultOver("vpcep", "payments")
+		}
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		if len(lines) != 6 {
+			t.Fatalf("%d lines, want 3 of half an hour, 2 of others and 1 that it is over:\n%s", len(lines), &log)
+		}
+		for _, want := range []string{`"level":"warn"`, `"api":"vpcep"`, `"operation":"AcceptOrRejectEndpoint"`, `"target":"payments"`, `"code":"EndPoint.0004"`, `"request_id":"req-1"`} {
+			if !strings.Contains(lines[0], want) {
+				t.Errorf("%s lacks %s", lines[0], want)
+			}
+		}
+		for i := range 5 * mostFaultKeys {
+			other.Code = fmt.Sprintf("EndPoint.%d", i)
+			a.OperatorFault("payments", other)
+		}
+		if n := strings.Count(log.String(), "\n"); len(a.faults) > mostFaultKeys || n > mostFaultKeys+10 {
+			t.Errorf("%d keys are kept and %d lines written for codes without end", len(a.faults), n)
+		}
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if strings.Contains(f.GetName(), "operator_fault") && len(f.GetMetric()) > 2 {
+				t.Errorf("%s has %d series", f.GetName(), len(f.GetMetric()))
+			}
+		}
+	})
 }

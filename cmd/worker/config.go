@@ -66,6 +66,7 @@ type CloudConfig struct {
 	Endpoints     map[string]string // API name to base URL; only what is overridden
 	AllowHTTP     bool
 	RatePerSecond float64
+	Rates         map[string]float64 // API name to calls a second; only what differs from RatePerSecond
 	Concurrency   int
 	// Credentials reads the credentials for AuthMode anew. A missing one is an
 	// error that names the variables.

@@ -43,6 +43,7 @@ cloud:
   endpoints: {vpcep: "http://127.0.0.1:8080/", iam: https://iam.example.org}
   allow_http: true
   rate_per_second: 2.5
+  rates: {apig: 30/m, iam: 20/s, vpcep: 1.5}
   concurrency: 8
 targets:
   - {name: payments, kind: service, id: 4189d3c2-8882-4871-a3c2-d380272eed88, project_id: 6e9dfd51d1124e8d8498dce894923a0d}
@@ -67,6 +68,7 @@ log: {level: debug, format: json}
 		},
 		Cloud: CloudConfig{
 			Region: "eu-west-101", AuthMode: "password", AllowHTTP: true, RatePerSecond: 2.5, Concurrency: 8,
+			Rates:     map[string]float64{"hss": 5.0 / 60, "apig": 0.5, "iam": 20, "vpcep": 1.5},
 			Endpoints: map[string]string{"vpcep": "http://127.0.0.1:8080", "iam": "https://iam.example.org"},
 		},
 		Targets: approval.Targets{
@@ -96,7 +98,7 @@ func TestEverySettingHasThreeSpellings(t *testing.T) {
 	t.Parallel()
 	samples := map[string]string{
 		"url": "https://api.example.org", "path": "some/where", "bool": "true", "int": "2", "region": "la-south-2",
-		"number": "3.5", "duration": "7m", "host:port": "127.0.0.1:7", "name": "hub", "subject": "_INBOX_mine", "aksk|token|password": "token",
+		"number": "3.5", "rate": "7/m", "duration": "7m", "host:port": "127.0.0.1:7", "name": "hub", "subject": "_INBOX_mine", "aksk|token|password": "token",
 		"trace|debug|info|warn|error": "warn", "auto|json|console": "json",
 	}
 	for _, s := range settings() {
@@ -193,6 +195,12 @@ func TestConfigProblems(t *testing.T) {
 		{"a secret twice", "", []string{"APPROVER_CLOUD_TOKEN=" + canary, "APPROVER_CLOUD_TOKEN_FILE=x"}, "keep one of them"},
 		{"a secret's file is missing", "", []string{"APPROVER_CLOUD_TOKEN_FILE=/none"}, "/none cannot be read: file does not exist"},
 		{"Kubernetes service links", "", []string{"APPROVER_METRICS_V2_SERVICE_HOST=10.0.0.1"}, "enableServiceLinks: false"},
+		{"a rate of an API in words", "cloud: {rates: {hss: five a minute}}\n", nil, "is not a rate from 4/m to 10000/s"},
+		{"a rate by the hour", "cloud: {rates: {hss: 300/h}}\n", nil, "is not a rate from 4/m to 10000/s"},
+		{"a rate without a unit", "cloud: {rates: {hss: 5/}}\n", nil, "is not a rate from 4/m to 10000/s"},
+		{"a rate at which no creation could be sent", "cloud: {rates: {hss: 1/m}}\n", nil, "is not a rate from 4/m to 10000/s"},
+		{"a negative rate", "cloud: {rates: {hss: -5/m}}\n", nil, "is not a rate from 4/m to 10000/s"},
+		{"a rate of an API that is not there", "cloud: {rates: {hsss: 5/m}}\n", nil, "hss"},
 		{"a rate of nothing", "cloud: {rate_per_second: .nan}\n", nil, "is not a number from 0.01 to 10000"},
 	}
 	for _, tt := range tests {
@@ -336,8 +344,8 @@ func TestCredentials(t *testing.T) {
 		{"token", "token", []string{"HW_AUTH_TOKEN=t"}, cloud.Credentials{Token: "t"}, ""},
 		{
 			"password", "password",
-			[]string{"HW_USER_NAME=u", "HW_USER_PASSWORD=p", "HW_DOMAIN_NAME=d", "HW_PROJECT_NAME=j"},
-			cloud.Credentials{User: "u", Password: "p", Domain: "d", Project: "j"},
+			[]string{"HW_USER_NAME=u", "HW_USER_PASSWORD=p", "HW_DOMAIN_NAME=d"},
+			cloud.Credentials{User: "u", Password: "p", Domain: "d"},
 			"",
 		},
 		{"none", "aksk", nil, cloud.Credentials{}, "not set — set APPROVER_CLOUD_ACCESS_KEY, APPROVER_CLOUD_SECRET_KEY; or HUAWEICLOUD_SDK_AK, HUAWEICLOUD_SDK_SK; or HW_ACCESS_KEY, HW_SECRET_KEY"},

@@ -97,7 +97,7 @@ func authModes() map[string]authMode {
 	return map[string]authMode{
 		cloud.ModeAKSK:     {needed: []string{"cloud.access_key", "cloud.secret_key"}, optional: []string{"cloud.security_token"}},
 		cloud.ModeToken:    {needed: []string{"cloud.token"}},
-		cloud.ModePassword: {needed: []string{"cloud.user", "cloud.password", "cloud.domain"}, optional: []string{"cloud.project"}},
+		cloud.ModePassword: {needed: []string{"cloud.user", "cloud.password", "cloud.domain"}},
 	}
 }
 
@@ -142,7 +142,7 @@ func readCredentials(s secrets, mode string) (cloud.Credentials, error) {
 	return cloud.Credentials{
 		AccessKey: part("cloud.access_key"), SecretKey: part("cloud.secret_key"), SecurityToken: part("cloud.security_token"),
 		Token: part("cloud.token"),
-		User:  part("cloud.user"), Password: part("cloud.password"), Domain: part("cloud.domain"), Project: part("cloud.project"),
+		User:  part("cloud.user"), Password: part("cloud.password"), Domain: part("cloud.domain"),
 	}, nil
 }
 

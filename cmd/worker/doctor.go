@@ -403,10 +403,8 @@ func (d *doctor) target(ctx context.Context, client *cloud.Client, t approval.Ta
 		code, mend := exitFailed, "see docs/runbook.md"
 		if e, ok := errors.AsType[*cloud.Error](err); ok {
 			switch {
-			case e.Gone(), e.Class == cloud.ClassFinal:
-				code, mend = exitInvalid, "check the target's id, project_id and the region"
-			case e.Class == cloud.ClassConfiguration:
-				code, mend = exitInvalid, "check the region and cloud.endpoints"
+			case e.Gone(), e.Class == cloud.ClassFinal, e.Class == cloud.ClassOperator:
+				code, mend = exitInvalid, "check the target's id and project_id, the permissions, the region and cloud.endpoints"
 			case e.Class == cloud.ClassCredentials:
 				mend = "check the credentials and what they may read"
 			case e.Retryable():

@@ -35,6 +35,7 @@ cloud:
   auth: {mode: aksk}
   endpoints: {vpcep: %[2]s, apig: %[2]s, functiongraph: %[2]s, hss: %[2]s, dataartsinsight: %[2]s, iam: %[2]s}
   rate_per_second: 100
+  rates: {hss: 100/s}
 targets:
   - {name: payments, kind: service, id: ` + demoService + `, project_id: ` + demoProject + `}
   - {name: orders-gateway, kind: gateway, id: ` + demoGateway + `, project_id: ` + demoProject + `}

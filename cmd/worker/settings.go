@@ -98,11 +98,17 @@ func settings() []setting {
 			set: func(c *Config, text string) error { return setEndpoint(c, api, text) },
 		})
 	}
+	for _, api := range cloud.APIs() {
+		rows = append(rows, setting{
+			key: "cloud.rates." + api, form: "rate", def: defaultRates()[api],
+			doc: rateDoc(api), set: func(c *Config, text string) error { return setAPIRate(c, api, text) },
+		})
+	}
 	return append(rows,
 		boolean("cloud.allow_http", "false", "let `cloud.endpoints` be plain HTTP on other hosts than this one; credentials then cross the network in clear", func(c *Config) *bool { return &c.Cloud.AllowHTTP }),
 		setting{
 			key: "cloud.rate_per_second", form: "number", def: "10",
-			doc: "calls a second to each API host, at most; throttling answers lower it for a while", set: setRate,
+			doc: "calls a second to each API host, at most, unless `cloud.rates` says otherwise; throttling answers lower it for a while", set: setRate,
 		},
 		integer("cloud.concurrency", "64", 1, 4096, "calls at once to each API host, at most", func(c *Config) *int { return &c.Cloud.Concurrency }),
 		secret("cloud.access_key", "mode aksk: access key", "HUAWEICLOUD_SDK_AK", "HW_ACCESS_KEY"),
@@ -112,7 +118,6 @@ func settings() []setting {
 		secret("cloud.user", "mode password: IAM user", "HW_USER_NAME"),
 		secret("cloud.password", "mode password: its password", "HW_USER_PASSWORD"),
 		secret("cloud.domain", "mode password: name of the account that the user belongs to", "HW_DOMAIN_NAME"),
-		secret("cloud.project", "mode password: name of the project of the token; default the region", "HW_PROJECT_NAME"),
 
 		filePath("policies.dir", "policies", "folder of the policies", func(c *Config) *string { return &c.Policies.Dir }),
 		filePath("policies.shadow_dir", "", "folder of candidate policies; what they would decide is counted and told, and nothing is done by it", func(c *Config) *string { return &c.Policies.ShadowDir }),
@@ -277,6 +282,41 @@ func setRate(c *Config, text string) error {
 		return fmt.Errorf("%q is not a number from 0.01 to 10000", text)
 	}
 	c.Cloud.RatePerSecond = f
+	return nil
+}
+
+// defaultRates are the documented limits of the APIs that have one below
+// cloud.rate_per_second. HSS admits 5 calls a minute for a user and for an address.
+func defaultRates() map[string]string { return map[string]string{cloud.APIHSS: "5/m"} }
+
+func rateDoc(api string) string {
+	doc := fmt.Sprintf("calls to %s, at most, such as `5/m`, `10/s` or a number a second; `4/m` to `10000/s`; default `cloud.rate_per_second`", api)
+	if defaultRates()[api] != "" {
+		doc = strings.Replace(doc, "default `cloud.rate_per_second`", "HSS admits 5 a minute for a user and for an address", 1)
+	}
+	return doc
+}
+
+// slowestRate lets a creation be looked for and sent within the time that a send
+// has, 20 s.
+const slowestRate = 4.0 / 60
+
+func setAPIRate(c *Config, api, text string) error {
+	number, unit, _ := strings.Cut(strings.ReplaceAll(text, " ", ""), "/")
+	f, err := strconv.ParseFloat(number, 64)
+	switch {
+	case unit == "m" || unit == "min":
+		f /= 60
+	case unit != "s" && strings.Contains(text, "/"):
+		err = strconv.ErrSyntax
+	}
+	if err != nil || math.IsNaN(f) || f < slowestRate || f > 10_000 {
+		return fmt.Errorf("%.40q is not a rate from 4/m to 10000/s — write 5/m, 10/s or a number of calls a second", text)
+	}
+	if c.Cloud.Rates == nil {
+		c.Cloud.Rates = map[string]float64{}
+	}
+	c.Cloud.Rates[api] = f
 	return nil
 }
 

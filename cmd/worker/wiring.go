@@ -23,6 +23,7 @@ func cloudConfig(cfg Config, observer cloud.Observer) cloud.Config {
 		AllowHTTP:     c.AllowHTTP,
 		Auth:          cloud.Auth{Mode: c.AuthMode, Source: c.Credentials},
 		RatePerSecond: c.RatePerSecond,
+		Rates:         c.Rates,
 		Concurrency:   c.Concurrency,
 		Observer:      observer,
 		Targets:       cfg.Targets,
@@ -62,12 +63,13 @@ func crashRecords(b *events.Bus) (events.CrashRecords, events.Heartbeats) {
 
 // labelsOf returns the values that labels of metrics take.
 func labelsOf(targets approval.Targets) metrics.Labels {
-	labels := metrics.Labels{DeadLetterReasons: events.DeadLetterReasons(), Operations: cloud.Operations()}
+	labels := metrics.Labels{DeadLetterReasons: events.DeadLetterReasons(), Operations: cloud.Operations(), TargetAPIs: map[string][]string{}}
 	for _, class := range cloud.Classes() {
 		labels.Classes = append(labels.Classes, string(class))
 	}
 	for _, t := range targets {
 		labels.Targets = append(labels.Targets, t.Name)
+		labels.TargetAPIs[t.Name] = cloud.TargetAPIs(t)
 	}
 	return labels
 }

@@ -181,8 +181,13 @@ func TestActErrors(t *testing.T) {
 		{"connected already is no rejection", "EndPoint.2014", 400, approval.Accepted, approval.Reject, false, true, false},
 		{"gone", "EndPoint.2006", 404, approval.Pending, approval.Accept, false, false, true},
 		{"being deleted", "EndPoint.2018", 400, approval.Deleting, approval.Accept, false, false, true},
-		{"not of the service", "EndPoint.2013", 400, approval.Pending, approval.Accept, false, false, false},
-		{"no permission", "EndPoint.0004", 403, approval.Pending, approval.Reject, false, false, false},
+		{"not of the service", "EndPoint.2013", 400, approval.Pending, approval.Accept, false, true, false},
+		{"no permission", "EndPoint.0004", 403, approval.Pending, approval.Reject, false, true, false},
+		{"an unknown refusal", "EndPoint.9876", 403, approval.Pending, approval.Accept, false, true, false},
+		{"a quota", "EndPoint.1018", 400, approval.Pending, approval.Accept, false, true, false},
+		{"frozen, which is the requester's", "EndPoint.2015", 400, approval.Pending, approval.Accept, false, false, false},
+		{"something is not found, and the list shows the connection", "EndPoint.0005", 404, approval.Pending, approval.Accept, false, true, false},
+		{"something is not found, nor does the list show it", "EndPoint.0005", 404, approval.Absent, approval.Accept, false, false, true},
 		{"no such API here", "APIGW.0101", 404, approval.Pending, approval.Accept, false, true, false},
 		{"busy", "APIC.7701", 409, approval.Pending, approval.Accept, false, true, false},
 	}
@@ -191,7 +196,9 @@ func TestActErrors(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(endpoint)
-				w.set(endpoint, tt.shows)
+				if w.set(endpoint, tt.shows); tt.shows == approval.Absent {
+					delete(w.rows, endpoint)
+				}
 				w.onAct = func(int, *http.Request) (*http.Response, error, bool) {
 					res, err := says(tt.status, errorJSON(tt.code))
 					return res, err, true

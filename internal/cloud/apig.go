@@ -36,7 +36,7 @@ func (c *Client) gatewayConnections(ctx context.Context, project, gateway string
 	}
 	var out page[connection]
 	err = c.do(ctx, &call{
-		api: APIAPIG, op: op, method: http.MethodGet, path: path, query: f.query(), project: project, contentType: plainJSON,
+		api: APIAPIG, op: op, method: http.MethodGet, path: path, query: f.query(), project: project, contentType: plainJSON, names: f.names(),
 		answer: list(&out, "connections", "total", f.rows(apigPage), readConnection), // "size" is of the page
 	}, nil)
 	return out, err

@@ -28,7 +28,6 @@ type Credentials struct {
 	AccessKey, SecretKey, SecurityToken string // ModeAKSK; the last for temporary keys
 	Token                               string // ModeToken
 	User, Password, Domain              string // ModePassword
-	Project                             string // ModePassword: name of the token's scope; default is the region
 }
 
 // String says that something is here, and nothing of it.
@@ -69,13 +68,17 @@ func (c Credentials) check(mode string) error {
 }
 
 const (
-	// A key is locked for five minutes after more than five failures in a row,
-	// and every call in that time fails; so is a user.
-	refusedFor    = 5*time.Minute + 30*time.Second
-	checkInterval = 5 * time.Second  // between looks for new values
-	renewInterval = 10 * time.Second // between tries to renew a token that is still good
-	renewMargin   = 5 * time.Minute  // before its expiry, or a fifth of its life if that is less
-	defaultLife   = time.Hour        // of a token that does not say
+	// More than five failures in a row lock a key for five minutes, and every call
+	// in that time fails; so is a user.
+	lockedFor     = 5*time.Minute + 30*time.Second // a key that is said to be bad rests at the API that said so
+	scopeRefusal  = 65 * time.Second               // an API rests for a project; longer than a key, so that others probe first
+	keyRefusal    = time.Minute                    // between probes of a key that is refused everywhere
+	maxRefusals   = 3                              // over all APIs without a success, until the key rests
+	acceptedFor   = time.Minute                    // so long an acceptance elsewhere speaks for a key
+	checkInterval = 5 * time.Second                // between looks for new values
+	renewInterval = 10 * time.Second               // between tries to renew a token that is still good
+	renewMargin   = 5 * time.Minute                // before its expiry, or a fifth of its life if that is less
+	defaultLife   = time.Hour                      // of a token that does not say
 )
 
 type authState string
@@ -88,31 +91,51 @@ const (
 
 // auth keeps the credential, and keeps calls from being made with a bad one.
 //
-// A generation is one set of values (or one token). It begins unproven, which
-// lets one call through at a time, so that many parallel calls cannot lock the
-// key. New values are looked for every checkInterval, for those in use may soon
-// expire, with many calls on their way. When a generation is refused, the values
-// are read anew and, if they are others, are tried once as the next one. If that
-// does not help all traffic stops until there are other values, or until one
-// probe after refusedFor succeeds.
+// A generation is one set of values: a key, a given token, or user and password.
+// It begins unproven, which lets one call through at a time, so that many parallel
+// calls cannot lock the key. New values are looked for every checkInterval, for
+// those in use may soon expire, with many calls on their way.
+//
+// What an API says of the credential holds for that API and project, its scope: a
+// token may be of another project, a product may not be open for a user. A scope
+// begins unproven too. When it refuses the credential the values are read again, or
+// the project's token is renewed, and the call is repeated once. If that does not
+// help the scope is not called until there are other values, or one probe after
+// scopeRefusal succeeds.
+//
+// The key rests as a whole if a refusal speaks of the key itself and no other scope
+// accepted it lately, or after maxRefusals without a success between them, for the
+// provider counts failures by key. It is then probed once every keyRefusal.
 type auth struct {
 	mode     string
 	source   func() (Credentials, error)
-	token    func(context.Context, Credentials) (token, error) // asks IAM
+	token    func(ctx context.Context, cred Credentials, project string) (token, error) // asks IAM
 	observer Observer
 
 	mu         sync.Mutex
 	changed    chan struct{} // closed and replaced when anything below changes
 	cred       Credentials
-	tok        token // ModePassword
 	generation int
 	state      authState
-	lastChance bool // of this generation: if it is refused too, all stops
-	trying     bool // someone holds the one call of an unproven generation
-	renewing   bool // someone asks IAM for a token
-	renewedAt  time.Time
+	trying     bool // one holds the only call of an unproven generation
+	refusals   int  // since the last success
 	refusedAt  time.Time
 	checkedAt  time.Time
+	refusal    *Error
+	scopes     map[scope]*scopeState
+	tokens     map[string]*projectToken // ModePassword, by project
+}
+
+// scope is where an answer about a credential holds.
+type scope struct{ api, project string }
+
+type scopeState struct {
+	state      authState
+	trying     bool // one holds the only call of an unproven scope
+	renewed    bool // the credential was renewed for it since it accepted one
+	acceptedAt time.Time
+	refusedAt  time.Time
+	rest       time.Duration // until a probe
 	refusal    *Error
 }
 
@@ -123,16 +146,26 @@ type token struct {
 	renew   time.Time // a new one is wanted from then on
 }
 
+type projectToken struct {
+	token
+	serial    int  // counts the tokens of the project
+	renewing  bool // someone asks IAM for one
+	renewedAt time.Time
+}
+
 // pass is leave to make one call. It has to be given back by answered, refuse
 // or dropped.
 type pass struct {
+	scope      scope
 	generation int
+	serial     int // of the token
 	cred       Credentials
 	token      string
-	holds      bool // the one call of an unproven generation
+	holdsKey   bool // the only call of an unproven generation
+	holdsScope bool // the only call of an unproven scope
 }
 
-func newAuth(a Auth, ask func(context.Context, Credentials) (token, error), obs Observer) (*auth, error) {
+func newAuth(a Auth, ask func(context.Context, Credentials, string) (token, error), obs Observer) (*auth, error) {
 	if a.Source == nil {
 		return nil, errors.New("no source of credentials")
 	}
@@ -146,40 +179,41 @@ func newAuth(a Auth, ask func(context.Context, Credentials) (token, error), obs 
 	out := &auth{
 		mode: a.Mode, source: a.Source, token: ask, observer: obs,
 		changed: make(chan struct{}), cred: cred, state: unproven, checkedAt: time.Now(),
+		scopes: map[scope]*scopeState{}, tokens: map[string]*projectToken{},
 	}
-	out.observer.CredentialState(string(unproven), time.Time{})
+	out.observer.CredentialState(string(unproven), time.Time{}, nil)
 	return out, nil
 }
 
-// acquire waits for leave to call. It returns an error that wraps ErrCredentials
-// at once while the credential is refused.
-func (a *auth) acquire(ctx context.Context) (pass, error) {
+// acquire waits for leave to call s. It returns an error that wraps ErrCredentials
+// immediately while the credential is refused there.
+func (a *auth) acquire(ctx context.Context, s scope) (pass, error) {
 	for {
 		a.mu.Lock()
-		if a.state == refused && !a.recovers() {
-			err := a.refusedError()
+		if time.Since(a.checkedAt) >= checkInterval {
+			a.reread()
+		}
+		if err := a.blocked(s); err != nil {
 			a.mu.Unlock()
 			return pass{}, err
 		}
-		if a.mode != ModePassword && a.state != refused && time.Since(a.checkedAt) >= checkInterval && a.reread(false) {
-			a.lastChance = false // nothing was refused yet
-		}
-		if a.mode == ModePassword && a.wantsToken() && !a.renewing {
-			a.renewing, a.renewedAt = true, time.Now()
-			cred, generation := a.cred, a.generation
-			a.mu.Unlock()
-			if err := a.renew(ctx, cred, generation); err != nil {
+		if a.mode == ModePassword {
+			ask, err := a.wantsToken(s.project)
+			if err != nil {
+				a.mu.Unlock()
 				return pass{}, err
 			}
-			continue
-		}
-		usable := a.mode != ModePassword || a.tok.value != "" && time.Now().Before(a.tok.expires)
-		if usable && (a.state == proven || !a.trying) {
-			p := pass{generation: a.generation, cred: a.cred, token: a.cred.Token, holds: a.state == unproven}
-			if a.mode == ModePassword {
-				p.token = a.tok.value
+			if ask {
+				cred, generation, holdsKey := a.cred, a.generation, a.state != proven
+				a.trying = a.trying || holdsKey
+				a.mu.Unlock()
+				if err := a.renew(ctx, cred, generation, s.project, holdsKey); err != nil {
+					return pass{}, err
+				}
+				continue
 			}
-			a.trying = a.trying || p.holds
+		}
+		if p, ok := a.permit(s); ok {
 			a.mu.Unlock()
 			return p, nil
 		}
@@ -193,25 +227,147 @@ func (a *auth) acquire(ctx context.Context) (pass, error) {
 	}
 }
 
+// permit returns a pass for s if a call may be made now; with a.mu held.
+func (a *auth) permit(s scope) (pass, bool) {
+	at := a.scope(s)
+	p := pass{
+		scope: s, generation: a.generation, cred: a.cred, token: a.cred.Token,
+		holdsKey: a.state != proven, holdsScope: at.state != proven,
+	}
+	if p.holdsKey && a.trying || p.holdsScope && at.trying {
+		return pass{}, false
+	}
+	if a.mode == ModePassword {
+		t := a.tokenOf(s.project)
+		if !t.usable() {
+			return pass{}, false
+		}
+		p.token, p.serial = t.value, t.serial
+	}
+	a.trying, at.trying = a.trying || p.holdsKey, at.trying || p.holdsScope
+	return p, true
+}
+
+// blocked returns the refusal for which s may not be called, or makes the caller
+// the probe if it is time for one; with a.mu held.
+func (a *auth) blocked(s scope) error {
+	if err := a.resting(s); err != nil {
+		return err
+	}
+	if a.mode == ModePassword && !a.tokenOf(s.project).usable() {
+		if err := a.resting(scope{APIIAM, s.project}); err != nil {
+			return err
+		}
+	}
+	if a.state == refused {
+		if left := time.Until(a.refusedAt.Add(keyRefusal)); left > 0 {
+			return held(a.refusal, left)
+		}
+		a.trying = false
+		a.set(unproven)
+	}
+	if a.reopen(s) {
+		a.dropToken(s.project) // it may be the token that is refused
+	}
+	return nil
+}
+
+// resting returns the refusal of s until it is time for a probe; with a.mu held.
+func (a *auth) resting(s scope) error {
+	at := a.scope(s)
+	if at.state != refused {
+		return nil
+	}
+	rest := at.rest
+	if a.state == proven {
+		rest = scopeRefusal
+	}
+	if left := time.Until(at.refusedAt.Add(rest)); left > 0 {
+		return held(at.refusal, left)
+	}
+	return nil
+}
+
+// reopen lets s be probed, and reports whether it was refused; with a.mu held.
+func (a *auth) reopen(s scope) bool {
+	at := a.scope(s)
+	if at.state != refused {
+		return false
+	}
+	at.state, at.trying = unproven, false
+	return true
+}
+
+// wantsToken reports whether the caller has to ask IAM for a token of project, and
+// makes it the only one that does; with a.mu held. It returns an error if IAM may
+// not be asked and there is no token.
+func (a *auth) wantsToken(project string) (bool, error) {
+	t, iam, now := a.tokenOf(project), scope{APIIAM, project}, time.Now()
+	if t.renewing || t.usable() && (now.Before(t.renew) || now.Sub(t.renewedAt) < renewInterval) || a.state != proven && a.trying {
+		return false, nil
+	}
+	if err := a.resting(iam); err != nil {
+		if t.usable() {
+			return false, nil
+		}
+		return false, err
+	}
+	a.reopen(iam)
+	t.renewing, t.renewedAt = true, now
+	return true, nil
+}
+
+// tokenOf returns what is known of the token of project; with a.mu held.
+func (a *auth) tokenOf(project string) *projectToken {
+	t := a.tokens[project]
+	if t == nil {
+		t = &projectToken{}
+		a.tokens[project] = t
+	}
+	return t
+}
+
+func (t *projectToken) usable() bool { return t.value != "" && time.Now().Before(t.expires) }
+
 // valid reports whether a call may still be made with p: between acquire and the
 // sending lies the wait for the rate limit.
 func (a *auth) valid(p pass) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return p.generation == a.generation && (a.state == proven || a.state == unproven && p.holds)
+	return p.generation == a.generation && (a.state == proven || a.state == unproven && p.holdsKey) &&
+		(a.scope(p.scope).state == proven || a.scope(p.scope).state == unproven && p.holdsScope) && !a.replaced(p)
+}
+
+// replaced reports whether there is a newer token than p's; with a.mu held.
+func (a *auth) replaced(p pass) bool {
+	t := a.tokens[p.scope.project]
+	return t != nil && t.serial != p.serial
 }
 
 // answered takes note of any answer but a refusal: the credential is good.
 func (a *auth) answered(p pass) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if p.generation == a.generation && a.state != refused {
-		a.lastChance = false
-		if a.state != proven {
-			a.set(proven)
-		}
+	if p.generation == a.generation {
+		a.accepted(p.scope)
 	}
 	a.giveBack(p)
+}
+
+// accepted takes note that s accepts the credential; with a.mu held.
+func (a *auth) accepted(s scope) {
+	at := a.scope(s)
+	if a.state == refused || at.state == refused {
+		return // an answer to a call from before the refusal
+	}
+	a.refusals, at.renewed, at.acceptedAt = 0, false, time.Now()
+	if at.state != proven {
+		at.state = proven
+		a.announce()
+	}
+	if a.state != proven {
+		a.set(proven)
+	}
 }
 
 // dropped takes note that nothing was learned.
@@ -223,128 +379,185 @@ func (a *auth) dropped(p pass) {
 
 // refuse takes note that p's credential was refused with e. It returns nil if
 // there are other values now and the call is to be made again with them; a
-// second time it is not.
+// second time it is not. Else e becomes the refusal that others get.
 func (a *auth) refuse(p pass, e *Error, second bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	defer a.giveBack(p)
+	e.Err, e.Wait = ErrCredentials, comeAgain
+	old := p.generation != a.generation || a.replaced(p)
+	at := a.scope(p.scope)
 	switch {
-	case a.state == refused:
-		return a.refusedError()
-	case p.generation != a.generation && !second:
+	case old && !second:
 		return nil // it was renewed meanwhile
-	case p.generation != a.generation:
+	case old || a.state == refused || at.state == refused:
 		return e
-	case second || a.lastChance || !a.reread(a.mode == ModePassword):
-		a.stop(e)
-		return a.refusedError()
+	case !second && !at.renewed && a.renewal(p.scope):
+		return nil
 	}
-	return nil
+	a.hold(p.scope, e)
+	return e
+}
+
+// renewal begins with what Source says now or with a new token, and reports
+// whether there can be a better one for s; with a.mu held.
+func (a *auth) renewal(s scope) bool {
+	renewed := a.reread()
+	if !renewed && a.mode == ModePassword && s.api != APIIAM {
+		a.dropToken(s.project)
+		renewed = true
+	}
+	if renewed {
+		a.scope(s).renewed = true
+	}
+	return renewed
+}
+
+// hold ends the calls of s, because of e, and all calls if e is about the key or
+// the last of too many; with a.mu held.
+func (a *auth) hold(s scope, e *Error) {
+	now := time.Now()
+	at := a.scope(s)
+	at.state, at.refusedAt, at.rest, at.refusal = refused, now, scopeRefusal, e
+	a.refusals++
+	a.announce()
+	bad := e.key && !a.acceptedLately()
+	if bad && a.refusals < maxRefusals {
+		at.rest = lockedFor
+	}
+	if bad || a.refusals >= maxRefusals {
+		a.refusedAt, a.checkedAt, a.refusal = now, now, e
+		a.set(refused)
+	}
+}
+
+// acceptedLately reports whether any scope accepts the credential, as far as is
+// known; with a.mu held.
+func (a *auth) acceptedLately() bool {
+	for _, at := range a.scopes {
+		if at.state == proven && time.Since(at.acceptedAt) < acceptedFor {
+			return true
+		}
+	}
+	return false
 }
 
 // renew asks IAM for a token and keeps it, if nothing has changed since.
-func (a *auth) renew(ctx context.Context, cred Credentials, generation int) error {
-	tok, err := a.token(ctx, cred)
+func (a *auth) renew(ctx context.Context, cred Credentials, generation int, project string, holdsKey bool) error {
+	tok, err := a.token(ctx, cred, project)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.renewing = false
+	if generation != a.generation {
+		return nil // acquire begins again
+	}
+	t, iam := a.tokenOf(project), scope{APIIAM, project}
+	t.renewing = false
+	if holdsKey {
+		a.trying = false
+	}
 	defer a.announce()
+	e, _ := asError(err)
 	switch {
-	case generation != a.generation:
-		return nil // acquire begins anew
 	case err == nil:
-		hadOne := a.tok.value != ""
-		a.tok = tok
-		a.generation++
-		if !hadOne && a.state == proven {
-			a.state = unproven
-		}
-		a.observer.CredentialState(string(a.state), tok.expires)
+		t.token = tok
+		t.serial++
+		a.accepted(iam)
+		a.observer.CredentialState(string(a.state), a.expires(), nil)
 		return nil
-	case is(err, ClassCredentials):
-		e, _ := asError(err)
-		if a.lastChance || !a.reread(false) {
-			a.stop(e)
-			return a.refusedError()
+	case e != nil && e.Class == ClassCredentials && !e.unsent:
+		if at := a.scope(iam); !at.renewed && a.renewal(iam) {
+			return nil
 		}
-		return nil
-	case a.tok.value != "" && time.Now().Before(a.tok.expires):
+		e.Err, e.Wait = ErrCredentials, comeAgain
+		a.hold(iam, e)
+	}
+	if t.usable() && a.state != refused {
 		return nil // the old one will do until the next try
 	}
 	return err
 }
 
-// wantsToken reports whether it is time for a token; with a.mu held.
-func (a *auth) wantsToken() bool {
-	now := time.Now()
-	if a.tok.value == "" || !now.Before(a.tok.expires) {
-		return true
+// expires is when the first token ends; with a.mu held.
+func (a *auth) expires() time.Time {
+	var first time.Time
+	for _, t := range a.tokens {
+		if t.value != "" && (first.IsZero() || t.expires.Before(first)) {
+			first = t.expires
+		}
 	}
-	return !now.Before(a.tok.renew) && now.Sub(a.renewedAt) >= renewInterval
+	return first
 }
 
-// reread begins a generation with what Source says now. It returns false if that
-// is nothing new, unless anyway is set; with a.mu held.
-func (a *auth) reread(anyway bool) bool {
+// dropToken makes the next caller ask for a new token; with a.mu held.
+func (a *auth) dropToken(project string) {
+	if t := a.tokens[project]; t != nil {
+		t.token = token{}
+		t.serial++
+	}
+}
+
+// reread begins a generation with what Source says now, and returns false if that
+// is nothing new; with a.mu held.
+func (a *auth) reread() bool {
 	a.checkedAt = time.Now()
 	cred, err := a.source()
-	if err == nil {
-		err = cred.check(a.mode)
-	}
-	if err != nil {
-		cred = a.cred // what cannot be read is not new
-	}
-	if cred == a.cred && !anyway {
+	if err != nil || cred.check(a.mode) != nil || cred == a.cred { // what cannot be read is not new
 		return false
 	}
-	a.cred, a.tok = cred, token{}
+	a.cred = cred
 	a.generation++
-	a.lastChance, a.trying = true, false
+	a.trying, a.refusals = false, 0
+	clear(a.scopes)
+	clear(a.tokens)
 	a.set(unproven)
 	return true
 }
 
-// recovers reports whether there is a reason to call again although the
-// credential was refused; with a.mu held.
-func (a *auth) recovers() bool {
-	now := time.Now()
-	if now.Sub(a.refusedAt) >= refusedFor {
-		return a.reread(true)
+// scope returns the state of s; with a.mu held.
+func (a *auth) scope(s scope) *scopeState {
+	at := a.scopes[s]
+	if at == nil {
+		at = &scopeState{state: unproven}
+		a.scopes[s] = at
 	}
-	return now.Sub(a.checkedAt) >= checkInterval && a.reread(false)
-}
-
-// stop ends all traffic; with a.mu held.
-func (a *auth) stop(e *Error) {
-	a.refusedAt, a.checkedAt, a.refusal = time.Now(), time.Now(), e
-	a.set(refused)
+	return at
 }
 
 // comeAgain is when a caller who met a refused credential may ask again: new
 // values are looked for every few seconds, and asking costs no call.
 const comeAgain = 15 * time.Second
 
-// refusedError is what callers get while all traffic is stopped; with a.mu held.
-func (a *auth) refusedError() *Error {
-	e := *a.refusal
-	e.Class, e.Err = ClassCredentials, ErrCredentials
-	e.Wait = min(comeAgain, max(time.Second, time.Until(a.refusedAt.Add(refusedFor))))
-	return &e
+// held is what callers get for left while nothing is called because of e.
+func held(e *Error, left time.Duration) error {
+	out := *e
+	out.Class, out.Err = ClassCredentials, ErrCredentials
+	out.Wait = min(comeAgain, max(time.Second, left))
+	return &out
 }
 
 // set changes the state; with a.mu held.
 func (a *auth) set(s authState) {
 	a.state = s
-	a.observer.CredentialState(string(s), a.tok.expires)
+	var refusal *Error
+	if s == refused {
+		refusal = a.refusal
+	}
+	a.observer.CredentialState(string(s), a.expires(), refusal)
 	a.announce()
 }
 
-// giveBack ends the one call of an unproven generation; with a.mu held.
+// giveBack ends the only call of what is unproven; with a.mu held.
 func (a *auth) giveBack(p pass) {
-	if p.holds && p.generation == a.generation {
-		a.trying = false
-		a.announce()
+	if p.generation != a.generation || !p.holdsKey && !p.holdsScope {
+		return
 	}
+	if p.holdsKey {
+		a.trying = false
+	}
+	if p.holdsScope {
+		a.scope(p.scope).trying = false
+	}
+	a.announce()
 }
 
 // announce wakes those who wait for a change; with a.mu held.

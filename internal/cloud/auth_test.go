@@ -220,7 +220,7 @@ func TestProbeAfterRefusal(t *testing.T) {
 		}))
 		callAll(t.Context(), c, 8)
 		locked = false
-		_ = sleep(t.Context(), refusedFor)
+		_ = sleep(t.Context(), lockedFor)
 		if n := failures(callAll(t.Context(), c, 8)); n != 0 || calls != 9 {
 			t.Errorf("%d failures, %d calls", n, calls)
 		}
@@ -336,7 +336,7 @@ func TestTokenRevokedEarly(t *testing.T) {
 func TestLastChance(t *testing.T) {
 	t.Parallel()
 	tokens := 0
-	ask := func(context.Context, Credentials) (token, error) {
+	ask := func(context.Context, Credentials, string) (token, error) {
 		tokens++
 		return token{value: fmt.Sprint(tokens), expires: time.Now().Add(time.Hour), renew: time.Now().Add(time.Hour)}, nil
 	}
@@ -345,7 +345,7 @@ func TestLastChance(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, stops := range []bool{false, true} { // two calls, each refused for the first time
-		p, err := a.acquire(t.Context())
+		p, err := a.acquire(t.Context(), scope{APIVPCEP, project})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -353,7 +353,7 @@ func TestLastChance(t *testing.T) {
 			t.Errorf("refusal %d: %v", i+1, err)
 		}
 	}
-	if _, err := a.acquire(t.Context()); !errors.Is(err, ErrCredentials) || tokens != 2 {
+	if _, err := a.acquire(t.Context(), scope{APIVPCEP, project}); !errors.Is(err, ErrCredentials) || tokens != 2 {
 		t.Errorf("%v, %d tokens", err, tokens)
 	}
 }
@@ -455,7 +455,7 @@ func TestGivenToken(t *testing.T) {
 
 func TestCredentialsAreMasked(t *testing.T) {
 	t.Parallel()
-	cred := Credentials{"canary", "canary", "canary", "canary", "canary", "canary", "canary", "canary"}
+	cred := Credentials{"canary", "canary", "canary", "canary", "canary", "canary", "canary"}
 	data, err := json.Marshal(map[string]any{"c": cred})
 	text := fmt.Sprintf("%v %+v %#v %s %q %s %v", cred, cred, cred, cred, cred, data, struct{ C *Credentials }{&cred}.C)
 	if err != nil || strings.Contains(text, "canary") {

@@ -29,6 +29,7 @@ const (
 // When ctx ends first Await returns the last state seen and an error that wraps
 // ctx.Err(). A list that cannot be read, or is incomplete, is an *Error.
 func (c *Client) Await(ctx context.Context, req approval.Request, want approval.State, actedAt time.Time) (approval.State, error) {
+	ctx = forTarget(ctx, req.Target)
 	l, err := c.connections(req)
 	if err != nil {
 		return approval.Absent, err

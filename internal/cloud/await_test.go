@@ -137,7 +137,7 @@ func TestAwaitReadFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := client(t, script(func(*http.Request, string) (*http.Response, error) { return says(404, errorJSON("APIC.7302")) }))
 		_, err := c.Await(t.Context(), connect(gateway()), approval.Accepted, time.Now())
-		if e, ok := asError(err); !ok || e.Retryable() || e.Code != "APIC.7302" || e.Gone() {
+		if e, ok := asError(err); !ok || !e.Retryable() || e.Class != ClassOperator || e.Code != "APIC.7302" || e.Gone() {
 			t.Errorf("error %v", err)
 		}
 	})

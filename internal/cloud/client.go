@@ -49,16 +49,17 @@ type Config struct {
 	Region        string
 	Endpoints     map[string]string // API name to base URL, instead of https://{api}.{region}.myhuaweicloud.com
 	Auth          Auth
-	RatePerSecond float64           // of calls to each API host; 0: 10
-	Concurrency   int               // calls at once to each API host; 0: 64
-	Transport     http.RoundTripper // nil: one like http.DefaultTransport, with timeouts
-	Observer      Observer          // nil: none
+	RatePerSecond float64            // of calls to each API host; 0: 10
+	Rates         map[string]float64 // API name to calls a second, instead of RatePerSecond
+	Concurrency   int                // calls at once to each API host; 0: 64
+	Transport     http.RoundTripper  // nil: one like http.DefaultTransport, with timeouts
+	Observer      Observer           // nil: none
 	Targets       approval.Targets
 	AllowHTTP     bool // http endpoints elsewhere than on this machine, which is unsafe
 }
 
-// Observer is told what happens. api, operation, class and state are of small
-// fixed sets. Its methods must return at once and must not call back.
+// Observer is told what happens. api, operation, class, state and target are of
+// small fixed sets. Its methods must return immediately and must not call back.
 type Observer interface {
 	CloudCall(api, operation, class string, took time.Duration)
 	CloudRetry(api, operation, class string)
@@ -66,8 +67,15 @@ type Observer interface {
 	CloudInFlight(api string, delta int)
 	CloudBreaker(api, state string) // closed, open or half-open
 	CloudUnknownState(target string)
-	CloudList(target string, complete bool)          // a list of target was read; see CodeListIncomplete
-	CredentialState(state string, expires time.Time) // unproven, ok or refused; expires is zero if unknown
+	CloudList(target string, complete bool) // a list of target was read; see CodeListIncomplete
+	// CredentialState tells the state of the key, user or token: unproven, ok or
+	// refused, which stops all calls because of refusal. expires is zero if unknown.
+	CredentialState(state string, expires time.Time, refusal *Error)
+	// OperatorFault tells of each answer that only the operator can do something
+	// about, and OperatorFaultOver that the API works for the target again, or that
+	// nothing was heard of its faults for long.
+	OperatorFault(target string, fault approval.OperatorFault)
+	OperatorFaultOver(api, target string)
 }
 
 // Client makes the calls. It is safe for concurrent use.
@@ -78,7 +86,7 @@ type Client struct {
 	http     *http.Client
 	codes    codebook
 	observer Observer
-	rate     float64
+	faults   *faults
 
 	mu    sync.Mutex
 	lists map[listKey]*lists
@@ -86,9 +94,10 @@ type Client struct {
 
 // host is one API host.
 type host struct {
-	base    *url.URL
-	limit   *limit
-	breaker *breaker
+	base      *url.URL
+	limit     *limit
+	perSecond float64 // calls
+	breaker   *breaker
 }
 
 // listKey names a connection list.
@@ -103,8 +112,16 @@ func New(cfg Config) (*Client, error) {
 	if cfg.RatePerSecond == 0 {
 		cfg.RatePerSecond = defaultRate
 	}
-	if cfg.RatePerSecond < 0 || math.IsNaN(cfg.RatePerSecond) || math.IsInf(cfg.RatePerSecond, 0) {
+	if !validRate(cfg.RatePerSecond) {
 		return nil, fmt.Errorf("cloud: %v calls a second is no rate", cfg.RatePerSecond)
+	}
+	for name, rate := range cfg.Rates {
+		if !slices.Contains(APIs(), name) {
+			return nil, fmt.Errorf("cloud: rate of %q: the APIs are %s", name, strings.Join(APIs(), ", "))
+		}
+		if !validRate(rate) {
+			return nil, fmt.Errorf("cloud: rate of %s: %v calls a second is no rate", name, rate)
+		}
 	}
 	if cfg.Concurrency == 0 {
 		cfg.Concurrency = defaultConcurrency
@@ -126,7 +143,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("cloud: %w", err)
 	}
 	c := &Client{
-		region: cfg.Region, hosts: map[string]*host{}, codes: codes, observer: cfg.Observer, rate: cfg.RatePerSecond,
+		region: cfg.Region, hosts: map[string]*host{}, codes: codes, observer: cfg.Observer, faults: newFaults(cfg.Observer),
 		lists: map[listKey]*lists{},
 		http: &http.Client{
 			Transport:     cfg.Transport,
@@ -143,15 +160,23 @@ func New(cfg Config) (*Client, error) {
 		if err != nil {
 			return nil, fmt.Errorf("cloud: endpoint of %s: %w", api, err)
 		}
+		perSecond, own := cfg.Rates[api]
+		if !own {
+			perSecond = cfg.RatePerSecond
+		}
 		c.hosts[api] = &host{
 			base: base, breaker: newBreaker(api, cfg.Observer),
-			limit: newLimit(api, cfg.RatePerSecond, cfg.Concurrency, cfg.Observer),
+			limit: newLimit(api, perSecond, cfg.Concurrency, cfg.Observer), perSecond: perSecond,
 		}
 	}
 	if c.auth, err = newAuth(cfg.Auth, c.iamToken, cfg.Observer); err != nil {
 		return nil, fmt.Errorf("cloud: authentication: %w", err)
 	}
 	return c, nil
+}
+
+func validRate(perSecond float64) bool {
+	return perSecond > 0 && !math.IsInf(perSecond, 0)
 }
 
 // checkTargets refuses what could never be called.
@@ -243,7 +268,7 @@ func (c *Client) connections(req approval.Request) (*lists, error) {
 	defer c.mu.Unlock()
 	if c.lists[key] == nil {
 		read, size := c.pager(t)
-		c.lists[key] = newLists(size, c.rate, read, func(err error) error { return c.noteList(t, apiOf(t), "list", err) })
+		c.lists[key] = newLists(size, c.hosts[apiOf(t)].perSecond, read, func(err error) error { return c.noteList(t, apiOf(t), "list", err) })
 	}
 	return c.lists[key], nil
 }
@@ -308,6 +333,7 @@ func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Fact
 	if req.Creates() {
 		return approval.Facts{ReadAt: time.Now()}, nil
 	}
+	ctx = forTarget(ctx, req.Target)
 	l, err := c.connections(req)
 	if err != nil {
 		return approval.Facts{}, err
@@ -332,6 +358,7 @@ func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Fact
 // not show, or belongs to another account, is not the one that was judged: that
 // is an error, which may pass.
 func (c *Client) Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (int, error) {
+	ctx = forTarget(ctx, t)
 	req := approval.Request{Target: t, EndpointID: endpointID}
 	l, err := c.connections(req)
 	if err != nil {
@@ -386,6 +413,7 @@ var errContradicted = incomplete("two rows of the connection contradict each oth
 // connection still waits for a decision. approval.Permit is asked right before each
 // call, the repeated ones too.
 func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdict) error {
+	ctx = forTarget(ctx, req.Target)
 	l, err := c.connections(req)
 	if err != nil {
 		return err
@@ -420,12 +448,38 @@ func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdi
 	default:
 		err = c.actService(ctx, t.ProjectID, t.ID, id, v, done)
 	}
-	if is(err, ClassAlreadyDone) {
+	e, _ := asError(err)
+	switch {
+	case e == nil:
+	case e.Class == ClassAlreadyDone:
 		if ok, _ := done(ctx); ok { // else the list may be stale, and the request comes again
 			return nil
 		}
+	case e.Class == ClassGone && e.Code != "" && normal(e.Code) == codeNotFound:
+		return c.notFound(ctx, l, req, e)
 	}
 	return err
+}
+
+// codeNotFound does not say what was not found: the endpoint, or its service.
+const codeNotFound = "ENDPOINT.0005"
+
+// notFound is the error of an act that was answered by e, with codeNotFound. The
+// endpoint is gone only if a list that works does not show it; if it does, what was
+// not found is the service, whose id is the operator's.
+func (c *Client) notFound(ctx context.Context, l *lists, req approval.Request, e *Error) error {
+	shown, err := l.read(ctx, req.EndpointID, false)
+	if err != nil {
+		return c.readError(req, "act", err)
+	}
+	row, there := shown.row(req.EndpointID)
+	if !there || approval.State(row.Status) == approval.Deleting {
+		return e
+	}
+	fault := *e
+	fault.Class, fault.Text = ClassOperator, "the API does not know the endpoint service, but the target's list shows the connection; check the target's id or service_id, and its project"
+	c.faults.met(&fault)
+	return &fault
 }
 
 // errNotPending keeps an act from being repeated.
@@ -440,6 +494,7 @@ func took(v approval.Verdict, s approval.State) bool {
 // cloud certainly did not do it, each time after asking approval.Permit. An error whose OutcomeUnknown is true asks for a
 // Look before anything else.
 func (c *Client) Create(ctx context.Context, req approval.Request) (approval.Created, error) {
+	ctx = forTarget(ctx, req.Target)
 	t, want := req.Target, req.Creation
 	switch {
 	case t.Kind == approval.FunctionGraph && want.FunctionGraph != nil:
@@ -458,6 +513,7 @@ func (c *Client) Create(ctx context.Context, req approval.Request) (approval.Cre
 // it; and the connection list of the service that it connects to, even where
 // that is one of ours, cannot tell its endpoints from those of others.
 func (c *Client) Look(ctx context.Context, req approval.Request, before []string) (approval.Look, error) {
+	ctx = forTarget(ctx, req.Target)
 	t, want := req.Target, req.Creation
 	switch {
 	case t.Kind == approval.FunctionGraph && want.FunctionGraph != nil:
@@ -479,6 +535,7 @@ func noParameters(req approval.Request, op string) error {
 // read before any is returned, since deciding them moves the rest. Their
 // Accepted is not counted.
 func (c *Client) Pending(ctx context.Context, t approval.Target) ([]approval.Facts, error) {
+	ctx = forTarget(ctx, t)
 	if t.Kind.Creates() {
 		return nil, refuse(apiOf(t), "pending", "invalid_request", fmt.Errorf("target %s has no connections", t.Name))
 	}
@@ -511,4 +568,6 @@ func (nobody) CloudInFlight(string, int)                       {}
 func (nobody) CloudBreaker(string, string)                     {}
 func (nobody) CloudUnknownState(string)                        {}
 func (nobody) CloudList(string, bool)                          {}
-func (nobody) CredentialState(string, time.Time)               {}
+func (nobody) CredentialState(string, time.Time, *Error)       {}
+func (nobody) OperatorFault(string, approval.OperatorFault)    {}
+func (nobody) OperatorFaultOver(string, string)                {}

@@ -22,9 +22,12 @@ import (
 const (
 	callTimeout = 30 * time.Second // of one try, from sending to the last byte
 	maxAnswer   = 8 << 20          // bytes
-	plainJSON   = "application/json"
-	utf8JSON    = "application/json;charset=UTF-8"
-	userAgent   = "vpcep-approver"
+	// strangerWait is the pause of a host after a 401 in no shape of an API: a proxy
+	// may have answered, but if it was the API the key must not be tried in a row.
+	strangerWait = 5 * time.Second
+	plainJSON    = "application/json"
+	utf8JSON     = "application/json;charset=UTF-8"
+	userAgent    = "vpcep-approver"
 )
 
 // call is one call of an API: all that differs between them.
@@ -38,7 +41,9 @@ type call struct {
 	contentType string
 	body        any // nil: none
 	effect      effect
+	names       naming
 	anonymous   bool // needs no credential
+	optional    bool // a worker can do without: a refusal is no fault of the operator to be told of
 	// answer reads what came with a status of 2xx. An error means that it cannot
 	// be an answer of this API.
 	answer func(header http.Header, body []byte) error
@@ -72,13 +77,13 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 	host := c.hosts[call.api]
 	p, err := c.admit(ctx, host, call)
 	if err != nil {
-		return unsent(call, err)
+		return unsent(ctx, call, err)
 	}
 	done, err := host.breaker.allow()
 	if err != nil {
 		host.limit.leave()
 		c.drop(call, p)
-		return unsent(call, err)
+		return unsent(ctx, call, err)
 	}
 	if call.effect != reads {
 		if err := approval.Permit(ctx); err != nil {
@@ -90,6 +95,9 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 	}
 	start := time.Now()
 	e := c.send(ctx, host, call, body, p)
+	if e != nil {
+		e.Target = targetOf(ctx)
+	}
 	host.limit.leave()
 	done(verdict(ctx, e))
 
@@ -108,36 +116,54 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 	case e.Wait > 0:
 		host.limit.rest(e.Wait)
 	}
+	refused := e != nil && e.Class == ClassCredentials
 	switch {
 	case call.anonymous:
-	case proves(e):
+	case e == nil || e.proves:
 		c.auth.answered(p)
-	case e.Class != ClassCredentials:
+	case !refused:
 		c.auth.dropped(p)
 	default:
-		if err := c.auth.refuse(p, e, second); err != nil {
-			return err
+		if err := c.auth.refuse(p, e, second); err == nil {
+			return errRenewed
 		}
-		return errRenewed
 	}
-	if e != nil {
-		return e
+	if e == nil {
+		c.faults.over(call.api, call.op, targetOf(ctx))
+		return nil
 	}
-	return nil
+	switch {
+	case e.Class == ClassOperator && call.optional:
+	case refused || e.Class == ClassOperator:
+		c.faults.met(e)
+	case e.proves:
+		c.faults.over(call.api, call.op, e.Target)
+	}
+	return e
 }
 
-// proves reports whether e can only come from an API that has accepted the
-// credential. Gateways throttle and break before they look at it.
-func proves(e *Error) bool {
-	if e == nil || e.Code == CodeListIncomplete {
-		return true
-	}
-	switch e.Class {
-	case ClassFinal, ClassGone, ClassAlreadyDone, ClassSlow:
-		return e.Status != 0
+// proves reports whether an answer of this class can only come from an API that
+// has accepted the credential. Gateways throttle and break before they look at it,
+// and do not know some addresses.
+func proves(class Class, said errorBody) bool {
+	switch class {
+	case ClassFinal, ClassGone, ClassAlreadyDone, ClassSlow, ClassOperator:
+		return said.shaped && !strings.HasPrefix(normal(said.code), "APIGW.")
 	default:
 		return false
 	}
+}
+
+type targetKey struct{}
+
+// forTarget notes for which target the calls under ctx are made.
+func forTarget(ctx context.Context, t approval.Target) context.Context {
+	return context.WithValue(ctx, targetKey{}, t.Name)
+}
+
+func targetOf(ctx context.Context) string {
+	name, _ := ctx.Value(targetKey{}).(string)
+	return name
 }
 
 // admit waits for the credential and for the limits of the host.
@@ -149,11 +175,11 @@ func (c *Client) admit(ctx context.Context, host *host, call *call) (pass, error
 		var p pass
 		if !call.anonymous {
 			var err error
-			if p, err = c.auth.acquire(ctx); err != nil {
+			if p, err = c.auth.acquire(ctx, scope{call.api, call.project}); err != nil {
 				return pass{}, err
 			}
 		}
-		if err := host.limit.enter(ctx); err != nil {
+		if err := host.limit.enter(ctx, call.effect != reads && !p.holdsKey); err != nil {
 			c.drop(call, p)
 			return pass{}, err
 		}
@@ -199,7 +225,7 @@ func (c *Client) send(ctx context.Context, host *host, call *call, body []byte, 
 		e := c.refused(call, res, nil)
 		e.Class, e.Text, e.Err = call.unknown(), "this is not an answer of the API; a firewall or proxy may stand in between", err
 		if isIncomplete(err) && call.effect == reads {
-			e.Code, e.Text = CodeListIncomplete, textIncomplete
+			e.Code, e.Text, e.proves = CodeListIncomplete, textIncomplete, true
 		}
 		return e
 	}
@@ -242,16 +268,21 @@ func (c *Client) request(ctx context.Context, host *host, call *call, body []byt
 func (c *Client) refused(call *call, res *http.Response, data []byte) *Error {
 	said := parseErrorBody(data)
 	e := &Error{API: call.api, Op: call.op, Status: res.StatusCode, Code: said.code, changes: call.effect != reads}
-	e.Class, e.Text = c.codes.class(res.StatusCode, said)
+	e.Class, e.Text = c.codes.blame(call.names, res.StatusCode, said)
 	if e.Class == ClassUnknown {
 		e.Class = call.unknown()
 	}
+	e.proves = proves(e.Class, said)
+	e.key = e.Class == ClassCredentials && speaksOfKey(c.auth.mode, said.code)
 	for _, id := range []string{res.Header.Get("X-Request-Id"), res.Header.Get("X-IAM-Trace-Id"), said.requestID} {
 		if e.RequestID == "" {
 			e.RequestID = plain(id)
 		}
 	}
 	e.Wait = retryAfter(res.Header.Get("Retry-After"), time.Now())
+	if res.StatusCode == http.StatusUnauthorized && !said.shaped && e.Wait == 0 {
+		e.Wait = strangerWait
+	}
 	return e
 }
 
@@ -275,7 +306,7 @@ func (c *call) failed(class Class, text string, err error) *Error {
 
 // unsent is the error for a call that was not made because of err, which may
 // come from another call, such as the one for a token.
-func unsent(call *call, err error) *Error {
+func unsent(ctx context.Context, call *call, err error) *Error {
 	e := call.failed(ClassRetry, "not called", err)
 	if cause, ok := asError(err); ok {
 		*e = *cause
@@ -283,6 +314,9 @@ func unsent(call *call, err error) *Error {
 	}
 	if e.Op == "" {
 		e.Op = call.op
+	}
+	if e.Target == "" {
+		e.Target = targetOf(ctx)
 	}
 	e.unsent = true
 	return e

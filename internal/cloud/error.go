@@ -16,24 +16,24 @@ type Class string
 
 // The classes. Only the first is not an error.
 const (
-	ClassOK            Class = "ok"
-	ClassRetry         Class = "retry"           // broken, may pass
-	ClassUnknown       Class = "outcome_unknown" // as retry, and it may have been done
-	ClassThrottle      Class = "throttle"        // too many calls; not done
-	ClassSlow          Class = "slow_retry"      // busy, passes in minutes; not done
-	ClassOpen          Class = "breaker_open"    // not even called: the API is down
-	ClassCredentials   Class = "credentials"     // the credential is refused; not done
-	ClassConfiguration Class = "configuration"   // wrong host or path; not done
-	ClassGone          Class = "gone"            // the endpoint does not exist any more
-	ClassAlreadyDone   Class = "already_done"    // the list has to confirm it
-	ClassFinal         Class = "final"           // the same call will never succeed
+	ClassOK          Class = "ok"
+	ClassRetry       Class = "retry"           // broken, may pass
+	ClassUnknown     Class = "outcome_unknown" // as retry, and it may have been done
+	ClassThrottle    Class = "throttle"        // too many calls; not done
+	ClassSlow        Class = "slow_retry"      // busy, passes in minutes; not done
+	ClassOpen        Class = "breaker_open"    // not even called: the API is down
+	ClassCredentials Class = "credentials"     // the credential is refused; not done
+	ClassOperator    Class = "operator"        // permission, quota, wrong id, host or project; not done
+	ClassGone        Class = "gone"            // the endpoint does not exist any more
+	ClassAlreadyDone Class = "already_done"    // the list has to confirm it
+	ClassFinal       Class = "final"           // the request's own content is wrong
 )
 
 // Classes returns every class.
 func Classes() []Class {
 	return []Class{
 		ClassOK, ClassRetry, ClassUnknown, ClassThrottle, ClassSlow, ClassOpen,
-		ClassCredentials, ClassConfiguration, ClassGone, ClassAlreadyDone, ClassFinal,
+		ClassCredentials, ClassOperator, ClassGone, ClassAlreadyDone, ClassFinal,
 	}
 }
 
@@ -48,6 +48,7 @@ var (
 // which may quote what was sent.
 type Error struct {
 	API, Op   string // such as "vpcep", "AcceptOrRejectEndpoint"
+	Target    string // name of the target that it was called for; empty if there is none
 	Class     Class
 	Status    int           // HTTP status; 0 if there was no answer
 	Code      string        // the cloud's error code, or ours in snake_case
@@ -58,6 +59,8 @@ type Error struct {
 
 	changes bool // the call was to change something
 	unsent  bool // it provably never left
+	proves  bool // the answer can only come from an API that has accepted the credential
+	key     bool // a refusal of the credential that speaks of the key itself
 	// withheld says that the caller did not permit it, see approval.Permit.
 	withheld bool
 	// inDoubt says that an earlier try of the same call may have been carried out.
@@ -88,8 +91,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Retryable reports whether the same call can succeed later. A configuration
-// error can: it is the operator's to mend and no reason to fail a request.
+// Retryable reports whether the same call can succeed later. What only the
+// operator can fix can: it is no reason to fail a request.
 func (e *Error) Retryable() bool {
 	switch e.Class {
 	case ClassFinal, ClassGone, ClassOK:
@@ -109,8 +112,8 @@ func (e *Error) RetryAfter() time.Duration {
 		return 2 * time.Second
 	case ClassSlow:
 		return 30 * time.Second
-	case ClassConfiguration:
-		return time.Minute
+	case ClassOperator:
+		return operatorWait
 	case ClassCredentials:
 		return checkInterval
 	default:
@@ -129,6 +132,23 @@ func (e *Error) NoReadBack() bool { return errors.Is(e.Err, ErrNoReadBack) }
 
 // Gone reports whether the endpoint does not exist any more.
 func (e *Error) Gone() bool { return e.Class == ClassGone }
+
+// operatorWait is the least wait after what the operator must fix; the caller's
+// own backoff adds to it.
+const operatorWait = 5 * time.Second
+
+// OperatorFault returns e as a fault that only the operator can fix, and whether
+// it is one.
+func (e *Error) OperatorFault() (approval.OperatorFault, bool) {
+	if e.Class != ClassOperator && e.Class != ClassCredentials {
+		return approval.OperatorFault{}, false
+	}
+	f := approval.OperatorFault{API: e.API, Operation: e.Op, Code: e.Code, Text: e.Text, RequestID: e.RequestID}
+	if f.Code == "" {
+		f.Code = "http_" + strconv.Itoa(e.Status)
+	}
+	return f, true
+}
 
 // Failure is the form for requester and support.
 func (e *Error) Failure() approval.Failure {
@@ -159,22 +179,39 @@ func is(err error, c Class) bool {
 // byStatus is the class of an answer without a code that we know. body tells
 // whether the answer was in one of the API's own error shapes; if not, something
 // in front of the API has spoken, and what it says is not the API's last word.
+//
+// An answer ends a request only where the status says that the content of the
+// call is wrong. All else that is refused may be right once the operator has
+// fixed it.
 func byStatus(status int, body bool) (class Class, text string) {
 	switch {
 	case status == http.StatusTooManyRequests:
 		return ClassThrottle, "too many calls"
-	case status == http.StatusUnauthorized:
-		return ClassCredentials, "the credential is not accepted"
 	case status >= 300 && status < 400:
 		return ClassUnknown, "answered with a redirect, which is not followed; check the endpoint of this API"
+	case status == http.StatusProxyAuthRequired:
+		return ClassOperator, "a proxy requires a login; check the proxy settings of the process"
 	case !body && status == http.StatusNotFound:
-		return ClassConfiguration, "no such address; check the endpoint of this API"
+		return ClassOperator, "no such address; check the endpoint of this API"
 	case !body:
-		return ClassUnknown, "the answer is not one of the API's; a firewall or load balancer may stand in between"
+		return ClassUnknown, "the answer is not one of the API's; a firewall, proxy or load balancer may stand in between"
+	case status == http.StatusUnauthorized:
+		return ClassCredentials, "the credential is not accepted"
 	case status >= 500 || status == http.StatusRequestTimeout:
 		return ClassUnknown, "the API is broken or does not answer in time"
-	case status == http.StatusConflict, status == http.StatusLocked, status == http.StatusTooEarly, status == http.StatusPreconditionFailed:
-		return ClassSlow, "the resource is busy"
 	}
-	return ClassFinal, "the API refuses the call"
+	switch status {
+	case http.StatusConflict, http.StatusLocked, http.StatusTooEarly, http.StatusPreconditionFailed:
+		return ClassSlow, "the resource is busy"
+	case http.StatusForbidden, http.StatusPaymentRequired:
+		return ClassOperator, "the API does not permit the call; check the permissions, the project and the region"
+	case http.StatusNotFound, http.StatusGone:
+		return ClassOperator, "the API does not know what is called; check the target's id, its project and the region"
+	case http.StatusBadRequest, http.StatusNotAcceptable, http.StatusLengthRequired, http.StatusRequestEntityTooLarge,
+		http.StatusRequestURITooLong, http.StatusUnsupportedMediaType, http.StatusRequestedRangeNotSatisfiable,
+		http.StatusExpectationFailed, http.StatusUnprocessableEntity, http.StatusFailedDependency,
+		http.StatusRequestHeaderFieldsTooLarge:
+		return ClassFinal, "the API refuses the content of the call"
+	}
+	return ClassOperator, "the API refuses the call; check the endpoint, the project and the region"
 }

@@ -103,6 +103,7 @@ type watcher struct {
 	open    int
 	breaker []string
 	creds   []string
+	faults  []string
 	pauses  []time.Duration
 }
 
@@ -123,8 +124,16 @@ func (w *watcher) CloudUnknownState(string) { w.note(func() { w.unknown++ }) }
 func (w *watcher) CloudList(target string, complete bool) {
 	w.note(func() { w.listed = append(w.listed, fmt.Sprintf("%s %t", target, complete)) })
 }
-func (w *watcher) CredentialState(s string, _ time.Time) {
+func (w *watcher) CredentialState(s string, _ time.Time, _ *Error) {
 	w.note(func() { w.creds = append(w.creds, s) })
+}
+func (w *watcher) OperatorFault(target string, f approval.OperatorFault) {
+	w.note(func() {
+		w.faults = append(w.faults, fmt.Sprintf("%s %s %s %s %s", target, f.API, f.Operation, f.Code, f.RequestID))
+	})
+}
+func (w *watcher) OperatorFaultOver(api, target string) {
+	w.note(func() { w.faults = append(w.faults, fmt.Sprintf("%s %s over", target, api)) })
 }
 
 // world is a small cloud with one list of connections. Its faults are set by the test.

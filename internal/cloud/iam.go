@@ -28,8 +28,13 @@ type iamIdentity struct {
 	Password iamPassword `json:"password"`
 }
 
+type iamProject struct {
+	ID   string `json:"id,omitempty"`
+	Name string `json:"name,omitempty"`
+}
+
 type iamScope struct {
-	Project iamName `json:"project"`
+	Project iamProject `json:"project"`
 }
 
 type iamAuth struct {
@@ -42,20 +47,21 @@ type iamTokenRequest struct {
 	Auth iamAuth `json:"auth"`
 }
 
-// iamToken asks IAM for a token for user and password, scoped to a project by
-// name. Another token does not end the validity of the ones before.
-func (c *Client) iamToken(ctx context.Context, cred Credentials) (token, error) {
-	project := cred.Project
+// iamToken asks IAM for a token for user and password, scoped to the project with
+// that id, or to the region's own if it is empty: an API refuses tokens of other
+// projects. Another token does not end the validity of the ones before.
+func (c *Client) iamToken(ctx context.Context, cred Credentials, project string) (token, error) {
+	of := iamProject{ID: project}
 	if project == "" {
-		project = c.region
+		of.Name = c.region
 	}
 	var tok token
 	err := c.do(ctx, &call{
 		api: APIIAM, op: "KeystoneCreateUserTokenByPassword", method: http.MethodPost, path: "/v3/auth/tokens",
-		query: url.Values{"nocatalog": {"true"}}, contentType: utf8JSON, anonymous: true,
+		query: url.Values{"nocatalog": {"true"}}, contentType: utf8JSON, anonymous: true, names: byConfig,
 		body: iamTokenRequest{iamAuth{
 			Identity: iamIdentity{[]string{"password"}, iamPassword{iamUser{iamName{cred.Domain}, cred.User, cred.Password}}},
-			Scope:    iamScope{iamName{project}},
+			Scope:    iamScope{of},
 		}},
 		answer: func(header http.Header, body []byte) (err error) {
 			tok, err = readToken(header, body, time.Now())

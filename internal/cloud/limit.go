@@ -16,6 +16,8 @@ const (
 	riseTime      = 30 * time.Second // from nothing up to the set rate
 	cutFloor      = 64               // the rate never falls below the set one divided by this
 	maxPauseWait  = 5 * time.Second  // a longer pause is an error for the caller instead of a wait
+	maxRateWait   = 30 * time.Second // so is a longer wait for a rate below one a second; see join
+	maxPutOff     = time.Minute      // what a caller who would wait longer is told to wait
 )
 
 // limit holds the calls to one API host to a rate and to a number at once.
@@ -33,6 +35,8 @@ type limit struct {
 
 	mu     sync.Mutex
 	pace   *rate.Limiter
+	queue  int           // callers who wait for the rate
+	putOff time.Time     // up to when calls are spoken for by callers who were sent away
 	paused time.Time     // until then nobody calls
 	cutAt  time.Time     // when the rate was lowered last
 	roseAt time.Time     // up to when the rise has been added
@@ -41,6 +45,9 @@ type limit struct {
 
 func newLimit(api string, perSecond float64, concurrency int, obs Observer) *limit {
 	burst := max(1, int(perSecond/10))
+	if perSecond < 1 {
+		perSecond *= 0.999 // rounding must not make one call more in a minute
+	}
 	return &limit{
 		api: api, set: rate.Limit(perSecond), observer: obs,
 		turn: make(chan struct{}, 1), slots: make(chan struct{}, concurrency),
@@ -49,8 +56,22 @@ func newLimit(api string, perSecond float64, concurrency int, obs Observer) *lim
 }
 
 // enter waits until a call may be made and counts it as on its way; leave ends
-// that. It returns an error at once if the host is paused for long.
-func (l *limit) enter(ctx context.Context) error {
+// that. It returns an error immediately if the host is paused for long, or if it
+// would wait for a slow rate, see join.
+func (l *limit) enter(ctx context.Context, patient bool) error {
+	if err := l.join(ctx, patient); err != nil {
+		return err
+	}
+	queued := true
+	dequeue := func() {
+		if queued {
+			l.mu.Lock()
+			l.queue--
+			l.mu.Unlock()
+			queued = false
+		}
+	}
+	defer dequeue()
 	select {
 	case l.turn <- struct{}{}:
 		defer func() { <-l.turn }()
@@ -62,7 +83,7 @@ func (l *limit) enter(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := l.wait(ctx); err != nil {
+	if err := l.wait(ctx, dequeue); err != nil {
 		<-l.slots
 		return err
 	}
@@ -70,14 +91,47 @@ func (l *limit) enter(ctx context.Context) error {
 	return nil
 }
 
+// join takes a place in the queue for the rate. Where calls are seldom nobody waits
+// but one patient caller: requests must not hold their slots for minutes, and what
+// follows a read, such as the creation that was looked for, must come next. Callers
+// who are sent away are told different times, one call apart.
+func (l *limit) join(ctx context.Context, patient bool) error {
+	_, pace := l.next() // raises the rate, if it is time
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	each := time.Duration(float64(time.Second) / float64(pace.Limit()))
+	wait := time.Duration((float64(l.queue+1) - pace.TokensAt(now)) * float64(each))
+	most := time.Second
+	if patient {
+		most = min(maxRateWait, each+time.Second)
+	}
+	if l.set >= 1 || wait <= most {
+		l.queue++
+		return nil
+	}
+	l.putOff = l.putOff.Add(each)
+	if first := now.Add(wait); l.putOff.Before(first) {
+		l.putOff = first
+	}
+	if last := now.Add(maxPutOff); l.putOff.After(last) {
+		l.putOff = last
+	}
+	e := &Error{API: l.api, Class: ClassThrottle, Text: "the set rate of calls is used up", Wait: l.putOff.Sub(now), unsent: true}
+	if until, has := ctx.Deadline(); has && until.Before(now.Add(wait)) {
+		e.Err = context.DeadlineExceeded
+	}
+	return e
+}
+
 func (l *limit) leave() {
 	l.observer.CloudInFlight(l.api, -1)
 	<-l.slots
 }
 
-// wait waits for the end of a pause, then for the rate, and starts anew if the
-// host was paused meanwhile.
-func (l *limit) wait(ctx context.Context) error {
+// wait waits for the end of a pause, then for the rate, and starts again if the
+// host was paused meanwhile. dequeue is called when the call has its time.
+func (l *limit) wait(ctx context.Context, dequeue func()) error {
 	for {
 		pause, pace := l.next()
 		switch {
@@ -89,11 +143,18 @@ func (l *limit) wait(ctx context.Context) error {
 			}
 			continue
 		}
-		if err := pace.Wait(ctx); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
+		call := pace.Reserve()
+		dequeue()
+		delay := call.Delay()
+		if until, has := ctx.Deadline(); has && until.Before(time.Now().Add(delay)) {
+			call.Cancel()
+			return context.DeadlineExceeded // it would end before our turn
+		}
+		if delay > 0 {
+			if err := sleep(ctx, delay); err != nil {
+				call.Cancel()
+				return err
 			}
-			return context.DeadlineExceeded // the rate says that it would end before our turn
 		}
 		if pause, _ := l.next(); pause <= 0 {
 			return nil

@@ -3,9 +3,11 @@ package cloud
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -156,7 +158,7 @@ func TestRateFallsAndRises(t *testing.T) {
 		_ = sleep(t.Context(), second)
 		low := l.pace.Limit()
 		_ = sleep(t.Context(), riseTime/4)
-		if err := l.enter(t.Context()); err != nil {
+		if err := l.enter(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
 		l.leave()
@@ -205,18 +207,18 @@ func TestLimitEndsWithContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimit("x", 0.01, 1, nobody{})
-		if err := l.enter(t.Context()); err != nil {
+		if err := l.enter(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		for range 3 {
-			if err := l.enter(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			if err := l.enter(ctx, false); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("enter: %v", err)
 			}
 		}
 		l.leave()
-		if err := l.enter(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if err := l.enter(ctx, false); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("enter: %v", err)
 		}
 	})
@@ -311,5 +313,128 @@ func TestBreakerStopsTheQueue(t *testing.T) {
 		if n, most := int(calls.Load())-int(good), breakerFailures+int(time.Since(begin).Seconds())+2; n > most {
 			t.Errorf("%d calls to a dead API in %v", n, time.Since(begin))
 		}
+	})
+}
+
+// TestSlowRateOfOneAPI: HSS admits 5 calls a minute. Creations come through at that
+// rate, each looked for before and after; nobody waits for minutes in a call, none
+// fails, and other APIs keep their own rate.
+func TestSlowRateOfOneAPI(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var times []time.Time
+		created := map[string]int{}
+		c := client(t, script(func(r *http.Request, body string) (*http.Response, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if !strings.HasPrefix(r.URL.Host, "hss.") {
+				return says(200, rowsJSON(0))
+			}
+			times = append(times, time.Now())
+			_, host, _ := strings.Cut(body, `["`)
+			host, _, _ = strings.Cut(host, `"`)
+			if !strings.HasSuffix(r.URL.Path, "batch-query") {
+				created[host]++
+				return says(200, "")
+			}
+			if created[host] == 0 {
+				return says(200, `{"data_list":[]}`)
+			}
+			return says(200, fmt.Sprintf(`{"data_list":[{"host_id":%q,"status":"accepted"}]}`, host))
+		}), func(cfg *Config) { cfg.RatePerSecond, cfg.Rates = 100, map[string]float64{APIHSS: 5.0 / 60} })
+
+		const requests = 12
+		var longest atomic.Int64
+		// try makes a call as the worker does: what is put off comes again later.
+		try := func(call func(context.Context) error) error {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			begin := time.Now()
+			err := call(ctx)
+			longest.Store(max(longest.Load(), int64(time.Since(begin))))
+			if err == nil {
+				return nil
+			}
+			e, ok := asError(err)
+			if !ok || !e.Retryable() || e.OutcomeUnknown() {
+				t.Errorf("error %v", err)
+			}
+			_ = sleep(t.Context(), max(time.Second, e.RetryAfter()))
+			return err
+		}
+		begin := time.Now()
+		var wg sync.WaitGroup
+		for i := range requests {
+			wg.Go(func() {
+				req := creation(approval.HSS)
+				req.Creation.HSS.HostIDs, req.Creation.HSS.VPCs = []string{ids(requests)[i]}, nil
+				sent := false
+				for time.Since(begin) < time.Hour {
+					var look approval.Look
+					if try(func(ctx context.Context) (err error) { look, err = c.Look(ctx, req, nil); return err }) != nil {
+						continue
+					}
+					if look.Created != nil {
+						return
+					}
+					if !sent {
+						sent = try(func(ctx context.Context) error { _, err := c.Create(ctx, req); return err }) == nil
+					}
+				}
+			})
+		}
+		for range 20 { // others do not wait for it
+			if n := failures(callAll(t.Context(), c, 50)); n > 0 {
+				t.Errorf("%d calls of another API failed", n)
+			}
+			_ = sleep(t.Context(), time.Second)
+		}
+		wg.Wait()
+		if n := busiest(times, time.Minute); n > 5 {
+			t.Errorf("%d calls within a minute", n)
+		}
+		if took := time.Duration(longest.Load()); took > 35*time.Second {
+			t.Errorf("a call took %s", took)
+		}
+		for host, n := range created {
+			if n != 1 {
+				t.Errorf("%s was created %d times", host, n)
+			}
+		}
+		// 3 calls each at 12 s are the least.
+		if took := time.Since(begin); took > 2*requests*36*time.Second || len(created) != requests {
+			t.Errorf("%d created after %s with %d calls", len(created), took, len(times))
+		}
+		t.Logf("%d creations took %s with %d calls; the longest call took %s", requests, time.Since(begin), len(times), time.Duration(longest.Load()))
+	})
+}
+
+// TestSlowRateDoesNotHoldUpANewKey: a call that waits for a slow rate is not the one
+// on which all others wait for the proof of a new key.
+func TestSlowRateDoesNotHoldUpANewKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		v := &vault{cred: key("OLD")}
+		c := client(t, script(func(*http.Request, string) (*http.Response, error) { return fine() }), func(cfg *Config) {
+			cfg.Auth.Source, cfg.Rates = v.read, map[string]float64{APIHSS: 5.0 / 60}
+		})
+		if err := callOf(t.Context(), c, APIHSS, project); err != nil {
+			t.Fatal(err)
+		}
+		_ = sleep(t.Context(), checkInterval)
+		v.put(key("NEW"))
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := callOf(t.Context(), c, APIHSS, project); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		begin := time.Now()
+		if err := callOf(t.Context(), c, APIVPCEP, project); err != nil || time.Since(begin) > 2*time.Second {
+			t.Errorf("%v after %s", err, time.Since(begin))
+		}
+		wg.Wait()
 	})
 }

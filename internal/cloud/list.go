@@ -156,6 +156,9 @@ func (l *lists) byID(ctx context.Context, ids []string) (s snapshot, honoured bo
 			row, found, honoured, err = l.one(ctx, id)
 			return err
 		})
+		if e, ok := asError(err); ok && !e.Retryable() {
+			return s, false, nil // a refused filter is no empty list: only the whole list can tell
+		}
 		if err != nil {
 			return s, true, err
 		}
@@ -175,9 +178,6 @@ func (l *lists) byID(ctx context.Context, ids []string) (s snapshot, honoured bo
 // one reads the row of id.
 func (l *lists) one(ctx context.Context, id string) (row connection, found, honoured bool, err error) {
 	p, err := l.page(ctx, filter{id: id})
-	if is(err, ClassGone) {
-		return row, false, true, nil
-	}
 	if err != nil {
 		return row, false, true, err
 	}

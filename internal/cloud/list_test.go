@@ -240,13 +240,58 @@ func TestIgnoredFilter(t *testing.T) {
 	})
 }
 
-// TestListGone: a 404 for an endpoint is the same as no row.
-func TestListGone(t *testing.T) {
+// TestGoneNeedsAListThatWorks: an endpoint is absent only if a list that works
+// does not show it. A list that does not know its own service is the operator's.
+func TestGoneNeedsAListThatWorks(t *testing.T) {
 	t.Parallel()
+	missing := func(code string) func() (*http.Response, error) {
+		return func() (*http.Response, error) { return says(404, errorJSON(code)) }
+	}
+	empty := func() (*http.Response, error) { return says(200, rowsJSON(0)) }
+	shows := func() (*http.Response, error) { return says(200, rowsJSON(1, rowJSON(endpoint, approval.Accepted))) }
+	tests := []struct {
+		name        string
+		byID, whole func() (*http.Response, error)
+		want        approval.State
+		operator    bool
+	}{
+		{"the endpoint is not found, nor listed", missing("EndPoint.2006"), empty, approval.Absent, false},
+		{"an unknown code, nor listed", missing("EndPoint.9876"), empty, approval.Absent, false},
+		{"the endpoint is not found, but listed", missing("EndPoint.2006"), shows, approval.Accepted, false},
+		{"the service is not found", missing("EndPoint.0005"), missing("EndPoint.0005"), "", true},
+		{"nothing is ever found", missing("EndPoint.2006"), missing("EndPoint.2006"), "", true},
+		{"the whole list is refused with an unknown code", missing("EndPoint.0005"), missing("EndPoint.9876"), "", true},
+		{"an id that the cloud does not take", missing("EndPoint.0005"), func() (*http.Response, error) { return says(400, errorJSON("EndPoint.0002")) }, "", true},
+		{"no such address", func() (*http.Response, error) { return says(404, "<html>") }, empty, "", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c := client(t, script(func(r *http.Request, _ string) (*http.Response, error) {
+					if r.URL.Query().Get("id") != "" {
+						return tt.byID()
+					}
+					return tt.whole()
+				}))
+				got, err := c.Facts(t.Context(), connect(service()))
+				if tt.operator {
+					e, ok := asError(err)
+					if !ok || e.Class != ClassOperator || !e.Retryable() || e.Gone() || e.Target != service().Name {
+						t.Errorf("facts: %v", err)
+					}
+					return
+				}
+				if err != nil || got.State != tt.want {
+					t.Errorf("%q, %v; want %q", got.State, err, tt.want)
+				}
+			})
+		})
+	}
 	synctest.Test(t, func(t *testing.T) {
-		c := client(t, script(func(*http.Request, string) (*http.Response, error) { return says(404, errorJSON("EndPoint.2006")) }))
-		if s, err := c.Await(t.Context(), connect(service()), approval.Accepted, time.Time{}); err != nil || s != approval.Absent {
-			t.Errorf("%q, %v", s, err)
+		c := client(t, script(func(*http.Request, string) (*http.Response, error) { return says(404, errorJSON("EndPoint.0005")) }))
+		if _, err := c.Pending(t.Context(), service()); !is(err, ClassOperator) {
+			t.Errorf("pending: %v", err)
 		}
 	})
 }

@@ -1,5 +1,17 @@
 package cloud
 
+import "github.com/vpcep-approver/vpcep-approver/internal/approval"
+
+// TargetAPIs returns the APIs that are called for t, beside IAM.
+func TargetAPIs(t approval.Target) []string {
+	switch {
+	case t.Kind == approval.FunctionGraph, t.Kind == approval.Gateway && t.ServiceID != "":
+		return []string{apiOf(t), APIVPCEP}
+	default:
+		return []string{apiOf(t)}
+	}
+}
+
 // Operations returns the operations that are called, by API, under the names of
 // the API reference: all values that Observer is told.
 func Operations() map[string][]string {

@@ -153,6 +153,14 @@ func (f filter) query() url.Values {
 	return q
 }
 
+// names is byConfig for a filter that narrows the list to nothing of a request.
+func (f filter) names() naming {
+	if f.id != "" {
+		return byFilter
+	}
+	return byConfig
+}
+
 // verb is how VPCEP and APIG spell a verdict.
 func verb(v approval.Verdict) string {
 	if v == approval.Accept {
@@ -197,7 +205,7 @@ func (c *Client) serviceConnections(ctx context.Context, project, service string
 	}
 	var out page[connection]
 	err = c.do(ctx, &call{
-		api: APIVPCEP, op: op, method: http.MethodGet, path: path, query: f.query(), project: project, contentType: plainJSON,
+		api: APIVPCEP, op: op, method: http.MethodGet, path: path, query: f.query(), project: project, contentType: plainJSON, names: f.names(),
 		answer: list(&out, "connections", "total_count", f.rows(vpcepPage), readConnection),
 	}, nil)
 	return out, err
@@ -289,6 +297,7 @@ func ApprovalReadable(t approval.Target) bool {
 // decide.
 func (c *Client) ApprovalEnabled(ctx context.Context, t approval.Target) (bool, error) {
 	const op = "ListServiceDetails"
+	ctx = forTarget(ctx, t)
 	id := t.ID
 	if t.Kind == approval.Gateway {
 		id = t.ServiceID
@@ -306,7 +315,7 @@ func (c *Client) ApprovalEnabled(ctx context.Context, t approval.Target) (bool, 
 	}
 	var out answer
 	err = c.do(ctx, &call{
-		api: APIVPCEP, op: op, method: http.MethodGet, path: path, project: t.ProjectID, contentType: plainJSON,
+		api: APIVPCEP, op: op, method: http.MethodGet, path: path, project: t.ProjectID, contentType: plainJSON, names: byConfig, optional: true,
 		answer: decoder(&out, func(a answer) bool { return a.Enabled != nil && strings.EqualFold(a.ID, id) }),
 	}, nil)
 	return err == nil && *out.Enabled, err

@@ -85,7 +85,7 @@ func TestCallsEqualRecordings(t *testing.T) {
 			return err
 		}, nil},
 		{"KeystoneCreateUserTokenByPassword", "SDK signs", "{}", func(ctx context.Context, c *Client) error {
-			_, err := c.iamToken(ctx, Credentials{User: "user", Password: "secret", Domain: "account"})
+			_, err := c.iamToken(ctx, Credentials{User: "user", Password: "secret", Domain: "account"}, "")
 			return err
 		}, nil},
 	}

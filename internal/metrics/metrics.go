@@ -19,6 +19,7 @@ const namespace = "vpcep_approver"
 // from the start: the rate of what has not happened yet is 0 and not missing.
 type Labels struct {
 	Targets           []string
+	TargetAPIs        map[string][]string // target to the APIs that are called for it
 	Operations        map[string][]string // API name to the operations called there
 	Classes           []string            // of answers of the cloud
 	DeadLetterReasons []string
@@ -53,6 +54,8 @@ type Metrics struct {
 	approval      *prometheus.GaugeVec
 	credential    *prometheus.GaugeVec
 	credentialEnd prometheus.Gauge
+	faults        *prometheus.CounterVec
+	faultActive   *prometheus.GaugeVec
 
 	busConnected  prometheus.Gauge
 	busReconnects prometheus.Counter
@@ -134,6 +137,8 @@ func (m *Metrics) registerCloud(f factory, labels Labels) {
 	m.approval = f.gaugeVec("approval_enabled", "Whether connections to the target's endpoint service wait for a decision; 0: the cloud accepts them all itself. Without a value until it was read, and where it cannot be read.", "target")
 	m.credential = f.gaugeVec("credential_state", "1 for the state that the cloud credential is in.", "state")
 	m.credentialEnd = f.gauge("credential_expiry_timestamp_seconds", "When the cloud credential expires; 0 if it does not say.")
+	m.faults = f.counters("operator_faults_total", "Answers of cloud APIs that only the operator can do something about: permission, quota, credential, wrong id, project or region.", "api", "operation")
+	m.faultActive = f.gaugeVec("operator_fault_active", "Whether an operation of a cloud API last ended so for a target; 0 again after 15 minutes without one.", "api", "target")
 	for api, operations := range labels.Operations {
 		m.callsInFlight.WithLabelValues(api)
 		m.throttles.WithLabelValues(api)
@@ -142,6 +147,7 @@ func (m *Metrics) registerCloud(f factory, labels Labels) {
 		for _, op := range operations {
 			m.callDuration.WithLabelValues(api, op)
 			m.retries.WithLabelValues(api, op)
+			m.faults.WithLabelValues(api, op)
 			for _, class := range labels.Classes {
 				m.calls.WithLabelValues(api, op, class)
 			}
@@ -150,6 +156,9 @@ func (m *Metrics) registerCloud(f factory, labels Labels) {
 	for _, t := range labels.Targets {
 		m.unknownStates.WithLabelValues(t)
 		m.incomplete.WithLabelValues(t)
+		for _, api := range labels.TargetAPIs[t] {
+			m.faultActive.WithLabelValues(api, t)
+		}
 	}
 	m.CredentialState("unproven", time.Time{})
 }

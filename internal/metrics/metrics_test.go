@@ -22,6 +22,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func sample() Labels {
 	return Labels{
 		Targets:           []string{"payments", "orders-gateway"},
+		TargetAPIs:        map[string][]string{"payments": {"vpcep"}, "orders-gateway": {"apig"}},
 		Operations:        map[string][]string{"vpcep": {"AcceptOrRejectEndpoint"}, "iam": {"KeystoneCreateUserTokenByPassword"}},
 		Classes:           []string{"ok", "throttle", "final"},
 		DeadLetterReasons: []string{"unreadable"},
@@ -66,6 +67,8 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	m.CloudUnknownState("payments")
 	m.CloudList("payments", false)
 	m.CredentialState("ok", time.Unix(1, 0))
+	m.OperatorFault("payments", approval.OperatorFault{API: "vpcep", Operation: "AcceptOrRejectEndpoint", Code: "EndPoint.0004"})
+	m.OperatorFaultOver("vpcep", "payments")
 	m.GivenBack("busy")
 	m.DeadLettered("unreadable")
 	m.ResultPublished("error")

@@ -95,6 +95,17 @@ func (m *Metrics) CredentialState(state string, expires time.Time) {
 	m.credentialEnd.Set(seconds(expires))
 }
 
+// OperatorFault counts an answer that only the operator can do something about.
+func (m *Metrics) OperatorFault(target string, fault approval.OperatorFault) {
+	m.faults.WithLabelValues(fault.API, fault.Operation).Inc()
+	m.faultActive.WithLabelValues(fault.API, target).Set(1)
+}
+
+// OperatorFaultOver tells that an API works for a target again.
+func (m *Metrics) OperatorFaultOver(api, target string) {
+	m.faultActive.WithLabelValues(api, target).Set(0)
+}
+
 // Delivered counts a request taken from the bus, by kind.
 func (m *Metrics) Delivered(kind string) { m.received.WithLabelValues(kind).Inc() }
 

@@ -144,7 +144,7 @@ func (w *world) config(o options) string {
 		scheme = "https"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "nats: {url: \"nats://%s\"}\ncloud:\n  region: %s\n  auth: {mode: %s}\n  rate_per_second: %d\n  endpoints:\n", o.nats, region, o.auth, o.rate)
+	fmt.Fprintf(&b, "nats: {url: \"nats://%s\"}\ncloud:\n  region: %s\n  auth: {mode: %s}\n  rate_per_second: %d\n  rates: {hss: %d/s}\n  endpoints:\n", o.nats, region, o.auth, o.rate, o.rate)
 	for _, api := range []string{"vpcep", "apig", "functiongraph", "hss", "dataartsinsight", "iam"} {
 		fmt.Fprintf(&b, "    %s: %s://%s\n", api, scheme, o.api)
 	}
