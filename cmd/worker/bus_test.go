@@ -97,24 +97,21 @@ func TestSubmitAndWait(t *testing.T) {
 	if got.code != exitDone {
 		t.Fatalf("%+v", got)
 	}
-	var v requestView
+	var v events.Record
 	if err := json.Unmarshal([]byte(got.stdout), &v); err != nil {
 		t.Fatal(err)
 	}
-	want := requestView{
-		ID: approval.RequestID(defaultSource, "e1"), EventID: "e1", Source: defaultSource, Target: "payments", Kind: "service",
-		EndpointID: endpointA, Asks: endpointA, Claims: approval.Claims{"tags": map[string]any{"env": "prod"}}, Outcome: "accepted",
-	}
-	some := requestView{
-		ID: v.ID, EventID: v.EventID, Source: v.Source, Target: v.Target, Kind: v.Kind,
-		EndpointID: v.EndpointID, Asks: v.Asks, Claims: v.Claims, Outcome: v.Outcome,
+	some := []any{v.Request.ID, v.Request.EventID, v.Request.Source, v.Request.Target, v.Request.TargetKind, v.Request.EndpointID, v.Request.Claims, v.Outcome}
+	want := []any{
+		approval.RequestID(defaultSource, "e1"), "e1", defaultSource, "payments", "service", endpointA,
+		approval.Claims{"tags": map[string]any{"env": "prod"}}, "accepted",
 	}
 	if diff := cmp.Diff(want, some); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)
 	}
 
 	// The same event again is the same request: its result is there already.
-	again := f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpointA, "--id", "e1", "--wait")
+	again := f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpointA, "--claim", "tags.env=prod", "--id", "e1", "--wait")
 	if again.code != exitDone || !strings.HasPrefix(again.stdout, "accepted payments "+endpointA+"\n") {
 		t.Errorf("%+v", again)
 	}

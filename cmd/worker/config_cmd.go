@@ -28,6 +28,7 @@ type shownTarget struct {
 	ProjectID   string `json:"project_id"`
 	ServiceID   string `json:"service_id,omitempty"`
 	WorkspaceID string `json:"workspace_id,omitempty"`
+	Enterprise  string `json:"enterprise_project_id,omitempty"`
 }
 
 func newConfigShowCommand(env environment) *cobra.Command {
@@ -48,7 +49,7 @@ func newConfigShowCommand(env environment) *cobra.Command {
 			Targets  []shownTarget  `json:"targets"`
 		}{File: cfg.File, Settings: cfg.show(env), Targets: []shownTarget{}}
 		for _, t := range cfg.Targets {
-			shown.Targets = append(shown.Targets, shownTarget{t.Name, string(t.Kind), t.ID, t.ProjectID, t.ServiceID, t.WorkspaceID})
+			shown.Targets = append(shown.Targets, shownTarget{t.Name, string(t.Kind), t.ID, t.ProjectID, t.ServiceID, t.WorkspaceID, t.EnterpriseProjectID})
 		}
 		return printAs(c, output, shown, func(row row) {
 			row("SETTING", "VALUE", "SOURCE")

@@ -257,6 +257,31 @@ func TestAFileThatWasFoundSendsNoSecretElsewhere(t *testing.T) {
 	}
 }
 
+// TestEnterpriseProjectOfATarget: only HSS knows one, by an id or one of two words.
+func TestEnterpriseProjectOfATarget(t *testing.T) {
+	t.Parallel()
+	const project = "0605767d3b80d5762f8ec0034e1d0a12"
+	for _, tt := range []struct{ target, want string }{
+		{"kind: hss, enterprise_project_id: 0", ""},
+		{"kind: hss, enterprise_project_id: all_granted_eps", ""},
+		{"kind: hss, enterprise_project_id: 4189d3c2-8882-4871-a3c2-d380272eed88", ""},
+		{"kind: hss, enterprise_project_id: all_granted_ep", "is no enterprise project"},
+		{"kind: hss, enterprise_project_id: 1", "is no enterprise project"},
+		{"kind: functiongraph, enterprise_project_id: 0", "only an hss target"},
+	} {
+		text := "targets:\n  - {name: hosts, project_id: " + project + ", " + tt.target + "}\n"
+		cfg, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": text}), settingFlags{})
+		switch {
+		case tt.want != "":
+			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "worker.yaml:2:") {
+				t.Errorf("%s: error %v, want %q", tt.target, err, tt.want)
+			}
+		case err != nil || cfg.Targets[0].EnterpriseProjectID == "":
+			t.Errorf("%s: %+v, %v", tt.target, cfg.Targets, err)
+		}
+	}
+}
+
 // One thing of the cloud as two targets would have its connections decided twice,
 // perhaps against each other, or its endpoints made twice.
 func TestOneThingIsOneTarget(t *testing.T) {

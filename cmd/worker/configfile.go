@@ -264,6 +264,7 @@ func targetFields() []targetField {
 		{"project_id", "the project it belongs to", func(t *approval.Target) *string { return &t.ProjectID }, true},
 		{"service_id", "gateway, optional: its endpoint service, if that is ours; connections are then accepted through VPCEP, else through APIG", func(t *approval.Target) *string { return &t.ServiceID }, true},
 		{"workspace_id", "dataarts-insight: its workspace", func(t *approval.Target) *string { return &t.WorkspaceID }, true},
+		{"enterprise_project_id", "hss, optional: the enterprise project that calls name; its id, 0 for the default one or all_granted_eps", func(t *approval.Target) *string { return &t.EnterpriseProjectID }, false},
 	}
 }
 
@@ -403,6 +404,11 @@ func (f *file) kindRules(t approval.Target, at, need, refuse func(key, text stri
 	}
 	if t.Kind != approval.Gateway {
 		refuse("service_id", "only a gateway has a service_id")
+	}
+	if t.Kind != approval.HSS {
+		refuse("enterprise_project_id", "only an hss target has an enterprise_project_id")
+	} else if err := approval.ValidEnterpriseProject(t.EnterpriseProjectID); err != nil {
+		at("enterprise_project_id", "enterprise_project_id: "+err.Error())
 	}
 	if t.Kind == approval.DataArtsInsight {
 		need("workspace_id", "calls carry it as X-Workspace-Id")

@@ -370,30 +370,20 @@ func (d *demo) follow(ctx context.Context, bus *events.Bus) error {
 
 // countDeadLetters shows each dead letter as it comes.
 func (d *demo) countDeadLetters(ctx context.Context, bus *events.Bus) error {
-	tick := time.NewTicker(300 * time.Millisecond)
-	defer tick.Stop()
-	seen := uint64(0)
-	for {
-		for letter, err := range bus.DeadLetters(ctx) {
-			if err != nil {
-				return err
-			}
-			if letter.Sequence <= seen {
-				continue
-			}
-			seen = letter.Sequence
-			d.mu.Lock()
-			d.letters--
-			d.screen.deadLetter(letter)
-			d.endIfDone()
-			d.mu.Unlock()
-		}
-		select {
-		case <-ctx.Done():
+	for letter, err := range bus.FollowDeadLetters(ctx) {
+		if ctx.Err() != nil {
 			return nil
-		case <-tick.C:
 		}
+		if err != nil {
+			return err
+		}
+		d.mu.Lock()
+		d.letters--
+		d.screen.deadLetter(letter)
+		d.endIfDone()
+		d.mu.Unlock()
 	}
+	return nil
 }
 
 // judge shows the summary, and what did not end as it should.

@@ -415,4 +415,20 @@ func (d *doctor) target(ctx context.Context, client *cloud.Client, t approval.Ta
 		return
 	}
 	d.ok(check, "%s pending", counted(len(pending), "connection", "connections"))
+	if cloud.ApprovalReadable(t) {
+		d.approval(ctx, client, t)
+	}
+}
+
+// approval checks that connections to the endpoint service of t wait for a decision.
+func (d *doctor) approval(ctx context.Context, client *cloud.Client, t approval.Target) {
+	check := "approval " + t.Name
+	switch enabled, err := client.ApprovalEnabled(ctx, t); {
+	case err != nil:
+		d.say(checkup{Check: check, Status: checkWarning, Found: err.Error(), Mend: "grant vpcep:endpointServices:get, or see in the console that approval is enabled"})
+	case !enabled:
+		d.bad(exitInvalid, check, errors.New("disabled: the cloud accepts every connection and no policy is asked"), "enable connection approval of the endpoint service in the console")
+	default:
+		d.ok(check, "enabled")
+	}
 }

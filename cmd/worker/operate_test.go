@@ -158,21 +158,28 @@ func TestBusSetupAndStatus(t *testing.T) {
 func doctored(t *testing.T) call {
 	t.Helper()
 	f := newFixture(t)
-	const project, service = "6e9dfd51d1124e8d8498dce894923a0d", "4189d3c2-8882-4871-a3c2-d380272eed88"
-	sim := simulator.New(simulator.Config{})
-	sim.AddProject(simulator.Project{ID: project, Name: "cn-north-4"})
-	sim.AddService(simulator.Service{ID: service, ProjectID: project, ApprovalEnabled: true})
-	srv := httptest.NewServer(sim)
-	t.Cleanup(srv.Close)
+	srv := doctoredCloud(t, true)
 	key := simulator.DefaultAuth()
 	return call{
 		args: []string{"doctor", "--nats-url", f.url, "--policies-dir", "testdata/policies/good"},
 		environ: map[string]string{
 			"HUAWEICLOUD_SDK_AK": key.AccessKey, "HUAWEICLOUD_SDK_SK": key.SecretKey,
-			"APPROVER_CLOUD_ENDPOINTS_VPCEP": srv.URL, "APPROVER_CLOUD_ENDPOINTS_FUNCTIONGRAPH": srv.URL,
+			"APPROVER_CLOUD_ENDPOINTS_VPCEP": srv, "APPROVER_CLOUD_ENDPOINTS_FUNCTIONGRAPH": srv,
 		},
 		files: map[string]string{"worker.yaml": goodFile},
 	}
+}
+
+// doctoredCloud is the address of a cloud with the target's service.
+func doctoredCloud(t *testing.T, approvalEnabled bool, faults ...simulator.Fault) string {
+	t.Helper()
+	const project, service = "6e9dfd51d1124e8d8498dce894923a0d", "4189d3c2-8882-4871-a3c2-d380272eed88"
+	sim := simulator.New(simulator.Config{Faults: faults})
+	sim.AddProject(simulator.Project{ID: project, Name: "cn-north-4"})
+	sim.AddService(simulator.Service{ID: service, ProjectID: project, ApprovalEnabled: approvalEnabled})
+	srv := httptest.NewServer(sim)
+	t.Cleanup(srv.Close)
+	return srv.URL
 }
 
 func TestDoctor(t *testing.T) {
@@ -206,6 +213,10 @@ func TestDoctor(t *testing.T) {
 		{"a service that is not there", func(_ *testing.T, c *call) {
 			c.files = map[string]string{"worker.yaml": strings.ReplaceAll(goodFile, "4189d3c2", "5189d3c2")}
 		}, exitInvalid, map[string]string{"target payments": checkFailed}, "check the target's id"},
+		{"approval is disabled", func(t *testing.T, c *call) { c.environ["APPROVER_CLOUD_ENDPOINTS_VPCEP"] = doctoredCloud(t, false) }, exitInvalid, map[string]string{"approval payments": checkFailed}, "enable connection approval"},
+		{"the approval setting is hidden", func(t *testing.T, c *call) {
+			c.environ["APPROVER_CLOUD_ENDPOINTS_VPCEP"] = doctoredCloud(t, true, simulator.Fault{API: simulator.VPCEP, Operation: "ListServiceDetails", Kind: simulator.Refuse, Status: 403, Code: "EndPoint.0004"})
+		}, exitDone, map[string]string{"approval payments": checkWarning}, "grant vpcep:endpointServices:get"},
 		{"a wrong clock", func(t *testing.T, c *call) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Date", "Mon, 02 Jan 2006 15:04:05 GMT")

@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"iter"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -68,7 +70,7 @@ type dataInsightLine struct {
 
 type factsLine struct {
 	EndpointID string     `json:"endpoint_id,omitempty"`
-	MarkerID   int64      `json:"marker_id,omitempty"`
+	MarkerID   markerID   `json:"marker_id,omitempty"`
 	DomainID   string     `json:"domain_id,omitempty"`
 	State      string     `json:"state,omitempty"`
 	CreatedAt  *time.Time `json:"created_at,omitempty"`
@@ -129,16 +131,33 @@ func (l requestLine) request(id string) approval.Request {
 	return r
 }
 
+// markerID is written as a string, as in results: many readers of JSON have 53
+// bits. It is read as a number, too.
+type markerID int64
+
+func (m markerID) MarshalJSON() ([]byte, error) {
+	return strconv.AppendQuote(nil, strconv.FormatInt(int64(m), 10)), nil
+}
+
+func (m *markerID) UnmarshalJSON(data []byte) error {
+	n, err := strconv.ParseInt(strings.Trim(string(data), `"`), 10, 64)
+	if err != nil {
+		return fmt.Errorf("marker_id %.40s is no integer of 64 bits", data)
+	}
+	*m = markerID(n)
+	return nil
+}
+
 func newFactsLine(f approval.Facts) factsLine {
 	return factsLine{
-		EndpointID: f.EndpointID, MarkerID: f.MarkerID, DomainID: f.DomainID, State: string(f.State),
+		EndpointID: f.EndpointID, MarkerID: markerID(f.MarkerID), DomainID: f.DomainID, State: string(f.State),
 		CreatedAt: moment(f.CreatedAt), UpdatedAt: moment(f.UpdatedAt), Accepted: countLine(f.Accepted), ReadAt: moment(f.ReadAt),
 	}
 }
 
 func (l factsLine) facts() approval.Facts {
 	return approval.Facts{
-		EndpointID: l.EndpointID, MarkerID: l.MarkerID, DomainID: l.DomainID, State: approval.State(l.State),
+		EndpointID: l.EndpointID, MarkerID: int64(l.MarkerID), DomainID: l.DomainID, State: approval.State(l.State),
 		CreatedAt: timeOf(l.CreatedAt), UpdatedAt: timeOf(l.UpdatedAt), Accepted: l.count(), ReadAt: timeOf(l.ReadAt),
 	}
 }

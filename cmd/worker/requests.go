@@ -107,21 +107,22 @@ func printRequests(c *cobra.Command, env environment, output *choiceFlag, found 
 	if limit > 0 && all > limit {
 		found.entries = found.entries[:limit]
 	}
-	views := []requestView{}
+	records := []events.Record{}
 	for _, e := range found.entries {
-		views = append(views, viewOf(e))
+		records = append(records, events.NewRecord(e))
 	}
-	err := printAs(c, output, views, func(row row) {
+	err := printAs(c, output, records, func(row row) {
 		row("REQUEST", "TARGET", "ASKS", "VERDICT", "RULE", "OUTCOME", "AGE")
-		for i, v := range views {
+		for i, e := range found.entries {
+			v := viewOf(e)
 			row(v.ID, printable(v.Target), printable(v.Asks), dash(v.Verdict), printable(dash(v.rulePath())), dash(v.Outcome), age(now, found.entries[i].Decision.At))
 		}
 	})
 	if err != nil {
 		return err
 	}
-	if all > len(views) {
-		if _, err := fmt.Fprintf(env.Stderr, "%d more — see --limit\n", all-len(views)); err != nil {
+	if all > len(records) {
+		if _, err := fmt.Fprintf(env.Stderr, "%d more — see --limit\n", all-len(records)); err != nil {
 			return err
 		}
 	}
@@ -212,23 +213,16 @@ func historyOf(ctx context.Context, book *ledger.Ledger, id string) ([]approval.
 	return history, err
 }
 
-// version is one state that an entry of the ledger was in.
-type version struct {
-	Revision uint64 `json:"revision"`
-	What     string `json:"what"`
-}
-
 func printHistory(c *cobra.Command, env environment, output *choiceFlag, history []approval.Entry) error {
-	v := struct {
-		requestView
-		History []version `json:"history"`
-	}{requestView: viewOf(history[len(history)-1])}
+	last := history[len(history)-1]
+	record := events.NewRecord(last)
 	for _, e := range history {
-		v.History = append(v.History, version{e.Revision, stateOf(e)})
+		record.History = append(record.History, events.Version{Revision: e.Revision, What: stateOf(e)})
 	}
 	if output.text != "table" {
-		return printAs(c, output, v, nil)
+		return printAs(c, output, record, nil)
 	}
+	v := viewOf(last)
 	p := colors(c, env, c.OutOrStdout())
 	var b strings.Builder
 	b.WriteString(v.details(p))
@@ -239,7 +233,7 @@ func printHistory(c *cobra.Command, env environment, output *choiceFlag, history
 		}
 		fmt.Fprintf(&b, "%s %s\n", p.dim("claims    "), printable(string(claims)))
 	}
-	for _, h := range v.History {
+	for _, h := range record.History {
 		fmt.Fprintf(&b, "%s revision %d: %s\n", p.dim("history   "), h.Revision, h.What)
 	}
 	_, err := io.WriteString(c.OutOrStdout(), b.String())

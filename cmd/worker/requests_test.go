@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 )
 
@@ -73,13 +74,13 @@ func TestRequests(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			got := f.do(t.Context(), "", append([]string{"requests", "list", "-o", "json"}, tt.args...)...)
-			var views []requestView
+			var views []events.Record
 			if err := json.Unmarshal([]byte(got.stdout), &views); err != nil || got.code != exitDone {
 				t.Fatalf("%+v: %v", got, err)
 			}
 			var ids, want []string
 			for _, v := range views {
-				ids = append(ids, v.EventID)
+				ids = append(ids, v.Request.EventID)
 			}
 			for _, r := range tt.want {
 				want = append(want, r.EventID)

@@ -137,6 +137,8 @@ func (s *service) run(ctx context.Context) (err error) {
 	group.Go(func() error { return serveHTTP(serving, listener, probes.handler(registry)) })
 	group.Go(func() error { s.watch(working, policies); return nil })
 	group.Go(func() error { sweep.Run(working); return nil })
+	watch := approvalWatch{cloud: client, metrics: counters, log: s.log, targets: cfg.Targets}
+	group.Go(func() error { watch.run(working); return nil })
 	group.Go(func() error {
 		defer stop()
 		return bus.Consume(working, layingAside(w.Handle))

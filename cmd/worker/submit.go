@@ -36,8 +36,11 @@ func newSubmitCommand(env environment) *cobra.Command {
 that holds a CloudEvent or the data of one. The request is checked first, against
 the configured targets if there are any.
 
+The only right that it needs is to publish requests. An id that is used already
+ends it with exit code 1, unless the request that is stored is the same.
+
 With --wait it prints how the request ended: exit code 1 if that is failed or
-unknown, or if no result came in time.`,
+unknown, or if no result came in time. That needs the right to read results.`,
 		Example: `  worker submit --target payments --endpoint-id 705290f3-0d00-41f2-aedc-71f09844e879 --claim tags.env=prod --wait
   echo '{"target": "functions", "functiongraph": {"vpc_id": "…", "subnet_id": "…"}}' | worker submit --file -`,
 	}
@@ -65,13 +68,21 @@ unknown, or if no result came in time.`,
 			return withCode(exitInvalid, err)
 		}
 		return withBus(env, func(c *cobra.Command, _ Config, bus *events.Bus) error {
-			if err := bus.Submit(c.Context(), req); err != nil {
-				return err
-			}
 			if !*wait {
+				if err := bus.SubmitNew(c.Context(), req); err != nil {
+					return err
+				}
 				return printSubmitted(c, output, req)
 			}
-			return awaitResult(c, env, bus, req, *timeout, output)
+			waiting, err := bus.WaitFor(c.Context(), req.ID)
+			if err != nil {
+				return fmt.Errorf("not submitted, for the result could not be waited for: %w", err)
+			}
+			defer waiting.Close()
+			if err := bus.SubmitNew(c.Context(), req); err != nil {
+				return err
+			}
+			return awaitResult(c, env, bus, waiting, req, *timeout, output)
 		})(c, args)
 	}
 	return c
@@ -117,6 +128,9 @@ func (s submission) request(cfg Config, env environment) (approval.Request, erro
 	req, err := events.DecodeRequest(nil, event, targets)
 	if err != nil {
 		return approval.Request{}, fmt.Errorf("the request would not be taken: %w", err)
+	}
+	if req.Source == approval.SweepSource {
+		return approval.Request{}, fmt.Errorf("the source %s is the sweep's own; use another", req.Source)
 	}
 	return req, nil
 }
@@ -264,28 +278,40 @@ func printSubmitted(c *cobra.Command, output *choiceFlag, req approval.Request) 
 	})
 }
 
+// noticeAfter is how long submit waits for a result before it says that none came.
+const noticeAfter = 10 * time.Second
+
 // awaitResult prints how req ended.
-func awaitResult(c *cobra.Command, env environment, bus *events.Bus, req approval.Request, timeout time.Duration, output *choiceFlag) error {
+func awaitResult(c *cobra.Command, env environment, bus *events.Bus, waiting *events.ResultWait, req approval.Request, timeout time.Duration, output *choiceFlag) error {
 	ctx, cancel := context.WithTimeout(c.Context(), timeout)
 	defer cancel()
-	for result, err := range bus.Results(ctx, events.ResultFilter{RequestID: req.ID, Follow: true}) {
-		switch {
-		case err != nil && expired(c.Context(), ctx):
-			return fmt.Errorf("request %s: no result within %s — it may still come: worker watch --since 1h --request %s; or it was no request to the worker: worker deadletters list", req.ID, timeout, req.ID)
-		case err != nil:
+	notice := min(noticeAfter, timeout/2)
+	soon, cancelSoon := context.WithTimeout(ctx, notice)
+	defer cancelSoon()
+	result, err := waiting.Result(soon)
+	if err != nil && expired(ctx, soon) {
+		why := "a worker may not be running, or be busy"
+		if served, known := bus.Served(ctx); known && !served {
+			why = "no worker takes requests; is one running?"
+		}
+		if _, err := fmt.Fprintf(env.Stderr, "no result within %s, still waiting: %s\n", notice, why); err != nil {
 			return err
 		}
-		v := resultOf(result)
-		p := colors(c, env, c.OutOrStdout())
-		if output.text == "table" {
-			_, err = io.WriteString(c.OutOrStdout(), v.details(p))
-		} else {
-			err = printAs(c, output, v, nil)
-		}
-		if err == nil && (result.Outcome == approval.OutcomeFailed || result.Outcome == approval.OutcomeUnknown) {
-			return withCode(exitFailed, errReported)
-		}
+		result, err = waiting.Result(ctx)
+	}
+	switch {
+	case err != nil && expired(c.Context(), ctx):
+		return fmt.Errorf("request %s: no result within %s — it may still come: worker watch --since 1h --request %s; or it was no request to the worker: worker deadletters list", req.ID, timeout, req.ID)
+	case err != nil:
 		return err
 	}
-	return fmt.Errorf("request %s: the results ended without it", req.ID)
+	if output.text == "table" {
+		_, err = io.WriteString(c.OutOrStdout(), resultOf(result).details(colors(c, env, c.OutOrStdout())))
+	} else {
+		err = printAs(c, output, events.ResultRecord(result), nil)
+	}
+	if err == nil && (result.Outcome == approval.OutcomeFailed || result.Outcome == approval.OutcomeUnknown) {
+		return withCode(exitFailed, errReported)
+	}
+	return err
 }

@@ -9,37 +9,37 @@ import (
 )
 
 // requestView is a request, and as far as they exist its decision and result, as
-// commands print it.
+// commands print it for people. events.Record is its JSON.
 type requestView struct {
-	ID         string          `json:"id"`
-	EventID    string          `json:"event_id"`
-	Source     string          `json:"source"`
-	Time       *time.Time      `json:"time,omitempty"`
-	Target     string          `json:"target"`
-	Kind       string          `json:"kind"`
-	EndpointID string          `json:"endpoint_id,omitempty"`
-	Asks       string          `json:"asks"` // what it is about, in words
-	Claims     approval.Claims `json:"claims,omitempty"`
-	DomainID   string          `json:"domain_id,omitempty"` // a fact
-	Verdict    string          `json:"verdict,omitempty"`
-	Policy     string          `json:"policy,omitempty"`
-	Rule       string          `json:"rule,omitempty"`
-	Reasons    []reasonView    `json:"reasons,omitempty"`
-	Contact    string          `json:"contact,omitempty"`
-	Digest     string          `json:"policy_digest,omitempty"`
-	DecidedAt  *time.Time      `json:"decided_at,omitempty"`
-	ActedAt    *time.Time      `json:"acted_at,omitempty"`
-	Sends      int             `json:"sends,omitempty"` // of a creation: sends whose outcome was not known
-	Outcome    string          `json:"outcome,omitempty"`
-	Status     string          `json:"status,omitempty"` // what the cloud said last
-	Error      *failureView    `json:"error,omitempty"`
-	Created    *createdView    `json:"created,omitempty"`
-	Attempts   int             `json:"attempts,omitempty"`
-	Reversible bool            `json:"reversible,omitempty"`
-	Seconds    []stageView     `json:"seconds,omitempty"`
-	EndedAt    *time.Time      `json:"ended_at,omitempty"`
-	Worker     string          `json:"worker_version,omitempty"`
-	Revision   uint64          `json:"revision,omitempty"` // of the ledger
+	ID         string
+	EventID    string
+	Source     string
+	Time       *time.Time
+	Target     string
+	Kind       string
+	EndpointID string
+	Asks       string // what it is about, in words
+	Claims     approval.Claims
+	DomainID   string // a fact
+	Verdict    string
+	Policy     string
+	Rule       string
+	Reasons    []reasonView
+	Contact    string
+	Digest     string
+	DecidedAt  *time.Time
+	ActedAt    *time.Time
+	Sends      int // of a creation: sends whose outcome was not known
+	Outcome    string
+	Status     string // what the cloud said last
+	Error      *failureView
+	Created    *createdView
+	Attempts   int
+	Reversible bool
+	Seconds    []stageView
+	EndedAt    *time.Time
+	Worker     string
+	Revision   uint64 // of the ledger
 }
 
 type reasonView struct {
@@ -48,23 +48,23 @@ type reasonView struct {
 }
 
 type failureView struct {
-	Code      string `json:"code"`
-	Text      string `json:"text"`
-	RequestID string `json:"request_id,omitempty"`
+	Code      string
+	Text      string
+	RequestID string
 }
 
 type createdView struct {
-	ID         string   `json:"id,omitempty"`
-	EndpointID string   `json:"endpoint_id,omitempty"`
-	Addresses  []string `json:"addresses,omitempty"`
-	Domain     string   `json:"domain,omitempty"`
-	Status     string   `json:"status,omitempty"`
-	Existing   bool     `json:"existing,omitempty"`
+	ID         string
+	EndpointID string
+	Addresses  []string
+	Domain     string
+	Status     string
+	Existing   bool
 }
 
 type stageView struct {
-	Stage   string  `json:"stage"`
-	Seconds float64 `json:"seconds"`
+	Stage   string
+	Seconds float64
 }
 
 func viewOf(e approval.Entry) requestView {
@@ -119,7 +119,14 @@ func asks(r approval.Request) string {
 	case c.FunctionGraph != nil:
 		return "create in VPC " + c.FunctionGraph.VPCID
 	case c.HSS != nil:
-		return "create for " + counted(len(c.HSS.HostIDs), "host", "hosts") + " in " + counted(len(c.HSS.VPCs), "VPC", "VPCs")
+		text := "create for " + counted(len(c.HSS.HostIDs), "host", "hosts")
+		if len(c.HSS.HostIDs) == 0 {
+			text = "create for all hosts"
+		}
+		if len(c.HSS.VPCs) > 0 {
+			text += " in " + counted(len(c.HSS.VPCs), "VPC", "VPCs")
+		}
+		return text
 	case c.DataArtsInsight != nil:
 		return "create to service " + c.DataArtsInsight.ServiceID()
 	}

@@ -48,11 +48,10 @@ begins with those that are stored already, with --no-follow it ends after them.`
 			if err != nil {
 				return err
 			}
-			v := resultOf(result)
 			if output.text == "json" {
-				err = json.NewEncoder(out).Encode(v)
+				err = json.NewEncoder(out).Encode(events.ResultRecord(result))
 			} else {
-				_, err = fmt.Fprintln(out, v.line(p))
+				_, err = fmt.Fprintln(out, resultOf(result).line(p))
 			}
 			if err != nil {
 				return err

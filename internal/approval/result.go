@@ -99,4 +99,6 @@ type Result struct {
 	Seconds    map[Stage]float64 // of the whole request, over all deliveries
 	Version    string            // of the worker
 	At         time.Time
+
+	ClaimsDropped bool // read from an event that was too large with the claims
 }

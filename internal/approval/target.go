@@ -106,3 +106,13 @@ func ValidID(id string) error {
 	}
 	return fmt.Errorf("%.80q is neither a UUID nor 32 hexadecimal digits", id)
 }
+
+// ValidEnterpriseProject reports why id cannot name an enterprise project: it is
+// an id, 0 for the default project or all_granted_eps for all of them. Empty names
+// none.
+func ValidEnterpriseProject(id string) error {
+	if id == "" || id == "0" || id == "all_granted_eps" || ValidID(id) == nil {
+		return nil
+	}
+	return fmt.Errorf("%.80q is no enterprise project: give its id, 0 or all_granted_eps", id)
+}

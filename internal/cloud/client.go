@@ -194,6 +194,9 @@ func checkTargets(cfg Config) error {
 				return fmt.Errorf("target %s: %w", t.Name, err)
 			}
 		}
+		if err := approval.ValidEnterpriseProject(t.EnterpriseProjectID); err != nil {
+			return fmt.Errorf("target %s: %w", t.Name, err)
+		}
 		if t.Region != "" && cfg.Region != "" && t.Region != cfg.Region {
 			return fmt.Errorf("target %s is in region %s, but the client is for %s", t.Name, t.Region, cfg.Region)
 		}

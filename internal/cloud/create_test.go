@@ -95,15 +95,18 @@ func TestLookHSS(t *testing.T) {
 		before  []string
 		keys    []string
 		created bool
+		partial bool
 	}{
-		{"nothing", one, nil, nil, nil, false},
-		{"one of two servers", one, []string{row("h1", "v1")}, nil, []string{"h1/v1"}, false},
-		{"both", one, []string{row("h2", "v1"), row("h1", "v1")}, nil, []string{"h1/v1", "h2/v1"}, true},
-		{"both, one was there", one, []string{row("h1", "v1"), row("H2", "v1")}, []string{"h1/v1"}, []string{"H2/v1", "h1/v1"}, true},
-		{"both were there", one, []string{row("h1", "v1"), row("h2", "v1")}, []string{"h2/v1", "h1/v1"}, []string{"h1/v1", "h2/v1"}, false},
-		{"others are left out", one, []string{row("h1", "v1"), row("h2", "v9"), row("h9", "v1")}, nil, []string{"h1/v1"}, false},
-		{"by VPC", vpcs, []string{row("h1", "v1"), row("h2", "v2")}, nil, []string{"h1/v1", "h2/v2"}, true},
-		{"by VPC, one is missing", vpcs, []string{row("h1", "v1")}, nil, []string{"h1/v1"}, false},
+		{"nothing", one, nil, nil, nil, false, false},
+		{"one of two servers", one, []string{row("h1", "v1")}, nil, []string{"h1/v1"}, false, true},
+		{"one of two servers, which was there", one, []string{row("h1", "v1")}, []string{"h1/v1"}, []string{"h1/v1"}, false, false},
+		{"both", one, []string{row("h2", "v1"), row("h1", "v1")}, nil, []string{"h1/v1", "h2/v1"}, true, false},
+		{"both, one was there", one, []string{row("h1", "v1"), row("H2", "v1")}, []string{"h1/v1"}, []string{"H2/v1", "h1/v1"}, true, false},
+		{"both were there", one, []string{row("h1", "v1"), row("h2", "v1")}, []string{"h2/v1", "h1/v1"}, []string{"h1/v1", "h2/v1"}, false, false},
+		{"others are left out", one, []string{row("h1", "v1"), row("h2", "v9"), row("h9", "v1")}, nil, []string{"h1/v1"}, false, true},
+		{"by VPC", vpcs, []string{row("h1", "v1"), row("h2", "v2")}, nil, []string{"h1/v1", "h2/v2"}, true, false},
+		{"by VPC, one is missing", vpcs, []string{row("h1", "v1")}, nil, []string{"h1/v1"}, false, true},
+		{"by VPC, a row does not say which", vpcs, []string{row("h1", "v1"), row("h2", "")}, nil, []string{"h1/v1"}, false, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -114,10 +117,65 @@ func TestLookHSS(t *testing.T) {
 			req := creation(approval.HSS)
 			req.Creation.HSS = tt.want
 			got, err := c.Look(t.Context(), req, tt.before)
-			if d := cmp.Diff(tt.keys, got.Keys); d != "" || err != nil || (got.Created != nil) != tt.created {
-				t.Errorf("created %v, %v, keys (-want +got):\n%s", got.Created, err, d)
+			if d := cmp.Diff(tt.keys, got.Keys); d != "" || err != nil || (got.Created != nil) != tt.created || got.Partial != tt.partial {
+				t.Errorf("created %v, partial %t, %v, keys (-want +got):\n%s", got.Created, got.Partial, err, d)
 			}
 		})
+	}
+}
+
+// TestHSSNamesTheEnterpriseProject: both calls carry it if the target has one, and
+// name nothing else.
+func TestHSSNamesTheEnterpriseProject(t *testing.T) {
+	t.Parallel()
+	for id, want := range map[string]string{
+		"": "", "0": "enterprise_project_id=0", "all_granted_eps": "enterprise_project_id=all_granted_eps",
+		project: "enterprise_project_id=" + project,
+	} {
+		calls := 0
+		c := client(t, script(func(r *http.Request, body string) (*http.Response, error) {
+			if calls++; r.URL.RawQuery != want {
+				t.Errorf("%s asked %q, want %q", r.URL.Path, r.URL.RawQuery, want)
+			}
+			if strings.Contains(body, "vpc") || !strings.Contains(body, `"host_id_list":["h1"]`) {
+				t.Errorf("sent %s", body)
+			}
+			if strings.HasSuffix(r.URL.Path, "batch-query") {
+				return says(200, `{"data_list":[]}`)
+			}
+			return says(200, "")
+		}))
+		req := creation(approval.HSS)
+		req.Target.EnterpriseProjectID = id
+		_, err1 := c.Create(t.Context(), req)
+		_, err2 := c.Look(t.Context(), req, nil)
+		if err1 != nil || err2 != nil || calls != 2 {
+			t.Errorf("%q: %v, %v, %d calls", id, err1, err2, calls)
+		}
+	}
+	bad := creation(approval.HSS).Target
+	bad.EnterpriseProjectID = "all_granted_ep"
+	if _, err := New(Config{Region: "cn-north-4", Auth: Auth{Mode: ModeAKSK, Source: aksk}, Targets: approval.Targets{bad}}); err == nil {
+		t.Error("a slip of the pen is taken")
+	}
+}
+
+// TestHSSListIsReadAsStrictly: there is no total to be held to; all else is.
+func TestHSSListIsReadAsStrictly(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]string{
+		"a row without a server": `{"data_list":[{"vpc_id":"v1","status":"x"}]}`,
+		"a member twice":         `{"data_list":[{"host_id":"h1","vpc_id":"v1","host_id":"h2"}]}`,
+		"a member in capitals":   `{"data_list":[{"host_id":"h1","VPC_ID":"v1"}]}`,
+		"the list twice":         `{"data_list":[{"host_id":"h1"}],"data_list":[]}`,
+		"no list":                `{"data_list":{}}`,
+	} {
+		w := &watcher{}
+		c := client(t, script(func(*http.Request, string) (*http.Response, error) { return says(200, answer) }), func(cfg *Config) { cfg.Observer = w })
+		look, err := c.Look(t.Context(), creation(approval.HSS), nil)
+		if e, ok := asError(err); !ok || e.Code != CodeListIncomplete || !e.Retryable() || len(w.listed) != 1 {
+			t.Errorf("%s: %+v, %v, told %q", name, look, err, w.listed)
+		}
 	}
 }
 

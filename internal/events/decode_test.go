@@ -154,7 +154,11 @@ func TestDecodeRequestData(t *testing.T) {
 		{"an unknown parameter", TypeEndpoint, `{"target":"functions",` + fg + `,"domain":"x"}}`, ReasonBadParameters, "data.functiongraph.domain"},
 
 		{"hss", TypeEndpoint, `{"target":"hosts","hss":{"host_id_list":` + list(256) + `,"vpc_list":` + vpcs + `}}`, "", ""},
-		{"hss without hosts", TypeEndpoint, `{"target":"hosts","hss":{"vpc_list":` + vpcs + `}}`, ReasonBadParameters, "data.hss.host_id_list"},
+		{"hss by VPCs alone", TypeEndpoint, `{"target":"hosts","hss":{"vpc_list":` + vpcs + `}}`, "", ""},
+		{"hss by hosts alone", TypeEndpoint, `{"target":"hosts","hss":{"host_id_list":` + list(3) + `}}`, "", ""},
+		{"hss by hosts alone, the other is null", TypeEndpoint, `{"target":"hosts","hss":{"host_id_list":` + list(3) + `,"vpc_list":null}}`, "", ""},
+		{"hss with neither", TypeEndpoint, `{"target":"hosts","hss":{}}`, ReasonBadParameters, "data.hss"},
+		{"hss with an empty list of hosts", TypeEndpoint, `{"target":"hosts","hss":{"host_id_list":[],"vpc_list":` + vpcs + `}}`, ReasonBadParameters, "data.hss.host_id_list"},
 		{"hss with too many hosts", TypeEndpoint, `{"target":"hosts","hss":{"host_id_list":` + list(257) + `,"vpc_list":` + vpcs + `}}`, ReasonBadParameters, "data.hss.host_id_list"},
 		{"hss with a bad host", TypeEndpoint, `{"target":"hosts","hss":{"host_id_list":["` + endpoint + `","h"],"vpc_list":` + vpcs + `}}`, ReasonBadID, "data.hss.host_id_list[1]"},
 		{"hss with a host twice", TypeEndpoint, `{"target":"hosts","hss":{"host_id_list":["` + endpoint + `","` + upper + `"],"vpc_list":` + vpcs + `}}`, ReasonBadParameters, "data.hss.host_id_list[1]"},

@@ -2,10 +2,13 @@ package events
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -63,4 +66,80 @@ func (b *Bus) Results(ctx context.Context, f ResultFilter) iter.Seq2[approval.Re
 			}
 		}
 	}
+}
+
+// ResultWait waits for the result of one request. It needs the right to read the
+// stored results, or else to subscribe to them. Close ends it.
+type ResultWait struct {
+	b       *Bus
+	request string
+	sub     *nats.Subscription // nil: the stored results can be read
+	came    chan *nats.Msg
+}
+
+// WaitFor prepares to wait for the result of a request. Call it before the request
+// is submitted: who may only subscribe sees nothing of the past.
+func (b *Bus) WaitFor(ctx context.Context, requestID string) (*ResultWait, error) {
+	w := &ResultWait{b: b, request: requestID}
+	var err error
+	for _, err = range b.Results(ctx, ResultFilter{RequestID: requestID}) {
+		if err != nil {
+			break
+		}
+	}
+	if _, denied := errors.AsType[*DeniedError](err); !denied {
+		return w, err
+	}
+	w.came = make(chan *nats.Msg, 16)
+	if w.sub, err = b.nc.ChanSubscribe(resultSubject("*", "*", approval.DecisionID(requestID)), w.came); err != nil {
+		return nil, fmt.Errorf("wait for the result of request %s: %w", requestID, err)
+	}
+	return w, nil
+}
+
+// Result returns the result once there is one.
+func (w *ResultWait) Result(ctx context.Context) (approval.Result, error) {
+	if w.sub == nil {
+		for r, err := range w.b.Results(ctx, ResultFilter{RequestID: w.request, Follow: true}) {
+			return r, err
+		}
+		return approval.Result{}, fmt.Errorf("request %s: the results ended without it", w.request)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer w.b.denials.watch(func(e *DeniedError) {
+		if e.Operation == "subscribe" {
+			cancel(e)
+		}
+	})()
+	select {
+	case <-ctx.Done():
+		return approval.Result{}, fmt.Errorf("wait for the result of request %s: %w", w.request, context.Cause(ctx))
+	case msg := <-w.came:
+		return DecodeResult(msg.Header, msg.Data)
+	}
+}
+
+// Close ends what WaitFor began.
+func (w *ResultWait) Close() {
+	if w.sub != nil {
+		_ = w.sub.Unsubscribe() // nothing depends on it
+	}
+}
+
+// Served reports whether a worker takes requests now. known is false if that
+// cannot be told: the user may not ask, or all workers may be busy.
+func (b *Bus) Served(ctx context.Context) (served, known bool) {
+	ctx, done := b.whilePermitted(ctx)
+	defer done()
+	info, err := b.consumerInfo(ctx)
+	switch {
+	case err != nil:
+		return false, false
+	case info == nil:
+		return false, true
+	case info.NumWaiting > 0:
+		return true, true
+	}
+	return false, info.NumAckPending == 0
 }

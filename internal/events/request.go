@@ -55,8 +55,8 @@ type functionGraphData struct {
 }
 
 type hssData struct {
-	HostIDs []string  `json:"host_id_list"`
-	VPCs    []vpcData `json:"vpc_list"`
+	HostIDs []string  `json:"host_id_list,omitzero"`
+	VPCs    []vpcData `json:"vpc_list,omitzero"`
 }
 
 type vpcData struct {
@@ -276,11 +276,17 @@ func (d functionGraphData) creation() (*approval.FunctionGraphEndpoint, error) {
 
 func (d hssData) creation() (*approval.HSSEndpoints, error) {
 	const at = "data.hss."
-	hosts, err := resourceIDs(at+"host_id_list", d.HostIDs)
-	if err != nil {
-		return nil, err
+	if d.HostIDs == nil && d.VPCs == nil {
+		return nil, reject(ReasonBadParameters, "data.hss", "it names no servers; give host_id_list, vpc_list or both")
 	}
-	if n := len(d.VPCs); n < 1 || n > maxList {
+	var hosts []string
+	var err error
+	if d.HostIDs != nil {
+		if hosts, err = resourceIDs(at+"host_id_list", d.HostIDs); err != nil {
+			return nil, err
+		}
+	}
+	if n := len(d.VPCs); d.VPCs != nil && (n < 1 || n > maxList) {
 		return nil, reject(ReasonBadParameters, at+"vpc_list", "it has %d entries; 1 to %d are allowed", n, maxList)
 	}
 	out := approval.HSSEndpoints{HostIDs: hosts}

@@ -16,19 +16,40 @@ func resultType(o approval.Outcome) string { return "vpcep.request." + string(o)
 // resultSource is the source of every result.
 const resultSource = "vpcep-approver"
 
-// resultData is the data of a result, the words of docs/events.md.
-type resultData struct {
+// Record is what is said of a request, in the words of docs/events.md: the data of
+// a result, and what commands print of a request as JSON. What a request that has
+// not ended does not have yet is absent.
+type Record struct {
 	Request       requestResult      `json:"request"`
 	Decision      decisionResult     `json:"decision"`
 	Facts         factsResult        `json:"facts"`
-	Outcome       string             `json:"outcome"`
+	Outcome       string             `json:"outcome,omitzero"`
 	Status        string             `json:"status,omitzero"`
 	Error         *errorResult       `json:"error,omitzero"`
 	Created       *createdResult     `json:"created,omitzero"`
-	Attempts      int                `json:"attempts"`
-	Reversible    bool               `json:"reversible"`
-	Seconds       map[string]float64 `json:"seconds"`
-	WorkerVersion string             `json:"worker_version"`
+	Attempts      int                `json:"attempts,omitzero"`
+	Reversible    *bool              `json:"reversible,omitzero"`
+	Seconds       map[string]float64 `json:"seconds,omitzero"`
+	EndedAt       time.Time          `json:"ended_at,omitzero"`
+	WorkerVersion string             `json:"worker_version,omitzero"`
+
+	// Of the ledger; absent in events.
+	ActedAt  time.Time `json:"acted_at,omitzero"`
+	Sends    int       `json:"sends,omitzero"` // of a creation: sends whose outcome is not known
+	Revision uint64    `json:"revision,omitzero"`
+	History  []Version `json:"history,omitzero"`
+}
+
+// Version is one state that an entry of the ledger was in.
+type Version struct {
+	Revision uint64 `json:"revision"`
+	What     string `json:"what"`
+}
+
+// MarshalJSON writes r as it is written into events, whatever library prints it.
+func (r Record) MarshalJSON() ([]byte, error) {
+	type plain Record
+	return json.Marshal(plain(r), json.Deterministic(true))
 }
 
 type requestResult struct {
@@ -64,7 +85,7 @@ type reasonResult struct {
 
 type factsResult struct {
 	EndpointID string    `json:"endpoint_id,omitzero"`
-	MarkerID   int64     `json:"marker_id,omitzero"`
+	MarkerID   int64     `json:"marker_id,string,omitzero"` // many readers of JSON have 53 bits
 	DomainID   string    `json:"domain_id,omitzero"`
 	Status     string    `json:"status,omitzero"`
 	CreatedAt  time.Time `json:"created_at,omitzero"`
@@ -119,7 +140,7 @@ func encodeResult(r approval.Result, id string, most int64) ([]byte, nats.Header
 }
 
 func encodeResultData(r approval.Result, id string, dropClaims bool) ([]byte, nats.Header, error) {
-	data, err := json.Marshal(newResultData(r, dropClaims), json.Deterministic(true))
+	data, err := json.Marshal(recordOf(approval.Entry{Request: r.Request, Decision: r.Decision, Result: &r}, dropClaims))
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the result of request %s: %w", r.Request.ID, err)
 	}
@@ -134,10 +155,26 @@ func encodeResultData(r approval.Result, id string, dropClaims bool) ([]byte, na
 	return e.structured()
 }
 
-func newResultData(r approval.Result, dropClaims bool) resultData {
-	d := resultData{
+// NewRecord returns what is known of a request.
+func NewRecord(e approval.Entry) Record {
+	d := recordOf(e, e.Result != nil && e.Result.ClaimsDropped)
+	d.ActedAt, d.Revision = e.ActedAt.UTC(), e.Revision
+	if e.Intent != nil {
+		d.Sends = e.Intent.Sends
+	}
+	return d
+}
+
+// ResultRecord returns what a result says.
+func ResultRecord(r approval.Result) Record {
+	return NewRecord(approval.Entry{Request: r.Request, Decision: r.Decision, Result: &r})
+}
+
+func recordOf(r approval.Entry, dropClaims bool) Record {
+	facts := r.Decision.Facts
+	d := Record{
 		Request: requestResult{
-			ID: r.Request.ID, EventID: r.Request.EventID, Source: r.Request.Source, Time: r.Request.Time,
+			ID: r.Request.ID, EventID: r.Request.EventID, Source: r.Request.Source, Time: r.Request.Time.UTC(),
 			Target: r.Request.Target.Name, TargetKind: string(r.Request.Target.Kind),
 			EndpointID: r.Request.EndpointID, Claims: r.Request.Claims,
 		},
@@ -146,13 +183,10 @@ func newResultData(r approval.Result, dropClaims bool) resultData {
 			Reasons: []reasonResult{}, Contact: r.Decision.Contact, PolicyDigest: r.Decision.Digest, Time: r.Decision.At.UTC(),
 		},
 		Facts: factsResult{
-			EndpointID: r.Decision.Facts.EndpointID, MarkerID: r.Decision.Facts.MarkerID,
-			DomainID: r.Decision.Facts.DomainID, Status: string(r.Decision.Facts.State),
-			CreatedAt: r.Decision.Facts.CreatedAt, UpdatedAt: r.Decision.Facts.UpdatedAt,
-			Accepted: countResult(r.Decision.Facts.Accepted), ReadAt: r.Decision.Facts.ReadAt,
+			EndpointID: facts.EndpointID, MarkerID: facts.MarkerID, DomainID: facts.DomainID, Status: string(facts.State),
+			CreatedAt: facts.CreatedAt.UTC(), UpdatedAt: facts.UpdatedAt.UTC(),
+			Accepted: countResult(facts.Accepted), ReadAt: facts.ReadAt.UTC(),
 		},
-		Outcome: string(r.Outcome), Status: string(r.State),
-		Attempts: r.Attempts, Reversible: r.Reversible, Seconds: map[string]float64{}, WorkerVersion: r.Version,
 	}
 	switch r.Request.Target.Kind {
 	case approval.Service:
@@ -170,6 +204,16 @@ func newResultData(r approval.Result, dropClaims bool) resultData {
 	for _, reason := range r.Decision.Reasons {
 		d.Decision.Reasons = append(d.Decision.Reasons, reasonResult{Code: string(reason.Code), Text: reason.Text})
 	}
+	if r.Result != nil {
+		d.end(r.Result)
+	}
+	return d
+}
+
+// end adds how the request ended.
+func (d *Record) end(r *approval.Result) {
+	d.Outcome, d.Status, d.Attempts, d.Reversible = string(r.Outcome), string(r.State), r.Attempts, &r.Reversible
+	d.EndedAt, d.WorkerVersion, d.Seconds = r.At.UTC(), r.Version, map[string]float64{}
 	if f := r.Failure; f != nil {
 		d.Error = &errorResult{Code: f.Code, Text: f.Text, RequestID: f.RequestID}
 	}
@@ -182,7 +226,6 @@ func newResultData(r approval.Result, dropClaims bool) resultData {
 	for stage, s := range r.Seconds {
 		d.Seconds[string(stage)] = s
 	}
-	return d
 }
 
 // DecodeResult reads a result event. The target holds what the event says of it.
@@ -191,7 +234,7 @@ func DecodeResult(header nats.Header, body []byte) (approval.Result, error) {
 	if err != nil {
 		return approval.Result{}, fmt.Errorf("read a result: %w", err)
 	}
-	var d resultData
+	var d Record
 	// Unknown members are let through: a newer worker may say more.
 	if err := json.Unmarshal(e.Data, &d); err != nil {
 		return approval.Result{}, fmt.Errorf("read the result %.100q: %w", e.ID, err)
@@ -199,7 +242,7 @@ func DecodeResult(header nats.Header, body []byte) (approval.Result, error) {
 	return d.result(e), nil
 }
 
-func (d resultData) result(e cloudEvent) approval.Result {
+func (d Record) result(e cloudEvent) approval.Result {
 	r := approval.Result{
 		Request: approval.Request{
 			ID: d.Request.ID, EventID: d.Request.EventID, Source: d.Request.Source, Time: d.Request.Time,
@@ -216,7 +259,8 @@ func (d resultData) result(e cloudEvent) approval.Result {
 			},
 		},
 		Outcome: approval.Outcome(d.Outcome), State: approval.State(d.Status),
-		Attempts: d.Attempts, Reversible: d.Reversible, Version: d.WorkerVersion, At: e.Time,
+		Attempts: d.Attempts, Reversible: d.Reversible != nil && *d.Reversible, Version: d.WorkerVersion, At: e.Time,
+		ClaimsDropped: d.Request.ClaimsDropped,
 	}
 	switch r.Request.Target.Kind {
 	case approval.Service:

@@ -76,6 +76,9 @@ func (c *fieldCondition) test(in *approval.Input, deny bool) truth {
 		cov.add(c.values.has(v))
 		return true
 	})
+	if deny && leftOpen(in, c.field) {
+		return unknown
+	}
 	return cov.answer(deny)
 }
 

@@ -359,7 +359,7 @@ deny:
 		{"an allow covers all VPCs", "hosts", approval.Creation{HSS: vpcs(b, a)}, nil, approval.Accept, "two"},
 		{"one VPC is not allowed", "hosts", approval.Creation{HSS: vpcs(a, c)}, nil, approval.Hold, ""},
 		{"the first VPC is not allowed", "hosts", approval.Creation{HSS: vpcs(c, a)}, nil, approval.Hold, ""},
-		{"no VPC at all", "hosts", approval.Creation{HSS: vpcs()}, nil, approval.Hold, ""},
+		{"no VPC at all: the denied subnet may be meant", "hosts", approval.Creation{HSS: vpcs()}, nil, approval.Hold, "bad-subnet"},
 		{"a deny needs one subnet", "hosts", approval.Creation{HSS: withSubnet}, nil, approval.Reject, "bad-subnet"},
 		{"a claim that agrees with one of the VPCs", "hosts", approval.Creation{HSS: vpcs(a, b)}, approval.Claims{"vpc_id": b}, approval.Accept, "two"},
 		{"a claim that contradicts the parameters", "hosts", approval.Creation{HSS: vpcs(a, b)}, approval.Claims{"vpc_id": c}, approval.Hold, ""},

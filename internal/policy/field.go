@@ -167,6 +167,24 @@ func each(in *approval.Input, f field, deny bool, yield func(string) bool) {
 	}
 }
 
+// leftOpen reports whether the request leaves f to the cloud, so that a deny may
+// mean it: servers without VPCs are in VPCs of their own, and VPCs without servers
+// have servers in them.
+func leftOpen(in *approval.Input, f field) bool {
+	h := in.Request.Creation.HSS
+	if h == nil {
+		return false
+	}
+	switch f {
+	case fieldHostID:
+		return len(h.HostIDs) == 0
+	case fieldVPCID, fieldSubnetID:
+		return len(h.VPCs) == 0
+	default:
+		return false
+	}
+}
+
 func eachOne(v string, yield func(string) bool) {
 	if v != "" {
 		yield(v)

@@ -80,6 +80,16 @@ func (x *index) each(in *approval.Input, deny bool, yield func(*entry) bool) {
 		if buckets == nil {
 			continue
 		}
+		if deny && leftOpen(in, f) { // any of them may be meant
+			for _, entries := range buckets {
+				for _, e := range entries {
+					if !yield(e) {
+						return
+					}
+				}
+			}
+			continue
+		}
 		each(in, f, deny, func(v string) bool {
 			for _, e := range bucket(buckets, f, v) {
 				if more = yield(e); !more {

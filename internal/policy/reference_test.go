@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ type naive struct {
 // of every policy, no index, no short cut. It knows fields, claims, any_domain
 // and modes, and returns only the verdict.
 func reference(policies []naive, in *approval.Input) approval.Verdict {
-	var deny, softDeny, allow bool
+	var deny, softDeny, allow, openDeny bool
 	otherwise := ""
 	n := 0
 	for _, p := range policies {
@@ -35,6 +36,10 @@ func reference(policies []naive, in *approval.Input) approval.Verdict {
 		n++
 		soft := p.Mode == "accept-only"
 		for _, e := range p.Deny {
+			if rest := naiveClosed(e, in); len(rest) < len(e) {
+				openDeny = openDeny || naiveMatch(rest, in, true)
+				continue
+			}
 			if naiveMatch(e, in, true) {
 				_, onClaims := e["claims"]
 				switch {
@@ -63,7 +68,7 @@ func reference(policies []naive, in *approval.Input) approval.Verdict {
 		return approval.Hold
 	case deny:
 		return approval.Reject
-	case naiveLies(in) || softDeny:
+	case naiveLies(in) || softDeny || openDeny:
 		return approval.Hold
 	case allow:
 		return approval.Accept
@@ -96,6 +101,20 @@ func naiveLies(in *approval.Input) bool {
 		}
 	}
 	return false
+}
+
+// naiveClosed is e without the fields that an HSS request leaves to the cloud.
+func naiveClosed(e map[string]any, in *approval.Input) map[string]any {
+	h := in.Request.Creation.HSS
+	rest := maps.Clone(e)
+	if h != nil && len(h.HostIDs) == 0 {
+		delete(rest, "host_id")
+	}
+	if h != nil && len(h.VPCs) == 0 {
+		delete(rest, "vpc_id")
+		delete(rest, "subnet_id")
+	}
+	return rest
 }
 
 // naiveMatch reports whether every condition of e holds.

@@ -31,6 +31,15 @@ func hssParameter(name string) answer {
 	return refuse(http.StatusBadRequest, "HSS.0001", "The parameter "+name+" is invalid.")
 }
 
+// enterpriseProject reports whether the enterprise project of c, if it names one, can
+// be one.
+func (c *call) enterpriseProject() bool {
+	q := c.query()
+	id := q.Get("enterprise_project_id")
+	return !q.Has("enterprise_project_id") || id == "0" || id == "all_granted_eps" ||
+		len(id) >= 32 && len(id) <= 36 && strings.Trim(strings.ToLower(id), "0123456789abcdef-") == ""
+}
+
 func hssUnreadable() answer {
 	return refuse(http.StatusBadRequest, "HSS.0002", "The request body cannot be read.")
 }
@@ -42,6 +51,8 @@ func sized(ids ...string) bool {
 
 // hssCreate makes endpoints for servers and says nothing but 200. Whether a
 // repeat makes a second endpoint is not documented; here it counts as one more.
+// Servers without VPCs are each in a VPC that no one else is in, and VPCs without
+// servers have one server each.
 func (s *Simulator) hssCreate(c *call) answer {
 	var body struct {
 		Hosts []string `json:"host_id_list"`
@@ -53,6 +64,8 @@ func (s *Simulator) hssCreate(c *call) answer {
 	switch {
 	case json.Unmarshal(c.body, &body) != nil:
 		return hssUnreadable()
+	case !c.enterpriseProject():
+		return hssParameter("enterprise_project_id")
 	case len(body.Hosts) == 0 && len(body.VPCs) == 0:
 		return hssParameter("host_id_list")
 	case len(body.Hosts) > 256 || !sized(body.Hosts...):
@@ -67,13 +80,26 @@ func (s *Simulator) hssCreate(c *call) answer {
 	}
 	vpcs = slices.Compact(slices.Sorted(slices.Values(vpcs)))
 	hosts := slices.Compact(slices.Sorted(slices.Values(body.Hosts)))
+	type pair struct{ host, vpc string }
+	var wanted []pair
 	for _, host := range hosts {
 		for _, vpc := range vpcs {
-			if !slices.ContainsFunc(s.cloud.hosts, func(h hostEndpoint) bool {
-				return h.project == c.path["project"] && h.host == host && h.vpc == vpc
-			}) {
-				s.cloud.hosts = append(s.cloud.hosts, hostEndpoint{c.path["project"], host, vpc, s.connect(nil, Connection{CreatedAt: c.now, DomainID: s.cfg.DomainID, VpcID: vpc})})
-			}
+			wanted = append(wanted, pair{host, vpc})
+		}
+		if len(vpcs) == 0 {
+			wanted = append(wanted, pair{host, "vpc-of-" + host})
+		}
+	}
+	for _, vpc := range vpcs {
+		if len(hosts) == 0 {
+			wanted = append(wanted, pair{"host-in-" + vpc, vpc})
+		}
+	}
+	for _, w := range wanted {
+		if !slices.ContainsFunc(s.cloud.hosts, func(h hostEndpoint) bool {
+			return h.project == c.path["project"] && h.host == w.host && h.vpc == w.vpc
+		}) {
+			s.cloud.hosts = append(s.cloud.hosts, hostEndpoint{c.path["project"], w.host, w.vpc, s.connect(nil, Connection{CreatedAt: c.now, DomainID: s.cfg.DomainID, VpcID: w.vpc})})
 		}
 	}
 	s.effect(c, EffectCreate, c.path["project"]+"/"+strings.Join(vpcs, ",")+"/"+strings.Join(hosts, ","), "")
@@ -88,6 +114,8 @@ func (s *Simulator) hssQuery(c *call) answer {
 	switch {
 	case json.Unmarshal(c.body, &body) != nil:
 		return hssUnreadable()
+	case !c.enterpriseProject():
+		return hssParameter("enterprise_project_id")
 	case len(body.Hosts) > 64 || !sized(body.Hosts...):
 		return hssParameter("host_id_list")
 	case len(body.VPCs) > 64 || !sized(body.VPCs...):
