@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestValidID(t *testing.T) {
@@ -149,5 +150,36 @@ func TestVerdictsAndClaims(t *testing.T) {
 		if got := tt.claim.Stands(); got != tt.stands {
 			t.Errorf("%+v stands: %v, want %v", tt.claim, got, tt.stands)
 		}
+	}
+}
+
+func TestWhetherFactsAreOfOneConnection(t *testing.T) {
+	t.Parallel()
+	made := time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)
+	whole := Facts{DomainID: "d", MarkerID: 1, CreatedAt: made}
+	for _, tt := range []struct {
+		name          string
+		f             Facts
+		same, differs bool
+	}{
+		{"the same", whole, true, false},
+		{"a fraction of a second", Facts{DomainID: "d", MarkerID: 1, CreatedAt: made.Add(174 * time.Millisecond)}, true, false},
+		{"no time", Facts{DomainID: "d", MarkerID: 1}, true, false},
+		{"another time", Facts{DomainID: "d", MarkerID: 1, CreatedAt: made.Add(time.Second)}, false, true},
+		{"another account", Facts{DomainID: "e", MarkerID: 1, CreatedAt: made}, false, true},
+		{"another number", Facts{DomainID: "d", MarkerID: 2, CreatedAt: made}, false, true},
+		{"no account", Facts{MarkerID: 1, CreatedAt: made}, false, false},
+		{"no number", Facts{DomainID: "d", CreatedAt: made}, false, false},
+		{"nothing", Facts{}, false, false},
+	} {
+		if same, differs := whole.Same(tt.f), whole.Differs(tt.f); same != tt.same || differs != tt.differs {
+			t.Errorf("%s: same %t, differs %t; want %t and %t", tt.name, same, differs, tt.same, tt.differs)
+		}
+		if tt.f.Same(whole) != tt.same || tt.f.Differs(whole) != tt.differs {
+			t.Errorf("%s: not the same the other way round", tt.name)
+		}
+	}
+	if (Facts{}).Same(Facts{}) || (Facts{DomainID: "d"}).Same(Facts{DomainID: "d"}) {
+		t.Error("what is not known is equal")
 	}
 }

@@ -61,6 +61,41 @@ func TestLimitTrustsTheCloudOnceItCanKnow(t *testing.T) {
 	})
 }
 
+// TestAnAcceptThatWasNotConfirmedKeepsItsPlace: it may be accepted any moment, and
+// no list counts it while it is under way.
+func TestAnAcceptThatWasNotConfirmedKeepsItsPlace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := ledgertest.NewFake()
+		reserve := func(n string, counted int) bool {
+			t.Helper()
+			ok, err := f.Reserve(t.Context(), ledgertest.Another(n), "d1", 1, counted)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ok
+		}
+		first := ledgertest.Another("1")
+		e, _, err := f.Record(t.Context(), &first, new(ledgertest.Decide(approval.Accept)))
+		if err != nil || !reserve("1", 0) {
+			t.Fatal("no place", err)
+		}
+		e = ledgertest.End(e, approval.OutcomeUnknown)
+		e.Result.At = time.Now()
+		if err := f.Update(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		for _, wait := range []time.Duration{0, 2 * time.Minute, 20 * time.Hour} {
+			if <-time.After(wait); reserve("2", 0) {
+				t.Errorf("its place is free after %s", wait)
+			}
+		}
+		if <-time.After(5 * time.Hour); !reserve("2", 0) {
+			t.Error("its place is not free after a day in which nobody counted it")
+		}
+	})
+}
+
 // bookOf is a ledger of one domain that has a limit.
 type bookOf struct {
 	*ledgertest.Fake

@@ -93,6 +93,9 @@ func (w *Worker) act(ctx context.Context, entry *approval.Entry, facts *seen, wa
 			again, err := w.otherConnection(entry)
 			return nil, again, err
 		}
+		if err := w.recount(ctx, entry, facts, watch); err != nil {
+			return nil, false, err
+		}
 		judged := facts.Facts
 		if !judged.Accepted.Known {
 			judged.Accepted = entry.Decision.Facts.Accepted
@@ -131,16 +134,9 @@ func (w *Worker) otherConnection(entry *approval.Entry) (again bool, err error) 
 }
 
 // refresh reads the facts again. Unless they say pending, the request comes again
-// to be looked at anew: one look may be at a stale list. What was counted for a
-// limit is counted again.
+// to be looked at anew: one look may be at a stale list.
 func (w *Worker) refresh(ctx context.Context, entry *approval.Entry, facts *seen, watch *stopwatch) error {
 	fresh, err := w.look(ctx, entry.Request)
-	if err == nil && fresh.State == approval.Pending && entry.Decision.Limit > 0 && entry.Decision.Facts.Same(fresh.Facts) {
-		var n int
-		if n, err = w.Places.Accepted(ctx, entry.Request.Target, fresh.DomainID, entry.Request.EndpointID); err == nil {
-			fresh.Accepted = approval.Counted(n)
-		}
-	}
 	watch.lap(approval.StageVerify, err)
 	switch {
 	case err != nil:
@@ -149,6 +145,21 @@ func (w *Worker) refresh(ctx context.Context, entry *approval.Entry, facts *seen
 		return waits(approval.StageVerify, "not_pending", spread(time.Second))
 	}
 	*facts = *fresh
+	return nil
+}
+
+// recount counts again for an accept within a limit that was decided a while ago:
+// people accept connections, too.
+func (w *Worker) recount(ctx context.Context, entry *approval.Entry, facts *seen, watch *stopwatch) error {
+	if entry.Decision.Limit == 0 || facts.Accepted.Known || w.Now().Sub(entry.Decision.At) <= w.Limits.FactsFor {
+		return nil
+	}
+	n, err := w.Places.Accepted(ctx, entry.Request.Target, facts.DomainID, entry.Request.EndpointID)
+	watch.lap(approval.StageVerify, err)
+	if err != nil {
+		return fmt.Errorf("count the accepted connections: %w", err)
+	}
+	facts.Accepted = approval.Counted(n)
 	return nil
 }
 
@@ -161,8 +172,7 @@ func (w *Worker) sendAct(ctx context.Context, entry *approval.Entry, judged appr
 	before, asked, sends := entry.SentAt, 0, 0
 	permit := func() error {
 		if asked++; asked == 1 {
-			watch.lap(approval.StageAct, nil)
-			entry.SentAt, entry.Progress = w.Now(), watch.progress(approval.StageAct)
+			entry.SentAt, entry.Progress = w.Now(), watch.during(approval.StageAct)
 			if err := w.Ledger.Update(ctx, entry); err != nil {
 				entry.SentAt = before
 				return fmt.Errorf("note that it is about to be sent: %w", err)

@@ -33,9 +33,7 @@ func newStopwatch(now func() time.Time, d *approval.Delivery, entry *approval.En
 
 // add counts d for stage. A clock that was set back takes nothing away.
 func (w *stopwatch) add(stage approval.Stage, d time.Duration) {
-	if d > 0 {
-		w.laps[stage] += d.Seconds()
-	}
+	w.laps[stage] += max(d, 0).Seconds()
 }
 
 // lap adds the time since the last lap to stage, or to the outage if it was spent
@@ -47,6 +45,16 @@ func (w *stopwatch) lap(stage approval.Stage, err error) {
 	}
 	w.add(stage, now.Sub(w.last))
 	w.last = now
+}
+
+// during is progress in the midst of a stage, of which nobody knows yet how it ends.
+func (w *stopwatch) during(stage approval.Stage) approval.Progress {
+	p := w.progress(stage)
+	if now := w.now(); now.After(w.last) {
+		p.Seconds[stage] += now.Sub(w.last).Seconds()
+		p.Until = now
+	}
+	return p
 }
 
 // progress is what the ledger shall hold of the time so far, if from now on the

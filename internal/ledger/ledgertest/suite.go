@@ -64,6 +64,9 @@ func Suite(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	}{
 		{"an entry comes back as it was stored", comesBack},
 		{"the first decision stands", firstStands},
+		{"a decision is replaced only while nothing was done", redecided},
+		{"an entry is kept before it is decided", undecided},
+		{"lists what is held", listsHeld},
 		{"a stale write is refused", staleWrite},
 		{"one of many writers wins", oneWins},
 		{"one of many takes a claim over", oneTakesOver},
@@ -473,6 +476,143 @@ func limitShared(t *testing.T, l *ledger.Ledger) {
 	}
 	if ok, err := l.Reserve(t.Context(), Request("late"), "d1", 2, 0); !ok || err != nil {
 		t.Errorf("a share of a place when all are taken: %t, %v", ok, err)
+	}
+}
+
+func redecided(t *testing.T, l *ledger.Ledger) {
+	for _, tt := range []struct {
+		name string
+		do   func(e *approval.Entry)
+		ok   bool
+	}{
+		{"nothing", func(*approval.Entry) {}, true},
+		{"refused creation", func(e *approval.Entry) { e.Intent = &approval.Intent{} }, true},
+		{"sent", func(e *approval.Entry) { e.SentAt = e.Decision.At }, false},
+		{"acted", func(e *approval.Entry) { e.ActedAt = e.Decision.At }, false},
+		{"sent creation", func(e *approval.Entry) { e.Intent = &approval.Intent{Sends: 1} }, false},
+		{"result", func(e *approval.Entry) { *e = *End(e, approval.OutcomeHeld) }, false},
+	} {
+		e, _, err := l.Record(t.Context(), new(Another(tt.name)), new(Decide(approval.Accept)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tt.do(e)
+		update(t, l, e)
+		d := Decide(approval.Reject)
+		d.Facts.DomainID = "d2"
+		stale := *e
+		_, err = l.Redecide(t.Context(), e, &d)
+		if (err == nil) != tt.ok || err != nil && !errors.Is(err, ledger.ErrConflict) {
+			t.Errorf("%s: Redecide = %v, want it replaced: %t", tt.name, err, tt.ok)
+			continue
+		}
+		got, err := l.Get(t.Context(), e.Request.ID)
+		if err != nil || (got.Decision.Verdict == approval.Reject) != tt.ok || got.Decision.ID != approval.DecisionID(e.Request.ID) {
+			t.Errorf("%s: the ledger holds %+v, %v", tt.name, got, err)
+		}
+		claim, _, err := l.Claim(t.Context(), e.Request.Subject())
+		if err != nil || (claim.Verdict == approval.Reject) != tt.ok {
+			t.Errorf("%s: the claim is %+v, %v", tt.name, claim, err)
+		}
+		if !tt.ok {
+			continue
+		}
+		if _, err := l.Redecide(t.Context(), &stale, &d); !errors.Is(err, ledger.ErrConflict) {
+			t.Errorf("%s: a stale Redecide = %v", tt.name, err)
+		}
+		// Recorded again, as after a crash before the claim was written, it stands.
+		again, other, err := l.Record(t.Context(), &e.Request, new(Decide(approval.Accept)))
+		if err != nil || other != nil || again.Decision.Verdict != approval.Reject {
+			t.Errorf("%s: recorded again it is %+v, %+v, %v", tt.name, again, other, err)
+		}
+	}
+}
+
+func undecided(t *testing.T, l *ledger.Ledger) {
+	at := Decide(approval.Accept).At
+	e := &approval.Entry{
+		Request:  Request("1"),
+		Progress: approval.Progress{Seconds: map[approval.Stage]float64{approval.StageQueued: 2}, Until: at, Next: approval.StageOutage},
+		Wait:     &approval.Wait{Since: at, Stage: approval.StageOutage, Code: "EndPoint.0004", Operator: &approval.OperatorFault{API: "vpcep"}},
+	}
+	if err := l.Note(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	got, err := l.Get(t.Context(), e.Request.ID)
+	if d := cmp.Diff(e, got); d != "" || err != nil {
+		t.Errorf("it came back otherwise, %v (-want +got):\n%s", err, d)
+	}
+	if _, ok, err := l.Claim(t.Context(), e.Request.Subject()); ok || err != nil {
+		t.Errorf("what is not decided claims its subject: %t, %v", ok, err)
+	}
+	for _, tt := range []struct {
+		filter ledger.Filter
+		want   int
+	}{{ledger.Filter{}, 0}, {ledger.Filter{Open: true}, 1}} {
+		n := 0
+		for _, err := range l.List(t.Context(), tt.filter) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+		if n != tt.want {
+			t.Errorf("List(%+v) yields %d, want %d", tt.filter, n, tt.want)
+		}
+	}
+	stale := *e
+	decided, _ := record(t, l, "1", approval.Accept)
+	if !decided.Decided() || decided.Wait == nil || decided.Progress.Seconds[approval.StageQueued] != 2 {
+		t.Errorf("decided, it is %+v", decided)
+	}
+	if err := l.Note(t.Context(), &stale); !errors.Is(err, ledger.ErrConflict) {
+		t.Errorf("a stale Note = %v", err)
+	}
+	other := Request("1")
+	other.EndpointID = Another("x").EndpointID
+	if kept, _, err := l.Record(t.Context(), &other, new(Decide(approval.Reject))); err != nil || kept.Request.EndpointID != Endpoint {
+		t.Errorf("another request with the id got %+v, %v", kept, err)
+	}
+}
+
+func listsHeld(t *testing.T, l *ledger.Ledger) {
+	want := map[string]bool{}
+	for n, o := range map[string]approval.Outcome{
+		"held": approval.OutcomeHeld, "ignored": approval.OutcomeIgnored, "open": "", "accepted": approval.OutcomeAccepted, "gone": approval.OutcomeGone,
+	} {
+		r := Another(n)
+		v := approval.Hold
+		if o == approval.OutcomeAccepted {
+			v = approval.Accept
+		}
+		e, _, err := l.Record(t.Context(), &r, new(Decide(v)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o != "" {
+			update(t, l, End(e, o))
+		}
+		if o == "" || o == approval.OutcomeHeld || o == approval.OutcomeIgnored {
+			want[r.EndpointID] = true
+		}
+	}
+	elsewhere := Request("elsewhere")
+	elsewhere.Target.Name = "payments-2"
+	if _, _, err := l.Record(t.Context(), &elsewhere, new(Decide(approval.Hold))); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]bool{}
+	for c, err := range l.Held(t.Context(), "payments") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[c.Key] = true
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("Held (-want +got):\n%s", d)
+	}
+	for c, err := range l.Held(t.Context(), "none") {
+		t.Errorf("Held of another target yields %+v, %v", c, err)
 	}
 }
 
