@@ -56,6 +56,7 @@ The kinds are ` + kindsInWords() + `.`,
 	flags.StringVar(&s.script, "script", "", "YAML `file` with services, gateways, connections and timed faults, instead of those of the demo")
 	flags.BoolVar(&s.cfg.Admin, "admin", false, "serve calls below /_sim/ that show and change the simulated cloud, to whoever can reach the address")
 	flags.DurationVar(&s.cfg.Latency, "latency", 0, "of every answer")
+	flags.BoolVar(&s.cfg.SmallMarkers, "small-marker-ids", false, "number endpoints from 1 on; real marker ids go beyond what 32 bits hold")
 	flags.StringVar(&s.auth.AccessKey, "access-key", s.auth.AccessKey, "that signatures are checked with; invent one")
 	flags.StringVar(&s.auth.SecretKey, "secret-key", s.auth.SecretKey, "that belongs to it; never a real one")
 	completeFlag(c, "faults", simulator.Presets())

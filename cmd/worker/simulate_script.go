@@ -15,6 +15,7 @@ type script struct {
 	DomainID         string             `yaml:"domain_id"`          // the caller's account
 	DataArtsDomainID string             `yaml:"dataarts_domain_id"` // the account that DataArts Insight connects from
 	Delays           *scriptDelays      `yaml:"delays"`
+	SmallMarkerIDs   bool               `yaml:"small_marker_ids"`
 	Projects         []scriptProject    `yaml:"projects"`
 	Services         []scriptService    `yaml:"services"`
 	Gateways         []scriptGateway    `yaml:"gateways"`
@@ -58,6 +59,14 @@ type scriptConnection struct {
 	State      string        `yaml:"state"`
 	After      time.Duration `yaml:"after"` // the start until it is made
 	AcceptEnds string        `yaml:"accept_ends"`
+	Becomes    []scriptTurn  `yaml:"becomes"`
+}
+
+// scriptTurn is another identity that a connection takes.
+type scriptTurn struct {
+	After    time.Duration `yaml:"after"` // the start
+	DomainID string        `yaml:"domain_id"`
+	MarkerID int64         `yaml:"marker_id"`
 }
 
 // demoWorld is the cloud of the demo, with a few connections that wait.
@@ -94,6 +103,7 @@ func (s *script) configure(cfg *simulator.Config) {
 	if s.DataArtsDomainID != "" {
 		cfg.DataArtsDomainID = s.DataArtsDomainID
 	}
+	cfg.SmallMarkers = cfg.SmallMarkers || s.SmallMarkerIDs
 	if s.Delays != nil {
 		cfg.Delays = simulator.Delays(*s.Delays)
 	}
@@ -129,6 +139,12 @@ func (s *script) build(sim *simulator.Simulator) error {
 		})
 		if made.ID == "" {
 			return fmt.Errorf("connections[%d]: target %q is the id of no service and no gateway above", i, c.Target)
+		}
+		for n, turn := range c.Becomes {
+			if turn.After < 0 || turn.DomainID == "" && turn.MarkerID == 0 {
+				return fmt.Errorf("connections[%d].becomes[%d]: domain_id or marker_id is needed, and after is 0 or more", i, n)
+			}
+			sim.Reidentify(made.ID, simulator.Identity{At: now.Add(turn.After), DomainID: turn.DomainID, MarkerID: turn.MarkerID})
 		}
 	}
 	for i, text := range s.Faults {

@@ -197,8 +197,8 @@ func TestSimulateScriptOfTheDocs(t *testing.T) {
 	if err := world.build(sim); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(sim.Connections("")); n != 3 { // the fourth comes later
-		t.Errorf("%d connections, want 3", n)
+	if n := len(sim.Connections("")); n != 4 { // the fifth comes later
+		t.Errorf("%d connections, want 4", n)
 	}
 	if cfg.Delays.Accept != 3*time.Second || len(sim.Faults()) != 2 {
 		t.Errorf("delays %+v, faults %+v", cfg.Delays, sim.Faults())

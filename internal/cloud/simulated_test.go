@@ -163,7 +163,10 @@ func create(ctx context.Context, t *testing.T, c *cloud.Client) {
 func TestSimulatedFaults(t *testing.T) {
 	t.Parallel()
 	for _, kind := range simulator.FaultKinds() {
-		if kind == simulator.Refuse || kind == simulator.ExpiredToken { // a fixed key that is refused stays so
+		switch kind {
+		case simulator.Refuse, simulator.ExpiredToken: // a fixed key that is refused stays so
+			continue
+		case simulator.Permission, simulator.Quota, simulator.UnknownService, simulator.WrongProject: // the operator's, and not the client's
 			continue
 		}
 		t.Run(string(kind), func(t *testing.T) {
@@ -200,6 +203,116 @@ func TestSimulatedFaults(t *testing.T) {
 				t.Errorf("contrary %d, repeats %d, locks %d", n.Contrary, n.Repeats, n.Locks)
 			}
 		})
+	}
+}
+
+// TestSimulatedLies: lists that lie are found out, whatever the lie, and where one is
+// not, what it shows is true.
+func TestSimulatedLies(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		faults []simulator.Fault
+		fails  bool // counts and pending lists
+	}{
+		{"short", []simulator.Fault{{Kind: simulator.ShortList}}, true},
+		{"one row short", []simulator.Fault{{Kind: simulator.ShortList, Rows: 1}}, true},
+		{"small pages", []simulator.Fault{{Kind: simulator.SmallPages}}, false},
+		{"a row that slips", []simulator.Fault{{Kind: simulator.SmallPages}, {Kind: simulator.SlippedRows}}, true},
+		{"large pages", []simulator.Fault{{Kind: simulator.LargePages}}, false},
+		{"the same row twice", []simulator.Fault{{Kind: simulator.TwinRows, Field: "none"}}, true},
+		{"members twice", []simulator.Fault{{Kind: simulator.DoubleMember}}, true},
+		{"states twice", []simulator.Fault{{Kind: simulator.DoubleMember, Field: "status"}}, true},
+		{"a part", []simulator.Fault{{Kind: simulator.Partial206}}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			sim, c := start(t, simulator.Config{}, signed())
+			for _, target := range targets().Connections() {
+				own := sim.Connect(target.ID, simulator.Connection{State: simulator.PendingAcceptance})
+				for range 4 {
+					sim.Connect(target.ID, simulator.Connection{DomainID: own.DomainID, State: simulator.Accepted})
+					sim.Connect(target.ID, simulator.Connection{State: simulator.PendingAcceptance})
+				}
+				for _, f := range tt.faults {
+					sim.Inject(f)
+				}
+				n, err := c.Accepted(t.Context(), target, own.DomainID, own.ID)
+				if (err != nil) != tt.fails || err == nil && n != 4 {
+					t.Errorf("%s: counted %d, %v", target.Name, n, err)
+				}
+				pending, err := c.Pending(t.Context(), target)
+				if (err != nil) != tt.fails || err == nil && len(pending) != 5 {
+					t.Errorf("%s: %d pending, %v", target.Name, len(pending), err)
+				}
+				facts, err := c.Facts(t.Context(), approval.Request{Target: target, EndpointID: own.ID})
+				if err == nil && (facts.State != approval.Pending || facts.DomainID != own.DomainID) {
+					t.Errorf("%s: facts %+v", target.Name, facts)
+				}
+				sim.ClearFaults()
+			}
+		})
+	}
+	t.Run("contradictory", func(t *testing.T) {
+		t.Parallel()
+		sim, c := start(t, simulator.Config{}, signed())
+		for _, target := range targets().Connections() {
+			own := sim.Connect(target.ID, simulator.Connection{State: simulator.PendingAcceptance})
+			sim.Inject(simulator.Fault{Kind: simulator.TwinRows})
+			facts, err := c.Facts(t.Context(), approval.Request{Target: target, EndpointID: own.ID})
+			if err != nil || facts.DomainID != "" || facts.State != approval.Pending {
+				t.Errorf("%s: facts %+v, %v", target.Name, facts, err)
+			}
+			if n, err := c.Accepted(t.Context(), target, own.DomainID, own.ID); err == nil {
+				t.Errorf("%s: counted %d", target.Name, n)
+			}
+			sim.ClearFaults()
+		}
+	})
+	t.Run("late", func(t *testing.T) {
+		t.Parallel()
+		sim, c := start(t, simulator.Config{}, signed())
+		target := targets()[0]
+		own := sim.Connect(target.ID, simulator.Connection{State: simulator.PendingAcceptance})
+		sim.Inject(simulator.Fault{Kind: simulator.LateRows})
+		if n, err := c.Accepted(t.Context(), target, own.DomainID, own.ID); err == nil {
+			t.Errorf("counted %d by a list that does not show the connection", n)
+		}
+	})
+}
+
+// TestSimulatedApproval: the setting is read where it can be.
+func TestSimulatedApproval(t *testing.T) {
+	t.Parallel()
+	sim, c := start(t, simulator.Config{}, signed())
+	for _, want := range []bool{true, false} {
+		sim.SetApproval(serviceID, want)
+		if got, err := c.ApprovalEnabled(t.Context(), targets()[0]); got != want || err != nil {
+			t.Errorf("%t, %v, want %t", got, err, want)
+		}
+	}
+	if cloud.ApprovalReadable(targets()[1]) || cloud.ApprovalReadable(targets()[2]) {
+		t.Error("a gateway without a service of ours can be read")
+	}
+}
+
+// TestSimulatedServers: servers alone and VPCs alone are made and found.
+func TestSimulatedServers(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]*approval.HSSEndpoints{
+		"servers": {HostIDs: []string{"71a15ecc-049f-4cca-bd28-5e90aca1817f", "81a15ecc-049f-4cca-bd28-5e90aca1817f"}},
+		"VPCs":    {VPCs: []approval.HSSVPC{{VPCID: vpcID, SubnetIDs: []string{subnetID}}}},
+	} {
+		_, c := start(t, simulator.Config{}, signed())
+		req := approval.Request{Target: targets()[3], Creation: approval.Creation{HSS: want}}
+		req.Target.EnterpriseProjectID = "all_granted_eps"
+		if _, err := c.Create(t.Context(), req); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if look, err := c.Look(t.Context(), req, nil); err != nil || look.Created == nil || look.Partial {
+			t.Errorf("%s: look %+v, %v", name, look, err)
+		}
 	}
 }
 

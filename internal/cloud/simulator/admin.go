@@ -29,6 +29,8 @@ type adminFault struct {
 	Code        string  `json:"code,omitempty"`
 	RetryAfter  string  `json:"retry_after,omitempty"`
 	Delay       string  `json:"delay,omitempty"`
+	Rows        int     `json:"rows,omitempty"`
+	Field       string  `json:"field,omitempty"`
 	Done        bool    `json:"done,omitempty"`
 }
 
@@ -42,7 +44,7 @@ func (a adminFault) read() (Fault, error) {
 	}
 	f := Fault{
 		API: a.API, Operation: a.Operation, Kind: FaultKind(a.Kind), Count: a.Count,
-		Probability: a.Probability, Status: a.Status, Code: a.Code, Done: a.Done,
+		Probability: a.Probability, Status: a.Status, Code: a.Code, Rows: a.Rows, Field: a.Field, Done: a.Done,
 	}
 	for _, t := range []struct {
 		name, text string
@@ -70,7 +72,7 @@ func adminFaultOf(f Fault) adminFault {
 	return adminFault{
 		API: f.API, Operation: f.Operation, Kind: string(f.Kind), Count: f.Count, Probability: f.Probability,
 		After: text(f.After), For: text(f.For), Status: f.Status, Code: f.Code,
-		RetryAfter: text(f.RetryAfter), Delay: text(f.Delay), Done: f.Done,
+		RetryAfter: text(f.RetryAfter), Delay: text(f.Delay), Rows: f.Rows, Field: f.Field, Done: f.Done,
 	}
 }
 
@@ -179,10 +181,11 @@ func (s *Simulator) serveAdmin(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("POST /_sim/services", s.adminAddService)
+	mux.HandleFunc("PUT /_sim/services/{id}", s.adminSetApproval)
 	mux.HandleFunc("POST /_sim/gateways", s.adminAddGateway)
 	mux.HandleFunc("POST /_sim/connections", s.adminConnect)
 	mux.HandleFunc("GET /_sim/connections/{id}", func(w http.ResponseWriter, r *http.Request) { s.adminShow(w, r.PathValue("id")) })
-	mux.HandleFunc("PUT /_sim/connections/{id}", s.adminSetState)
+	mux.HandleFunc("PUT /_sim/connections/{id}", s.adminChange)
 	mux.HandleFunc("DELETE /_sim/connections/{id}", func(w http.ResponseWriter, r *http.Request) {
 		if !s.Delete(r.PathValue("id")) {
 			tell(w, http.StatusNotFound, adminProblem{"there is no such connection"})
@@ -239,6 +242,23 @@ func (s *Simulator) adminAddService(w http.ResponseWriter, r *http.Request) {
 	tell(w, http.StatusCreated, body)
 }
 
+func (s *Simulator) adminSetApproval(w http.ResponseWriter, r *http.Request) {
+	var body struct {
+		ApprovalEnabled *bool `json:"approval_enabled"`
+	}
+	if !readAdmin(w, r, &body) {
+		return
+	}
+	switch {
+	case body.ApprovalEnabled == nil:
+		tell(w, http.StatusBadRequest, adminProblem{"approval_enabled is needed"})
+	case !s.SetApproval(r.PathValue("id"), *body.ApprovalEnabled):
+		tell(w, http.StatusNotFound, adminProblem{"there is no such service"})
+	default:
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
 func (s *Simulator) adminAddGateway(w http.ResponseWriter, r *http.Request) {
 	var body adminGateway
 	if !readAdmin(w, r, &body) {
@@ -277,22 +297,34 @@ func (s *Simulator) adminShow(w http.ResponseWriter, id string) {
 	tell(w, http.StatusOK, adminConnectionOf(c))
 }
 
-func (s *Simulator) adminSetState(w http.ResponseWriter, r *http.Request) {
+// adminChange puts a connection into a state, or gives it another identity.
+func (s *Simulator) adminChange(w http.ResponseWriter, r *http.Request) {
 	var body struct {
-		State string `json:"state"`
+		State     string    `json:"state"`
+		DomainID  string    `json:"domain_id"`
+		MarkerID  int64     `json:"marker_id"`
+		CreatedAt time.Time `json:"created_at"`
 	}
 	if !readAdmin(w, r, &body) {
 		return
 	}
-	if body.State == "" {
-		tell(w, http.StatusBadRequest, adminProblem{"state is needed; DELETE takes a connection away"})
+	id, to := r.PathValue("id"), Identity{DomainID: body.DomainID, MarkerID: body.MarkerID, CreatedAt: body.CreatedAt}
+	changed := true
+	switch {
+	case body.State == "" && to == (Identity{}):
+		tell(w, http.StatusBadRequest, adminProblem{"state is needed, or one of domain_id, marker_id and created_at; DELETE takes a connection away"})
 		return
+	case to != (Identity{}):
+		changed = s.Reidentify(id, to)
 	}
-	if !s.SetState(r.PathValue("id"), body.State) {
+	if changed && body.State != "" {
+		changed = s.SetState(id, body.State)
+	}
+	if !changed {
 		tell(w, http.StatusNotFound, adminProblem{"there is no such connection"})
 		return
 	}
-	s.adminShow(w, r.PathValue("id"))
+	s.adminShow(w, id)
 }
 
 func (s *Simulator) adminState() adminState {

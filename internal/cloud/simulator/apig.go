@@ -19,9 +19,9 @@ type apigConnection struct {
 }
 
 type apigConnections struct {
-	Size        int              `json:"size"`
-	Total       int64            `json:"total"`
-	Connections []apigConnection `json:"connections"`
+	Size        int   `json:"size"`
+	Total       int64 `json:"total"`
+	Connections []any `json:"connections"`
 }
 
 func (c *call) apigRow(e *endpoint, now step) apigConnection {
@@ -80,14 +80,15 @@ func (s *Simulator) apigConnections(c *call) answer {
 		}
 	}
 	rows := slices.DeleteFunc(c.sorted(from, false, false), func(x seen) bool {
-		return q.Get("status") != "" && x.now.state != q.Get("status") || marker != 0 && x.MarkerID != marker
+		return q.Get("status") != "" && x.now.state != q.Get("status") || marker != 0 && x.as(c.listAt).MarkerID != marker
 	})
-	out := apigConnections{Total: int64(len(rows)), Connections: []apigConnection{}}
+	var shown []apigConnection
+	offset, limit = c.window(offset, limit)
 	for _, x := range page(rows, offset, limit) {
-		out.Connections = append(out.Connections, c.apigRow(x.endpoint, x.now))
+		shown = append(shown, c.apigRow(x.endpoint, x.now))
 	}
-	out.Size = len(out.Connections)
-	return ok(out)
+	falsified, total := falsified(c, shown, len(rows))
+	return ok(apigConnections{Size: len(falsified), Total: int64(total), Connections: falsified})
 }
 
 // apigAction decides up to 50 connections. Whether a batch is atomic is not
@@ -122,7 +123,7 @@ func (s *Simulator) apigAction(c *call) answer {
 			return apigParameter("endpoints: " + denied.message)
 		}
 	}
-	out := apigConnections{Size: len(all), Total: int64(len(all)), Connections: []apigConnection{}}
+	out := apigConnections{Size: len(all), Total: int64(len(all)), Connections: []any{}}
 	for _, e := range all {
 		s.decide(e, body.Action, c)
 		out.Connections = append(out.Connections, c.apigRow(e, e.at(c.now)))

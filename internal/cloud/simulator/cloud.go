@@ -100,9 +100,63 @@ type endpoint struct {
 	service     *service // nil: someone else's, which nobody sees here
 	serviceName string
 	ip          string
-	shownAt     time.Time // lists do not show it before
-	walk        []step    // in order of time, the future among them
-	by          string    // effective deed that decided it last
+	shownAt     time.Time  // lists do not show it before
+	walk        []step     // in order of time, the future among them
+	by          string     // effective deed that decided it last
+	becomes     []Identity // in the order in which they were told
+}
+
+// Identity is what tells an endpoint from another of the same id. Members that are
+// zero stay as they are.
+type Identity struct {
+	At        time.Time // zero: now
+	DomainID  string
+	MarkerID  int64
+	CreatedAt time.Time
+}
+
+// as is e with the identity that it has at t.
+func (e *endpoint) as(t time.Time) Connection {
+	c := e.Connection
+	for _, i := range e.becomes {
+		if i.At.After(t) {
+			continue
+		}
+		c.DomainID, c.MarkerID = cmp.Or(i.DomainID, c.DomainID), cmp.Or(i.MarkerID, c.MarkerID)
+		if !i.CreatedAt.IsZero() {
+			c.CreatedAt = i.CreatedAt
+		}
+	}
+	return c
+}
+
+// Reidentify gives the connection with this id another identity, as if it had been
+// deleted and another one created under its id. It reports whether there is one.
+func (s *Simulator) Reidentify(id string, to Identity) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.cloud.endpoints[id]
+	if e == nil {
+		return false
+	}
+	if to.At.IsZero() {
+		to.At = s.now()
+	}
+	e.becomes = append(e.becomes, to)
+	return true
+}
+
+// SetApproval switches the approval of a service on or off, for what connects from
+// now on, and reports whether there is one.
+func (s *Simulator) SetApproval(serviceID string, enabled bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := s.cloud.services[serviceID]
+	if v == nil {
+		return false
+	}
+	v.ApprovalEnabled = enabled
+	return true
 }
 
 // step is the beginning of a state.
@@ -224,7 +278,11 @@ func (s *Simulator) connect(to *service, c Connection) *endpoint {
 		c.CreatedAt = s.now()
 	}
 	s.made++
-	c.MarkerID = cmp.Or(c.MarkerID, firstMarker+s.made-1)
+	first := int64(firstMarker)
+	if s.cfg.SmallMarkers {
+		first = 1
+	}
+	c.MarkerID = cmp.Or(c.MarkerID, first+s.made-1)
 	begin, delays := c.CreatedAt, s.cfg.Delays
 	e := &endpoint{Connection: c, service: to, shownAt: begin.Add(delays.Visible)}
 	e.ip = fmt.Sprintf("192.168.%d.%d", s.made/250%250, s.made%250+2)
@@ -250,7 +308,7 @@ func (s *Simulator) connect(to *service, c Connection) *endpoint {
 
 // snapshot is e as it really is at t.
 func (e *endpoint) snapshot(t time.Time) Connection {
-	c, now := e.Connection, e.at(t)
+	c, now := e.as(t), e.at(t)
 	c.State, c.UpdatedAt = now.state, now.at
 	return c
 }

@@ -15,7 +15,7 @@ type FaultKind string
 
 // The kinds of fault. Those that answer do so instead of the deed, unless
 // Fault.Done is set; the first of them that fits a call is taken. Slow,
-// StaleList and UnknownState go together with any other.
+// StaleList, UnknownState and those that falsify lists go together with any other.
 const (
 	Throttle429  FaultKind = "throttle-429"  // 429 APIGW.0308; FSS.0429 and IAM.0012 in their APIs
 	Throttle400  FaultKind = "throttle-400"  // 400 EndPoint.0022; VPCEP only
@@ -40,6 +40,8 @@ func FaultKinds() []FaultKind {
 	return []FaultKind{
 		Throttle429, Throttle400, Throttle500, ServerError, HTML, Redirect302, ExpiredToken, Refuse,
 		CutBefore, Down, CutAfter, Empty200, GarbageJSON, Slow, StaleList, UnknownState,
+		ShortList, SlippedRows, SmallPages, LargePages, TwinRows, DoubleMember, LateRows, OtherIdentity, Partial206,
+		Permission, Quota, UnknownService, WrongProject,
 	}
 }
 
@@ -54,7 +56,9 @@ type Fault struct {
 	Status         int           // HTTP status, where the kind leaves a choice; 0: the usual one
 	Code           string        // error code of Refuse
 	RetryAfter     time.Duration // header Retry-After, in whole seconds; 0: none
-	Delay          time.Duration // of Slow and StaleList; 0: 2 s and 10 s
+	Delay          time.Duration // of Slow, StaleList and LateRows; 0: 2 s, 10 s and 30 s
+	Rows           int           // of those that falsify pages; 0: see the kinds
+	Field          string        // of those that falsify rows; empty: domain_id
 	Done           bool          // the deed is done before the fault answers
 }
 
@@ -108,6 +112,7 @@ type plan struct {
 	after  time.Duration // to wait after it
 	stale  time.Duration
 	odd    bool
+	lies   []*Fault
 	kinds  []FaultKind
 }
 
@@ -115,11 +120,16 @@ type plan struct {
 func (s *Simulator) plan(r route, now time.Time) plan {
 	var p plan
 	for _, f := range s.faults {
-		modifies := f.Kind == Slow || f.Kind == StaleList || f.Kind == UnknownState
+		lies := slices.Contains(lieKinds(), f.Kind)
+		modifies := lies || f.Kind == Slow || f.Kind == StaleList || f.Kind == UnknownState
 		if !modifies && p.answer != nil || !f.meets(r, now) {
 			continue
 		}
 		p.kinds = append(p.kinds, f.Kind)
+		if lies {
+			p.lies = append(p.lies, &f.Fault)
+			continue
+		}
 		switch f.Kind {
 		case Slow:
 			if f.Done {
@@ -159,6 +169,8 @@ func (f *activeFault) meets(r route, now time.Time) bool {
 		return false
 	case now.Before(f.from), f.For > 0 && !now.Before(f.from.Add(f.For)):
 		return false
+	case slices.Contains(lieKinds(), f.Kind) && !slices.Contains(listOperations(), r.operation):
+		return false
 	case f.Count > 0 && f.left == 0:
 		return false
 	case f.Probability > 0 && f.dice.Float64() >= f.Probability:
@@ -188,11 +200,14 @@ func (s *Simulator) play(ctx context.Context, w http.ResponseWriter, c *call, p 
 		if p.odd {
 			a.header = map[string]string{faultHeader: string(UnknownState)}
 		}
+		if len(p.lies) > 0 {
+			a.header = map[string]string{faultHeader: string(p.lies[0].Kind)}
+		}
 		s.write(w, c, a)
 		return
 	}
 	var a answer
-	if f.Done || slices.Contains([]FaultKind{CutAfter, Empty200, GarbageJSON}, f.Kind) {
+	if f.Done || slices.Contains([]FaultKind{CutAfter, Empty200, GarbageJSON, Partial206}, f.Kind) {
 		a = s.do(c, p)
 		wait(ctx, p.after)
 	}
@@ -271,7 +286,14 @@ func (f *Fault) falsify(a answer, c *call) answer {
 			status: a.status, header: map[string]string{"Content-Type": "application/json"},
 			raw: []byte(`{"connections":[{"id":"705290f3-0d00-41f2-`),
 		}
-	case CutBefore, CutAfter, Down, Slow, StaleList, UnknownState:
+	case Partial206:
+		if a.status == http.StatusOK {
+			a.status = http.StatusPartialContent
+		}
+		return a
+	case Permission, Quota, UnknownService, WrongProject:
+		return operatorFault(f.Kind, c)
+	default:
 	}
 	return refuse(http.StatusNotImplemented, "Simulator.0001", "The simulator knows no fault of the kind "+string(f.Kind))
 }

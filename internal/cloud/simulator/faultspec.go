@@ -48,10 +48,25 @@ func (f Fault) Check() error {
 		return fmt.Errorf("%s needs a code, as in refuse:status=409,code=APIC.7701", f.Kind)
 	case f.Count < 0, f.Probability < 0, f.Probability > 1, f.After < 0, f.For < 0, f.RetryAfter < 0, f.Delay < 0:
 		return fmt.Errorf("numbers and times are not negative, and a probability is at most 1")
+	case f.Rows < 0:
+		return fmt.Errorf("rows is %d; give 0 or more", f.Rows)
+	case f.Rows > 0 && !slices.Contains([]FaultKind{ShortList, SlippedRows, SmallPages}, f.Kind):
+		return fmt.Errorf("%s has no rows; %s, %s and %s have", f.Kind, ShortList, SlippedRows, SmallPages)
+	case f.Field != "" && !slices.Contains(lieFields(f.Kind), f.Field):
+		return fmt.Errorf("%s knows no field %q; %s", f.Kind, f.Field, fieldsInWords(f.Kind))
+	case slices.Contains(lieKinds(), f.Kind) && f.Operation != "" && !slices.ContainsFunc(listOperations(), known):
+		return fmt.Errorf("%s is of lists only: %s", f.Kind, strings.Join(listOperations(), ", "))
 	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
 		return fmt.Errorf("status %d is not from 200 to 599", f.Status)
 	}
 	return nil
+}
+
+func fieldsInWords(k FaultKind) string {
+	if fields := lieFields(k); len(fields) > 0 {
+		return "there are " + strings.Join(fields, ", ")
+	}
+	return "there is none"
 }
 
 func join(kinds []FaultKind) string {
@@ -67,8 +82,8 @@ func join(kinds []FaultKind) string {
 //	API[/OPERATION]:KIND[:KEY=VALUE[,KEY=VALUE…]]
 //
 // such as vpcep:throttle-400:count=3 or */ListEndpoints:slow:delay=5s,for=1m. The
-// keys are count, probability, after, for, status, code, retry-after, delay, and
-// done, which has no value.
+// keys are count, probability, after, for, status, code, retry-after, delay, rows,
+// field, and done, which has no value.
 func ParseFault(text string) (Fault, error) {
 	where, rest, found := strings.Cut(text, ":")
 	if !found {
@@ -113,10 +128,14 @@ func (f *Fault) set(option string) (err error) {
 		f.RetryAfter, err = time.ParseDuration(value)
 	case "delay":
 		f.Delay, err = time.ParseDuration(value)
+	case "rows":
+		f.Rows, err = strconv.Atoi(value)
+	case "field":
+		f.Field = value
 	case "done":
 		f.Done = true
 	default:
-		return fmt.Errorf("there is no key %q; there are count, probability, after, for, status, code, retry-after, delay, done", key)
+		return fmt.Errorf("there is no key %q; there are count, probability, after, for, status, code, retry-after, delay, rows, field, done", key)
 	}
 	if err != nil {
 		return fmt.Errorf("%s is not a number, or a time such as 1.5s: %q", key, value)
@@ -125,10 +144,11 @@ func (f *Fault) set(option string) (err error) {
 }
 
 // Presets returns the names of the sets of faults that FaultPreset knows.
-func Presets() []string { return []string{"none", "mild", "storm"} }
+func Presets() []string { return []string{"none", "mild", "storm", "lies"} }
 
 // FaultPreset returns a set of faults by name: none; mild, as a good day in a
-// real cloud has them; storm, everything at once that a client must survive.
+// real cloud has them; storm, everything at once that a client must survive; lies,
+// lists that do not show what there is.
 func FaultPreset(name string) ([]Fault, error) {
 	switch name {
 	case "none":
@@ -158,6 +178,22 @@ func FaultPreset(name string) ([]Fault, error) {
 			{Kind: Slow, Delay: time.Second, Probability: 0.05},
 			{Kind: StaleList, Delay: 3 * time.Second, Probability: 0.10},
 			{Kind: UnknownState, Probability: 0.03},
+		}, nil
+	case "lies":
+		return []Fault{
+			{Kind: SmallPages, Probability: 0.5},
+			{Kind: SlippedRows, Probability: 0.10},
+			{Kind: ShortList, Probability: 0.10},
+			{Kind: ShortList, Rows: 1, Probability: 0.10},
+			{Kind: TwinRows, Probability: 0.05},
+			{Kind: TwinRows, Field: "status", Probability: 0.05},
+			{Kind: TwinRows, Field: exactTwin, Probability: 0.05},
+			{Kind: DoubleMember, Probability: 0.05},
+			{Kind: LateRows, Probability: 0.10},
+			{Kind: StaleList, Delay: 3 * time.Second, Probability: 0.10},
+			{Kind: OtherIdentity, Probability: 0.03},
+			{Kind: OtherIdentity, Field: "marker_id", Probability: 0.03},
+			{Kind: Partial206, API: VPCEP, Operation: "ListServiceConnections", Probability: 0.05},
 		}, nil
 	default:
 		return nil, fmt.Errorf("there is no set of faults %q; there are %s", name, strings.Join(Presets(), ", "))

@@ -24,7 +24,7 @@ type hostStatus struct {
 }
 
 type hostStatuses struct {
-	DataList []hostStatus `json:"data_list"`
+	DataList []any `json:"data_list"`
 }
 
 func hssParameter(name string) answer {
@@ -121,18 +121,19 @@ func (s *Simulator) hssQuery(c *call) answer {
 	case len(body.VPCs) > 64 || !sized(body.VPCs...):
 		return hssParameter("vpc_id_list")
 	}
-	out := hostStatuses{DataList: []hostStatus{}}
+	var rows []hostStatus
 	for _, h := range s.cloud.hosts {
 		now := h.shown(c.listAt)
-		if h.project != c.path["project"] || now.state == gone ||
+		if h.project != c.path["project"] || now.state == gone || c.hidden(h.endpoint) ||
 			len(body.Hosts) > 0 && !slices.Contains(body.Hosts, h.host) ||
 			len(body.VPCs) > 0 && !slices.Contains(body.VPCs, h.vpc) {
 			continue
 		}
-		out.DataList = append(out.DataList, hostStatus{
+		rows = append(rows, hostStatus{
 			HostID: h.host, HostName: "host-" + h.host[:min(8, len(h.host))],
 			PublicIP: []string{}, PrivateIP: []string{h.ip}, Status: c.status(now), VpcID: h.vpc,
 		})
 	}
-	return ok(out)
+	shown, _ := falsified(c, rows, len(rows))
+	return ok(hostStatuses{DataList: shown})
 }

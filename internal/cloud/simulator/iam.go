@@ -133,6 +133,30 @@ type iamProjects struct {
 	Links    map[string]string `json:"links"`
 }
 
+// listedProjects returns the projects that were added. If there are none any
+// project is good, and those that hold something are shown.
+func (s *Simulator) listedProjects() []Project {
+	if len(s.cloud.projects) > 0 {
+		return s.cloud.projects
+	}
+	var ids []string
+	for _, v := range s.cloud.order {
+		ids = append(ids, v.ProjectID)
+	}
+	for _, g := range s.cloud.gateways {
+		ids = append(ids, g.ProjectID)
+	}
+	for _, e := range s.cloud.local {
+		ids = append(ids, e.ProjectID)
+	}
+	slices.Sort(ids)
+	var out []Project
+	for _, id := range slices.Compact(ids) {
+		out = append(out, Project{ID: id, Name: s.cfg.Region})
+	}
+	return out
+}
+
 func (s *Simulator) listProjects(c *call) answer {
 	q := c.query()
 	number, goodPage := c.number("page", 1, 1, 1<<31)
@@ -141,7 +165,7 @@ func (s *Simulator) listProjects(c *call) answer {
 		return iamRefuse(http.StatusBadRequest, "IAM.0011", "page and per_page are given both or neither, from 1 and from 1 to 5000")
 	}
 	rows := []iamProject{}
-	for _, p := range s.cloud.projects {
+	for _, p := range s.listedProjects() {
 		row := iamProject{
 			ID: p.ID, Name: p.Name, DomainID: s.cfg.DomainID, ParentID: s.cfg.DomainID, Enabled: true,
 			Links: map[string]string{"self": "https://iam." + s.cfg.Region + ".myhuaweicloud.com/v3/projects/" + p.ID},

@@ -45,6 +45,7 @@ type Config struct {
 	DomainID         string // the caller's account; empty: made from Seed
 	DataArtsDomainID string // the account that DataArts Insight connects from; empty: made from Seed
 	DataSources      bool   // every DataArts Insight endpoint is used by a data source at once, and so is listed
+	SmallMarkers     bool   // marker ids begin at 1 and not beyond what 32 bits hold
 	RepeatOK         bool   // VPCEP answers 200 and not EndPoint.2014 to a receive of what is accepted
 	NestedErrors     bool   // VPCEP refuses in the newer shape {"error": {"code", "message"}}
 	Journal          int    // how many of the last calls Counters tells one by one
@@ -117,6 +118,7 @@ type call struct {
 	now     time.Time
 	listAt  time.Time // the moment whose state lists show
 	odd     bool      // lists show a state that no reference knows
+	lies    []*Fault  // that falsify lists
 	id      string    // the request id
 	entry   *Call     // in the journal; nil: there is none
 }
@@ -171,7 +173,7 @@ func (s *Simulator) do(c *call, p plan) answer {
 	defer s.mu.Unlock()
 	c.now = s.now() // the answer may have waited
 	c.listAt = c.now.Add(-s.cfg.Delays.ListLag - p.stale)
-	c.odd = p.odd
+	c.odd, c.lies = p.odd, p.lies
 	if !c.open && !s.cfg.Auth.None {
 		if refused := s.authenticate(c); refused != nil {
 			return *refused

@@ -6,7 +6,6 @@ import (
 	"math"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -37,15 +36,16 @@ type vpcepFailed struct {
 }
 
 type vpcepConnections struct {
-	Connections []vpcepConnection `json:"connections"`
-	TotalCount  *int              `json:"total_count,omitempty"`
+	Connections []any `json:"connections"`
+	TotalCount  *int  `json:"total_count,omitempty"`
 }
 
 // row is e with the state now, as a connection of its service.
 func (c *call) row(e *endpoint, now step, layout string) vpcepConnection {
+	as := e.as(c.listAt)
 	out := vpcepConnection{
-		ID: e.ID, MarkerID: e.MarkerID, DomainID: e.DomainID, Status: c.status(now), Description: e.Description,
-		CreatedAt: e.CreatedAt.UTC().Format(layout), UpdatedAt: now.at.UTC().Format(layout),
+		ID: e.ID, MarkerID: as.MarkerID, DomainID: as.DomainID, Status: c.status(now), Description: e.Description,
+		CreatedAt: as.CreatedAt.UTC().Format(layout), UpdatedAt: now.at.UTC().Format(layout),
 	}
 	if now.state == Failed {
 		out.Error = []vpcepFailed{{Code: "EndPoint.2023", Message: "The network of the endpoint could not be made."}}
@@ -70,7 +70,7 @@ func (s *Simulator) vpcepAction(c *call) answer {
 		Endpoints []string `json:"endpoints"`
 	}
 	if json.Unmarshal(c.body, &body) != nil {
-		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0010", "The request body is invalid.")
+		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0002", "The request body is invalid.")
 	}
 	switch {
 	case body.Action != receive && body.Action != reject:
@@ -91,7 +91,7 @@ func (s *Simulator) vpcepAction(c *call) answer {
 	if !s.decide(e, body.Action, c) && body.Action == receive && !s.cfg.RepeatOK {
 		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.2014", "The endpoint has been connected. There is no need to connect it again.")
 	}
-	return ok(vpcepConnections{Connections: []vpcepConnection{c.row(e, e.at(c.now), timeWithout)}})
+	return ok(vpcepConnections{Connections: []any{c.row(e, e.at(c.now), timeWithout)}})
 }
 
 func (s *Simulator) vpcepUnknownService() answer {
@@ -102,12 +102,12 @@ func (s *Simulator) vpcepUnknownService() answer {
 func (s *Simulator) vpcepPage(c *call) (limit, offset int64, refused *answer) {
 	limit, good := c.number("limit", 10, 0, 1000)
 	if !good {
-		a := s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0018", "The parameter limit is invalid.")
+		a := s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0006", "The parameter limit is invalid.")
 		return 0, 0, &a
 	}
 	offset, good = c.number("offset", 0, 0, math.MaxInt32)
 	if !good {
-		a := s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0019", "The parameter offset is invalid.")
+		a := s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0010", "The parameter offset is invalid.")
 		return 0, 0, &a
 	}
 	return limit, offset, nil
@@ -130,7 +130,7 @@ func (s *Simulator) vpcepSort(c *call) (byUpdate, ascending bool, refused *answe
 	case "asc":
 		ascending = true
 	default:
-		a := s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0020", "The parameter sort_dir is invalid.")
+		a := s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0018", "The parameter sort_dir is invalid.")
 		return false, false, &a
 	}
 	return byUpdate, ascending, nil
@@ -146,7 +146,7 @@ type seen struct {
 func (c *call) sorted(from []*endpoint, byUpdate, ascending bool) []seen {
 	var out []seen
 	for _, e := range slices.Backward(from) {
-		if now := e.shown(c.listAt); now.state != gone {
+		if now := e.shown(c.listAt); now.state != gone && !c.hidden(e) {
 			out = append(out, seen{e, now})
 		}
 	}
@@ -183,7 +183,11 @@ func (s *Simulator) vpcepConnections(c *call) answer {
 	}
 	q := c.query()
 	if status := q.Get("status"); status != "" && !slices.Contains([]string{PendingAcceptance, Accepted, Rejected, Failed, Creating}, status) {
-		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0021", "The parameter status is invalid.")
+		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0019", "The parameter status is invalid.")
+	}
+	marker, good := c.number("marker_id", 0, 1, math.MaxInt64)
+	if !good {
+		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0021", "The parameter marker_id is invalid.")
 	}
 	from := v.endpoints
 	if q.Get("id") != "" {
@@ -194,14 +198,15 @@ func (s *Simulator) vpcepConnections(c *call) answer {
 	}
 	rows := slices.DeleteFunc(c.sorted(from, byUpdate, ascending), func(x seen) bool {
 		return q.Get("status") != "" && x.now.state != q.Get("status") ||
-			q.Get("marker_id") != "" && strconv.FormatInt(x.MarkerID, 10) != q.Get("marker_id")
+			marker != 0 && x.as(c.listAt).MarkerID != marker
 	})
-	total := len(rows)
-	out := vpcepConnections{Connections: []vpcepConnection{}, TotalCount: &total}
+	shown := []vpcepConnection{}
+	offset, limit = c.window(offset, limit)
 	for _, x := range page(rows, offset, limit) {
-		out.Connections = append(out.Connections, c.row(x.endpoint, x.now, timeWithZone))
+		shown = append(shown, c.row(x.endpoint, x.now, timeWithZone))
 	}
-	return ok(out)
+	falsified, total := falsified(c, shown, len(rows))
+	return ok(vpcepConnections{Connections: falsified, TotalCount: &total})
 }
 
 func (s *Simulator) vpcepDescribeConnections(c *call) answer {
@@ -216,7 +221,7 @@ func (s *Simulator) vpcepDescribeConnections(c *call) answer {
 	case len(c.body) == 0:
 		return s.vpcepRefuse(http.StatusGatewayTimeout, "EndPoint.0011", "The request body is null.")
 	case json.Unmarshal(c.body, &body) != nil || len(body.Connections) == 0:
-		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0010", "The request body is invalid.")
+		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0002", "The request body is invalid.")
 	case v == nil:
 		return s.vpcepUnknownService()
 	}
@@ -231,7 +236,7 @@ func (s *Simulator) vpcepDescribeConnections(c *call) answer {
 			return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0002", "The parameter description is invalid.")
 		}
 	}
-	out := vpcepConnections{Connections: []vpcepConnection{}}
+	out := vpcepConnections{Connections: []any{}}
 	for _, x := range body.Connections {
 		e := s.cloud.endpoints[x.ID]
 		e.Description = x.Description

@@ -33,15 +33,15 @@ type vpcepEndpoint struct {
 }
 
 type vpcepEndpoints struct {
-	Endpoints  []vpcepEndpoint `json:"endpoints"`
-	TotalCount int             `json:"total_count"`
+	Endpoints  []any `json:"endpoints"`
+	TotalCount int   `json:"total_count"`
 }
 
 func (c *call) endpointRow(e *endpoint, now step) vpcepEndpoint {
 	as := c.row(e, now, timeWithZone)
 	return vpcepEndpoint{
 		ID: e.ID, ServiceType: "interface", Status: as.Status, ActiveStatus: []string{"active"}, EnableStatus: "enable",
-		ServiceName: e.serviceName, ServiceID: e.ServiceID, MarkerID: e.MarkerID, DNSNames: []string{}, IP: e.ip,
+		ServiceName: e.serviceName, ServiceID: e.ServiceID, MarkerID: as.MarkerID, DNSNames: []string{}, IP: e.ip,
 		VpcID: e.VpcID, SubnetID: e.SubnetID, ProjectID: e.ProjectID, Description: e.Description,
 		CreatedAt: as.CreatedAt, UpdatedAt: as.UpdatedAt, Error: as.Error,
 	}
@@ -79,6 +79,9 @@ func (s *Simulator) vpcepEndpoints(c *call) answer {
 		return *refused
 	}
 	q := c.query()
+	if vpc := q.Get("vpc_id"); vpc != "" && !networkID(vpc) {
+		return s.vpcepInvalidVPC()
+	}
 	rows := []vpcepEndpoint{}
 	for _, x := range c.sorted(s.inProject(c), byUpdate, ascending) {
 		if q.Get("id") != "" && q.Get("id") != x.ID ||
@@ -88,7 +91,18 @@ func (s *Simulator) vpcepEndpoints(c *call) answer {
 		}
 		rows = append(rows, c.endpointRow(x.endpoint, x.now))
 	}
-	return ok(vpcepEndpoints{Endpoints: page(rows, offset, limit), TotalCount: len(rows)})
+	offset, limit = c.window(offset, limit)
+	shown, total := falsified(c, page(rows, offset, limit), len(rows))
+	return ok(vpcepEndpoints{Endpoints: shown, TotalCount: total})
+}
+
+// networkID reports whether id can be that of a VPC.
+func networkID(id string) bool {
+	return len(id) <= 64 && strings.Trim(strings.ToLower(id), "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+func (s *Simulator) vpcepInvalidVPC() answer {
+	return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0020", "The VPC ID is invalid.")
 }
 
 func (s *Simulator) vpcepEndpoint(c *call) answer {
@@ -110,12 +124,14 @@ func (s *Simulator) vpcepCreateEndpoint(c *call) answer {
 		Description string `json:"description"`
 	}
 	if json.Unmarshal(c.body, &body) != nil {
-		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0010", "The request body is invalid.")
+		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0002", "The request body is invalid.")
 	}
 	to := s.cloud.services[body.ServiceID]
 	switch {
 	case body.VpcID == "" || body.ServiceID == "":
 		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0002", "The parameters vpc_id and endpoint_service_id are needed.")
+	case !networkID(body.VpcID):
+		return s.vpcepInvalidVPC()
 	case to == nil:
 		return s.vpcepUnknownService()
 	case s.used(c) >= endpointQuota:

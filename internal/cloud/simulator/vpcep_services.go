@@ -46,7 +46,7 @@ func (s *Simulator) vpcepServices(c *call) answer {
 	}
 	q := c.query()
 	if status := q.Get("status"); status != "" && !slices.Contains([]string{"creating", "available", "failed", "deleting"}, status) {
-		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0021", "The parameter status is invalid.")
+		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0019", "The parameter status is invalid.")
 	}
 	rows := []vpcepService{}
 	for _, v := range s.cloud.order {
