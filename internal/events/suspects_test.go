@@ -60,6 +60,16 @@ func (d *doomed) kill() {
 	}
 }
 
+// receive waits for a value, and fails the test after a while.
+func receive[T any](t *testing.T, from <-chan T) {
+	t.Helper()
+	select {
+	case <-from:
+	case <-time.After(30 * time.Second):
+		t.Fatal("waited in vain")
+	}
+}
+
 // blocked handles nothing until the worker ends.
 func blocked(ctx context.Context, _ approval.Delivery) error {
 	<-ctx.Done()
@@ -152,7 +162,7 @@ func TestAKillerCostsFourProcesses(t *testing.T) {
 		killed <- struct{}{}
 		return blocked(ctx, d)
 	})
-	<-killed
+	receive(t, killed)
 	fourth.kill()
 
 	last, log := newWatcher(), &safeBuffer{}
@@ -264,7 +274,7 @@ func TestSuspectsDoNotBlockOthers(t *testing.T) {
 		<-release
 		return nil
 	})
-	<-began
+	receive(t, began)
 	const good = 20
 	for i := range good {
 		if err := b.Submit(t.Context(), connection(fmt.Sprint("other ", i))); err != nil {
