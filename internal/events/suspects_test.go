@@ -84,8 +84,8 @@ func crash(t *testing.T, s *natstest.Server, n int, edit func(*Config)) {
 	d.kill()
 }
 
-// recordOf reads the delivery record of a message; false if there is none.
-func recordOf(t *testing.T, b *Bus, sequence uint64) (approval.DeliveryRecord, bool) {
+// deliveryRecordOf reads the delivery record of a message; false if there is none.
+func deliveryRecordOf(t *testing.T, b *Bus, sequence uint64) (approval.DeliveryRecord, bool) {
 	t.Helper()
 	kv, err := b.Bucket(t.Context())
 	if err != nil {
@@ -137,7 +137,7 @@ func TestAKillerCostsFourProcesses(t *testing.T) {
 	for range 3 { // of the first delivery no mark is left
 		crash(t, s, neighbors+1, nil)
 	}
-	if r, ok := recordOf(t, b, neighbors+1); !ok || len(r.Marks) != 2 {
+	if r, ok := deliveryRecordOf(t, b, neighbors+1); !ok || len(r.Marks) != 2 {
 		t.Fatalf("after three deaths the killer has the record %+v", r)
 	}
 
@@ -354,7 +354,7 @@ func TestFirstDeliveriesWriteNothing(t *testing.T) {
 	}
 	ids := []string{"done", "again", "panics", "rejected"}
 	consume(t, b, func(_ context.Context, d approval.Delivery) error {
-		r, ok := recordOf(t, b, uint64(slices.Index(ids, d.Request.EventID))+1)
+		r, ok := deliveryRecordOf(t, b, uint64(slices.Index(ids, d.Request.EventID))+1)
 		if marked := ok && len(r.Marks) > 0; marked != (d.Attempt > 1) {
 			t.Errorf("%s, delivery %d: marked %t", d.Request.EventID, d.Attempt, marked)
 		}
@@ -514,7 +514,7 @@ func TestAMarkThatCouldNotBeRemoved(t *testing.T) {
 		return nil
 	})
 	seen.atLeast(t, "back retry", 2)
-	if r, ok := recordOf(t, b, 1); !ok || len(r.Marks) != 1 {
+	if r, ok := deliveryRecordOf(t, b, 1); !ok || len(r.Marks) != 1 {
 		t.Fatalf("the record is %+v, %t", r, ok)
 	}
 	limit(-1)
@@ -571,7 +571,7 @@ func TestAWorkerThatIsBackRemovesItsStrike(t *testing.T) {
 			wire.Heal()
 			if !tt.within {
 				eventually(t, "the strike is one no more", func() bool {
-					r, ok := recordOf(t, other, 1)
+					r, ok := deliveryRecordOf(t, other, 1)
 					return ok && r.Strikes() < poisonAt
 				})
 				close(release)
