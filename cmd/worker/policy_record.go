@@ -140,6 +140,9 @@ func (m markerID) MarshalJSON() ([]byte, error) {
 }
 
 func (m *markerID) UnmarshalJSON(data []byte) error {
+	if string(data) == "null" {
+		return nil
+	}
 	n, err := strconv.ParseInt(strings.Trim(string(data), `"`), 10, 64)
 	if err != nil {
 		return fmt.Errorf("marker_id %.40s is no integer of 64 bits", data)

@@ -98,6 +98,9 @@ func layingAside(handle func(context.Context, approval.Delivery) error) func(con
 		if old, ok := errors.AsType[*worker.TooOldError](err); ok {
 			return &events.Rejected{Reason: events.ReasonTooOld, Field: old.Field, Text: old.Error()}
 		}
+		if e, ok := errors.AsType[*ledger.UnstorableError](err); ok {
+			return &events.Rejected{Reason: events.ReasonUnstorable, Text: e.Error()}
+		}
 		return err
 	}
 }

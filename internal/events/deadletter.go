@@ -65,7 +65,7 @@ func (b *Bus) storeDeadLetter(ctx context.Context, h *inHand, why *Rejected) err
 	if header, all := onWire(msg); all > most || header > maxHeader {
 		truncate(msg, most)
 	}
-	id := fmt.Sprintf("deadletter-%d-%d", h.key.seq, h.key.at)
+	id := deadLetterID(h.key.seq, h.key.at)
 	same := func(raw *jetstream.RawStreamMsg) bool {
 		return raw.Header.Get(headerSequence) == msg.Header.Get(headerSequence) && raw.Header.Get(headerStored) == msg.Header.Get(headerStored)
 	}
@@ -78,6 +78,16 @@ func (b *Bus) storeDeadLetter(ctx context.Context, h *inHand, why *Rejected) err
 		return b.published(fmt.Sprintf("the dead letter of message %d", h.key.seq), err)
 	}
 	return b.records.SetPoison(ctx, request, stored)
+}
+
+// deadLetterID is the message id of the dead letter of a message.
+func deadLetterID(sequence uint64, at int64) string {
+	return fmt.Sprintf("deadletter-%d-%d", sequence, at)
+}
+
+// replayID is the message id of a replay.
+func replayID(d DeadLetter) string {
+	return fmt.Sprintf("replay-%d-%d", d.Sequence, d.At.UnixNano())
 }
 
 func deadLetter(subject string, header nats.Header, body []byte, meta *nats.MsgMetadata, why *Rejected) *nats.Msg {
@@ -300,7 +310,7 @@ func (b *Bus) Replay(ctx context.Context, sequence uint64) error {
 			return fmt.Errorf("replay the dead letter %d: %w", sequence, err)
 		}
 	}
-	id := fmt.Sprintf("replay-%d-%d", d.Sequence, d.At.UnixNano())
+	id := replayID(d)
 	if _, all := onWire(msg); int64(all+len(jetstream.MsgIDHeader)+len(id))+reserve <= b.nc.MaxPayload() {
 		subject, body := msg.Subject, msg.Data
 		_, err = b.publishUnder(ctx, RequestsStream, id, msg, func(raw *jetstream.RawStreamMsg) bool {

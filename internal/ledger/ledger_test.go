@@ -1,9 +1,11 @@
 package ledger_test
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -11,9 +13,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger/ledgertest"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
@@ -227,5 +231,88 @@ func BenchmarkRecord(b *testing.B) {
 		if _, _, err := l.Record(b.Context(), &r, new(ledgertest.Decide(approval.Accept))); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestWhatCannotBeStoredIsTold: it is refused however often it comes, so that
+// whoever asks must not ask again.
+func TestWhatCannotBeStoredIsTold(t *testing.T) {
+	t.Parallel()
+	s := natstest.StartWith(t, broker.Options{MaxPayload: 16 << 10})
+	kv := s.Bucket("ledger")
+	small, err := s.JetStream().CreateKeyValue(t.Context(), jetstream.KeyValueConfig{Bucket: "small", History: 8, MaxValueSize: 4 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	year := ledgertest.Request("1")
+	year.Time = time.Date(9999, 12, 31, 23, 59, 59, 0, time.FixedZone("", -3600)).UTC()
+	number := ledgertest.Request("2")
+	number.Claims = approval.Claims{"n": math.NaN()}
+	large := ledgertest.Request("3")
+	large.Claims = approval.Claims{"text": strings.Repeat("x", 20<<10)}
+	fits := ledgertest.Request("4")
+	fits.Claims = approval.Claims{"text": strings.Repeat("x", 8<<10)}
+	for _, tt := range []struct {
+		name string
+		kv   jetstream.KeyValue
+		req  approval.Request
+		ok   bool
+	}{
+		{"a time in the year 10000", kv, year, false},
+		{"a number that is none", kv, number, false},
+		{"larger than a message", kv, large, false},
+		{"larger than the bucket takes", small, fits, false},
+		{"as large as it may be", kv, fits, true},
+	} {
+		_, _, err := ledger.New(tt.kv, nil).Record(t.Context(), &tt.req, new(ledgertest.Decide(approval.Accept)))
+		unstorable, ok := errors.AsType[*ledger.UnstorableError](err)
+		if tt.ok != (err == nil) || ok == tt.ok {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if ok && !unstorable.Unstorable() {
+			t.Errorf("%s: it may pass", tt.name)
+		}
+	}
+	// What has begun waits until the broker takes more: it is not given up.
+	l := ledger.New(kv, nil)
+	entry, _, err := l.Record(t.Context(), new(ledgertest.Request("5")), new(ledgertest.Decide(approval.Accept)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry.Decision.Contact = strings.Repeat("x", 20<<10)
+	err = l.Update(t.Context(), entry)
+	if _, ok := errors.AsType[*ledger.UnstorableError](err); err == nil || ok {
+		t.Errorf("an entry that grew: %v, want an error that may pass", err)
+	}
+}
+
+// TestReadsLeaveNoConsumer: lists and histories use one of the broker's each.
+func TestReadsLeaveNoConsumer(t *testing.T) {
+	t.Parallel()
+	s := natstest.Start(t)
+	l := ledger.New(s.Bucket("ledger"), nil)
+	for _, id := range []string{"1", "2"} {
+		if _, _, err := l.Record(t.Context(), new(ledgertest.Request(id)), new(ledgertest.Decide(approval.Accept))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range l.List(t.Context(), ledger.Filter{}) {
+	}
+	for range l.List(t.Context(), ledger.Filter{}) {
+		break
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	for range l.List(ctx, ledger.Filter{}) {
+		cancel()
+	}
+	if _, err := l.History(t.Context(), ledgertest.Request("1").ID); err != nil {
+		t.Fatal(err)
+	}
+	stream, err := s.JetStream().Stream(t.Context(), "KV_ledger")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := stream.CachedInfo().State.Consumers; n > 0 {
+		t.Errorf("%d consumers are left behind", n)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
@@ -121,10 +122,27 @@ func (e *UnreadableError) Unwrap() error { return e.Err }
 // is lost by waiting for it.
 func (e *UnreadableError) Retryable() bool { return true }
 
-func encode(v any) ([]byte, error) {
+// UnstorableError says that something can never be written to the ledger: it has no
+// form there, or it is larger than a message of the broker.
+type UnstorableError struct {
+	Key string
+	Err error
+}
+
+func (e *UnstorableError) Error() string {
+	return fmt.Sprintf("the ledger cannot hold %s: %v", e.Key, e.Err)
+}
+
+// Unwrap returns why.
+func (e *UnstorableError) Unwrap() error { return e.Err }
+
+// Unstorable reports true: the same value is refused however often it comes.
+func (e *UnstorableError) Unstorable() bool { return true }
+
+func encode(key string, v any) ([]byte, error) {
 	data, err := json.Marshal(v, json.OmitZeroStructFields(true), json.Deterministic(true))
 	if err != nil {
-		return nil, fmt.Errorf("encode for the ledger: %w", err)
+		return nil, &UnstorableError{Key: key, Err: err}
 	}
 	return data, nil
 }
@@ -155,16 +173,21 @@ func (l *Ledger) read(ctx context.Context, key string, into interface{ version()
 }
 
 func (l *Ledger) create(ctx context.Context, key string, v any) (uint64, error) {
-	data, err := encode(v)
+	data, err := encode(key, v)
 	if err != nil {
 		return 0, err
 	}
 	rev, err := l.kv.Create(ctx, key, data)
+	if tooLarge(err) {
+		// Nothing is done yet by what is written for the first time. What grows
+		// too large later waits until the broker takes more.
+		return 0, &UnstorableError{Key: key, Err: fmt.Errorf("%d bytes: %w", len(data), err)}
+	}
 	return rev, l.written(key, err)
 }
 
 func (l *Ledger) update(ctx context.Context, key string, v any, rev uint64) (uint64, error) {
-	data, err := encode(v)
+	data, err := encode(key, v)
 	if err != nil {
 		return 0, err
 	}
@@ -178,6 +201,14 @@ const constantMismatch jetstream.ErrorCode = 10164
 
 // insufficientResources is the code of a broker that may store no more.
 const insufficientResources jetstream.ErrorCode = 10023
+
+// messageTooLarge is the code of a stream that takes no message of that size.
+const messageTooLarge jetstream.ErrorCode = 10054
+
+func tooLarge(err error) bool {
+	refused, ok := errors.AsType[*jetstream.APIError](err)
+	return errors.Is(err, nats.ErrMaxPayload) || ok && refused.ErrorCode == messageTooLarge
+}
 
 // written tells what became of a write, and the observer if it lost.
 func (l *Ledger) written(key string, err error) error {
