@@ -302,6 +302,7 @@ func TestReadsLeaveNoConsumer(t *testing.T) {
 		break
 	}
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	for range l.List(ctx, ledger.Filter{}) {
 		cancel()
 	}
