@@ -140,7 +140,7 @@ func encodeResult(r approval.Result, id string, most int64) ([]byte, nats.Header
 }
 
 func encodeResultData(r approval.Result, id string, dropClaims bool) ([]byte, nats.Header, error) {
-	data, err := json.Marshal(recordOf(approval.Entry{Request: r.Request, Decision: r.Decision, Result: &r}, dropClaims))
+	data, err := json.Marshal(newRecord(approval.Entry{Request: r.Request, Decision: r.Decision, Result: &r}, dropClaims))
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the result of request %s: %w", r.Request.ID, err)
 	}
@@ -157,7 +157,7 @@ func encodeResultData(r approval.Result, id string, dropClaims bool) ([]byte, na
 
 // NewRecord returns what is known of a request.
 func NewRecord(e approval.Entry) Record {
-	d := recordOf(e, e.Result != nil && e.Result.ClaimsDropped)
+	d := newRecord(e, e.Result != nil && e.Result.ClaimsDropped)
 	d.ActedAt, d.Revision = e.ActedAt.UTC(), e.Revision
 	if e.Intent != nil {
 		d.Sends = e.Intent.Sends
@@ -170,7 +170,7 @@ func ResultRecord(r approval.Result) Record {
 	return NewRecord(approval.Entry{Request: r.Request, Decision: r.Decision, Result: &r})
 }
 
-func recordOf(r approval.Entry, dropClaims bool) Record {
+func newRecord(r approval.Entry, dropClaims bool) Record {
 	facts := r.Decision.Facts
 	d := Record{
 		Request: requestResult{

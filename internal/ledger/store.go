@@ -139,10 +139,10 @@ func (e *UnstorableError) Unwrap() error { return e.Err }
 // Unstorable reports true: the same value is refused however often it comes.
 func (e *UnstorableError) Unstorable() bool { return true }
 
-func encode(key string, v any) ([]byte, error) {
+func encode(v any) ([]byte, error) {
 	data, err := json.Marshal(v, json.OmitZeroStructFields(true), json.Deterministic(true))
 	if err != nil {
-		return nil, &UnstorableError{Key: key, Err: err}
+		return nil, fmt.Errorf("encode for the ledger: %w", err)
 	}
 	return data, nil
 }
@@ -173,9 +173,9 @@ func (l *Ledger) read(ctx context.Context, key string, into interface{ version()
 }
 
 func (l *Ledger) create(ctx context.Context, key string, v any) (uint64, error) {
-	data, err := encode(key, v)
+	data, err := encode(v)
 	if err != nil {
-		return 0, err
+		return 0, &UnstorableError{Key: key, Err: err}
 	}
 	rev, err := l.kv.Create(ctx, key, data)
 	if tooLarge(err) {
@@ -187,9 +187,9 @@ func (l *Ledger) create(ctx context.Context, key string, v any) (uint64, error) 
 }
 
 func (l *Ledger) update(ctx context.Context, key string, v any, rev uint64) (uint64, error) {
-	data, err := encode(key, v)
+	data, err := encode(v)
 	if err != nil {
-		return 0, err
+		return 0, &UnstorableError{Key: key, Err: err}
 	}
 	rev, err = l.kv.Update(ctx, key, data, rev)
 	return rev, l.written(key, err)
