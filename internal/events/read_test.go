@@ -239,7 +239,7 @@ func users(t *testing.T, permissions map[string]*server.Permissions) (as func(us
 	as = func(user string) *Bus {
 		t.Helper()
 		b, err := Connect(t.Context(), Config{
-			URL: srv.ClientURL(), Create: true, Targets: targets(), Log: zerolog.Nop(),
+			URL: srv.ClientURL(), Create: true, Targets: targets(), Log: zerolog.Nop(), Ledger: withLedger,
 			Login: func() (string, string, error) { return user, user, nil },
 		})
 		if err != nil {
