@@ -157,7 +157,7 @@ func (l *limit) wait(ctx context.Context, dequeue func()) error {
 			}
 		}
 		if pause, _ := l.next(); pause <= 0 {
-			return nil
+			return ctx.Err() // a call that nobody wants any more is not begun
 		}
 	}
 }
