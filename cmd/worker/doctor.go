@@ -7,7 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +21,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
-	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 )
 
@@ -44,7 +48,8 @@ func newDoctorCommand(env environment) *cobra.Command {
 		Short: "Checks everything that the worker depends on, and says how to mend it",
 		Long: `doctor checks configuration, policies, broker, streams, permissions, credentials,
 clock and each API, a line each. It decides nothing and calls nothing that changes
-a connection; on the broker it writes one key of the ledger's bucket, lease.doctor.
+a connection. On the broker it tries each right that the worker needs with messages
+that the broker refuses to store.
 Exit code: that of the first check that failed; 3 for what is configured wrongly,
 5 for what cannot be reached, 1 for the rest.`,
 	}
@@ -186,6 +191,11 @@ func (d *doctor) folder(check, dir string, targets approval.Targets) {
 
 func (d *doctor) broker(ctx context.Context, cfg Config) {
 	const streams, permissions = "streams", "permissions"
+	if cfg.NATS.Embedded() && d.embedded(ctx, cfg.NATS) {
+		d.skip(streams, "worker run makes what is missing")
+		d.skip(permissions, "the worker may do everything on the embedded server")
+		return
+	}
 	bus, err := connectBus(ctx, d.c, d.env, cfg)
 	if err != nil {
 		code := exitUnreachable
@@ -195,7 +205,10 @@ func (d *doctor) broker(ctx context.Context, cfg Config) {
 		}
 		mend := "check nats.url, the credentials and that the broker is up"
 		if cfg.NATS.Embedded() {
-			mend = "nats.url is embedded: the broker is there while worker run is"
+			mend = "nats.url is embedded: nats.listen and nats.data_dir must be those of worker run"
+		}
+		if _, ok := errors.AsType[*events.VersionError](err); ok {
+			mend = "upgrade the server to " + events.MinServer + " or later"
 		}
 		d.bad(code, "broker", err, mend)
 		d.skip(streams, "there is no broker")
@@ -212,9 +225,60 @@ func (d *doctor) broker(ctx context.Context, cfg Config) {
 		d.bad(exitUnreachable, "broker", err, "the connection was lost; look at the broker's log")
 		return
 	}
-	d.ok("broker", "%s answers in %s", cfg.NATS.URL, rtt.Round(10*time.Microsecond))
+	d.ok("broker", "%s answers in %s, nats-server %s", cfg.NATS.URL, rtt.Round(10*time.Microsecond), bus.ServerVersion())
 	d.streams(ctx, cfg, bus)
-	d.permissions(ctx, bus)
+	d.permissions(ctx, cfg, bus)
+}
+
+// embedded checks what the embedded server needs if it does not run now, and
+// reports whether that is so.
+func (d *doctor) embedded(ctx context.Context, cfg NATSConfig) bool {
+	const mend = "nats.data_dir is a folder that the worker makes and writes"
+	running, err := broker.Locked(cfg.DataDir)
+	if err != nil {
+		d.bad(exitInvalid, "broker", fmt.Errorf("nats.data_dir %s: %w", cfg.DataDir, err), mend)
+		return true
+	}
+	if running {
+		return false
+	}
+	if err := writable(cfg.DataDir); err != nil {
+		d.bad(exitInvalid, "broker", fmt.Errorf("nats.data_dir %s: %w", cfg.DataDir, err), mend)
+		return true
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen)
+	if err == nil {
+		err = listener.Close()
+	}
+	if err != nil {
+		d.bad(exitInvalid, "broker", fmt.Errorf("nats.listen: %w", err), "end what listens there, or set another address")
+		return true
+	}
+	d.ok("broker", "embedded: worker run starts it; %s can be written, and %s is free", cfg.DataDir, cfg.Listen)
+	return true
+}
+
+// writable tries to make a file in dir, or in the nearest folder above it that is
+// there, and removes it.
+func writable(dir string) error {
+	for {
+		info, err := os.Stat(dir)
+		if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
+			dir = filepath.Dir(dir)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			return fmt.Errorf("%s is not a folder", dir)
+		}
+		f, err := os.CreateTemp(dir, ".doctor-")
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.Close(), os.Remove(f.Name()))
+	}
 }
 
 func (d *doctor) streams(ctx context.Context, cfg Config, bus *events.Bus) {
@@ -222,53 +286,62 @@ func (d *doctor) streams(ctx context.Context, cfg Config, bus *events.Bus) {
 	defer cancel()
 	differences, err := bus.Status(ctx)
 	if err != nil {
-		d.bad(exitFailed, "streams", err, "allow the user the JetStream API, $JS.API.>")
+		d.bad(exitFailed, "streams", err, "see the permissions below")
 		return
 	}
-	var wrong, other []string
-	missing := true
+	var wrong, other, missing, fixes []string
 	for _, one := range differences {
-		if !one.Matters {
+		switch {
+		case !one.Matters:
 			other = append(other, one.String())
-			continue
+		case one.Field == "":
+			missing = append(missing, one.String())
+		default:
+			wrong = append(wrong, one.String())
+			fixes = append(fixes, one.Fix)
 		}
-		wrong = append(wrong, one.String())
-		missing = missing && one.Field == ""
 	}
 	switch {
-	case len(wrong) > 0 && missing && cfg.NATS.Create:
-		d.say(checkup{Check: "streams", Status: checkWarning, Found: strings.Join(wrong, "; "), Mend: "worker run makes them, or: worker bus setup"})
-	case len(wrong) > 0 && missing:
-		d.bad(exitInvalid, "streams", errors.New(strings.Join(wrong, "; ")), "run: worker bus setup")
 	case len(wrong) > 0:
-		d.bad(exitInvalid, "streams", errors.New(strings.Join(wrong, "; ")), "change it with the nats tool; see: worker bus status")
+		slices.Sort(fixes)
+		d.bad(exitInvalid, "streams", errors.New(strings.Join(append(wrong, missing...), "; ")), strings.Join(slices.Compact(fixes), "; "))
+	case len(missing) > 0 && cfg.NATS.Create:
+		d.say(checkup{Check: "streams", Status: checkWarning, Found: strings.Join(missing, "; "), Mend: "worker run makes them, or: worker bus setup"})
+	case len(missing) > 0:
+		d.bad(exitInvalid, "streams", errors.New(strings.Join(missing, "; ")), "run: worker bus setup")
 	case len(other) > 0:
 		d.say(checkup{Check: "streams", Status: checkWarning, Found: strings.Join(other, "; "), Mend: "nothing, if that is meant"})
 	default:
-		d.ok("streams", "streams, consumer and bucket are as they should be")
+		d.ok("streams", "streams, consumer and buckets are as they should be")
 	}
 }
 
-// permissions reads each stream and writes to the bucket. Whether requests may
-// be taken and results published is not tried: it would leave marks.
-func (d *doctor) permissions(ctx context.Context, bus *events.Bus) {
-	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+// permissions tries each right that the worker needs, with messages that change
+// nothing.
+func (d *doctor) permissions(ctx context.Context, cfg Config, bus *events.Bus) {
+	ctx, cancel := context.WithTimeout(ctx, max(d.timeout, 15*time.Second))
 	defer cancel()
-	for _, err := range bus.Results(ctx, events.ResultFilter{New: true}) {
-		if err != nil {
-			d.bad(exitFailed, "permissions", err, "make the streams by worker bus setup, and allow the user to read "+events.ResultsStream)
-			return
+	tried, skipped, failed := 0, 0, 0
+	for _, c := range bus.Rights(ctx) {
+		switch {
+		case c.Skipped != "":
+			skipped++
+		case c.Err != nil:
+			failed++
+			d.bad(exitFailed, "permissions", fmt.Errorf("may not %s, which is needed to %s: %w", c.Right, c.Purpose, c.Err), "allow the user: "+c.Right.String()+"; see docs/nats.md")
+		default:
+			tried++
 		}
 	}
-	bucket, err := bus.Bucket(ctx)
-	if err == nil {
-		_, err = ledger.New(bucket, nil).Lease(ctx, "doctor", "doctor", time.Second)
+	switch {
+	case failed > 0:
+	case skipped > 0 && !cfg.NATS.Create:
+		d.skip("permissions", fmt.Sprintf("%d rights tried and there; %d cannot be tried before worker bus setup", tried, skipped))
+	case skipped > 0:
+		d.ok("permissions", "%d rights tried and there, those to make what is missing among them; %d can be tried once it is there", tried, skipped)
+	default:
+		d.ok("permissions", "all %d rights that the worker needs were tried", tried)
 	}
-	if err != nil {
-		d.bad(exitFailed, "permissions", err, "make the bucket by worker bus setup, and allow the user to publish to $KV."+events.LedgerBucket+".>")
-		return
-	}
-	d.ok("permissions", "results can be read, the ledger can be written")
 }
 
 func (d *doctor) cloud(ctx context.Context, cfg Config) {

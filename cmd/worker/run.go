@@ -213,7 +213,7 @@ func startBroker(cfg NATSConfig, log zerolog.Logger) (*broker.Server, func() (us
 	}
 	producer := broker.User{
 		Name: broker.ProducerUser, Publish: []string{events.RequestsSubject + ".>"},
-		DenyPublish: []string{events.SweepSubject + ".>"}, Subscribe: []string{"_INBOX.>"},
+		DenyPublish: []string{events.SweepSubject, events.SweepSubject + ".>"}, Subscribe: []string{"_INBOX.>"},
 	}
 	server, err := broker.Start(broker.Options{
 		Dir: cfg.DataDir, Listen: cfg.Listen, SyncAlways: true, Log: log, Users: []broker.User{worker, producer},

@@ -267,7 +267,11 @@ func (b *Bus) WorkersBucket(ctx context.Context) (jetstream.KeyValue, error) {
 }
 
 func (b *Bus) openBucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
-	kv, err := b.js.KeyValue(ctx, name)
+	var kv jetstream.KeyValue
+	err := b.permitted(ctx, b.api("STREAM.INFO."+bucketPrefix+name), func(ctx context.Context) (err error) {
+		kv, err = b.js.KeyValue(ctx, name)
+		return err
+	})
 	if err != nil {
 		return nil, apiError("open the bucket "+name, err)
 	}
