@@ -73,8 +73,11 @@ type CloudConfig struct {
 	Credentials func() (cloud.Credentials, error)
 }
 
-// PoliciesConfig says where the policies are.
-type PoliciesConfig struct{ Dir, ShadowDir string }
+// PoliciesConfig says where the policies are and when they count.
+type PoliciesConfig struct {
+	Dir, ShadowDir string
+	StableFor      time.Duration
+}
 
 // SweepConfig says when unannounced connections are looked for.
 type SweepConfig struct{ Interval time.Duration }

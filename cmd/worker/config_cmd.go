@@ -22,13 +22,14 @@ type shownSetting struct {
 }
 
 type shownTarget struct {
-	Name        string `json:"name"`
-	Kind        string `json:"kind"`
-	ID          string `json:"id,omitempty"`
-	ProjectID   string `json:"project_id"`
-	ServiceID   string `json:"service_id,omitempty"`
-	WorkspaceID string `json:"workspace_id,omitempty"`
-	Enterprise  string `json:"enterprise_project_id,omitempty"`
+	Name        string   `json:"name"`
+	Kind        string   `json:"kind"`
+	ID          string   `json:"id,omitempty"`
+	ProjectID   string   `json:"project_id"`
+	ServiceID   string   `json:"service_id,omitempty"`
+	WorkspaceID string   `json:"workspace_id,omitempty"`
+	Enterprise  string   `json:"enterprise_project_id,omitempty"`
+	Policies    []string `json:"policies,omitempty"`
 }
 
 func newConfigShowCommand(env environment) *cobra.Command {
@@ -49,7 +50,11 @@ func newConfigShowCommand(env environment) *cobra.Command {
 			Targets  []shownTarget  `json:"targets"`
 		}{File: cfg.File, Settings: cfg.show(env), Targets: []shownTarget{}}
 		for _, t := range cfg.Targets {
-			shown.Targets = append(shown.Targets, shownTarget{t.Name, string(t.Kind), t.ID, t.ProjectID, t.ServiceID, t.WorkspaceID, t.EnterpriseProjectID})
+			var admitted []string
+			if t.Policies != "" {
+				admitted = strings.Split(t.Policies, ",")
+			}
+			shown.Targets = append(shown.Targets, shownTarget{t.Name, string(t.Kind), t.ID, t.ProjectID, t.ServiceID, t.WorkspaceID, t.EnterpriseProjectID, admitted})
 		}
 		return printAs(c, output, shown, func(row row) {
 			row("SETTING", "VALUE", "SOURCE")
@@ -153,6 +158,7 @@ Only in the file: a list under ` + "`targets`" + `, each with these keys.
 	for _, f := range targetFields() {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", f.key, f.doc)
 	}
+	fmt.Fprintf(&b, "| `%s` | %s |\n", targetPolicies, targetPoliciesDoc)
 	b.WriteString(`
 ## Secrets
 

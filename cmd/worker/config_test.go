@@ -46,10 +46,10 @@ cloud:
   rates: {apig: 30/m, iam: 20/s, vpcep: 1.5}
   concurrency: 8
 targets:
-  - {name: payments, kind: service, id: 4189d3c2-8882-4871-a3c2-d380272eed88, project_id: 6e9dfd51d1124e8d8498dce894923a0d}
+  - {name: payments, kind: service, id: 4189d3c2-8882-4871-a3c2-d380272eed88, project_id: 6e9dfd51d1124e8d8498dce894923a0d, policies: [payments, platform-*]}
   - {name: orders, kind: gateway, id: 9f2e4fd2e4a34a5fa1d4e46a2a9ad4a1, project_id: 6e9dfd51d1124e8d8498dce894923a0d, service_id: 5189d3c2-8882-4871-a3c2-d380272eed88}
   - {name: insight, kind: dataarts-insight, project_id: 6e9dfd51d1124e8d8498dce894923a0d, workspace_id: 7e9dfd51d1124e8d8498dce894923a0d}
-policies: {dir: /etc/worker/policies}
+policies: {dir: /etc/worker/policies, stable_for: 30s}
 sweep: {interval: 90s}
 http: {listen: ":8081"}
 worker: {slots: 12, max_age: 2h, confirm_for: 20m, shutdown_grace: 5s}
@@ -72,11 +72,11 @@ log: {level: debug, format: json}
 			Endpoints: map[string]string{"vpcep": "http://127.0.0.1:8080", "iam": "https://iam.example.org"},
 		},
 		Targets: approval.Targets{
-			{Name: "payments", Kind: approval.Service, ID: "4189d3c2-8882-4871-a3c2-d380272eed88", ProjectID: project, Region: "eu-west-101"},
+			{Name: "payments", Kind: approval.Service, ID: "4189d3c2-8882-4871-a3c2-d380272eed88", ProjectID: project, Region: "eu-west-101", Policies: "payments,platform-*"},
 			{Name: "orders", Kind: approval.Gateway, ID: "9f2e4fd2e4a34a5fa1d4e46a2a9ad4a1", ProjectID: project, ServiceID: "5189d3c2-8882-4871-a3c2-d380272eed88", Region: "eu-west-101"},
 			{Name: "insight", Kind: approval.DataArtsInsight, ProjectID: project, WorkspaceID: "7e9dfd51d1124e8d8498dce894923a0d", Region: "eu-west-101"},
 		},
-		Policies: PoliciesConfig{Dir: "/etc/worker/policies"},
+		Policies: PoliciesConfig{Dir: "/etc/worker/policies", StableFor: 30 * time.Second},
 		Sweep:    SweepConfig{Interval: 90 * time.Second},
 		HTTP:     HTTPConfig{Listen: ":8081"},
 		Worker:   WorkerConfig{Slots: 12, MaxAge: 2 * time.Hour, ConfirmFor: 20 * time.Minute, ShutdownGrace: 5 * time.Second},
@@ -164,6 +164,10 @@ func TestConfigProblems(t *testing.T) {
 		{"control characters", "a: \x01", nil, "not YAML: control characters are not allowed"},
 		{"a list at the top", "- a\n", nil, "worker.yaml:1:1: the file holds keys with values, not a list"},
 		{"targets is no list", "targets: {name: a}\n", nil, "targets is a list, not keys with values"},
+		{"a target's policies are no list", "targets: [{name: a, kind: hss, project_id: 6e9dfd51d1124e8d8498dce894923a0d, policies: payments}]\n", nil, "policies is a list of names of policies"},
+		{"a target admits no policy", "targets: [{name: a, kind: hss, project_id: 6e9dfd51d1124e8d8498dce894923a0d, policies: []}]\n", nil, "policies is a list of names of policies"},
+		{"a target's policy that cannot be one", "targets: [{name: a, kind: hss, project_id: 6e9dfd51d1124e8d8498dce894923a0d, policies: [a, 'B,*']}]\n", nil, `"B,*" is neither the name of a policy nor a pattern`},
+		{"a target's policy twice quoted", "targets: [{name: a, kind: hss, project_id: 6e9dfd51d1124e8d8498dce894923a0d, policies: ['*', \"a-?\"]}]\n", nil, ""},
 		{"a setting of another section", "http: {interval: 2m}\n", nil, "did you mean sweep.interval?"},
 		{"too long an interval", "sweep: {interval: 25h}\n", nil, `sweep.interval: "25h" is not within 1s to 24h`},
 		{"a short life shortens the confirmation", "worker: {max_age: 30m}\n", nil, ""},

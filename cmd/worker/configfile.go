@@ -290,10 +290,15 @@ func (f *file) target(n *yaml.Node, what string, names map[string]int, things ma
 	nodes := map[string][2]*yaml.Node{}
 	before, slips := len(f.problems), false
 	f.pairs(n, what, func(key, val *yaml.Node) {
+		if key.Value == targetPolicies {
+			nodes[key.Value] = [2]*yaml.Node{key, val}
+			t.Policies = f.patterns(key, val)
+			return
+		}
 		fields := targetFields()
 		i := slices.IndexFunc(fields, func(t targetField) bool { return t.key == key.Value })
 		if i < 0 {
-			var keys []string
+			keys := []string{targetPolicies}
 			for _, field := range fields {
 				keys = append(keys, field.key)
 			}
@@ -357,6 +362,35 @@ func (f *file) target(n *yaml.Node, what string, names map[string]int, things ma
 	if len(f.problems) == before {
 		f.config.Targets = append(f.config.Targets, t)
 	}
+}
+
+// targetPolicies is the key of a target that has a list.
+const targetPolicies = "policies"
+
+// targetPoliciesDoc is what the documentation says of it.
+const targetPoliciesDoc = "optional: a list of the policies that may decide for it, by name or as patterns such as `platform-*`; without it any policy in the folder may"
+
+// patterns reads a list of names of policies, and patterns of them.
+func (f *file) patterns(key, list *yaml.Node) string {
+	if list.Kind != yaml.SequenceNode || len(list.Content) == 0 {
+		f.wrong(key, nil, key, "policies is a list of names of policies, such as [payments, platform-*]")
+		return ""
+	}
+	var out []string
+	for _, n := range list.Content {
+		n = resolved(n)
+		text, ok := f.plain(key, n, targetPolicies)
+		if !ok {
+			continue
+		}
+		// A pattern is valid if a name that it matches is.
+		if err := approval.ValidName(strings.NewReplacer("*", "a", "?", "a").Replace(text)); err != nil {
+			f.wrong(key, nil, n, fmt.Sprintf("policies: %q is neither the name of a policy nor a pattern such as platform-*", text))
+			continue
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, ",")
 }
 
 // oneTarget checks that no target so far stands for the same thing of the cloud

@@ -55,7 +55,7 @@ second signal ends it at once. The policies are watched; SIGHUP loads them now.`
 		if env.variables()["GOGC"] == "" {
 			debug.SetGCPercent(gcPercent)
 		}
-		s := service{cfg: cfg, log: log, limits: limits, watchEvery: 10 * time.Second}
+		s := service{cfg: cfg, log: log, limits: limits, watchEvery: 2 * time.Second}
 		return s.run(c.Context())
 	}
 	return c
@@ -157,47 +157,50 @@ func (s *service) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// loadPolicies loads the policies, and those on trial beside them, which both
-// must be good to begin with. changed gets a token whenever those in force do.
+// loadPolicies loads the policies, which must be good to begin with, and those on
+// trial, whose faults never keep the others from working. changed gets a token
+// whenever those in force change.
 func (s *service) loadPolicies(ctx context.Context, counters *metrics.Metrics, changed chan<- struct{}) (*policy.Source, error) {
 	dirs := s.cfg.Policies
-	policies := policy.NewSource(dirs.Dir, s.cfg.Targets, counters)
+	policies := policy.NewSource(dirs.Dir, s.cfg.Targets, counters.Set(metrics.LiveSet))
+	policies.StableFor = dirs.StableFor
 	policies.OnError = func(err error) {
 		s.log.Error().Err(err).Msg("the policies cannot be loaded; the last good ones stay in force")
 	}
 	policies.Check = func(set *policy.Set) error { return refuseExamples(s.cfg, set) }
-	announce := func(set *policy.Set) {
-		for _, name := range set.Names() {
-			counters.ShadowRule(name[0], name[1])
-		}
-	}
 	policies.OnReload = func(set *policy.Set) {
 		s.log.Info().Str("digest", set.Digest()).Int("policies", set.Policies()).Int("rules", set.Rules()).Msg("policies loaded")
 		if set.HasShadow() {
-			announce(set)
+			counters.ShadowRules(metrics.LiveSet, set.Names())
+		} else {
+			counters.ShadowRules(metrics.LiveSet, nil)
 		}
 		select {
 		case changed <- struct{}{}: // what is held may be allowed now
 		default:
 		}
 	}
-	if err := policies.Load(ctx); err != nil {
+	// While nothing is loaded everything is held, so a start waits for a folder that
+	// was written a moment ago, and begins without it if that takes long.
+	err := policies.LoadStable(ctx, 2*dirs.StableFor)
+	if _, unstable := errors.AsType[*policy.UnstableError](err); unstable {
+		s.log.Warn().Err(err).Msg("no policies are loaded yet; everything is held until then")
+	} else if err != nil {
 		return nil, withCode(exitInvalid, fmt.Errorf("policies.dir %s: %w", dirs.Dir, err))
 	}
 	if dirs.ShadowDir == "" {
 		return policies, nil
 	}
-	policies.Shadow = policy.NewSource(dirs.ShadowDir, s.cfg.Targets, nil)
+	policies.Shadow = policy.NewSource(dirs.ShadowDir, s.cfg.Targets, counters.Set(metrics.ShadowSet))
+	policies.Shadow.StableFor = dirs.StableFor
 	policies.Shadow.OnError = func(err error) {
-		s.log.Warn().Err(err).Msg("the candidate policies cannot be loaded; the last good ones stay on trial")
+		s.log.Warn().Err(err).Msg("the candidate policies cannot be loaded; the last good ones stay on trial, and the policies in force are not affected")
 	}
 	policies.Shadow.OnReload = func(set *policy.Set) {
 		s.log.Info().Str("digest", set.Digest()).Msg("candidate policies loaded")
-		announce(set)
+		counters.ShadowRules(metrics.ShadowSet, set.Names())
 	}
-	if err := policies.Shadow.Load(ctx); err != nil {
-		return nil, withCode(exitInvalid, fmt.Errorf("policies.shadow_dir %s: %w", dirs.ShadowDir, err))
-	}
+	_ = policies.Shadow.Load(ctx) // OnError is told, and watching loads it later
 	return policies, nil
 }
 
@@ -272,7 +275,9 @@ func (s *service) watch(ctx context.Context, policies *policy.Source) {
 		select {
 		case <-hangup:
 			for _, source := range sources {
-				_ = source.Load(ctx)
+				if _, unstable := errors.AsType[*policy.UnstableError](source.Load(ctx)); unstable {
+					s.log.Info().Stringer("stable_for", s.cfg.Policies.StableFor).Msg("policies have changed a moment ago; they are loaded once they have stayed the same")
+				}
 			}
 		case <-ctx.Done():
 			return

@@ -42,7 +42,7 @@ targets:
   - {name: functions, kind: functiongraph, project_id: ` + demoProject + `}
   - {name: hosts, kind: hss, project_id: ` + demoProject + `}
   - {name: insight, kind: dataarts-insight, project_id: ` + demoProject + `, workspace_id: ` + demoWorkspace + `}
-policies: {dir: %[3]q}
+policies: {dir: %[3]q, stable_for: 100ms}
 sweep: {interval: 3s}
 http: {listen: 127.0.0.1:0}
 `

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/rs/zerolog"
@@ -23,6 +25,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
+	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
 
@@ -294,5 +297,94 @@ func TestCandidatePolicies(t *testing.T) {
 	const counted = `vpcep_approver_policy_shadow_decisions_total{differs="true",policy="open",rule="everyone"} 1`
 	if _, text := r.get(t, "/metrics"); !strings.Contains(text, counted) {
 		t.Errorf("/metrics lacks %s", counted)
+	}
+}
+
+// TestUnreadableCandidates: what is wrong with candidates is reported, and keeps
+// the policies in force from nothing.
+func TestUnreadableCandidates(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "later")
+	r := start(t, map[string]string{"policies.shadow_dir": dir}, nil)
+	await := func(what string, lines ...string) {
+		t.Helper()
+		deadline := time.Now().Add(30 * time.Second)
+		for {
+			_, text := r.get(t, "/metrics")
+			missing := slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return strings.Contains(text, "\nvpcep_approver_"+line+"\n") })
+			if len(missing) == 0 {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: /metrics lacks %q", what, missing)
+			}
+		}
+	}
+	const live = `policy_reload_success{set="live"} 1`
+	await("no folder", live, `policy_reload_success{set="shadow"} 0`)
+	put := func(text string) {
+		t.Helper()
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "open.yaml.new"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, "open.yaml.new"), filepath.Join(dir, "open.yaml")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("version: 1\npolicy: open\ntargets: [payments]\nallow:\n  - {id: everyone, any_domain: true}\n")
+	await("a good folder", live, `policy_reload_success{set="shadow"} 1`, `policies{set="shadow"} 1`)
+	put("version: 1\npolicy: open\n")
+	await("a candidate with an error", live, `policy_reload_success{set="shadow"} 0`, `policies{set="shadow"} 1`)
+	if code, text := r.get(t, "/readyz"); code != http.StatusOK {
+		t.Errorf("readyz answers %d %s, want that candidates do not matter", code, text)
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(r.log.String(), "the candidate policies cannot be loaded") {
+		t.Error("nothing is logged about the candidates")
+	}
+}
+
+// TestTheSeriesOfManyTargets: with the labels that the worker has, neither targets
+// nor rules make more than 2,000 series.
+func TestTheSeriesOfManyTargets(t *testing.T) {
+	t.Parallel()
+	var targets approval.Targets
+	for i := range 1000 {
+		targets = append(targets, approval.Target{Name: fmt.Sprintf("t%d", i), Kind: approval.Service})
+	}
+	rules := make([][2]string, 0, 10_000)
+	for i := range 10_000 {
+		rules = append(rules, [2]string{"candidate", fmt.Sprintf("r%d", i)})
+	}
+	registry := prometheus.NewRegistry()
+	m := metrics.New(registry, labelsOf(targets), metricsBuild())
+	m.Set(metrics.ShadowSet)
+	m.ShadowRules(metrics.LiveSet, rules[5_000:])
+	m.ShadowRules(metrics.ShadowSet, rules)
+	for _, target := range targets {
+		m.CloudUnknownState(target.Name)
+		m.PendingConnections(target.Name, 1)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, f := range families {
+		for _, metric := range f.GetMetric() {
+			n += 1 + len(metric.GetHistogram().GetBucket())
+			if metric.GetHistogram() != nil {
+				n += 2
+			}
+		}
+	}
+	t.Logf("%d series", n)
+	if n > 2000 {
+		t.Errorf("%d series, want at most 2,000", n)
 	}
 }

@@ -121,6 +121,7 @@ func settings() []setting {
 
 		filePath("policies.dir", "policies", "folder of the policies", func(c *Config) *string { return &c.Policies.Dir }),
 		filePath("policies.shadow_dir", "", "folder of candidate policies; what they would decide is counted and told, and nothing is done by it", func(c *Config) *string { return &c.Policies.ShadowDir }),
+		duration("policies.stable_for", "5s", 100*time.Millisecond, 10*time.Minute, "how long the content of a folder of policies must have been the same before it is loaded", func(c *Config) *time.Duration { return &c.Policies.StableFor }),
 		duration("sweep.interval", "5m", time.Second, 24*time.Hour, "how often pending connections are looked for that no event told of", func(c *Config) *time.Duration { return &c.Sweep.Interval }),
 		setting{
 			key: "http.listen", form: "host:port", def: "127.0.0.1:9090",

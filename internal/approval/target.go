@@ -44,6 +44,8 @@ type Target struct {
 	// EnterpriseProjectID is sent to HSS with each call; empty: nothing is sent.
 	EnterpriseProjectID string
 	Region              string
+	// Policies are patterns of the policies that may decide for it, separated by commas; empty: any may.
+	Policies string
 }
 
 // Targets is the configured set. The zero value serves nothing.

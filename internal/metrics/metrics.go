@@ -50,12 +50,12 @@ type Metrics struct {
 	throttleWait  *prometheus.CounterVec
 	breaker       *prometheus.GaugeVec
 	unknownStates *prometheus.CounterVec
-	incomplete    *prometheus.GaugeVec
-	approval      *prometheus.GaugeVec
+	incomplete    targetGauge
+	approval      targetGauge
 	credential    *prometheus.GaugeVec
 	credentialEnd prometheus.Gauge
 	faults        *prometheus.CounterVec
-	faultActive   *prometheus.GaugeVec
+	faultActive   targetGauge
 
 	busConnected  prometheus.Gauge
 	busReconnects prometheus.Counter
@@ -67,29 +67,34 @@ type Metrics struct {
 	deadLetters   *prometheus.CounterVec
 	conflicts     prometheus.Counter
 
-	policies      prometheus.Gauge
-	rules         prometheus.Gauge
+	policies      *prometheus.GaugeVec
+	rules         *prometheus.GaugeVec
 	policyInfo    *prometheus.GaugeVec
 	reloads       *prometheus.CounterVec
-	reloadSuccess prometheus.Gauge
-	reloadTime    prometheus.Gauge
+	reloadSuccess *prometheus.GaugeVec
+	reloadTime    *prometheus.GaugeVec
 
 	sweeps      *prometheus.CounterVec
 	sweepTime   prometheus.Gauge
 	sweepFound  *prometheus.CounterVec
-	pendingSeen *prometheus.GaugeVec
+	pendingSeen targetGauge
 	shadow      *prometheus.CounterVec
+
+	targets targetLabels
+	names   ruleLabels
 }
 
 // New registers the metrics with reg; it panics if one is there already.
 func New(reg prometheus.Registerer, labels Labels, build Build) *Metrics {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	f := factory{promauto.With(reg)}
-	m := &Metrics{}
+	m := &Metrics{targets: newTargetLabels(labels.Targets)}
+	labels.Targets = m.targets.all()
 	m.registerRequests(f, labels)
 	m.registerCloud(f, labels)
 	m.registerBus(f, labels)
 	m.registerPolicy(f)
+	m.Set(LiveSet)
 	m.registerSweep(f, labels)
 	f.gaugeVec("build_info", "Always 1; the labels say which build this is.", "version", "revision", "goversion").
 		WithLabelValues(build.Version, build.Revision, build.GoVersion).Set(1)
@@ -133,12 +138,12 @@ func (m *Metrics) registerCloud(f factory, labels Labels) {
 	m.throttleWait = f.counters("cloud_throttle_wait_seconds_total", "Time that cloud APIs told us to wait.", "api")
 	m.breaker = f.gaugeVec("cloud_breaker_state", "1 for the state that the circuit breaker of a cloud API is in.", "api", "state")
 	m.unknownStates = f.counters("cloud_unknown_states_total", "Connection states in answers of the cloud that are not documented.", "target")
-	m.incomplete = f.gaugeVec("list_incomplete", "1 while the last list that was read for a target did not show all that it should; nothing is concluded from such a list.", "target")
-	m.approval = f.gaugeVec("approval_enabled", "Whether connections to the target's endpoint service wait for a decision; 0: the cloud accepts them all itself. Without a value until it was read, and where it cannot be read.", "target")
+	m.incomplete = newTargetGauge(f.gaugeVec("list_incomplete", "1 while the last list that was read for a target did not show all that it should; nothing is concluded from such a list.", "target"), m.targets, highest)
+	m.approval = newTargetGauge(f.gaugeVec("approval_enabled", "Whether connections to the target's endpoint service wait for a decision; 0: the cloud accepts them all itself. Without a value until it was read, and where it cannot be read.", "target"), m.targets, lowest)
 	m.credential = f.gaugeVec("credential_state", "1 for the state that the cloud credential is in.", "state")
 	m.credentialEnd = f.gauge("credential_expiry_timestamp_seconds", "When the cloud credential expires; 0 if it does not say.")
 	m.faults = f.counters("operator_faults_total", "Answers of cloud APIs that only the operator can do something about: permission, quota, credential, wrong id, project or region.", "api", "operation")
-	m.faultActive = f.gaugeVec("operator_fault_active", "Whether an operation of a cloud API last ended so for a target; 0 again after 15 minutes without one.", "api", "target")
+	m.faultActive = newTargetGauge(f.gaugeVec("operator_fault_active", "Whether an operation of a cloud API last ended so for a target; 0 again after 15 minutes without one.", "api", "target"), m.targets, highest)
 	for api, operations := range labels.Operations {
 		m.callsInFlight.WithLabelValues(api)
 		m.throttles.WithLabelValues(api)
@@ -155,9 +160,9 @@ func (m *Metrics) registerCloud(f factory, labels Labels) {
 	}
 	for _, t := range labels.Targets {
 		m.unknownStates.WithLabelValues(t)
-		m.incomplete.WithLabelValues(t)
+		m.incomplete.vec.WithLabelValues(t)
 		for _, api := range labels.TargetAPIs[t] {
-			m.faultActive.WithLabelValues(api, t)
+			m.faultActive.vec.WithLabelValues(api, t)
 		}
 	}
 	m.CredentialState("unproven", time.Time{})
@@ -185,28 +190,25 @@ func (m *Metrics) registerBus(f factory, labels Labels) {
 func PublishResults() []string { return []string{"ok", "error", "conflict"} }
 
 func (m *Metrics) registerPolicy(f factory) {
-	m.policies = f.gauge("policies", "Policies in force.")
-	m.rules = f.gauge("policy_rules", "Entries of the policies in force.")
-	m.policyInfo = f.gaugeVec("policy_info", "Always 1; the label is the digest of the policies in force.", "digest")
-	m.reloads = f.counters("policy_reloads_total", "Times that the policies were loaded, by what came of it.", "result")
-	m.reloadSuccess = f.gauge("policy_reload_success", "Whether the newest policy files could be loaded; if not, the last good ones are in force.")
-	m.reloadTime = f.gauge("policy_reload_success_timestamp_seconds", "When policies were last loaded without an error.")
-	m.shadow = f.counters("policy_shadow_decisions_total", "What shadow policies would have decided, by rule and whether it differs from what was decided (unknown: a limit applies, and nothing was counted); nothing was done by it.", "policy", "rule", "differs")
-	for _, r := range []string{"ok", "error"} {
-		m.reloads.WithLabelValues(r)
-	}
+	m.policies = f.gaugeVec("policies", "Policies loaded, by set: live is in force, shadow is on trial.", "set")
+	m.rules = f.gaugeVec("policy_rules", "Entries of the policies loaded, by set.", "set")
+	m.policyInfo = f.gaugeVec("policy_info", "Always 1; the label is the digest of the policies loaded, by set.", "set", "digest")
+	m.reloads = f.counters("policy_reloads_total", "Times that the policies were loaded, by set and by what came of it.", "set", "result")
+	m.reloadSuccess = f.gaugeVec("policy_reload_success", "Whether the newest policy files could be loaded, by set; if not, the last good ones stay.", "set")
+	m.reloadTime = f.gaugeVec("policy_reload_success_timestamp_seconds", "When policies were last loaded without an error, by set.", "set")
+	m.shadow = f.counters("policy_shadow_decisions_total", "What shadow policies would have decided, by rule and whether it differs from what was decided (unknown: a limit applies, and nothing was counted); nothing was done by it. Rules beyond the first of a set share other.", "policy", "rule", "differs")
 }
 
 func (m *Metrics) registerSweep(f factory, labels Labels) {
 	m.sweeps = f.counters("sweeps_total", "Looks for pending connections that no event told of, by what came of it.", "result")
 	m.sweepTime = f.gauge("sweep_success_timestamp_seconds", "When the last look at every target succeeded on this worker.")
 	m.sweepFound = f.counters("sweep_found_total", "Connections that the sweep handed in, by target and cause.", "target", "cause")
-	m.pendingSeen = f.gaugeVec("pending_connections", "Connections in pendingAcceptance when the sweep last looked.", "target")
+	m.pendingSeen = newTargetGauge(f.gaugeVec("pending_connections", "Connections in pendingAcceptance when the sweep last looked.", "target"), m.targets, sum)
 	for _, r := range []string{"ok", "error"} {
 		m.sweeps.WithLabelValues(r)
 	}
 	for _, t := range labels.Targets {
-		m.pendingSeen.WithLabelValues(t)
+		m.pendingSeen.vec.WithLabelValues(t)
 		for _, c := range SweepCauses() {
 			m.sweepFound.WithLabelValues(t, c)
 		}

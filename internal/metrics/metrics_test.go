@@ -72,7 +72,7 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	m.GivenBack("busy")
 	m.DeadLettered("unreadable")
 	m.ResultPublished("error")
-	m.PolicyReloaded(false, "", 0, 0)
+	m.Set(LiveSet).PolicyReloaded(false, "", 0, 0)
 	m.Swept(true)
 	m.SweepFound("payments", "untold")
 	m.PendingConnections("payments", 3)
@@ -92,13 +92,13 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 func TestApprovalIsNotKnownBeforeItIsRead(t *testing.T) {
 	t.Parallel()
 	_, m := fresh(t)
-	if got := testutil.CollectAndCount(m.approval); got != 0 {
+	if got := testutil.CollectAndCount(m.approval.vec); got != 0 {
 		t.Errorf("%d series before anything was read", got)
 	}
 	m.ApprovalEnabled("payments", false)
-	m.ApprovalEnabled("orders", true)
-	for target, want := range map[string]float64{"payments": 0, "orders": 1} {
-		if got := testutil.ToFloat64(m.approval.WithLabelValues(target)); got != want {
+	m.ApprovalEnabled("orders-gateway", true)
+	for target, want := range map[string]float64{"payments": 0, "orders-gateway": 1} {
+		if got := testutil.ToFloat64(m.approval.vec.WithLabelValues(target)); got != want {
 			t.Errorf("%s: %v, want %v", target, got, want)
 		}
 	}
@@ -109,12 +109,12 @@ func TestApprovalIsNotKnownBeforeItIsRead(t *testing.T) {
 func TestAFailedReloadKeepsTheLastGoodSet(t *testing.T) {
 	t.Parallel()
 	_, m := fresh(t)
-	m.PolicyReloaded(true, "sha256:a", 2, 7)
-	m.PolicyReloaded(false, "", 0, 0)
-	if got := testutil.ToFloat64(m.rules); got != 7 {
+	m.Set(LiveSet).PolicyReloaded(true, "sha256:a", 2, 7)
+	m.Set(LiveSet).PolicyReloaded(false, "", 0, 0)
+	if got := testutil.ToFloat64(m.rules.WithLabelValues(LiveSet)); got != 7 {
 		t.Errorf("rules = %v, want 7", got)
 	}
-	if got := testutil.ToFloat64(m.reloadSuccess); got != 0 {
+	if got := testutil.ToFloat64(m.reloadSuccess.WithLabelValues(LiveSet)); got != 0 {
 		t.Errorf("reload success = %v, want 0", got)
 	}
 	if got := testutil.CollectAndCount(m.policyInfo); got != 1 {
@@ -126,7 +126,7 @@ func TestAFailedReloadKeepsTheLastGoodSet(t *testing.T) {
 func TestDocumentation(t *testing.T) {
 	t.Parallel()
 	reg, m := fresh(t)
-	m.PolicyReloaded(true, "sha256:a", 1, 1)
+	m.Set(LiveSet).PolicyReloaded(true, "sha256:a", 1, 1)
 	m.ApprovalEnabled("payments", true)
 	m.Decided(approval.Request{}, approval.Decision{Verdict: approval.Hold, Shadow: &approval.ShadowDecision{Verdict: approval.Accept, Policy: "payments"}})
 	families, err := reg.Gather()
@@ -136,7 +136,9 @@ func TestDocumentation(t *testing.T) {
 	var doc strings.Builder
 	doc.WriteString("# Metrics\n\n<!-- Made by `go test ./internal/metrics -update`; edit the help texts there. -->\n\n" +
 		"All are served on `/metrics`. Beside these there are the usual `go_*` and `process_*`.\n" +
-		"No label holds an id, a domain, a URL or an error text, so the number of series does not grow with traffic.\n\n" +
+		"No label holds an id, a domain, a URL or an error text, so the number of series does not grow with traffic.\n" +
+		"Nor does it grow without end with policies and targets: there are at most 2,000 series. Targets and rules beyond the first\n" +
+		"of the configuration and of a set of policies share the label `other`.\n\n" +
 		"| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n")
 	for _, f := range families {
 		if !strings.HasPrefix(f.GetName(), namespace) {
@@ -161,6 +163,90 @@ func TestDocumentation(t *testing.T) {
 	if diff := cmp.Diff(doc.String(), string(got)); diff != "" {
 		t.Errorf("docs/metrics.md differs from the registry; run go test ./internal/metrics -update (-want +got):\n%s", diff)
 	}
+}
+
+// TestTheNumberOfSeriesIsBounded: neither policies nor targets make it grow, and
+// nothing is lost in what they share.
+func TestTheNumberOfSeriesIsBounded(t *testing.T) {
+	t.Parallel()
+	labels := sample()
+	labels.Targets = nil
+	for i := range 1000 {
+		labels.Targets = append(labels.Targets, fmt.Sprintf("t%d", i))
+	}
+	rules := func(first int) [][2]string {
+		out := [][2]string{{}}
+		for i := range 10_000 {
+			out = append(out, [2]string{"candidate", fmt.Sprintf("r%d", first+i)})
+		}
+		return out
+	}
+	reg := prometheus.NewPedanticRegistry()
+	m := New(reg, labels, Build{Version: "v1", Revision: "abc", GoVersion: "go1.26"})
+	m.Set(ShadowSet).PolicyReloaded(true, "sha256:b", 1, 10_000)
+	m.ShadowRules(LiveSet, rules(50_000))
+	m.ShadowRules(ShadowSet, rules(0))
+	decide := func(rule string) {
+		m.Decided(approval.Request{}, approval.Decision{Verdict: approval.Hold, Shadow: &approval.ShadowDecision{Verdict: approval.Hold, Policy: "candidate", Rule: rule}})
+	}
+	for i := range 10_000 {
+		decide(fmt.Sprintf("r%d", i))
+	}
+	for _, name := range labels.Targets {
+		m.CloudUnknownState(name)
+		m.SweepFound(name, "untold")
+		m.CloudList(name, true)
+		m.ApprovalEnabled(name, name != "t999")
+		m.PendingConnections(name, 7)
+		m.PendingConnections(name, 1)
+	}
+	if n := lines(t, reg); n > 2000 {
+		t.Errorf("%d series, want at most 2,000", n)
+	}
+	count := func(rule string) float64 {
+		return testutil.ToFloat64(m.shadow.WithLabelValues("candidate", rule, "false"))
+	}
+	if got := testutil.ToFloat64(m.shadow.WithLabelValues(others, others, "false")); count("r0") != 1 || got != 10_000-maxRules+1 {
+		t.Errorf("the first rule has %v decisions, the others %v; want 1 and %d", count("r0"), got, 10_000-maxRules+1)
+	}
+	if first, rest := testutil.ToFloat64(m.pendingSeen.vec.WithLabelValues("t0")), testutil.ToFloat64(m.pendingSeen.vec.WithLabelValues(others)); first != 1 || rest != 1000-maxTargets {
+		t.Errorf("the first target has %v pending, the others %v; want 1 and %d", first, rest, 1000-maxTargets)
+	}
+
+	if got := testutil.ToFloat64(m.approval.vec.WithLabelValues(others)); got != 0 {
+		t.Errorf("approval of the others is %v, want 0 for the one that has it switched off", got)
+	}
+
+	// A set that takes the place of another takes its series with it.
+	for i := range 100 {
+		m.ShadowRules(ShadowSet, rules(100*i))
+		decide(fmt.Sprintf("r%d", 100*i))
+	}
+	if n := lines(t, reg); n > 2000 {
+		t.Errorf("%d series after 100 reloads, want at most 2,000", n)
+	}
+	if got := count("r9900"); got != 1 {
+		t.Errorf("the first rule of the newest set has %v decisions, want 1", got)
+	}
+}
+
+// lines is how many samples a scrape of g has.
+func lines(t *testing.T, g prometheus.Gatherer) int {
+	t.Helper()
+	families, err := g.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, f := range families {
+		for _, metric := range f.GetMetric() {
+			n++
+			if h := metric.GetHistogram(); h != nil {
+				n += len(h.GetBucket()) + 2
+			}
+		}
+	}
+	return n
 }
 
 func series(t *testing.T, g prometheus.Gatherer) []string {
@@ -191,7 +277,7 @@ func series(t *testing.T, g prometheus.Gatherer) []string {
 func TestShadowDecisionsThatCannotBeTold(t *testing.T) {
 	t.Parallel()
 	_, m := fresh(t)
-	m.ShadowRule("p", "r")
+	m.ShadowRules(LiveSet, [][2]string{{"p", "r"}})
 	shadow := &approval.ShadowDecision{Verdict: approval.Hold, Policy: "p", Rule: "r", NeedsCount: true}
 	for _, v := range []approval.Verdict{approval.Accept, approval.Hold} {
 		m.Decided(approval.Request{}, approval.Decision{Verdict: v, Shadow: shadow})

@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
@@ -20,19 +22,13 @@ func (m *Metrics) Decided(r approval.Request, d approval.Decision) {
 		if s.NeedsCount {
 			differs = shadowUnknown
 		}
-		m.shadow.WithLabelValues(s.Policy, s.Rule, differs).Inc()
+		rule := m.names.of([2]string{s.Policy, s.Rule})
+		m.shadow.WithLabelValues(rule[0], rule[1], differs).Inc()
 	}
 }
 
 // shadowUnknown says that a shadow decision needs a count that nobody took.
 const shadowUnknown = "unknown"
-
-// ShadowRule announces a rule that shadow decisions may name.
-func (m *Metrics) ShadowRule(policy, rule string) {
-	for _, differs := range []string{"false", "true", shadowUnknown} {
-		m.shadow.WithLabelValues(policy, rule, differs)
-	}
-}
 
 // Finished counts a request that has its result.
 func (m *Metrics) Finished(r approval.Result) {
@@ -77,16 +73,18 @@ func (m *Metrics) CloudBreaker(api, state string) {
 }
 
 // CloudUnknownState counts a state that is not documented.
-func (m *Metrics) CloudUnknownState(target string) { m.unknownStates.WithLabelValues(target).Inc() }
+func (m *Metrics) CloudUnknownState(target string) {
+	m.unknownStates.WithLabelValues(m.targets.of(target)).Inc()
+}
 
 // CloudList tells whether the last list that was read for target was complete.
 func (m *Metrics) CloudList(target string, complete bool) {
-	m.incomplete.WithLabelValues(target).Set(truth(!complete))
+	m.incomplete.set(target, truth(!complete))
 }
 
 // ApprovalEnabled tells whether connections to target wait for a decision.
 func (m *Metrics) ApprovalEnabled(target string, enabled bool) {
-	m.approval.WithLabelValues(target).Set(truth(enabled))
+	m.approval.set(target, truth(enabled))
 }
 
 // CredentialState tells the state of the credential: unproven, ok or refused.
@@ -98,12 +96,12 @@ func (m *Metrics) CredentialState(state string, expires time.Time) {
 // OperatorFault counts an answer that only the operator can do something about.
 func (m *Metrics) OperatorFault(target string, fault approval.OperatorFault) {
 	m.faults.WithLabelValues(fault.API, fault.Operation).Inc()
-	m.faultActive.WithLabelValues(fault.API, target).Set(1)
+	m.faultActive.set(target, 1, fault.API)
 }
 
 // OperatorFaultOver tells that an API works for a target again.
 func (m *Metrics) OperatorFaultOver(api, target string) {
-	m.faultActive.WithLabelValues(api, target).Set(0)
+	m.faultActive.set(target, 0, api)
 }
 
 // Delivered counts a request taken from the bus, by kind.
@@ -141,18 +139,36 @@ func (m *Metrics) GivenBack(cause string) { m.givenBack.WithLabelValues(cause).I
 // LedgerConflict counts a write that lost against another worker's.
 func (m *Metrics) LedgerConflict() { m.conflicts.Inc() }
 
-// PolicyReloaded tells what came of loading the policies.
-func (m *Metrics) PolicyReloaded(ok bool, digest string, policies, rules int) {
-	m.reloads.WithLabelValues(result(ok)).Inc()
-	m.reloadSuccess.Set(truth(ok))
+// Reloads counts what comes of loading one set of policies.
+type Reloads struct {
+	m   *Metrics
+	set string
+}
+
+// Set returns what counts for the set, LiveSet or ShadowSet, and makes its series.
+func (m *Metrics) Set(set string) Reloads {
+	m.policies.WithLabelValues(set)
+	m.rules.WithLabelValues(set)
+	m.reloadSuccess.WithLabelValues(set)
+	m.reloadTime.WithLabelValues(set)
+	for _, ok := range []bool{true, false} {
+		m.reloads.WithLabelValues(set, result(ok))
+	}
+	return Reloads{m, set}
+}
+
+// PolicyReloaded counts a load of the policies.
+func (r Reloads) PolicyReloaded(ok bool, digest string, policies, rules int) {
+	r.m.reloads.WithLabelValues(r.set, result(ok)).Inc()
+	r.m.reloadSuccess.WithLabelValues(r.set).Set(truth(ok))
 	if !ok {
 		return
 	}
-	m.reloadTime.SetToCurrentTime()
-	m.policies.Set(float64(policies))
-	m.rules.Set(float64(rules))
-	m.policyInfo.Reset()
-	m.policyInfo.WithLabelValues(digest).Set(1)
+	r.m.reloadTime.WithLabelValues(r.set).SetToCurrentTime()
+	r.m.policies.WithLabelValues(r.set).Set(float64(policies))
+	r.m.rules.WithLabelValues(r.set).Set(float64(rules))
+	r.m.policyInfo.DeletePartialMatch(prometheus.Labels{"set": r.set})
+	r.m.policyInfo.WithLabelValues(r.set, digest).Set(1)
 }
 
 // Swept tells what came of a look at all targets.
@@ -164,9 +180,11 @@ func (m *Metrics) Swept(ok bool) {
 }
 
 // SweepFound counts a connection that the sweep handed in, see SweepCauses.
-func (m *Metrics) SweepFound(target, cause string) { m.sweepFound.WithLabelValues(target, cause).Inc() }
+func (m *Metrics) SweepFound(target, cause string) {
+	m.sweepFound.WithLabelValues(m.targets.of(target), cause).Inc()
+}
 
 // PendingConnections tells how many connections of target wait for a decision.
 func (m *Metrics) PendingConnections(target string, n int) {
-	m.pendingSeen.WithLabelValues(target).Set(float64(n))
+	m.pendingSeen.set(target, float64(n))
 }

@@ -179,17 +179,17 @@ func (f Flips) Without(allowed AllowedFlips) Flips {
 type AllowedFlips []string
 
 // ReadAllowedFlips reads a file of expected flips: one pattern a line, in the
-// form of Flip.Key with globs; # begins a comment.
+// form of Flip.Key with globs; # begins a comment at the start of a line or after
+// a blank.
 func ReadAllowedFlips(r io.Reader) (AllowedFlips, error) {
 	var out AllowedFlips
 	lines := bufio.NewScanner(r)
 	for n := 1; lines.Scan(); n++ {
-		text, _, _ := strings.Cut(lines.Text(), "#")
-		fields := strings.Fields(text)
+		fields := strings.Fields(uncomment(strings.TrimPrefix(lines.Text(), byteOrderMark)))
 		switch {
 		case len(fields) == 0:
 		case len(fields) != 4 || !strings.Contains(fields[0], ">"):
-			return nil, fmt.Errorf("line %d: %q is no flip; write FROM>TO TARGET POLICY/RULE CONSUMER, such as hold>accept payments payments/acme *", n, cut(text))
+			return nil, fmt.Errorf("line %d: %q is no flip; write FROM>TO TARGET POLICY/RULE CONSUMER, such as hold>accept payments payments/acme *", n, cut(lines.Text()))
 		default:
 			out = append(out, strings.Join(fields, " "))
 		}

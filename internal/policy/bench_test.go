@@ -74,7 +74,7 @@ func BenchmarkLoad(b *testing.B) {
 		}
 	})
 	b.Run("file-of-values", func(b *testing.B) {
-		snap := snapshot{"a.yaml": []byte(head("a") + "allow: [{id: a, domain_id: {file: l.txt}}]"), "l.txt": []byte(listed.String())}
+		snap := snapshotOf(map[string][]byte{"a.yaml": []byte(head("a") + "allow: [{id: a, domain_id: {file: l.txt}}]"), "l.txt": []byte(listed.String())})
 		b.ReportAllocs()
 		for b.Loop() {
 			if _, err := snap.load("", demoTargets()); err != nil {

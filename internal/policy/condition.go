@@ -68,6 +68,7 @@ type fieldCondition struct {
 	label  string
 	values matcher
 	at     position
+	file   bool // the values stand in a file of their own
 }
 
 func (c *fieldCondition) test(in *approval.Input, deny bool) truth {

@@ -31,6 +31,7 @@ type decoder struct {
 	side     func(name string) ([]byte, error) // reads a file of values
 	show     func(name string) string          // how findings name a file
 	targets  approval.Targets
+	private  bool // no finding shows a line of the file
 }
 
 // step is one step of a path: a key, or an index if the key is empty.
@@ -76,7 +77,7 @@ func (d *decoder) line(n int) []byte {
 
 // excerpt shows a line of the file.
 func (d *decoder) excerpt(line, column int) string {
-	if line < 1 || line > len(d.split()) {
+	if d.private || line < 1 || line > len(d.split()) {
 		return ""
 	}
 	return excerpt(d.line(line), line, column)

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,18 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
+
+// snapshotOf is a folder of these files, by name.
+func snapshotOf(files map[string][]byte) *snapshot { return &snapshot{files: files} }
+
+// runTests runs the tests in fsys.
+func runTests(fsys fs.FS, dir string, targets approval.Targets) (TestReport, error) {
+	snap, err := readFolder(fsys)
+	if err != nil {
+		return TestReport{}, err
+	}
+	return snap.runTests(dir, targets)
+}
 
 // folder is a folder of policies: each text is a file, p0.yaml, p1.yaml and so on.
 func folder(texts ...string) fstest.MapFS {
@@ -463,7 +476,7 @@ func TestDigest(t *testing.T) {
 	fsys := folder(head("a") + "allow: [{id: x, domain_id: {file: l.txt}}]")
 	fsys["l.txt"] = &fstest.MapFile{Data: []byte(acme)}
 	fsys["unused.txt"] = &fstest.MapFile{Data: []byte("a")}
-	fsys["p0_test.yaml"] = &fstest.MapFile{Data: []byte("not a policy")}
+	fsys["p0_test.yaml"] = &fstest.MapFile{Data: []byte("version: 1\ntests: []")}
 	digest := func() string {
 		set, err := Load(fsys, demoTargets())
 		if err != nil {
@@ -476,7 +489,7 @@ func TestDigest(t *testing.T) {
 		t.Errorf("digest is %q", first)
 	}
 	fsys["unused.txt"].Data = []byte("b")
-	fsys["p0_test.yaml"].Data = []byte("still not")
+	fsys["p0_test.yaml"].Data = []byte("version: 1\ntests: [{}]")
 	if got := digest(); got != first {
 		t.Errorf("a file that is not used changes the digest: %s, %s", first, got)
 	}

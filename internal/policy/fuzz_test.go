@@ -21,7 +21,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add("a: &x [*x]\n---\n")
 	f.Add("\ufeffversion: 1\r\npolicy: é\u0085# \u2028- x\u2029\x00\r")
 	f.Fuzz(func(t *testing.T, text string) {
-		snap := snapshot{"a.yaml": []byte(text)}
+		snap := snapshotOf(map[string][]byte{"a.yaml": []byte(text)})
 		set, err := snap.load("", demoTargets())
 		if err != nil {
 			refused, ok := errors.AsType[*LoadError](err)
@@ -47,7 +47,7 @@ func FuzzSideFile(f *testing.F) {
 	f.Add(acme + " # one\n\n\u3000" + leftUs + "\r\n" + leftUs)
 	f.Add("\ufeff" + acme + "\n6e9*\tx, y\n\ufeff")
 	f.Fuzz(func(t *testing.T, text string) {
-		snap := snapshot{"a.yaml": []byte(head("a") + "allow: [{id: x, domain_id: {file: v.txt}}]"), "v.txt": []byte(text)}
+		snap := snapshotOf(map[string][]byte{"a.yaml": []byte(head("a") + "allow: [{id: x, domain_id: {file: v.txt}}]"), "v.txt": []byte(text)})
 		set, err := snap.load("", demoTargets())
 		findings := set.Findings()
 		if refused, ok := errors.AsType[*LoadError](err); ok {
@@ -56,7 +56,16 @@ func FuzzSideFile(f *testing.F) {
 			t.Fatalf("%q: %v, want a LoadError", text, err)
 		}
 		for _, fd := range findings {
-			if err := placed(text, fd); fd.File == "v.txt" && err != nil {
+			if fd.File != "v.txt" {
+				continue
+			}
+			if fd.Excerpt != "" {
+				t.Errorf("%q: the finding %q shows a line of a file that may hold a secret", text, fd)
+			}
+			if fd.Line > 0 {
+				fd.Excerpt = fmt.Sprintf("%6d | ", fd.Line)
+			}
+			if err := placed(text, fd); err != nil {
 				t.Errorf("%q: the finding %q %v", text, fd, err)
 			}
 		}

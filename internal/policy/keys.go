@@ -56,7 +56,7 @@ func valuesForm() form {
 				"type": "object", "additionalProperties": false, "required": []any{"file"},
 				"properties": map[string]any{"file": map[string]any{
 					"type": "string", "pattern": sideFilePattern,
-					"description": "A file beside the policy: one value a line, # begins a comment.",
+					"description": "A file beside the policy: one value a line; # begins a comment at the start of a line or after a blank.",
 				}},
 			},
 		},
@@ -293,18 +293,18 @@ func (d *decoder) onlyDeny(n *yaml.Node, e *entry) bool {
 
 // fieldKey is the key of a verified field.
 func fieldKey(f field, spec fieldSpec) key[entry] {
-	check := func(v string) string {
+	check := func(v, shown string) string {
 		if isGlob(v) && digitsOf(v) == 0 && (f == fieldDomainID || f == fieldEndpointID) {
-			return strconv.Quote(v) + " matches every account; write any_domain: true instead, which says so aloud"
+			return shown + " matches every account; write any_domain: true instead, which says so aloud"
 		}
 		if !spec.id {
 			return ""
 		}
 		if isGlob(v) {
-			return deadGlob(v)
+			return deadGlob(v, shown)
 		}
-		if err := approval.ValidID(v); err != nil {
-			return err.Error() + ", so it can match nothing; write the id as the console shows it"
+		if approval.ValidID(v) != nil {
+			return shown + " is neither a UUID nor 32 hexadecimal digits, so it can match nothing; write the id as the console shows it"
 		}
 		return ""
 	}
@@ -316,7 +316,7 @@ func fieldKey(f field, spec fieldSpec) key[entry] {
 			if !ok {
 				return
 			}
-			c := &fieldCondition{field: f, label: spec.name, values: newMatcher(vs, spec.id), at: position{n.Line, n.Column}}
+			c := &fieldCondition{field: f, label: spec.name, values: newMatcher(vs, spec.id), at: position{n.Line, n.Column}, file: n.Kind == yaml.MappingNode}
 			e.never = e.never || c.values.empty()
 			e.conds = append(e.conds, c)
 		},
@@ -336,15 +336,20 @@ func digitsOf(v string) int {
 
 const hexDigits = "0123456789abcdefABCDEF"
 
-// deadGlob returns why the pattern v matches no id, or an empty text.
-func deadGlob(v string) string {
+// deadGlob returns why the pattern v matches no id, or an empty text. shown is what
+// the text calls the pattern.
+func deadGlob(v, shown string) string {
 	const mend = "; write the id as the console shows it"
 	if i := strings.IndexFunc(v, func(r rune) bool { return !strings.ContainsRune(hexDigits+"-*?", r) }); i >= 0 {
 		r, _ := utf8.DecodeRuneInString(v[i:])
-		return fmt.Sprintf("%.80q holds %q (U+%04X), which no id has, so it can match nothing", v, r, r) + mend
+		what := fmt.Sprintf("%q (U+%04X), which no id has", r, r)
+		if shown != fmt.Sprintf("%.80q", v) {
+			what = "a character that no id has"
+		}
+		return shown + " holds " + what + ", so it can match nothing" + mend
 	}
 	if fixed := len(strings.ReplaceAll(v, "*", "")); fixed > maxID {
-		return fmt.Sprintf("%.80q asks for %d characters, and an id has %d at most, so it can match nothing", v, fixed, maxID) + mend
+		return fmt.Sprintf("%s asks for %d characters, and an id has %d at most, so it can match nothing", shown, fixed, maxID) + mend
 	}
 	return ""
 }
@@ -377,7 +382,7 @@ func readClaims(d *decoder, n *yaml.Node, e *entry) {
 			d.fail(v, "type", "here stands a mapping instead of values", "write the path with dots, such as tags.env: [prod]")
 			return
 		}
-		vs, ok := d.values(v, func(string) string { return "" }, false)
+		vs, ok := d.values(v, func(_, _ string) string { return "" }, false)
 		if !ok {
 			return
 		}

@@ -27,7 +27,7 @@ func (l *loading) lint(s *Set) {
 		})
 		return
 	}
-	for name := range l.snap {
+	for name := range l.snap.files {
 		if filepath.Ext(name) == ".txt" && !l.used[name] {
 			l.findings = append(l.findings, Finding{
 				Severity: SeverityWarning, Code: "unused-file", File: l.show(name),
@@ -40,6 +40,14 @@ func (l *loading) lint(s *Set) {
 			l.findings = append(l.findings, Finding{
 				Severity: SeverityWarning, Code: "no-policy", File: filepath.Join(l.dir, "."),
 				Text: "no policy is for the target " + t.Name + ", so every request to it is held", Mend: "name it under targets of a policy",
+			})
+		}
+	}
+	for _, t := range l.targets {
+		if p, other := s.twoOwners(t); other != nil {
+			warn(p, p.at, []step{{key: "policy"}}, Finding{
+				Code: "two-owners", Text: fmt.Sprintf("the target %s is decided by policies of two owners: %s of %s, and %s of %s", t.Name, other.name, other.owner, p.name, p.owner),
+				Mend: "say in the configuration which policies may decide for it, such as targets[].policies: [" + other.name + "]",
 			})
 		}
 	}
@@ -77,13 +85,35 @@ func (l *loading) lint(s *Set) {
 					continue
 				}
 				if glob, value := fc.values.covered(); value != "" {
-					warn(p, fc.at, append(e.path(), step{key: fc.label}), Finding{
-						Code: "covered-value", Text: strconv.Quote(value) + " is matched by " + strconv.Quote(glob) + " already", Mend: "delete one of them",
-					})
+					text := strconv.Quote(value) + " is matched by " + strconv.Quote(glob) + " already"
+					if fc.file {
+						text = "a value of the file is matched by a pattern of it already"
+					}
+					warn(p, fc.at, append(e.path(), step{key: fc.label}), Finding{Code: "covered-value", Text: text, Mend: "delete one of them"})
 				}
 			}
 		}
 	}
+}
+
+// twoOwners returns two policies of different owners that act on t, if anybody may
+// decide for it.
+func (s *Set) twoOwners(t approval.Target) (p, other *policy) {
+	if t.Policies != "" {
+		return nil, nil
+	}
+	for _, p := range s.policies {
+		if p.owner == "" || p.mode == approval.Shadow || !slices.Contains(p.targets, t.Name) {
+			continue
+		}
+		if other != nil && other.owner != p.owner {
+			return p, other
+		}
+		if other == nil {
+			other = p
+		}
+	}
+	return nil, nil
 }
 
 // crowded reports whether the index finds other entries where it finds e; only

@@ -55,7 +55,7 @@ func TestErrorTexts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			snap := snapshot{name: source, "bad.txt": side}
+			snap := snapshotOf(map[string][]byte{name: source, "bad.txt": side})
 			_, err = snap.load("policies", demoTargets())
 			if _, ok := errors.AsType[*LoadError](err); !ok {
 				t.Fatalf("load = %v, want a LoadError", err)
@@ -73,11 +73,13 @@ func TestFileNames(t *testing.T) {
 	fsys["README.md"] = &fstest.MapFile{Data: []byte("nonsense")}
 	fsys["sub/c.yaml"] = &fstest.MapFile{Data: []byte("nonsense")}
 	_, err := Load(fsys, demoTargets())
-	want := `2 errors:
+	want := `4 errors:
+.hidden.yaml: the file is not read, for its name begins with a dot; call it hidden.yaml, or move it elsewhere
 old.yml: the file is not read, for its name does not end in .yaml; call it old.yaml, or move it elsewhere
 p1.yaml:2:9: policy: a policy is called "a" already, in p0.yaml on line 2; give each its own name
      2 | policy: a
-       |         ^`
+       |         ^
+sub: the folder is not read, and it holds c.yaml; move its policies up, or the folder elsewhere`
 	if err == nil || err.Error() != want {
 		t.Errorf("Load = %v, want %s", err, want)
 	}
@@ -160,7 +162,7 @@ func TestOneMeaningOfALine(t *testing.T) {
 	} {
 		text := head("a") + fmt.Sprintf(hidden, tt.breaks)
 		for _, mark := range []string{"", "\ufeff"} {
-			set, err := snapshot{"a.yaml": []byte(mark + text)}.load("", demoTargets())
+			set, err := snapshotOf(map[string][]byte{"a.yaml": []byte(mark + text)}).load("", demoTargets())
 			refused, ok := errors.AsType[*LoadError](err)
 			switch {
 			case tt.want == "" && (err != nil || set.Rules() != 1):
@@ -169,7 +171,7 @@ func TestOneMeaningOfALine(t *testing.T) {
 				t.Errorf("%s: %v, want %s", tt.name, err, tt.want)
 			}
 		}
-		beside := snapshot{"a.yaml": []byte(head("a") + "allow: [{id: x, domain_id: {file: v.txt}}]"), "v.txt": []byte("# " + tt.breaks + acme + "\n")}
+		beside := snapshotOf(map[string][]byte{"a.yaml": []byte(head("a") + "allow: [{id: x, domain_id: {file: v.txt}}]"), "v.txt": []byte("# " + tt.breaks + acme + "\n")})
 		if _, err := beside.load("", demoTargets()); (err == nil) != (tt.want == "") {
 			t.Errorf("%s in a file of values: %v", tt.name, err)
 		}

@@ -5,8 +5,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -49,17 +48,17 @@ type RuleCoverage struct {
 // that tests run without a configuration. A policy or a test file that is wrong
 // is a *LoadError.
 func RunTests(dir string, targets approval.Targets) (TestReport, error) {
-	return runTests(os.DirFS(dir), dir, targets)
-}
-
-func runTests(fsys fs.FS, dir string, targets approval.Targets) (TestReport, error) {
-	files, all, err := readTests(fsys, dir, targets)
+	snap, err := readDir(dir)
 	if err != nil {
 		return TestReport{}, err
 	}
-	snap, err := readFolder(fsys)
+	return snap.runTests(dir, targets)
+}
+
+func (snap *snapshot) runTests(dir string, targets approval.Targets) (TestReport, error) {
+	files, all, err := snap.readTests(dir, targets)
 	if err != nil {
-		return TestReport{}, fmt.Errorf("policies in %s: %w", dir, err)
+		return TestReport{}, err
 	}
 	set, err := snap.load(dir, all)
 	if err != nil {
@@ -78,28 +77,21 @@ func runTests(fsys fs.FS, dir string, targets approval.Targets) (TestReport, err
 // TestTargets returns targets and those that the test files in the folder dir
 // name, so that the other tools can load the policies without a configuration.
 func TestTargets(dir string, targets approval.Targets) (approval.Targets, error) {
-	_, all, err := readTests(os.DirFS(dir), dir, targets)
+	snap, err := readDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	_, all, err := snap.readTests(dir, targets)
 	return all, err
 }
 
 // readTests reads every test file of the folder.
-func readTests(fsys fs.FS, dir string, targets approval.Targets) ([]*testFile, approval.Targets, error) {
-	list, err := fs.ReadDir(fsys, ".")
-	if err != nil {
-		return nil, nil, fmt.Errorf("tests in %s: %w", dir, err)
-	}
+func (snap *snapshot) readTests(dir string, targets approval.Targets) ([]*testFile, approval.Targets, error) {
 	var files []*testFile
 	var findings []Finding
 	all := slices.Clone(targets)
-	for _, entry := range list {
-		if !isTest(entry.Name()) || strings.HasPrefix(entry.Name(), ".") {
-			continue
-		}
-		source, err := fs.ReadFile(fsys, entry.Name())
-		if err != nil {
-			return nil, nil, fmt.Errorf("tests in %s: %w", dir, err)
-		}
-		d := &decoder{file: filepath.Join(dir, entry.Name()), source: source}
+	for _, name := range slices.Sorted(maps.Keys(snap.tests)) {
+		d := &decoder{file: filepath.Join(dir, name), source: snap.tests[name]}
 		f := &testFile{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 		if root := d.root(); root != nil {
 			readMapping(d, root, "a file of tests", testFileKeys(), f)

@@ -8,16 +8,15 @@ package policy
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v4"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -96,106 +95,36 @@ func (s *Set) Findings() []Finding {
 func Load(fsys fs.FS, targets approval.Targets) (*Set, error) {
 	snap, err := readFolder(fsys)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read the folder: %w", err)
 	}
 	return snap.load("", targets)
 }
 
-// LoadDir is Load of a folder of the disk; findings name the files with it.
+// LoadDir is Load of a folder of the disk, read as the worker reads it; findings
+// name the files with it.
 func LoadDir(dir string, targets approval.Targets) (*Set, error) {
-	snap, err := readFolder(os.DirFS(dir))
+	snap, err := readDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("policies in %s: %w", dir, err)
+		return nil, err
 	}
 	return snap.load(dir, targets)
 }
 
-// snapshot is the content of a folder of policies at one moment, by file name.
-type snapshot map[string][]byte
-
-// maxFolder is the most bytes that the policies may have together.
-const maxFolder = 256 << 20
-
-// readFolder reads all files that can be part of a set.
-func readFolder(fsys fs.FS) (snapshot, error) {
-	list, err := fs.ReadDir(fsys, ".")
-	if err != nil {
-		return nil, fmt.Errorf("read the folder: %w", err)
-	}
-	snap := make(snapshot)
-	total := 0
-	for _, f := range list {
-		name := f.Name()
-		if strings.HasPrefix(name, ".") || !ours(name) {
-			continue
-		}
-		info, err := fs.Stat(fsys, name) // follows links, as those of a mounted ConfigMap
-		if err != nil {
-			return nil, fmt.Errorf("read the folder: %w", err)
-		}
-		if !info.Mode().IsRegular() {
-			continue
-		}
-		content, err := fs.ReadFile(fsys, name)
-		if err != nil {
-			return nil, fmt.Errorf("read the folder: %w", err)
-		}
-		if total += len(content); total > maxFolder {
-			return nil, fmt.Errorf("read the folder: the files are larger than %d MiB together; move what is no policy elsewhere", maxFolder>>20)
-		}
-		snap[name] = content
-	}
-	return snap, nil
-}
-
-func ours(name string) bool {
-	if isTest(name) {
-		return false
-	}
-	switch path.Ext(name) {
-	case ".yaml", ".yml", ".txt":
-		return true
-	}
-	return false
-}
-
-// isTest reports whether name is that of a file of tests.
-func isTest(name string) bool {
-	return strings.HasSuffix(name, "_test.yaml") || strings.HasSuffix(name, "_test.yml")
-}
-
-// digest identifies the files of snap with these names.
-func (snap snapshot) digest(names []string) string {
-	h := sha256.New()
-	for _, name := range slices.Sorted(slices.Values(names)) {
-		h.Write(fmt.Appendf(nil, "%d:%s%d:", len(name), name, len(snap[name])))
-		h.Write(snap[name])
-	}
-	return "sha256:" + hex.EncodeToString(h.Sum(nil))
-}
-
-// fingerprint identifies everything in snap, whether or not it is part of a set.
-func (snap snapshot) fingerprint() string {
-	return snap.digest(slices.Collect(maps.Keys(snap)))
-}
-
 // load makes a set of snap; dir stands before file names in findings.
-func (snap snapshot) load(dir string, targets approval.Targets) (*Set, error) {
+func (snap *snapshot) load(dir string, targets approval.Targets) (*Set, error) {
 	l := &loading{snap: snap, dir: dir, targets: targets, used: make(map[string]bool), keys: newKeys(), compiler: &compiler{}, sources: make(map[string]*decoder)}
-	for _, name := range slices.Sorted(maps.Keys(snap)) {
-		switch path.Ext(name) {
-		case ".yaml":
+	l.findings = snap.left(dir)
+	for _, name := range slices.Sorted(maps.Keys(snap.files)) {
+		if path.Ext(name) == ".yaml" {
 			l.used[name] = true
 			l.file(name)
-		case ".yml":
-			l.findings = append(l.findings, Finding{
-				Severity: SeverityError, Code: "file-name", File: l.show(name),
-				Text: "the file is not read, for its name does not end in .yaml",
-				Mend: "call it " + strings.TrimSuffix(name, ".yml") + ".yaml, or move it elsewhere",
-			})
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(snap.tests)) {
+		l.test(name)
+	}
 	l.unique()
+	l.admitted()
 	sortFindings(l.findings)
 	if slices.ContainsFunc(l.findings, Finding.fails) {
 		return nil, &LoadError{Findings: l.findings}
@@ -209,7 +138,7 @@ func (snap snapshot) load(dir string, targets approval.Targets) (*Set, error) {
 
 // loading is the work of making one set.
 type loading struct {
-	snap     snapshot
+	snap     *snapshot
 	dir      string
 	targets  approval.Targets
 	used     map[string]bool // files that are part of the set
@@ -225,7 +154,7 @@ func (l *loading) show(name string) string { return filepath.Join(l.dir, name) }
 
 // side returns a file of values.
 func (l *loading) side(name string) ([]byte, error) {
-	source, ok := l.snap[name]
+	source, ok := l.snap.files[name]
 	if !ok {
 		return nil, fs.ErrNotExist
 	}
@@ -236,7 +165,7 @@ func (l *loading) side(name string) ([]byte, error) {
 // file reads one policy.
 func (l *loading) file(name string) {
 	d := &decoder{
-		file: l.show(name), source: l.snap[name], keys: l.keys, compiler: l.compiler, targets: l.targets, side: l.side, show: l.show,
+		file: l.show(name), source: l.snap.files[name], keys: l.keys, compiler: l.compiler, targets: l.targets, side: l.side, show: l.show,
 	}
 	p := &policy{base: name, file: d.file, mode: approval.Enforce, otherwise: approval.Hold}
 	if root := d.root(); root != nil {
@@ -251,6 +180,31 @@ func (l *loading) file(name string) {
 	}
 	l.findings = append(l.findings, d.findings...)
 	l.policies = append(l.policies, p)
+}
+
+// test reports a file that is called like a file of tests and is none: it may be
+// a policy, and would not be read as one.
+func (l *loading) test(name string) {
+	d := &decoder{file: l.show(name), source: l.snap.tests[name]}
+	if root := d.root(); root != nil {
+		tests, other := false, ""
+		for i := 0; root.Kind == yaml.MappingNode && i+1 < len(root.Content); i += 2 {
+			switch name := root.Content[i].Value; {
+			case name == "tests":
+				tests = true
+			case name != "version" && name != "targets" && slices.ContainsFunc(l.keys.policy, func(k key[policy]) bool { return k.name == name }):
+				other = name
+			}
+		}
+		const mend = "a file of tests has the key tests; call a policy otherwise, or it is not read"
+		switch {
+		case other != "":
+			d.fail(root, "file-name", "it is called like a file of tests and has the key "+other+" of a policy", mend)
+		case !tests:
+			d.fail(root, "file-name", "it is called like a file of tests and holds no tests", mend)
+		}
+	}
+	l.findings = append(l.findings, d.findings...)
 }
 
 // unique reports policies of the same name.
@@ -270,11 +224,46 @@ func (l *loading) unique() {
 	}
 }
 
+// admitted reports policies that name a target which does not admit them. The set
+// is not loaded then: whoever may write into the folder could else open, or close,
+// the targets of others.
+func (l *loading) admitted() {
+	for _, p := range l.policies {
+		if p.name == "" {
+			continue // said already
+		}
+		for _, name := range p.targets {
+			t, _ := l.targets.ByName(name)
+			if admits(t, p.name) {
+				continue
+			}
+			l.findings = append(l.findings, l.finding(p, p.at, Finding{
+				Severity: SeverityError, Code: "not-admitted", Path: "policy",
+				Text: fmt.Sprintf("the target %s does not admit the policy %s: the configuration admits %s", name, p.name, strings.ReplaceAll(t.Policies, ",", ", ")),
+				Mend: "name another target, or add the policy to policies of the target " + name,
+			}))
+		}
+	}
+}
+
+// admits reports whether the policy called name may decide for t.
+func admits(t approval.Target, name string) bool {
+	if t.Policies == "" {
+		return true
+	}
+	for pattern := range strings.SplitSeq(t.Policies, ",") {
+		if globMatch(pattern, name) {
+			return true
+		}
+	}
+	return false
+}
+
 // finding adds the place at in the file of p to f.
 func (l *loading) finding(p *policy, at position, f Finding) Finding {
 	f.File, f.Line, f.Column = p.file, at.line, at.column
 	if l.sources[p.base] == nil {
-		l.sources[p.base] = &decoder{source: l.snap[p.base]}
+		l.sources[p.base] = &decoder{source: l.snap.files[p.base]}
 	}
 	f.Excerpt = l.sources[p.base].excerpt(at.line, at.column)
 	return f

@@ -2,9 +2,8 @@ package policy
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,22 +11,27 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// Observer is told of every attempt to load the policies; *metrics.Metrics
+// Observer is told of every attempt to load the policies; metrics.Reloads
 // provides it. digest, policies and rules are those of the set in use, which is
 // the last good one if ok is false.
 type Observer interface {
 	PolicyReloaded(ok bool, digest string, policies, rules int)
 }
 
-// Source holds the set in use and loads a new one when the files change. A set
-// with an error is not taken: the last good one stays. Until one was loaded
-// everything is held. All methods may be used at once.
+// Source holds the set in use and loads a new one when the files change. A folder
+// that changes may still be being written, and a part of a deny list looks like a
+// whole one: content counts once it has been the same for StableFor. A set with an
+// error is not taken: the last good one stays. Until one was loaded everything is
+// held. It is safe for concurrent use.
 type Source struct {
 	dir     string
 	targets approval.Targets
 	obs     Observer
 	current atomic.Pointer[Set]
 
+	// StableFor is how long the content of the folder must have been the same before
+	// it is loaded. Set before first use.
+	StableFor time.Duration
 	// OnError is told why policies were not loaded, once for each content of the
 	// folder. Set it before Load; nil: nobody.
 	OnError func(error)
@@ -43,14 +47,22 @@ type Source struct {
 	// nil: nobody.
 	OnReload func(*Set)
 
-	loading sync.Mutex // one load at a time
-	tried   string     // what the last load found: a fingerprint of the content, or why it could not be read
+	wake    chan struct{} // tells Watch that there is something to wait for
+	loading sync.Mutex    // one load at a time
+	tried   string        // the content that was loaded or refused last
+	seen    string        // the content and the times of files at the last look: the same content could be that of two writes
+	since   time.Time     // when seen was first seen
+	version string        // where ..data pointed at the last look
+	restive time.Time     // since when the folder has not come to rest; zero: it has, or that was reported
 }
+
+// DefaultStableFor is StableFor of a new source.
+const DefaultStableFor = 5 * time.Second
 
 // NewSource returns a source of the policies in the folder dir. It reads nothing
 // yet. obs may be nil.
 func NewSource(dir string, targets approval.Targets, obs Observer) *Source {
-	return &Source{dir: dir, targets: targets, obs: obs}
+	return &Source{dir: dir, targets: targets, obs: obs, StableFor: DefaultStableFor, wake: make(chan struct{}, 1)}
 }
 
 // Current returns the set in use; nil before the first good Load.
@@ -68,89 +80,180 @@ func (s *Source) Evaluate(in *approval.Input) approval.Decision {
 // Loaded reports whether there is a set in use.
 func (s *Source) Loaded() bool { return s.Current() != nil }
 
+// UnstableError means that the folder has changed a moment ago, so that it may
+// still be being written. It is loaded by Watch once it has come to rest.
+type UnstableError struct {
+	Dir string
+	For time.Duration // how long it must stay the same
+}
+
+func (e *UnstableError) Error() string {
+	return fmt.Sprintf("policies in %s: the folder has changed within the last %s and may still be being written; it is loaded once it has stayed the same for as long as that", e.Dir, e.For)
+}
+
 // Load reads the folder now, whether or not it changed: at the start, and when
-// an operator asks for it. An error leaves the set in use as it is.
+// an operator asks for it. An error leaves the set in use as it is; it is an
+// UnstableError unless the change times of all files prove that they are complete,
+// or the content is known already.
 func (s *Source) Load(ctx context.Context) error {
-	s.loading.Lock()
-	defer s.loading.Unlock()
-	snap, err := s.read(ctx)
-	if err != nil {
-		return s.refuse(err.Error(), err)
-	}
-	return s.take(snap)
-}
-
-// Reload is Load by another name, for SIGHUP.
-func (s *Source) Reload(ctx context.Context) error { return s.Load(ctx) }
-
-// minInterval is the shortest time between two looks at the folder.
-const minInterval = 100 * time.Millisecond
-
-// Watch looks at the folder every interval and loads what changed, until ctx
-// ends. It compares contents, so it sees edits, renames and the way Kubernetes
-// swaps a mounted folder alike. Content counts as changed once two reads in a
-// row agree on it: a folder that is just being written is left alone.
-func (s *Source) Watch(ctx context.Context, interval time.Duration) {
-	tick := time.NewTicker(max(interval, minInterval))
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			s.look(ctx)
-		}
-	}
-}
-
-// look loads the folder if its content changed.
-func (s *Source) look(ctx context.Context) {
 	s.loading.Lock()
 	defer s.loading.Unlock()
 	snap, err := s.read(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return
-	case err != nil && err.Error() != s.tried:
-		_ = s.refuse(err.Error(), err) // OnError is told
-		return
-	case err != nil || snap.fingerprint() == s.tried:
-		return
+		return err
+	case errors.Is(err, errChanging):
+		return s.unstable()
+	case err != nil:
+		s.note(err.Error(), snap)
+		return s.refuse(err.Error(), err)
 	}
-	again, err := s.read(ctx)
-	if err != nil || again.fingerprint() != snap.fingerprint() {
-		return // being written; the next look sees the end of it
+	print := snap.fingerprint()
+	wait, swapped := s.note(print, snap)
+	if print != s.tried && !swapped && wait > 0 && !snap.settledAt(time.Now(), s.StableFor) {
+		return s.unstable()
 	}
-	_ = s.take(snap) // OnError is told
+	return s.take(snap, print)
 }
 
-// read returns the content of the folder. A folder that Kubernetes mounts is
-// read through the one link that it swaps, so that no read mixes two versions.
-func (s *Source) read(ctx context.Context) (snapshot, error) {
+func (s *Source) unstable() error {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+	return &UnstableError{Dir: s.dir, For: s.StableFor}
+}
+
+// LoadStable is Load for a start: where the folder may still be being written, it
+// waits for the end of that, for as long as patience.
+func (s *Source) LoadStable(ctx context.Context, patience time.Duration) error {
+	end := time.Now().Add(patience)
+	for {
+		err := s.Load(ctx)
+		if _, unstable := errors.AsType[*UnstableError](err); !unstable || !time.Now().Before(end) {
+			return err
+		}
+		select {
+		case <-time.After(min(max(s.StableFor/4, minInterval), time.Second)):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// minInterval is the shortest time between two looks at the folder.
+const minInterval = 100 * time.Millisecond
+
+// Watch looks at the folder every interval and loads what changed and came to
+// rest, until ctx ends. It compares contents, so it sees edits and renames alike.
+// The way Kubernetes swaps a mounted folder is complete by its nature, and is
+// loaded when it is seen.
+func (s *Source) Watch(ctx context.Context, interval time.Duration) {
+	interval = max(interval, minInterval)
+	timer := time.NewTimer(interval)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-s.wake:
+		}
+		next := interval
+		if wait := s.look(ctx); wait > 0 {
+			next = min(interval, max(wait, minInterval))
+		}
+		timer.Reset(next)
+	}
+}
+
+// look loads the folder if its content changed and came to rest. Else it returns
+// how long that still takes; 0: there is nothing to wait for.
+func (s *Source) look(ctx context.Context) time.Duration {
+	s.loading.Lock()
+	defer s.loading.Unlock()
+	snap, err := s.read(ctx)
+	if ctx.Err() != nil {
+		return 0
+	}
+	var print string
+	switch {
+	case errors.Is(err, errChanging):
+		s.note("", nil) // like no other content
+		return s.waiting(s.StableFor)
+	case err != nil:
+		print = err.Error()
+	default:
+		print = snap.fingerprint()
+	}
+	wait, swapped := s.note(print, snap)
+	switch {
+	case print == s.tried:
+		s.restive = time.Time{}
+		return 0
+	case wait > 0 && !swapped:
+		return s.waiting(wait)
+	case err != nil:
+		_ = s.refuse(print, err) // OnError is told
+	default:
+		_ = s.take(snap, print) // OnError is told
+	}
+	return 0
+}
+
+// note remembers what the folder shows. It returns how long it must still show
+// the same to count, and whether Kubernetes has swapped it since the last look.
+func (s *Source) note(print string, snap *snapshot) (wait time.Duration, swapped bool) {
+	now := time.Now() // differences are those of the monotonic clock
+	if snap != nil {
+		print += string(snap.stamps)
+	}
+	if print != s.seen || s.since.IsZero() {
+		s.seen, s.since = print, now
+	}
+	if snap != nil {
+		swapped = s.version != "" && snap.version != "" && snap.version != s.version
+		s.version = snap.version
+	}
+	return s.StableFor - now.Sub(s.since), swapped
+}
+
+// maxRestive is how long a folder may keep changing before that is reported.
+const maxRestive = time.Minute
+
+// waiting returns wait, and reports a folder that has been changing for long.
+func (s *Source) waiting(wait time.Duration) time.Duration {
+	switch now := time.Now(); {
+	case s.restive.IsZero():
+		s.restive = now
+	case now.Sub(s.restive) > max(maxRestive, 4*s.StableFor):
+		s.restive = now
+		s.report(false)
+		if s.OnError != nil {
+			s.OnError(fmt.Errorf("policies in %s: the folder does not come to rest; replace files by renaming complete ones over them", s.dir))
+		}
+	}
+	return wait
+}
+
+// read returns the content of the folder.
+func (s *Source) read(ctx context.Context) (*snapshot, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("policies in %s: %w", s.dir, err)
 	}
-	dir := s.dir
-	if version, err := filepath.EvalSymlinks(filepath.Join(s.dir, "..data")); err == nil {
-		dir = version
-	}
-	snap, err := readFolder(os.DirFS(dir))
-	if err != nil {
-		return nil, fmt.Errorf("policies in %s: %w", s.dir, err)
-	}
-	return snap, nil
+	return readDir(s.dir)
 }
 
-// take loads snap and puts the set into use.
-func (s *Source) take(snap snapshot) error {
+// take loads snap, whose fingerprint is print, and puts the set into use.
+func (s *Source) take(snap *snapshot, print string) error {
 	set, err := snap.load(s.dir, s.targets)
 	if err == nil && s.Check != nil {
 		err = s.Check(set)
 	}
 	if err != nil {
-		return s.refuse(snap.fingerprint(), err)
+		return s.refuse(print, err)
 	}
-	s.tried = snap.fingerprint()
+	s.tried, s.restive = print, time.Time{}
 	old := s.current.Swap(set)
 	s.report(true)
 	if s.OnReload != nil && old.Digest() != set.digest {
@@ -159,9 +262,9 @@ func (s *Source) take(snap snapshot) error {
 	return nil
 }
 
-// refuse tells of err, which tried led to, and returns it.
+// refuse reports err, which tried led to, and returns it.
 func (s *Source) refuse(tried string, err error) error {
-	s.tried = tried
+	s.tried, s.restive = tried, time.Time{}
 	s.report(false)
 	if s.OnError != nil {
 		s.OnError(err)

@@ -50,6 +50,7 @@ func TestSource(t *testing.T) {
 		var errs []error
 		var digests []string
 		src := NewSource(dir, demoTargets(), &obs)
+		src.StableFor = 0
 		src.OnError = func(err error) { errs = append(errs, err) }
 		src.OnReload = func(s *Set) { digests = append(digests, s.Digest()) }
 		in := connection("payments", acme)
@@ -108,7 +109,7 @@ func TestSource(t *testing.T) {
 		expect("the folder is back", approval.Accept, 3, "true digest:true 1/1")
 
 		write(t, dir, "a.yaml", head("a")+"deny: [{id: x, domain_id: "+acme+"}]")
-		if err := src.Reload(t.Context()); err != nil {
+		if err := src.Load(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		expect("asked to", approval.Reject, 3, "true digest:true 1/1")
@@ -147,6 +148,7 @@ func TestSourceOfKubernetes(t *testing.T) {
 		t.Fatal(err)
 	}
 	src := NewSource(dir, demoTargets(), nil)
+	src.StableFor = 0
 	if err := src.Load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -158,10 +160,15 @@ func TestSourceOfKubernetes(t *testing.T) {
 	if d := src.Evaluate(&in); d.Verdict != approval.Accept {
 		t.Errorf("first version: %s, want accept", d.Verdict)
 	}
+	src.StableFor = time.Hour // a swap is complete by its nature
 	version("2", head("a")+"deny: [{id: x, domain_id: "+acme+"}]")
 	src.look(t.Context())
 	if d := src.Evaluate(&in); d.Verdict != approval.Reject {
 		t.Errorf("after the swap: %s, want reject", d.Verdict)
+	}
+	write(t, filepath.Join(dir, "..v2"), "a.yaml", head("a"))
+	if wait := src.look(t.Context()); wait <= 0 || src.Current().Rules() != 1 {
+		t.Errorf("written in place: to wait %s with %d rules in force; want to wait with the last set", wait, src.Current().Rules())
 	}
 }
 
@@ -171,6 +178,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	src := NewSource(dir, demoTargets(), nil)
+	src.StableFor = 0
 	texts := []string{
 		head("a") + "allow: [{id: x, domain_id: " + acme + "}]",
 		head("a") + "deny: [{id: x, domain_id: " + acme + "}]",
@@ -226,7 +234,9 @@ func TestSourceWithACandidateBesideIt(t *testing.T) {
 	source := func(text string) *Source {
 		dir := t.TempDir()
 		write(t, dir, "p.yaml", text)
-		return NewSource(dir, demoTargets(), nil)
+		src := NewSource(dir, demoTargets(), nil)
+		src.StableFor = 0
+		return src
 	}
 	src := source(allowing("region: cn-*"))
 	src.Shadow = source(head("candidate") + "deny: [{id: no, domain_id: " + acme + "}]")

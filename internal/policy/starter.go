@@ -43,7 +43,7 @@ func Starter(name string, t approval.Target) (policy, tests string, err error) {
 			"  - id: not-these\n    domain_id: " + other + "\n    reason: The requester reads this sentence.\n    contact: network-access@example.org\n"
 	}
 	policy = "# yaml-language-server: $schema=./schema/policy.v1.json\n" +
-		"version: 1\npolicy: " + name + " # unique\nowner: team-" + name + "\ntargets: [" + t.Name + "]\n" +
+		"version: 1\npolicy: " + name + " # unique\nowner: team-" + t.Name + "\ntargets: [" + t.Name + "]\n" +
 		"mode: enforce # accept-only: never rejects; shadow: decides and reports, never acts\n" +
 		"allow: # any entry may match; within an entry everything must\n" +
 		"  - id: first # shown in decisions and metrics\n" + entry + deny +

@@ -86,7 +86,9 @@ func sourceOf(t *testing.T, r *rand.Rand, dir string) *policy.Source {
 			t.Fatal(err)
 		}
 	}
-	return policy.NewSource(dir, policy.DemoTargets(), nil)
+	source := policy.NewSource(dir, policy.DemoTargets(), nil)
+	source.StableFor = 0
+	return source
 }
 
 // narrowed gives some of the entries of allow what depends on counts, on the time

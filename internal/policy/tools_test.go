@@ -177,7 +177,7 @@ func TestBacktest(t *testing.T) {
 
 func TestSARIF(t *testing.T) {
 	t.Parallel()
-	_, err := snapshot{"a.yaml": []byte(head("a") + "ownr: x\n")}.load("policies", demoTargets())
+	_, err := snapshotOf(map[string][]byte{"a.yaml": []byte(head("a") + "ownr: x\n")}).load("policies", demoTargets())
 	refused, ok := errors.AsType[*LoadError](err)
 	if !ok {
 		t.Fatal(err)

@@ -8,9 +8,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
 // sideFilePattern is what a file of values is called: it lies beside the policy.
@@ -19,10 +22,13 @@ const sideFilePattern = `^[A-Za-z0-9][A-Za-z0-9._-]*\.txt$`
 // maxGlob is the longest pattern, in bytes.
 const maxGlob = 256
 
-// values reads a list of values: one, several, or a file of them. check returns
-// what is wrong with a value, or an empty text. Values are returned once each;
-// fold tells that upper and lower case are the same.
-func (d *decoder) values(n *yaml.Node, check func(string) string, folds bool) ([]string, bool) {
+// checker returns what is wrong with a value and, after a semicolon, what to do;
+// an empty text if nothing is. shown is what the text calls the value.
+type checker func(v, shown string) string
+
+// values reads a list of values: one, several, or a file of them. Values are returned
+// once each; folds tells that they are cloud ids.
+func (d *decoder) values(n *yaml.Node, check checker, folds bool) ([]string, bool) {
 	if !d.plain(n) {
 		return nil, false
 	}
@@ -37,7 +43,7 @@ func (d *decoder) values(n *yaml.Node, check func(string) string, folds bool) ([
 	}
 }
 
-func (d *decoder) valueList(n *yaml.Node, check func(string) string, folds bool) ([]string, bool) {
+func (d *decoder) valueList(n *yaml.Node, check checker, folds bool) ([]string, bool) {
 	if len(n.Content) == 0 {
 		d.warn(n, "empty-list", "the list is empty, so the entry matches nobody", "name a value or delete the entry")
 		return nil, true
@@ -61,12 +67,12 @@ func (d *decoder) valueList(n *yaml.Node, check func(string) string, folds bool)
 	return out, good
 }
 
-func (d *decoder) value(n *yaml.Node, check func(string) string) (string, bool) {
+func (d *decoder) value(n *yaml.Node, check checker) (string, bool) {
 	v, ok := d.text(n, "a value")
 	if !ok {
 		return "", false
 	}
-	if wrong := badValue(v, check); wrong != "" {
+	if wrong := badValue(v, fmt.Sprintf("%.80q", v), check); wrong != "" {
 		text, mend, _ := strings.Cut(wrong, "; ")
 		d.fail(n, "value", text, mend)
 		return "", false
@@ -75,15 +81,15 @@ func (d *decoder) value(n *yaml.Node, check func(string) string) (string, bool) 
 }
 
 // badValue returns what is wrong with v and, after a semicolon, what to do.
-func badValue(v string, check func(string) string) string {
+func badValue(v, shown string, check checker) string {
 	if isGlob(v) && len(v) > maxGlob {
 		return fmt.Sprintf("a pattern has at most %d characters, this has %d; write a shorter one", maxGlob, len(v))
 	}
-	return check(v)
+	return check(v, shown)
 }
 
 // valueFile reads {file: NAME}.
-func (d *decoder) valueFile(n *yaml.Node, check func(string) string, folds bool) ([]string, bool) {
+func (d *decoder) valueFile(n *yaml.Node, check checker, folds bool) ([]string, bool) {
 	if len(n.Content) != 2 || n.Content[0].Value != "file" {
 		d.fail(n, "type", "here stands a mapping instead of values", "write a value, a list of values, or {file: partners.txt}")
 		return nil, false
@@ -109,10 +115,14 @@ func (d *decoder) valueFile(n *yaml.Node, check func(string) string, folds bool)
 	return d.valueLines(at, name, source, check, folds)
 }
 
+// emptyOnPurpose is the first line of a file of values that may hold none.
+const emptyOnPurpose = "# empty on purpose"
+
 // valueLines reads a file of values: one a line, # begins a comment. at is
-// where the policy names it.
-func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check func(string) string, folds bool) ([]string, bool) {
-	side := &decoder{file: d.show(name), source: source}
+// where the policy names it. What is no id may be a secret, by a name or a link
+// that is wrong: no finding repeats it.
+func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check checker, folds bool) ([]string, bool) {
+	side := &decoder{file: d.show(name), source: source, private: true}
 	if !side.printable() {
 		d.adopt(side)
 		return nil, false
@@ -120,32 +130,57 @@ func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check fu
 	lines := bytes.Count(source, []byte("\n")) + 1
 	out := make([]string, 0, lines)
 	seen := newSeen(lines, folds)
-	line := 0
+	line, marked := 0, false
 	for text := range strings.SplitSeq(string(source), "\n") {
 		line++
-		text, _, _ = strings.Cut(strings.TrimPrefix(text, byteOrderMark), "#")
+		text = strings.TrimPrefix(text, byteOrderMark)
+		marked = marked || line == 1 && strings.TrimSpace(text) == emptyOnPurpose
+		text = uncomment(text)
 		v := strings.TrimSpace(text)
 		if v == "" {
 			continue
 		}
+		shown := "a value of " + counted(utf8.RuneCountInString(v), "character", "characters")
+		if approval.ValidID(v) == nil {
+			shown = strconv.Quote(v)
+		}
 		pos := position{line, utf8.RuneCountInString(text[:strings.Index(text, v)]) + 1}
-		switch wrong := badValue(v, check); {
-		case strings.ContainsAny(v, " \t,"):
-			side.report(SeverityError, pos, "value", strconv.Quote(cut(v))+" is more than one value", "write one value a line")
+		switch wrong := badValue(v, shown, check); {
+		case strings.ContainsFunc(v, unicode.IsSpace) || strings.Contains(v, ","):
+			side.report(SeverityError, pos, "value", "here stands more than one value", "write one value a line")
 		case wrong != "":
 			text, mend, _ := strings.Cut(wrong, "; ")
+			if strings.Contains(v, "#") {
+				mend += ", and a blank before the # of a comment"
+			}
 			side.report(SeverityError, pos, "value", text, mend)
 		case seen.again(v):
-			side.report(SeverityWarning, pos, "duplicate-value", strconv.Quote(cut(v))+" stands in this file twice", "delete one of them")
+			side.report(SeverityWarning, pos, "duplicate-value", shown+" stands in this file twice", "delete one of them")
 		default:
 			out = append(out, v)
 		}
 	}
 	good := d.adopt(side)
-	if good && len(out) == 0 {
-		d.warn(at, "empty-list", "the file "+name+" holds no value, so the entry matches nobody", "add a value or delete the entry")
+	if good && len(out) == 0 && !marked {
+		d.fail(at, "empty-file", "the file "+name+" holds no value, as if it were still being written",
+			"add a value, delete the entry, or write "+emptyOnPurpose+" as the first line of the file")
+		return nil, false
 	}
 	return out, good
+}
+
+// uncomment returns line without its comment. As in YAML, # begins one at the
+// start of a line or after a blank; elsewhere it is part of a value.
+func uncomment(line string) string {
+	for i, r := range line {
+		if r != '#' {
+			continue
+		}
+		if before, _ := utf8.DecodeLastRuneInString(line[:i]); i == 0 || unicode.IsSpace(before) {
+			return line[:i]
+		}
+	}
+	return line
 }
 
 // adopt takes over the findings about a side file, and reports whether there

@@ -148,7 +148,7 @@ func (w *world) config(o options) string {
 	for _, api := range []string{"vpcep", "apig", "functiongraph", "hss", "dataartsinsight", "iam"} {
 		fmt.Fprintf(&b, "    %s: %s://%s\n", api, scheme, o.api)
 	}
-	fmt.Fprintf(&b, "policies: {dir: %q}\nsweep: {interval: %s}\nworker: {slots: %d}\ntargets:\n", w.policies, o.sweep, o.slots)
+	fmt.Fprintf(&b, "policies: {dir: %q, stable_for: 100ms}\nsweep: {interval: %s}\nworker: {slots: %d}\ntargets:\n", w.policies, o.sweep, o.slots)
 	for _, t := range targets() {
 		fmt.Fprintf(&b, "  - {name: %s, kind: %s, project_id: %s", t.Name, t.Kind, t.ProjectID)
 		if t.ID != "" {
