@@ -311,6 +311,7 @@ func TestOneThingIsOneTarget(t *testing.T) {
 	}{
 		{"one service", service, target("second", "service", "project_id", project, "id", id), "endpoint service"},
 		{"whatever its letters", service, target("second", "service", "project_id", project, "id", strings.ToUpper(id)), "endpoint service"},
+		{"whatever its dashes", service, target("second", "service", "project_id", project, "id", strings.ReplaceAll(id, "-", "")), "endpoint service"},
 		{"two services", service, target("second", "service", "project_id", project, "id", "5"+id[1:]), ""},
 		{"a gateway's service", service, target("second", "gateway", "project_id", project, "id", place, "service_id", id), "endpoint service"},
 		{"a gateway without its service", service, target("second", "gateway", "project_id", project, "id", place), ""},

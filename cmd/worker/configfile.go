@@ -401,7 +401,11 @@ func oneTarget(t approval.Target, what string, things map[string]string, at func
 		if slices.Contains(thing, "") {
 			return // that it is missing is told already
 		}
-		id := strings.ToLower(strings.Join(thing, " "))
+		parts := make([]string, 0, len(thing))
+		for _, part := range thing {
+			parts = append(parts, approval.CanonicalID(part))
+		}
+		id := strings.Join(parts, " ")
 		if other, ok := things[id]; ok {
 			at(key, fmt.Sprintf("%s has the same %s as %s — %s: keep one of them, and have events and policies name that one", what, same, other, problem))
 			return

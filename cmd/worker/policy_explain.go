@@ -162,7 +162,7 @@ func (q *question) check() error {
 
 // requestPrefix checks what is said of the id of a request.
 func requestPrefix(id *string) error {
-	*id = strings.ToLower(*id)
+	*id = approval.CanonicalID(*id)
 	if len(*id) < 4 || strings.Trim(*id, "0123456789abcdef") != "" {
 		return fmt.Errorf("%q is not the id of a request: that is 32 hexadecimal digits, of which the first 4 may be enough", *id)
 	}
@@ -200,7 +200,7 @@ func (q *question) input(c *cobra.Command, env environment, b bench) (approval.I
 		}
 	} else if q.factual() {
 		in.Facts = approval.Facts{
-			EndpointID: req.EndpointID, DomainID: strings.ToLower(q.domain), State: approval.State(cmp.Or(q.state, string(approval.Pending))),
+			EndpointID: req.EndpointID, DomainID: approval.CanonicalID(q.domain), State: approval.State(cmp.Or(q.state, string(approval.Pending))),
 			MarkerID: q.marker, Accepted: q.accepted.Count, CreatedAt: q.createdAt.at, ReadAt: in.Now,
 		}
 	}

@@ -54,7 +54,7 @@ func newRequestsListCommand(env environment) *cobra.Command {
 	addSettings(f, clientSettings()...)
 	list := func(c *cobra.Command, book *ledger.Ledger) error {
 		now := time.Now()
-		filter.EndpointID = strings.ToLower(filter.EndpointID)
+		filter.EndpointID = approval.UUID(filter.EndpointID)
 		if *since > 0 {
 			filter.Since = now.Add(-*since)
 		}

@@ -41,7 +41,7 @@ func (r Request) Creates() bool { return r.Target.Kind.Creates() }
 // bucket: "<target>.<endpoint id>" or "<target>.<digest of the parameters>".
 func (r Request) Subject() string {
 	if !r.Creates() {
-		return r.Target.Name + "." + strings.ToLower(r.EndpointID)
+		return r.Target.Name + "." + UUID(r.EndpointID)
 	}
 	return r.Target.Name + "." + digest(r.Creation.identity()...)
 }
@@ -150,13 +150,15 @@ func (c Creation) Values(field string) []string {
 }
 
 // identity is what two creations of the same endpoint have in common, whatever
-// the order of their lists and the case of their ids.
+// the order of their lists and the spelling of their ids.
 func (c Creation) identity() []string {
 	var out []string
 	add := func(kind string, ids ...string) {
-		for _, id := range slices.Sorted(slices.Values(ids)) {
-			out = append(out, kind+" "+strings.ToLower(id))
+		of := make([]string, 0, len(ids))
+		for _, id := range ids {
+			of = append(of, kind+" "+UUID(id))
 		}
+		out = append(out, slices.Sorted(slices.Values(of))...)
 	}
 	switch {
 	case c.FunctionGraph != nil:
@@ -164,7 +166,7 @@ func (c Creation) identity() []string {
 		add("subnet", c.FunctionGraph.SubnetID)
 	case c.HSS != nil:
 		add("host", c.HSS.HostIDs...)
-		vpcs := slices.SortedFunc(slices.Values(c.HSS.VPCs), func(a, b HSSVPC) int { return cmp.Compare(a.VPCID, b.VPCID) })
+		vpcs := slices.SortedFunc(slices.Values(c.HSS.VPCs), func(a, b HSSVPC) int { return cmp.Compare(UUID(a.VPCID), UUID(b.VPCID)) })
 		for _, v := range vpcs {
 			add("vpc", v.VPCID)
 			add("subnet", v.SubnetIDs...)

@@ -91,24 +91,6 @@ func ValidName(name string) error {
 	return nil
 }
 
-// ValidID reports why id cannot be the id of a cloud resource: Huawei Cloud ids
-// are UUIDs or 32 hexadecimal digits. Anything else must not get near a URL.
-func ValidID(id string) error {
-	n := len(id)
-	if n == 36 || n == 32 {
-		ok := true
-		for i, r := range id {
-			dash := n == 36 && (i == 8 || i == 13 || i == 18 || i == 23)
-			hex := r >= '0' && r <= '9' || r >= 'a' && r <= 'f' || r >= 'A' && r <= 'F'
-			ok = ok && (dash && r == '-' || !dash && hex)
-		}
-		if ok {
-			return nil
-		}
-	}
-	return fmt.Errorf("%.80q is neither a UUID nor 32 hexadecimal digits", id)
-}
-
 // ValidEnterpriseProject reports why id cannot name an enterprise project: it is
 // an id, 0 for the default project or all_granted_eps for all of them. Empty names
 // none.

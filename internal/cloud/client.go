@@ -372,7 +372,7 @@ func (c *Client) Accepted(ctx context.Context, t approval.Target, domainID, endp
 		return 0, c.readError(req, "count", err)
 	}
 	row, ok := shown.row(endpointID)
-	if !ok || domainID == "" || row.contradicted || !strings.EqualFold(row.DomainID, domainID) {
+	if !ok || domainID == "" || row.contradicted || !approval.SameID(row.DomainID, domainID) {
 		return 0, c.readError(req, "count", errNotCountable)
 	}
 	n, err := shown.accepted(domainID, endpointID)
@@ -388,12 +388,12 @@ func (s snapshot) accepted(domainID, endpointID string) (int, error) {
 	n := 0
 	for key, r := range s.rows {
 		state := approval.State(r.Status)
-		switch mine := strings.EqualFold(r.DomainID, domainID); {
+		switch mine := approval.SameID(r.DomainID, domainID); {
 		case r.contradicted:
 			return 0, incomplete("two rows of one endpoint contradict each other")
 		case r.DomainID == "" && (state == approval.Accepted || !state.Known()):
 			return 0, incomplete("it does not show whose an accepted connection is")
-		case strings.EqualFold(key, endpointID) || !mine:
+		case approval.SameID(key, endpointID) || !mine:
 		case !state.Known():
 			return 0, incomplete("a connection of the account is in a state that is not documented")
 		case state == approval.Accepted:
@@ -442,7 +442,7 @@ func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdi
 			return false, errNotPending
 		}
 	}
-	id := strings.ToLower(req.EndpointID)
+	id := approval.UUID(req.EndpointID)
 	switch {
 	case t.Kind == approval.Gateway && t.ServiceID == "":
 		err = c.actGateway(ctx, t.ProjectID, t.ID, id, v, done)

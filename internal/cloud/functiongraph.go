@@ -94,4 +94,4 @@ func (e vpcEndpoint) ofFunctionGraph() bool {
 
 // other reports whether a row that shows got is about something else than want.
 // Not every version of the list shows every field.
-func other(got, want string) bool { return got != "" && !strings.EqualFold(got, want) }
+func other(got, want string) bool { return got != "" && !approval.SameID(got, want) }

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -76,6 +75,7 @@ func readHost(dec *jsontext.Decoder) (hssStatus, error) {
 		}
 		return text(dec, &r.VPCID)
 	})
+	r.HostID, r.VPCID = spelled(r.HostID), spelled(r.VPCID)
 	return r, firstError(err, needed("host_id", r.HostID))
 }
 
@@ -119,14 +119,14 @@ func (c *Client) lookHostEndpoints(ctx context.Context, t approval.Target, want 
 		case len(vpcs) > 0 && !contains(vpcs, r.VPCID) && (r.VPCID != "" || !byHost):
 			continue // of another VPC, or of none that is known
 		}
-		shown[strings.ToLower(r.HostID)], shown[strings.ToLower(r.VPCID)] = true, true
+		shown[approval.UUID(r.HostID)], shown[approval.UUID(r.VPCID)] = true, true
 		key := r.HostID + "/" + r.VPCID
 		look.Keys = append(look.Keys, key)
 		fresh = fresh || !slices.Contains(before, key)
 	}
 	slices.Sort(look.Keys)
 	look.Keys = slices.Compact(look.Keys)
-	missing := slices.ContainsFunc(ids, func(id string) bool { return !shown[strings.ToLower(id)] })
+	missing := slices.ContainsFunc(ids, func(id string) bool { return !shown[approval.UUID(id)] })
 	if !missing && len(look.Keys) > 0 {
 		look.Existing = &approval.Created{}
 	}
@@ -157,5 +157,5 @@ func (c *Client) hostEndpoints(ctx context.Context, t approval.Target, q hssQuer
 }
 
 func contains(ids []string, id string) bool {
-	return slices.ContainsFunc(ids, func(x string) bool { return strings.EqualFold(x, id) })
+	return slices.ContainsFunc(ids, func(x string) bool { return approval.SameID(x, id) })
 }

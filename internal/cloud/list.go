@@ -4,9 +4,10 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
 // maxPages is how many pages of one list are read at most.
@@ -14,12 +15,12 @@ const maxPages = 1000
 
 // snapshot is what a list showed.
 type snapshot struct {
-	rows map[string]connection // by id in lower case
+	rows map[string]connection // by id, see approval.UUID
 	at   time.Time             // it shows nothing older
 }
 
 func (s snapshot) row(id string) (connection, bool) {
-	r, ok := s.rows[strings.ToLower(id)]
+	r, ok := s.rows[approval.UUID(id)]
 	return r, ok
 }
 
@@ -59,7 +60,7 @@ func newLists(size int, perSecond float64, page func(context.Context, filter) (p
 
 // read returns what the list shows of id, and of all others if whole is set.
 func (l *lists) read(ctx context.Context, id string, whole bool) (snapshot, error) {
-	id = strings.ToLower(id)
+	id = approval.UUID(id)
 	l.mu.Lock()
 	b := l.next
 	if b == nil {
@@ -182,7 +183,7 @@ func (l *lists) one(ctx context.Context, id string) (row connection, found, hono
 		return row, false, true, err
 	}
 	for _, r := range p.rows {
-		if !strings.EqualFold(r.ID, id) {
+		if !approval.SameID(r.ID, id) {
 			return row, false, false, nil
 		}
 	}
@@ -211,7 +212,7 @@ func (l *lists) all(ctx context.Context) (snapshot, error) {
 	}
 	s := snapshot{rows: make(map[string]connection, len(rows))}
 	for _, r := range rows {
-		s.rows[strings.ToLower(r.ID)] = r
+		s.rows[approval.UUID(r.ID)] = r
 	}
 	l.mu.Lock()
 	l.total = len(rows)
@@ -271,7 +272,7 @@ func collect[T listRow[T]](size int, read func(offset int) (page[T], error)) (ro
 // collector joins the pages of a list.
 type collector[T listRow[T]] struct {
 	rows          []T
-	at            map[string]int // places in rows, by key in lower case
+	at            map[string]int // places in rows, by key
 	pages, offset int
 	total         int // rows that the list says it has
 	distinct      int // rows that differ in anything at all
@@ -290,7 +291,7 @@ func (c *collector[T]) add(p page[T]) error {
 	c.total = p.total
 	before := len(c.rows)
 	for _, r := range p.rows {
-		key := strings.ToLower(r.key())
+		key := approval.UUID(r.key())
 		i, seen := c.at[key]
 		switch {
 		case !seen:

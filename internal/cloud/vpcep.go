@@ -58,7 +58,17 @@ func readConnection(dec *jsontext.Decoder) (connection, error) {
 		r.ErrorCode, r.ErrorText = reason(value)
 		return nil
 	})
+	r.ID, r.DomainID = spelled(r.ID), approval.CanonicalID(r.DomainID)
 	return r, firstError(err, needed("id", r.ID), needed("status", r.Status))
+}
+
+// spelled is the id of a row in the one spelling that ids are compared by; what is
+// no id stays as it is.
+func spelled(id string) string {
+	if !approval.IsID(id) {
+		return id
+	}
+	return approval.UUID(id)
 }
 
 // needed is an error if a row lacks what nothing can be said without.
@@ -86,7 +96,7 @@ const unclear approval.State = "unclear"
 // merge joins two rows of one id. What they do not agree on is not known; a
 // connection that may be pending is shown as such, so that it is held.
 func (r connection) merge(other connection) connection {
-	if strings.EqualFold(r.DomainID, other.DomainID) && r.MarkerID == other.MarkerID && r.Status == other.Status && r.CreatedAt.Equal(other.CreatedAt.Time) {
+	if r.DomainID == other.DomainID && r.MarkerID == other.MarkerID && r.Status == other.Status && r.CreatedAt.Equal(other.CreatedAt.Time) {
 		return r
 	}
 	if r.Status != other.Status {
@@ -252,6 +262,7 @@ func readEndpoint(dec *jsontext.Decoder) (vpcEndpoint, error) {
 		r.ErrorCode, r.ErrorText = reason(value)
 		return nil
 	})
+	r.ID, r.VPCID, r.SubnetID = spelled(r.ID), spelled(r.VPCID), spelled(r.SubnetID)
 	return r, firstError(err, needed("id", r.ID), needed("status", r.Status))
 }
 
@@ -316,7 +327,7 @@ func (c *Client) ApprovalEnabled(ctx context.Context, t approval.Target) (bool, 
 	var out answer
 	err = c.do(ctx, &call{
 		api: APIVPCEP, op: op, method: http.MethodGet, path: path, project: t.ProjectID, contentType: plainJSON, names: byConfig, optional: true,
-		answer: decoder(&out, func(a answer) bool { return a.Enabled != nil && strings.EqualFold(a.ID, id) }),
+		answer: decoder(&out, func(a answer) bool { return a.Enabled != nil && approval.SameID(a.ID, id) }),
 	}, nil)
 	return err == nil && *out.Enabled, err
 }

@@ -192,6 +192,42 @@ func TestDecodeRequestData(t *testing.T) {
 	}
 }
 
+// TestDecodeAnySpelling: ids come out in one spelling, whatever the event has.
+func TestDecodeAnySpelling(t *testing.T) {
+	t.Parallel()
+	decode := func(kind, data string) approval.Request {
+		t.Helper()
+		r, err := DecodeRequest(nil, []byte(event(kind, data)), targets())
+		if err != nil {
+			t.Fatalf("%s: %v", data, err)
+		}
+		return r
+	}
+	for text, kind := range map[string]string{
+		`{"target":"orders","endpoint_id":"` + endpoint + `"}`:                                                                                                 TypeConnection,
+		`{"service_id":"` + service + `","endpoint_id":"` + endpoint + `"}`:                                                                                    TypeConnection,
+		`{"target":"functions","functiongraph":{"vpc_id":"` + endpoint + `","subnet_id":"` + service + `"}}`:                                                   TypeEndpoint,
+		`{"target":"hosts","hss":{"host_id_list":["` + endpoint + `"],"vpc_list":[{"vpc_id":"` + service + `","subnet_id_list":["` + endpoint + `"]}]}}`:       TypeEndpoint,
+		`{"target":"insight","dataarts_insight":{"ds_type":"API","vpc_ep_server_name":"cn-north-4.pay.` + service + `"}}`:                                      TypeEndpoint,
+		`{"target":"insight","dataarts_insight":{"ds_type":"API","vpc_ep_server_name":"cn-north-4.pay.` + service + `","vpc_ep_server_id":"` + service + `"}}`: TypeEndpoint,
+	} {
+		want := decode(kind, text)
+		for _, spelled := range []func(string) string{
+			strings.ToUpper,
+			func(id string) string { return strings.ReplaceAll(id, "-", "") },
+			func(id string) string { return strings.ToUpper(strings.ReplaceAll(id, "-", "")) },
+		} {
+			other := strings.NewReplacer(endpoint, spelled(endpoint), service, spelled(service)).Replace(text)
+			if diff := cmp.Diff(want, decode(kind, other)); diff != "" {
+				t.Errorf("%s is another request (-want +got):\n%s", other, diff)
+			}
+		}
+	}
+	const twice = `{"target":"hosts","hss":{"host_id_list":["` + endpoint + `","`
+	_, err := DecodeRequest(nil, []byte(event(TypeEndpoint, twice+strings.ReplaceAll(endpoint, "-", "")+`"],"vpc_list":[{"vpc_id":"`+service+`","subnet_id_list":["`+endpoint+`"]}]}}`)), targets())
+	wantRejected(t, "a host twice in two spellings", err, ReasonBadParameters, "data.hss.host_id_list[1]")
+}
+
 func wantRejected(t *testing.T, name string, err error, reason, field string) {
 	t.Helper()
 	var r *Rejected

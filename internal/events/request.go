@@ -196,7 +196,7 @@ func connectionTarget(d connectionData, targets approval.Targets) (approval.Targ
 			return approval.Target{}, err
 		}
 		for _, t := range targets {
-			if t.Kind == kind && strings.EqualFold(t.ID, id) {
+			if t.Kind == kind && approval.SameID(t.ID, id) {
 				return t, nil
 			}
 		}
@@ -333,12 +333,13 @@ func (d dataArtsInsightData) creation() (*approval.DataArtsInsightEndpoint, erro
 			return nil, reject(ReasonBadID, at+"vpc_ep_server_name", "%.80q does not end in .<service id>", d.ServerName)
 		}
 	}
+	out.ServerName = approval.UUIDAtEnd(out.ServerName)
 	if d.ServerID != "" {
 		id, err := resourceID(at+"vpc_ep_server_id", d.ServerID)
 		if err != nil {
 			return nil, err
 		}
-		if d.ServerName != "" && !strings.EqualFold(out.ServiceID(), id) {
+		if d.ServerName != "" && !approval.SameID(out.ServiceID(), id) {
 			return nil, reject(ReasonBadParameters, at+"vpc_ep_server_id", "it is another service than vpc_ep_server_name")
 		}
 		out.ServerID = id
@@ -383,7 +384,7 @@ func resourceID(field, id string) (string, error) {
 	if err := approval.ValidID(id); err != nil {
 		return "", reject(ReasonBadID, field, "%v", err)
 	}
-	return strings.ToLower(id), nil
+	return approval.UUID(id), nil
 }
 
 // resourceIDs checks a list of 1 to maxList ids without repeats.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
@@ -66,7 +65,7 @@ func (l *Ledger) Reserve(ctx context.Context, req approval.Request, domain strin
 	case <-ctx.Done():
 		return false, fmt.Errorf("wait to reserve: %w", ctx.Err())
 	}
-	key, endpoint := limitKey(req.Target.Name, domain), strings.ToLower(req.EndpointID)
+	key, endpoint := limitKey(req.Target.Name, approval.CanonicalID(domain)), approval.UUID(req.EndpointID)
 	for range tries {
 		var s storedLimit
 		rev, ok, err := l.read(ctx, key, &s)

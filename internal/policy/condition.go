@@ -175,6 +175,15 @@ func eachClaim(claims approval.Claims, steps []string, yield func(v string, plai
 	}
 }
 
+// claimSpelling is the spelling by which values of claims are compared: a claim can
+// be an id, too.
+func claimSpelling(v string) string {
+	if approval.IsID(v) {
+		return approval.CanonicalID(v)
+	}
+	return v
+}
+
 // maxListed is how many values of a list are written out for people.
 const maxListed = 5
 

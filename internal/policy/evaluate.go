@@ -2,7 +2,6 @@ package policy
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -146,7 +145,7 @@ func unfit(in *approval.Input, fix *fixed) []approval.Reason {
 	if in.Facts.DomainID == "" {
 		return fix.factMissing
 	}
-	if id := in.Facts.EndpointID; id != "" && !strings.EqualFold(id, in.Request.EndpointID) {
+	if id := in.Facts.EndpointID; id != "" && !approval.SameID(id, in.Request.EndpointID) {
 		return fix.otherEndpoint
 	}
 	return nil
@@ -294,7 +293,7 @@ func confirmedOne(in *approval.Input, f field, v any) bool {
 	}
 	found := false
 	each(in, f, false, func(fact string) bool {
-		found = text == fact || f.folds() && strings.EqualFold(text, fact)
+		found = text == fact || f.canonical(text) == f.canonical(fact)
 		return !found
 	})
 	return found

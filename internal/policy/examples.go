@@ -4,7 +4,8 @@ import (
 	"iter"
 	"slices"
 	"strconv"
-	"strings"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
 // ExampleIDs returns a warning for each entry of s that names one of ids, which
@@ -13,7 +14,7 @@ import (
 func (s *Set) ExampleIDs(ids map[string]bool) []Finding {
 	var out []Finding
 	for e, c := range s.idConditions() {
-		i := slices.IndexFunc(c.values.all(), func(v string) bool { return ids[strings.ToLower(strings.ReplaceAll(v, "-", ""))] })
+		i := slices.IndexFunc(c.values.all(), func(v string) bool { return ids[approval.CanonicalID(v)] })
 		if i < 0 {
 			continue
 		}

@@ -33,7 +33,7 @@ const (
 // fieldSpec is what there is to know of a verified field.
 type fieldSpec struct {
 	name  string
-	id    bool                  // a cloud id: hexadecimal, so upper and lower case are the same
+	id    bool                  // a cloud id, of which there are several spellings
 	kinds []approval.TargetKind // of targets whose requests have it
 	doc   string
 }
@@ -94,14 +94,28 @@ func fieldNamed(name string) (field, bool) {
 	return numFields, false
 }
 
-// folds reports whether values of f are cloud ids, which are the same in upper
-// and lower case.
+// folds reports whether values of f are cloud ids.
 func (f field) folds() bool {
 	switch f {
 	case fieldDomainID, fieldEndpointID, fieldVPCID, fieldSubnetID, fieldHostID, fieldServerID, fieldWorkspaceID:
 		return true
 	default:
 		return false
+	}
+}
+
+// canonical returns the one spelling by which values of f are compared. It is that
+// of the cloud, and expressions see it.
+func (f field) canonical(v string) string {
+	switch f {
+	case fieldDomainID, fieldWorkspaceID:
+		return approval.CanonicalID(v)
+	case fieldEndpointID, fieldVPCID, fieldSubnetID, fieldHostID, fieldServerID:
+		return approval.UUID(v)
+	case fieldServerName:
+		return approval.UUIDAtEnd(v)
+	default:
+		return v
 	}
 }
 

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -118,10 +117,7 @@ func grow(bucket []*entry, e *entry) []*entry {
 }
 
 func bucket(buckets map[string][]*entry, f field, v string) []*entry {
-	if f.folds() {
-		v = strings.ToLower(v) // no copy if it is in lower case already
-	}
-	return buckets[v]
+	return buckets[f.canonical(v)]
 }
 
 // maxNear bounds how many entries that nearly match are explained to a requester.

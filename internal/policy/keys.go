@@ -303,20 +303,21 @@ func fieldKey(f field, spec fieldSpec) key[entry] {
 		if isGlob(v) {
 			return deadGlob(v, shown)
 		}
-		if approval.ValidID(v) != nil {
+		if !approval.IsID(v) {
 			return shown + " is neither a UUID nor 32 hexadecimal digits, so it can match nothing; write the id as the console shows it"
 		}
 		return ""
 	}
+	canonical := f.canonical
 	return key[entry]{
 		name: spec.name, doc: spec.doc,
 		form: form{valuesForm().words, map[string]any{"$ref": "#/$defs/values"}},
 		read: func(d *decoder, n *yaml.Node, e *entry) {
-			vs, ok := d.values(n, check, spec.id)
+			vs, ok := d.values(n, check, canonical)
 			if !ok {
 				return
 			}
-			c := &fieldCondition{field: f, label: spec.name, values: newMatcher(vs, spec.id), at: position{n.Line, n.Column}, file: n.Kind == yaml.MappingNode}
+			c := &fieldCondition{field: f, label: spec.name, values: newMatcher(vs, canonical), at: position{n.Line, n.Column}, file: n.Kind == yaml.MappingNode}
 			e.never = e.never || c.values.empty()
 			e.conds = append(e.conds, c)
 		},
@@ -382,11 +383,11 @@ func readClaims(d *decoder, n *yaml.Node, e *entry) {
 			d.fail(v, "type", "here stands a mapping instead of values", "write the path with dots, such as tags.env: [prod]")
 			return
 		}
-		vs, ok := d.values(v, func(_, _ string) string { return "" }, false)
+		vs, ok := d.values(v, func(_, _ string) string { return "" }, claimSpelling)
 		if !ok {
 			return
 		}
-		c := &claimCondition{path: path, steps: steps, values: newMatcher(vs, false), at: position{v.Line, v.Column}}
+		c := &claimCondition{path: path, steps: steps, values: newMatcher(vs, claimSpelling), at: position{v.Line, v.Column}}
 		e.never = e.never || c.values.empty()
 		e.conds = append(e.conds, c)
 	})

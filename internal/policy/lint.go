@@ -163,7 +163,7 @@ func (e *entry) identity() string {
 func (m *matcher) covered() (glob, value string) {
 	for _, g := range m.globs {
 		for _, v := range m.exact {
-			if globMatch(g, v) {
+			if m.globHas(g, v) {
 				return g, v
 			}
 		}

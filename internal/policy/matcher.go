@@ -4,15 +4,17 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
 // matcher is a list of values of which any may match. The zero value, as an
 // empty list, matches nothing.
 type matcher struct {
-	folds bool                // values are cloud ids: compared in lower case
-	exact []string            // while few
-	many  map[string]struct{} // instead of exact once there are more than fewValues
-	globs []string
+	canonical func(string) string // the spelling of values that is compared; nil: as they are written
+	exact     []string            // while few
+	many      map[string]struct{} // instead of exact once there are more than fewValues
+	globs     []string
 }
 
 // fewValues is how many strings are compared one by one before a map is faster.
@@ -20,12 +22,10 @@ const fewValues = 8
 
 // newMatcher returns a matcher of values, which hold no duplicates. It keeps
 // values.
-func newMatcher(values []string, folds bool) matcher {
-	m := matcher{folds: folds, exact: values[:0]}
+func newMatcher(values []string, canonical func(string) string) matcher {
+	m := matcher{canonical: canonical, exact: values[:0]}
 	for _, v := range values {
-		if folds {
-			v = strings.ToLower(v)
-		}
+		v = m.spelled(v)
 		if isGlob(v) {
 			m.globs = append(m.globs, v)
 		} else {
@@ -41,14 +41,19 @@ func newMatcher(values []string, folds bool) matcher {
 	return m
 }
 
+func (m *matcher) spelled(v string) string {
+	if m.canonical == nil {
+		return v
+	}
+	return m.canonical(v) // no copy if it is spelled so already, as by the cloud
+}
+
 // empty reports whether m can match nothing at all.
 func (m *matcher) empty() bool { return len(m.exact) == 0 && len(m.globs) == 0 }
 
 // has reports whether s is one of the values.
 func (m *matcher) has(s string) bool {
-	if m.folds {
-		s = strings.ToLower(s) // no copy if it is in lower case already, as the cloud writes it
-	}
+	s = m.spelled(s)
 	return m.hasExact(s) || m.hasGlob(s)
 }
 
@@ -61,12 +66,35 @@ func (m *matcher) hasExact(s string) bool {
 }
 
 func (m *matcher) hasGlob(s string) bool {
-	for _, g := range m.globs {
-		if globMatch(g, s) {
-			return true
+	return slices.ContainsFunc(m.globs, func(g string) bool { return m.globHas(g, s) })
+}
+
+// globHas reports whether the pattern g matches s, which is spelled as m compares
+// it. A pattern matches an id if it matches it with dashes or without.
+func (m *matcher) globHas(g, s string) bool {
+	if globMatch(g, s) {
+		return true
+	}
+	dashes := strings.Contains(s, "-")
+	if m.canonical == nil || dashes == strings.Contains(g, "-") && !strings.Contains(s, ".") {
+		return false // the other spelling cannot match either
+	}
+	at := strings.LastIndexByte(s, '.') + 1 // of the full name of a service its id is the end
+	id := s[at:]
+	if !approval.IsID(id) {
+		return false
+	}
+	var other [maxGlob]byte // keeps the other spelling off the heap
+	b := append(other[:0], s[:at]...)
+	for i := range len(id) {
+		if len(id) == 32 && (i == 8 || i == 12 || i == 16 || i == 20) {
+			b = append(b, '-')
+		}
+		if id[i] != '-' {
+			b = append(b, id[i])
 		}
 	}
-	return false
+	return globMatch(g, string(b))
 }
 
 // isGlob reports whether v holds a wildcard: "*" for any text, "?" for one

@@ -27,29 +27,29 @@ const maxGlob = 256
 type checker func(v, shown string) string
 
 // values reads a list of values: one, several, or a file of them. Values are returned
-// once each; folds tells that they are cloud ids.
-func (d *decoder) values(n *yaml.Node, check checker, folds bool) ([]string, bool) {
+// once each; canonical gives the spelling by which they are compared, nil: as written.
+func (d *decoder) values(n *yaml.Node, check checker, canonical func(string) string) ([]string, bool) {
 	if !d.plain(n) {
 		return nil, false
 	}
 	switch n.Kind {
 	case yaml.SequenceNode:
-		return d.valueList(n, check, folds)
+		return d.valueList(n, check, canonical)
 	case yaml.MappingNode:
-		return d.valueFile(n, check, folds)
+		return d.valueFile(n, check, canonical)
 	default:
 		v, ok := d.value(n, check)
 		return []string{v}, ok
 	}
 }
 
-func (d *decoder) valueList(n *yaml.Node, check checker, folds bool) ([]string, bool) {
+func (d *decoder) valueList(n *yaml.Node, check checker, canonical func(string) string) ([]string, bool) {
 	if len(n.Content) == 0 {
 		d.warn(n, "empty-list", "the list is empty, so the entry matches nobody", "name a value or delete the entry")
 		return nil, true
 	}
 	out := make([]string, 0, len(n.Content))
-	seen := newSeen(len(n.Content), folds)
+	seen := newSeen(len(n.Content), canonical)
 	good := true
 	for i, item := range n.Content {
 		d.push("", i)
@@ -89,7 +89,7 @@ func badValue(v, shown string, check checker) string {
 }
 
 // valueFile reads {file: NAME}.
-func (d *decoder) valueFile(n *yaml.Node, check checker, folds bool) ([]string, bool) {
+func (d *decoder) valueFile(n *yaml.Node, check checker, canonical func(string) string) ([]string, bool) {
 	if len(n.Content) != 2 || n.Content[0].Value != "file" {
 		d.fail(n, "type", "here stands a mapping instead of values", "write a value, a list of values, or {file: partners.txt}")
 		return nil, false
@@ -112,7 +112,7 @@ func (d *decoder) valueFile(n *yaml.Node, check checker, folds bool) ([]string, 
 		d.fail(at, "side-file", text, "add it or name another")
 		return nil, false
 	}
-	return d.valueLines(at, name, source, check, folds)
+	return d.valueLines(at, name, source, check, canonical)
 }
 
 // emptyOnPurpose is the first line of a file of values that may hold none.
@@ -121,7 +121,7 @@ const emptyOnPurpose = "# empty on purpose"
 // valueLines reads a file of values: one a line, # begins a comment. at is
 // where the policy names it. What is no id may be a secret, by a name or a link
 // that is wrong: no finding repeats it.
-func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check checker, folds bool) ([]string, bool) {
+func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check checker, canonical func(string) string) ([]string, bool) {
 	side := &decoder{file: d.show(name), source: source, private: true}
 	if !side.printable() {
 		d.adopt(side)
@@ -129,7 +129,7 @@ func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check ch
 	}
 	lines := bytes.Count(source, []byte("\n")) + 1
 	out := make([]string, 0, lines)
-	seen := newSeen(lines, folds)
+	seen := newSeen(lines, canonical)
 	line, marked := 0, false
 	for text := range strings.SplitSeq(string(source), "\n") {
 		line++
@@ -141,7 +141,7 @@ func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check ch
 			continue
 		}
 		shown := "a value of " + counted(utf8.RuneCountInString(v), "character", "characters")
-		if approval.ValidID(v) == nil {
+		if approval.IsID(v) {
 			shown = strconv.Quote(v)
 		}
 		pos := position{line, utf8.RuneCountInString(text[:strings.Index(text, v)]) + 1}
@@ -197,12 +197,12 @@ func (d *decoder) adopt(side *decoder) bool {
 
 // seen tells which values came before.
 type seen struct {
-	folds  bool
-	values map[string]struct{} // nil where there is only one value
+	canonical func(string) string
+	values    map[string]struct{} // nil where there is only one value
 }
 
-func newSeen(n int, folds bool) *seen {
-	s := &seen{folds: folds}
+func newSeen(n int, canonical func(string) string) *seen {
+	s := &seen{canonical: canonical}
 	if n > 1 {
 		s.values = make(map[string]struct{}, n)
 	}
@@ -213,8 +213,8 @@ func (s *seen) again(v string) bool {
 	if s.values == nil {
 		return false
 	}
-	if s.folds {
-		v = strings.ToLower(v)
+	if s.canonical != nil {
+		v = s.canonical(v)
 	}
 	if _, ok := s.values[v]; ok {
 		return true

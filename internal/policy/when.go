@@ -87,8 +87,8 @@ func variables() []variable {
 		return func(in *approval.Input) (any, bool) { t := get(in); return t, !t.IsZero() }
 	}
 	out := []variable{
-		{"facts.domain_id", cel.StringType, connections, "the account that owns the endpoint, in lower case", text(func(in *approval.Input) string { return strings.ToLower(in.Facts.DomainID) })},
-		{"facts.endpoint_id", cel.StringType, connections, "the endpoint, in lower case", text(func(in *approval.Input) string { return strings.ToLower(in.Facts.EndpointID) })},
+		{"facts.domain_id", cel.StringType, connections, "the account that owns the endpoint, in lower case and without dashes", text(func(in *approval.Input) string { return fieldDomainID.canonical(in.Facts.DomainID) })},
+		{"facts.endpoint_id", cel.StringType, connections, "the endpoint, in lower case and with dashes", text(func(in *approval.Input) string { return fieldEndpointID.canonical(in.Facts.EndpointID) })},
 		{"facts.marker_id", cel.IntType, connections, "the cloud's number of the endpoint", func(in *approval.Input) (any, bool) { return in.Facts.MarkerID, in.Facts.MarkerID != 0 }},
 		{"facts.state", cel.StringType, connections, "the state of the connection", text(func(in *approval.Input) string { return string(in.Facts.State) })},
 		{"facts.created_at", cel.TimestampType, connections, "when the connection was made", instant(func(in *approval.Input) time.Time { return in.Facts.CreatedAt })},
@@ -115,10 +115,7 @@ func variables() []variable {
 			func(in *approval.Input) (any, bool) {
 				vs := []string{}
 				each(in, f, false, func(v string) bool {
-					if spec.id {
-						v = strings.ToLower(v)
-					}
-					vs = append(vs, v)
+					vs = append(vs, f.canonical(v))
 					return true
 				})
 				return vs, true

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -179,7 +178,7 @@ func (s *Sweep) target(ctx context.Context, t approval.Target, heardUntil time.T
 	var told troubles
 	accepted, shown := map[string]int{}, map[string]bool{}
 	for _, facts := range pending {
-		shown[strings.ToLower(facts.EndpointID)] = true
+		shown[approval.UUID(facts.EndpointID)] = true
 		if told.enough() {
 			continue
 		}
