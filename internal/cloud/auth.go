@@ -418,10 +418,14 @@ func (a *auth) renewal(s scope) bool {
 func (a *auth) hold(s scope, e *Error) {
 	now := time.Now()
 	at := a.scope(s)
+	since := now.Add(-acceptedFor)
+	if before := at.refusedAt; !before.IsZero() && before.Before(since) && at.acceptedAt.Before(before) {
+		since = before // it said so before, and an acceptance since then has shown that it is only here
+	}
 	at.state, at.refusedAt, at.rest, at.refusal = refused, now, scopeRefusal, e
 	a.refusals++
 	a.announce()
-	bad := e.key && !a.acceptedLately()
+	bad := e.key && !a.acceptedSince(since)
 	if bad && a.refusals < maxRefusals {
 		at.rest = lockedFor
 	}
@@ -431,11 +435,11 @@ func (a *auth) hold(s scope, e *Error) {
 	}
 }
 
-// acceptedLately reports whether any scope accepts the credential, as far as is
-// known; with a.mu held.
-func (a *auth) acceptedLately() bool {
+// acceptedSince reports whether a scope that refuses nothing has accepted the
+// credential since t; with a.mu held.
+func (a *auth) acceptedSince(t time.Time) bool {
 	for _, at := range a.scopes {
-		if at.state == proven && time.Since(at.acceptedAt) < acceptedFor {
+		if at.state == proven && !at.acceptedAt.Before(t) {
 			return true
 		}
 	}

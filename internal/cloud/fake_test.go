@@ -132,6 +132,7 @@ func (w *watcher) OperatorFault(target string, f approval.OperatorFault) {
 		w.faults = append(w.faults, fmt.Sprintf("%s %s %s %s %s", target, f.API, f.Operation, f.Code, f.RequestID))
 	})
 }
+func (w *watcher) told() []string { w.mu.Lock(); defer w.mu.Unlock(); return slices.Clone(w.faults) }
 func (w *watcher) OperatorFaultOver(api, target string) {
 	w.note(func() { w.faults = append(w.faults, fmt.Sprintf("%s %s over", target, api)) })
 }

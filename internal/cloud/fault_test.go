@@ -66,7 +66,7 @@ func TestOperatorFaultsMayPass(t *testing.T) {
 					t.Fatalf("error %v", err)
 				}
 				want := e.Target + " " + tt.fault + " req-1"
-				if got := strings.Join(seen.faults, "; "); got != want {
+				if got := strings.Join(seen.told(), "; "); got != want {
 					t.Errorf("told %q, want %q", got, want)
 				}
 				if f, ok := e.OperatorFault(); !ok || f.Text == "" || strings.Contains(f.Text, "hunter2") {
@@ -79,7 +79,7 @@ func TestOperatorFaultsMayPass(t *testing.T) {
 				if err := tt.call(c, t); err != nil {
 					t.Fatalf("after it is fixed: %v", err)
 				}
-				if got := strings.Join(seen.faults, "; "); got != want+"; "+e.Target+" "+e.API+" over" {
+				if got := strings.Join(seen.told(), "; "); got != want+"; "+e.Target+" "+e.API+" over" {
 					t.Errorf("told %q", got)
 				}
 			})
@@ -97,8 +97,8 @@ func TestRequestsEndByTheirOwnContentOnly(t *testing.T) {
 			c := client(t, script(func(*http.Request, string) (*http.Response, error) { return says(status, errorJSON(code)) }),
 				func(cfg *Config) { cfg.Observer = seen })
 			_, err := c.Create(t.Context(), creation(approval.HSS))
-			if e, ok := asError(err); !ok || e.Class != ClassFinal || e.Retryable() || len(seen.faults) > 0 {
-				t.Errorf("%s: %v, told %q", code, err, seen.faults)
+			if e, ok := asError(err); !ok || e.Class != ClassFinal || e.Retryable() || len(seen.told()) > 0 {
+				t.Errorf("%s: %v, told %q", code, err, seen.told())
 			}
 		})
 	}
@@ -121,13 +121,13 @@ func TestAFaultThatIsNotMetAgainEnds(t *testing.T) {
 			}
 			_ = sleep(t.Context(), 10*time.Minute)
 		}
-		if n := len(seen.faults); n != 3 {
-			t.Errorf("told %q", seen.faults)
+		if n := len(seen.told()); n != 3 {
+			t.Errorf("told %q", seen.told())
 		}
 		_ = sleep(t.Context(), faultFor)
 		synctest.Wait()
-		if got := seen.faults[len(seen.faults)-1]; got != "payments vpcep over" {
-			t.Errorf("told %q", seen.faults)
+		if got := seen.told()[len(seen.told())-1]; got != "payments vpcep over" {
+			t.Errorf("told %q", seen.told())
 		}
 	})
 }

@@ -242,6 +242,37 @@ func TestAQuietProductDoesNotStopTheOthers(t *testing.T) {
 	})
 }
 
+// TestAWrongWordAboutTheKeyIsRemembered: a product that called the key bad, and was
+// wrong as others accepted it, does not stop them later by saying it again.
+func TestAWrongWordAboutTheKeyIsRemembered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := &refuser{refuses: func(api, _ string) (int, string) {
+			if api == APIHSS {
+				return 401, errorJSON("APIGW.0301")
+			}
+			return 0, ""
+		}}
+		w := &watcher{}
+		c := client(t, script(r.answer), func(cfg *Config) { cfg.Observer = w })
+		_ = callOf(t.Context(), c, APIHSS, project) // the very first word about this key
+		if err := callOf(t.Context(), c, APIVPCEP, project); !errors.Is(err, ErrCredentials) {
+			t.Errorf("error %v", err)
+		}
+		_ = sleep(t.Context(), keyRefusal)
+		for range 20 { // every two minutes
+			if err := callOf(t.Context(), c, APIVPCEP, project); err != nil {
+				t.Fatal(err)
+			}
+			_ = sleep(t.Context(), 2*time.Minute)
+			_ = callOf(t.Context(), c, APIHSS, project)
+		}
+		if got := strings.Join(w.creds, " "); got != "unproven refused unproven ok" {
+			t.Errorf("states of the key: %s", got)
+		}
+	})
+}
+
 // TestRefusalsAreNamed: who meets a refusal later is told where it came from, and
 // the observer is told once for each answer.
 func TestRefusalsAreNamed(t *testing.T) {
@@ -266,7 +297,7 @@ func TestRefusalsAreNamed(t *testing.T) {
 			}
 		}
 		const fault = "hosts hss ShowEndpointStatus APIGW.0303 req-1"
-		if got := strings.Join(w.faults, "; "); got != fault {
+		if got := strings.Join(w.told(), "; "); got != fault {
 			t.Errorf("told: %s", got)
 		}
 		r.heal()
@@ -274,7 +305,7 @@ func TestRefusalsAreNamed(t *testing.T) {
 		if err := callOf(t.Context(), c, APIHSS, project); err != nil {
 			t.Error(err)
 		}
-		if got := strings.Join(w.faults, "; "); got != fault+"; hosts hss over" {
+		if got := strings.Join(w.told(), "; "); got != fault+"; hosts hss over" {
 			t.Errorf("told: %s", got)
 		}
 	})
@@ -342,8 +373,8 @@ func TestOneTokenForEachProject(t *testing.T) {
 				t.Errorf("%d tokens of project %s", n, of)
 			}
 		}
-		if len(w.asked) != 2 || len(seen.faults) != 0 {
-			t.Errorf("asked for %v, faults %v", w.asked, seen.faults)
+		if len(w.asked) != 2 || len(seen.told()) != 0 {
+			t.Errorf("asked for %v, faults %v", w.asked, seen.told())
 		}
 	})
 }
@@ -372,8 +403,8 @@ func TestAProjectWithoutRightsStopsNoOther(t *testing.T) {
 		if n := w.asked[otherProject]; n != 1 {
 			t.Errorf("IAM was asked %d times within a minute", n)
 		}
-		if !strings.Contains(strings.Join(seen.faults, ";"), "iam KeystoneCreateUserTokenByPassword IAM.0001") {
-			t.Errorf("told: %q", seen.faults)
+		if !strings.Contains(strings.Join(seen.told(), ";"), "iam KeystoneCreateUserTokenByPassword IAM.0001") {
+			t.Errorf("told: %q", seen.told())
 		}
 		w.mu.Lock()
 		w.bad[otherProject] = false

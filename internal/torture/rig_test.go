@@ -81,15 +81,7 @@ func newRig(t testing.TB, replicas int, rate float64, cfg simulator.Config, sets
 	t.Helper()
 	r := &rig{ground: newGround(cfg), store: ledgertest.NewFake(), sets: sets, ctx: t.Context()}
 	for range replicas {
-		client, err := cloud.New(cloud.Config{
-			Region: region, RatePerSecond: rate, Transport: (*wire)(r), Targets: targets(),
-			Auth: cloud.Auth{Mode: cloud.ModeToken, Source: func() (cloud.Credentials, error) {
-				return cloud.Credentials{Token: simulator.DefaultAuth().Token}, nil
-			}},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		client := r.client(t, rate, nil)
 		r.replicas = append(r.replicas, &worker.Worker{
 			Cloud: client, Creator: client, Policy: r, Ledger: r.store, Results: r,
 			Metrics: metrics.New(prometheus.NewRegistry(), metrics.Labels{}, metrics.Build{}),
@@ -98,6 +90,21 @@ func newRig(t testing.TB, replicas int, rate float64, cfg simulator.Config, sets
 		})
 	}
 	return r
+}
+
+// client makes a client of the simulated cloud. rates are those of single APIs.
+func (r *rig) client(t testing.TB, rate float64, rates map[string]float64) *cloud.Client {
+	t.Helper()
+	client, err := cloud.New(cloud.Config{
+		Region: region, RatePerSecond: rate, Rates: rates, Transport: (*wire)(r), Targets: targets(),
+		Auth: cloud.Auth{Mode: cloud.ModeToken, Source: func() (cloud.Credentials, error) {
+			return cloud.Credentials{Token: simulator.DefaultAuth().Token}, nil
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
 }
 
 // Evaluate decides by the set that is in force.
