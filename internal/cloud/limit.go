@@ -143,6 +143,9 @@ func (l *limit) wait(ctx context.Context, dequeue func()) error {
 			}
 			continue
 		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		call := pace.Reserve()
 		dequeue()
 		delay := call.Delay()
