@@ -293,7 +293,7 @@ func (c *consuming) isPending(key messageKey) bool {
 }
 
 // revise changes a record, by what could not be written before, too. What this
-// process left behind goes with any change, for it has the message in hand now.
+// process left behind goes with any change, because the message is in flight here now.
 func (c *consuming) revise(ctx context.Context, r *approval.DeliveryRecord, edit recordEdit) error {
 	err := c.records.Revise(ctx, r, edit)
 	if err == nil {

@@ -119,7 +119,7 @@ func nothingRecorded(t *testing.T, b *Bus) bool {
 	return err == nil && bucket.Values() == 0
 }
 
-// TestAKillerCostsFourProcesses has five good requests in flight beside a killer
+// TestAKillerCostsFourProcesses has five good requests in flight next to a killer
 // each time that a worker dies, and one that comes later.
 func TestAKillerCostsFourProcesses(t *testing.T) {
 	t.Parallel()
