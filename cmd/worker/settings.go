@@ -129,7 +129,7 @@ func settings() []setting {
 			set: func(c *Config, text string) error { return setAddress(&c.HTTP.Listen, text) },
 		},
 		integer("worker.slots", "256", 1, 4096, "requests in hand at once", func(c *Config) *int { return &c.Worker.Slots }),
-		duration("worker.max_age", "24h", time.Minute, mostTried, "how long a request is tried before it ends as failed", func(c *Config) *time.Duration { return &c.Worker.MaxAge }),
+		duration("worker.max_age", "24h", time.Minute, mostTried, "how long a request that meets only errors is tried: it ends as held if nothing was known, as failed if the action was refused", func(c *Config) *time.Duration { return &c.Worker.MaxAge }),
 		duration("worker.confirm_for", "1h", time.Second, mostTried, "how long the cloud is asked for the wanted state after an action, at most `worker.max_age`", func(c *Config) *time.Duration { return &c.Worker.ConfirmFor }),
 		duration("worker.shutdown_grace", "10s", 0, 10*time.Minute, "how long requests in hand may finish after SIGTERM before they are given back", func(c *Config) *time.Duration { return &c.Worker.ShutdownGrace }),
 		choice("log.level", "info", []string{"trace", "debug", "info", "warn", "error"}, "least severe level that is logged", func(c *Config) *string { return &c.Log.Level }),

@@ -105,7 +105,7 @@ func (m *Metrics) registerRequests(f factory, _ Labels) {
 	m.received = f.counters("requests_received_total", "Requests taken from the bus, repeats included, by kind.", "kind")
 	m.decided = f.counters("decisions_total", "Decisions by kind of request and verdict.", "kind", "verdict")
 	m.finished = f.counters("requests_finished_total", "Requests with a result, by kind and outcome.", "kind", "outcome")
-	m.duration = f.histograms("request_duration_seconds", "Time from the event's own time to its result, by kind.", slow(), "kind")
+	m.duration = f.histograms("request_duration_seconds", "Time from when the bus took the event to its result, by kind.", slow(), "kind")
 	m.stage = f.histograms("request_stage_duration_seconds", "Time that a request spent in a stage, over all its deliveries.", slow(), "stage")
 	m.inFlight = f.gauge("requests_in_flight", "Requests in hand.")
 	m.waiting = f.gauge("requests_waiting", "Requests in hand that wait for the cloud to show the wanted state.")
