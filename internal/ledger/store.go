@@ -142,7 +142,7 @@ func (e *UnstorableError) Unstorable() bool { return true }
 func encode(v any) ([]byte, error) {
 	data, err := json.Marshal(v, json.OmitZeroStructFields(true), json.Deterministic(true))
 	if err != nil {
-		return nil, &UnstorableError{Err: err}
+		return nil, fmt.Errorf("encode for the ledger: %w", err)
 	}
 	return data, nil
 }
