@@ -44,7 +44,8 @@ func newRequestsListCommand(env environment) *cobra.Command {
 	var filter ledger.Filter
 	f.StringVar(&filter.Target, "target", "", "only this target: `name`")
 	f.StringVar(&filter.EndpointID, "endpoint-id", "", "only requests about this endpoint: `id`")
-	f.BoolVar(&filter.Open, "open", false, "only those that have not ended")
+	f.StringVar(&filter.DomainID, "domain-id", "", "only connections of this account: `id`")
+	f.BoolVar(&filter.Open, "open", false, "only those that have not ended, with what they wait for, oldest first")
 	outcomes := f.StringSlice("outcome", nil, "only these outcomes: `name,…`")
 	completeFlag(c, "outcome", outcomeNames())
 	since := f.Duration("since", 0, "only those decided within the last `duration`")
@@ -52,9 +53,8 @@ func newRequestsListCommand(env environment) *cobra.Command {
 	limit := f.Int("limit", 50, "at most this many; 0: all")
 	output := outputFlag(c)
 	addSettings(f, clientSettings()...)
-	list := func(c *cobra.Command, book *ledger.Ledger) error {
+	list := func(c *cobra.Command, cfg Config, bus *events.Bus, book *ledger.Ledger) error {
 		now := time.Now()
-		filter.EndpointID = approval.UUID(filter.EndpointID)
 		if *since > 0 {
 			filter.Since = now.Add(-*since)
 		}
@@ -65,15 +65,68 @@ func newRequestsListCommand(env environment) *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if len(found.entries) == 0 {
+			if err := configured(cfg, filter.Target); err != nil {
+				return err
+			}
+		}
+		if filter.Open {
+			return listOpen(c, env, output, bus, book, filter, found, *limit)
+		}
 		return printRequests(c, env, output, found, *limit, now)
 	}
 	c.RunE = func(c *cobra.Command, args []string) (err error) {
 		if filter.Outcomes, err = parseOutcomes(*outcomes); err != nil {
 			return usageError(c.CommandPath(), err)
 		}
-		return withLedger(env, list)(c, args)
+		if filter.Open && len(filter.Outcomes) > 0 {
+			return usageError(c.CommandPath(), errors.New("--open and --outcome: an open request has no outcome yet; leave one out"))
+		}
+		if err := filterIDs(&filter); err != nil {
+			return usageError(c.CommandPath(), err)
+		}
+		return withBus(env, func(c *cobra.Command, cfg Config, bus *events.Bus) error {
+			bucket, err := bus.Bucket(c.Context())
+			if err != nil {
+				return fmt.Errorf("%w; see: worker bus status", err)
+			}
+			return list(c, cfg, bus, ledger.New(bucket, nil))
+		})(c, args)
 	}
 	return c
+}
+
+// filterIDs checks the ids of f and spells them as the ledger does.
+func filterIDs(f *ledger.Filter) error {
+	for _, id := range []struct {
+		flag  string
+		value *string
+		spell func(string) string
+	}{
+		{"--endpoint-id", &f.EndpointID, approval.UUID},
+		{"--domain-id", &f.DomainID, approval.CanonicalID},
+	} {
+		if *id.value == "" {
+			continue
+		}
+		if err := approval.ValidID(*id.value); err != nil {
+			return fmt.Errorf("%s: %w", id.flag, err)
+		}
+		*id.value = id.spell(*id.value)
+	}
+	return nil
+}
+
+// configured reports whether target is in the configuration, if it has any.
+func configured(cfg Config, target string) error {
+	if _, ok := cfg.Targets.ByName(target); ok || target == "" || len(cfg.Targets) == 0 {
+		return nil
+	}
+	var names []string
+	for _, t := range cfg.Targets {
+		names = append(names, t.Name)
+	}
+	return withCode(exitInvalid, fmt.Errorf("there is no target %q%s; the configuration has %s", target, didYouMean(suggest(target, names)), strings.Join(names, ", ")))
 }
 
 // found is what the ledger gave, and what of it could not be read.
@@ -112,10 +165,10 @@ func printRequests(c *cobra.Command, env environment, output *choiceFlag, found 
 		records = append(records, events.NewRecord(e))
 	}
 	err := printAs(c, output, records, func(row row) {
-		row("REQUEST", "TARGET", "ASKS", "VERDICT", "RULE", "OUTCOME", "AGE")
+		row("REQUEST", "TARGET", "ACCOUNT", "ASKS", "VERDICT", "RULE", "OUTCOME", "AGE")
 		for i, e := range found.entries {
 			v := viewOf(e)
-			row(v.ID, printable(v.Target), printable(v.Asks), dash(v.Verdict), printable(dash(v.rulePath())), dash(v.Outcome), age(now, found.entries[i].Decision.At))
+			row(v.ID, printable(v.Target), printable(dash(v.DomainID)), printable(v.Asks), dash(v.Verdict), printable(dash(v.rulePath())), dash(v.Outcome), age(now, found.entries[i].Decision.At))
 		}
 	})
 	if err != nil {
@@ -126,10 +179,15 @@ func printRequests(c *cobra.Command, env environment, output *choiceFlag, found 
 			return err
 		}
 	}
-	if len(found.unreadable) > 0 {
-		return fmt.Errorf("%s could not be read, the first: %w", counted(len(found.unreadable), "entry", "entries"), found.unreadable[0])
+	return found.incomplete()
+}
+
+// incomplete is the error of a list in which entries are missing.
+func (f foundEntries) incomplete() error {
+	if len(f.unreadable) == 0 {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%s could not be read, the first: %w", counted(len(f.unreadable), "entry", "entries"), f.unreadable[0])
 }
 
 // age is how long ago t was, in one or two units.

@@ -68,6 +68,8 @@ func TestRequests(t *testing.T) {
 		{"old ones", []string{"--until", "2h"}, []approval.Request{old}},
 		{"about an endpoint", []string{"--endpoint-id", strings.ToUpper(endpoint(1))}, []approval.Request{old}},
 		{"of another target", []string{"--target", "functions"}, nil},
+		{"of an account", []string{"--domain-id", "EE9dfd51d1124e8d8498dce894923a0f"}, []approval.Request{open, failed, old}},
+		{"of another account", []string{"--domain-id", "00000000000000000000000000000001"}, nil},
 		{"a few", []string{"--limit", "1"}, []approval.Request{open}},
 	}
 	for _, tt := range tests {
@@ -87,6 +89,25 @@ func TestRequests(t *testing.T) {
 			}
 			if strings.Join(ids, " ") != strings.Join(want, " ") {
 				t.Errorf("requests %q, want %q", ids, want)
+			}
+		})
+	}
+
+	for _, tt := range []struct {
+		name, want string
+		args       []string
+		code       int
+	}{
+		{"a target that is not there", `there is no target "paymnts" — did you mean payments?`, []string{"--target", "paymnts"}, exitInvalid},
+		{"an account that is no id", "--domain-id", []string{"--domain-id", "acme"}, exitUsage},
+		{"an endpoint that is no id", "--endpoint-id", []string{"--endpoint-id", "e"}, exitUsage},
+		{"open, with an outcome", "leave one out", []string{"--open", "--outcome", "held"}, exitUsage},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got := f.do(t.Context(), "", append([]string{"requests", "list"}, tt.args...)...)
+			if got.code != tt.code || got.stdout != "" || !strings.Contains(got.stderr, tt.want) {
+				t.Errorf("%+v, want exit %d and %q", got, tt.code, tt.want)
 			}
 		})
 	}
@@ -146,5 +167,55 @@ func TestAge(t *testing.T) {
 	}
 	if got := age(now, time.Time{}); got != "-" {
 		t.Errorf("age of nothing = %q", got)
+	}
+}
+
+// TestOpenRequests: what no worker has acknowledged is listed with what it waits
+// for, also if it was never decided.
+func TestOpenRequests(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	endpoint := func(n int) string { return fmt.Sprintf("705290f3-0d00-41f2-aedc-71f09844e%03d", n) }
+	book := f.book(t)
+	submit := func(id string, n int) approval.Request {
+		t.Helper()
+		if got := f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpoint(n), "--id", id, "--source", "/crm"); got.code != exitDone {
+			t.Fatalf("%+v", got)
+		}
+		return approval.Request{ID: approval.RequestID("/crm", id)}
+	}
+	waits, queued := submit("waits", 1), submit("queued", 2)
+	submit("ended", 3)
+	f.decide(t, "ended", endpoint(3), time.Second, approval.OutcomeAccepted)
+	decided := f.decide(t, "decided", endpoint(4), time.Hour, "")
+	waits.Target, _ = f.cfg.Targets.ByName("payments")
+	waits.Source, waits.EventID, waits.EndpointID = "/crm", "waits", endpoint(1)
+	fault := approval.OperatorFault{API: "vpcep", Operation: "ListServiceConnections", Code: "EndPoint.0004", Text: "grant it", RequestID: "req-1"}
+	if err := book.Note(t.Context(), &approval.Entry{Request: waits, Wait: &approval.Wait{
+		Since: time.Now(), Stage: approval.StageOutage, Code: fault.Code, Text: fault.Text, RequestID: fault.RequestID, Operator: &fault,
+	}}); err != nil {
+		t.Fatal(err)
+	}
+
+	got := f.do(t.Context(), "", "requests", "list", "--open", "-o", "json")
+	var records []events.Record
+	if err := json.Unmarshal([]byte(got.stdout), &records); err != nil || got.code != exitDone {
+		t.Fatalf("%+v: %v", got, err)
+	}
+	want := []struct{ id, code, api string }{
+		{decided.ID, "in_progress", ""}, {waits.ID, "EndPoint.0004", "vpcep"}, {queued.ID, "queued", ""},
+	}
+	if len(records) != len(want) {
+		t.Fatalf("%d are open, want %d: %s", len(records), len(want), got.stdout)
+	}
+	for i, w := range want {
+		r := records[i]
+		if r.Request.ID != w.id || r.Waiting == nil || r.Waiting.API != w.api || r.Waiting.Code != w.code || r.Waiting.Since.IsZero() {
+			t.Errorf("open %d: %s %+v, want %+v", i, r.Request.ID, r.Waiting, w)
+		}
+	}
+	if table := f.do(t.Context(), "", "requests", "list", "--open", "--limit", "2"); !strings.Contains(table.stdout, "vpcep ListServiceConnections: EndPoint.0004: grant it [request id req-1]") ||
+		strings.Contains(table.stdout, queued.ID) || !strings.Contains(table.stderr, "there are more") {
+		t.Errorf("%+v", table)
 	}
 }

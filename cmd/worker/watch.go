@@ -33,7 +33,12 @@ begins with those that are stored already, with --no-follow it ends after them.`
 	f.VarP(output, "output", "o", "how to print; json: an object a line")
 	completeFlag(c, "output", output.choices)
 	addSettings(f, clientSettings()...)
-	follow := func(c *cobra.Command, _ Config, bus *events.Bus) error {
+	follow := func(c *cobra.Command, cfg Config, bus *events.Bus) error {
+		if !*noFollow { // of a target that is not configured no result will come
+			if err := configured(cfg, filter.Target); err != nil {
+				return err
+			}
+		}
 		filter.Follow = !*noFollow
 		switch {
 		case *since > 0:

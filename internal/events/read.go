@@ -28,6 +28,7 @@ type reading struct {
 	stream   string
 	subjects []string // all if empty
 	since    time.Time
+	from     uint64 // sequence to begin with; 0: as the others say
 	onlyNew  bool
 	follow   bool // goes on with what comes, until the context ends
 }
@@ -56,7 +57,7 @@ type reader struct {
 // broker does not send them. It resumes after the broker was away.
 func (b *Bus) read(ctx context.Context, what reading) iter.Seq2[message, error] {
 	return func(yield func(message, error) bool) {
-		r := &reader{b: b, what: what}
+		r := &reader{b: b, what: what, next: what.from}
 		defer r.close(ctx)
 		failed := 0
 		for {

@@ -37,7 +37,19 @@ type Record struct {
 	ActedAt  time.Time `json:"acted_at,omitzero"`
 	Sends    int       `json:"sends,omitzero"` // of a creation: sends whose outcome is not known
 	Revision uint64    `json:"revision,omitzero"`
+	Waiting  *Waiting  `json:"waiting,omitzero"` // of a request that has not ended
 	History  []Version `json:"history,omitzero"`
+}
+
+// Waiting says what a request that has not ended waits for.
+type Waiting struct {
+	Since     time.Time `json:"since"` // when the bus took it, or it was decided
+	Code      string    `json:"code"`  // the cloud's error code, or one of ours in snake_case
+	Text      string    `json:"text"`
+	Stage     string    `json:"stage,omitzero"`      // of the request, in which it waits
+	API       string    `json:"api,omitzero"`        // that refuses the call; only the operator can fix it
+	Operation string    `json:"operation,omitzero"`  // likewise
+	RequestID string    `json:"request_id,omitzero"` // the cloud's id of the call
 }
 
 // Version is one state that an entry of the ledger was in.

@@ -18,6 +18,7 @@ import (
 type Filter struct {
 	Target     string             // name
 	EndpointID string             // of a connection
+	DomainID   string             // of the account that was judged
 	Outcomes   []approval.Outcome // any of these
 	Open       bool               // only those without a result
 	Since      time.Time          // decided at or after
@@ -32,6 +33,7 @@ func (f Filter) Match(e approval.Entry) bool {
 		return false
 	case f.Target != "" && e.Request.Target.Name != f.Target,
 		f.EndpointID != "" && e.Request.EndpointID != f.EndpointID,
+		f.DomainID != "" && e.Decision.Facts.DomainID != f.DomainID,
 		f.Open && e.Result != nil,
 		!f.Since.IsZero() && e.Decision.At.Before(f.Since),
 		!f.Until.IsZero() && !e.Decision.At.Before(f.Until):
