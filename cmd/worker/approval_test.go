@@ -35,7 +35,7 @@ func TestApprovalThatIsDisabledIsTold(t *testing.T) {
 		reg := prometheus.NewRegistry()
 		cloud := settingsOf{"payments": "on", "open": "off", "hidden": ""}
 		w := approvalWatch{
-			cloud: cloud, metrics: metrics.New(reg, metrics.Labels{}, metrics.Build{}), log: zerolog.New(&log),
+			cloud: cloud, metrics: metrics.New(reg, metrics.Labels{Targets: []string{"payments", "open", "hidden", "gateway", "functions"}}, metrics.Build{}), log: zerolog.New(&log),
 			targets: approval.Targets{
 				{Name: "payments", Kind: approval.Service}, {Name: "open", Kind: approval.Gateway, ServiceID: "s"}, {Name: "hidden", Kind: approval.Service},
 				{Name: "gateway", Kind: approval.Gateway}, {Name: "functions", Kind: approval.FunctionGraph},
@@ -55,8 +55,10 @@ func TestApprovalThatIsDisabledIsTold(t *testing.T) {
 				t.Errorf("no %s", want)
 			}
 		}
-		if strings.Contains(got, `approval_enabled{target="hidden"}`) || strings.Contains(got, `approval_enabled{target="gateway"}`) {
-			t.Error("what was not read has a value")
+		for _, name := range []string{"hidden", "gateway", "functions"} {
+			if !strings.Contains(got, `approval_enabled{target="`+name+`"} NaN`) {
+				t.Errorf("what was not read of %s has a value", name)
+			}
 		}
 		log.Reset()
 		<-time.After(time.Hour)

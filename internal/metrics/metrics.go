@@ -4,6 +4,7 @@
 package metrics
 
 import (
+	"math"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -139,7 +140,7 @@ func (m *Metrics) registerCloud(f factory, labels Labels) {
 	m.breaker = f.gaugeVec("cloud_breaker_state", "1 for the state that the circuit breaker of a cloud API is in.", "api", "state")
 	m.unknownStates = f.counters("cloud_unknown_states_total", "Connection states in answers of the cloud that are not documented.", "target")
 	m.incomplete = newTargetGauge(f.gaugeVec("list_incomplete", "1 while the last list that was read for a target did not show all that it should; nothing is concluded from such a list.", "target"), m.targets, highest)
-	m.approval = newTargetGauge(f.gaugeVec("approval_enabled", "Whether connections to the target's endpoint service wait for a decision; 0: the cloud accepts them all itself. Without a value until it was read, and where it cannot be read.", "target"), m.targets, lowest)
+	m.approval = newTargetGauge(f.gaugeVec("approval_enabled", "Whether connections to the target's endpoint service wait for a decision; 0: the cloud accepts them all itself, NaN: that was not read, or cannot be.", "target"), m.targets, lowest)
 	m.credential = f.gaugeVec("credential_state", "1 for the state that the cloud credential is in.", "state")
 	m.credentialEnd = f.gauge("credential_expiry_timestamp_seconds", "When the cloud credential expires; 0 if it does not say.")
 	m.faults = f.counters("operator_faults_total", "Answers of cloud APIs that only the operator can do something about: permission, quota, credential, wrong id, project or region.", "api", "operation")
@@ -161,6 +162,7 @@ func (m *Metrics) registerCloud(f factory, labels Labels) {
 	for _, t := range labels.Targets {
 		m.unknownStates.WithLabelValues(t)
 		m.incomplete.vec.WithLabelValues(t)
+		m.approval.vec.WithLabelValues(t).Set(math.NaN())
 		for _, api := range labels.TargetAPIs[t] {
 			m.faultActive.vec.WithLabelValues(api, t)
 		}
