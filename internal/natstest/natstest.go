@@ -18,7 +18,7 @@ type Server struct {
 
 	t    testing.TB
 	opts broker.Options
-	run  *broker.Server
+	run  runner
 }
 
 // Start starts a server in a folder of its own; it ends with the test.
@@ -51,11 +51,16 @@ func StartWith(t testing.TB, opts broker.Options) *Server {
 // Start starts the server again after Stop.
 func (s *Server) Start() {
 	s.t.Helper()
-	run, err := broker.Start(s.opts)
+	var err error
+	if program := External(); program != "" {
+		s.run, err = startExternal(program, s.opts)
+	} else {
+		s.run, err = broker.Start(s.opts)
+	}
 	if err != nil {
+		s.run = nil
 		s.t.Fatal(err)
 	}
-	s.run = run
 }
 
 // StartAs is Start with options that edit changes for this and later starts.
