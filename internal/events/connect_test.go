@@ -2,8 +2,17 @@ package events
 
 import (
 	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
+	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -244,5 +253,52 @@ func TestDomainsDiffer(t *testing.T) {
 	defer b.Close() //nolint:errcheck // not what is tested
 	if err := b.Setup(t.Context()); err == nil || !strings.Contains(err.Error(), "nats.domain") {
 		t.Errorf("Setup: %v", err)
+	}
+}
+
+// TestTLSFirst connects to a server that speaks TLS from the first byte on, and to
+// one that asks for it after it has said who it is.
+func TestTLSFirst(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, first := range []bool{true, false} {
+		srv, _ := natstest.StartOptions(t, &server.Options{
+			Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, TLSHandshakeFirst: first, TLSTimeout: 5,
+			TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}},
+		})
+		url := "tls://" + srv.Addr().String()
+		b, err := Connect(t.Context(), Config{URL: url, TLSCA: ca, TLSFirst: first})
+		if err != nil {
+			t.Errorf("first %t: %v", first, err)
+			continue
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := Connect(t.Context(), Config{URL: url, TLSFirst: first}); err == nil {
+			t.Errorf("first %t: trusted an unknown authority", first)
+		}
+	}
+	plain := natstest.Start(t)
+	for _, cfg := range []Config{{TLSCA: ca}, {TLSFirst: true}} { // nobody may take the TLS away
+		cfg.URL = plain.URL
+		if _, err := Connect(t.Context(), cfg); err == nil {
+			t.Errorf("%+v: connected without TLS", cfg)
+		}
 	}
 }
