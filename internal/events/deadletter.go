@@ -317,7 +317,10 @@ func (b *Bus) Replay(ctx context.Context, sequence uint64) error {
 			return raw.Subject == subject && bytes.Equal(raw.Data, body) && sameHeaders(raw.Header, msg.Header)
 		})
 	} else { // only the message itself fits
-		_, err = b.js.PublishMsg(ctx, msg)
+		_, err = b.publishMsg(ctx, msg)
+	}
+	if _, denied := errors.AsType[*DeniedError](err); denied && strings.HasPrefix(msg.Subject, SweepSubject) {
+		return fmt.Errorf("replay the dead letter %d: only workers publish what the sweep finds; drop it, and the sweep submits it again while its connection is pending: %w", sequence, err)
 	}
 	if err != nil {
 		return b.published(fmt.Sprintf("the original of dead letter %d", sequence), err)

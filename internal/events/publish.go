@@ -92,7 +92,7 @@ func (b *Bus) offerResult(ctx context.Context, r approval.Result, id string, las
 			return false, &Rejected{Reason: ReasonUnstorable, Text: err.Error()}
 		}
 		msg := &nats.Msg{Subject: resultSubject(string(r.Outcome), r.Request.Target.Name, r.Decision.ID), Data: body, Header: header}
-		_, err = b.js.PublishMsg(ctx, msg, jetstream.WithExpectLastSequenceForSubject(last, resultSubject("*", "*", r.Decision.ID)))
+		_, err = b.publishMsg(ctx, msg, jetstream.WithExpectLastSequenceForSubject(last, resultSubject("*", "*", r.Decision.ID)))
 		if hasCode(err, jetstream.JSErrCodeStreamWrongLastSequence) {
 			return true, nil
 		}
@@ -190,25 +190,32 @@ func tooLarge(err error) bool {
 // that id drops msg and says so: then it is looked at, and unless it is the same,
 // msg is stored under an id that nobody can guess.
 func (b *Bus) publishUnder(ctx context.Context, stream, id string, msg *nats.Msg, same func(*jetstream.RawStreamMsg) bool) (uint64, error) {
-	ack, err := b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id))
+	ack, err := b.publishMsg(ctx, msg, jetstream.WithMsgID(id))
 	if err != nil {
 		return 0, err
 	}
 	if !ack.Duplicate {
 		return ack.Sequence, nil
 	}
-	found, err := b.message(ctx, stream, ack.Sequence)
-	switch {
-	case err != nil && !errors.Is(err, jetstream.ErrMsgNotFound):
-		return 0, fmt.Errorf("its message id is used already, and the message with it cannot be read: %w", err)
-	case err == nil && same(found):
+	// What cannot be read may be another: stored twice does no harm.
+	if found, err := b.message(ctx, stream, ack.Sequence); err == nil && same(found) {
 		return ack.Sequence, nil
 	}
-	ack, err = b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id+"-"+rand.Text()))
+	ack, err = b.publishMsg(ctx, msg, jetstream.WithMsgID(id+"-"+rand.Text()))
 	if err != nil {
 		return 0, err
 	}
 	return ack.Sequence, nil
+}
+
+// publishMsg publishes msg and ends as soon as the broker denies it: a denied
+// publication has no answer.
+func (b *Bus) publishMsg(ctx context.Context, msg *nats.Msg, opts ...jetstream.PublishOpt) (ack *jetstream.PubAck, err error) {
+	err = b.permitted(ctx, msg.Subject, func(ctx context.Context) error {
+		ack, err = b.js.PublishMsg(ctx, msg, opts...)
+		return err
+	})
+	return ack, err
 }
 
 // message returns one stored message.
@@ -321,7 +328,7 @@ func (b *Bus) SubmitNew(ctx context.Context, r approval.Request) error {
 	if _, poison := errors.AsType[*PoisonError](err); poison {
 		return err
 	}
-	ack, err := b.js.PublishMsg(ctx, msg, jetstream.WithMsgID(taken.ID))
+	ack, err := b.publishMsg(ctx, msg, jetstream.WithMsgID(taken.ID))
 	if err != nil || !ack.Duplicate {
 		return b.published("the request "+taken.ID, err)
 	}
@@ -361,6 +368,6 @@ func (b *Bus) SubmitRaw(ctx context.Context, target string, header nats.Header, 
 	if err := approval.ValidName(target); err != nil {
 		return fmt.Errorf("publish a request: %w", err)
 	}
-	_, err := b.js.PublishMsg(ctx, &nats.Msg{Subject: RequestsSubject + "." + target, Data: body, Header: header})
+	_, err := b.publishMsg(ctx, &nats.Msg{Subject: RequestsSubject + "." + target, Data: body, Header: header})
 	return b.published("a request", err)
 }

@@ -338,6 +338,31 @@ func TestServed(t *testing.T) {
 	})
 }
 
+// TestAPublicationThatIsDeniedIsTold soon, with the subject.
+func TestAPublicationThatIsDeniedIsTold(t *testing.T) {
+	t.Parallel()
+	deny := allow([]string{"vpcep.requests.>", "$JS.API.>"})
+	deny.Publish.Deny = []string{"vpcep.requests._sweep.>"}
+	as := users(t, map[string]*server.Permissions{"operator": deny, "reader": allow([]string{"$JS.API.>"})})
+	worker := as("all")
+	if _, err := worker.js.PublishMsg(t.Context(), deadLetter("vpcep.requests._sweep.payments", nil, []byte("x"),
+		&nats.MsgMetadata{Sequence: nats.SequencePair{Stream: 1}}, reject(ReasonUnreadable, "", "x"))); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	err := as("operator").Replay(t.Context(), 1)
+	if _, denied := errors.AsType[*DeniedError](err); !denied || !strings.Contains(err.Error(), "drop it") {
+		t.Errorf("a replay of what the sweep found: %v", err)
+	}
+	err = as("reader").SubmitNew(t.Context(), connection("1"))
+	if denied, ok := errors.AsType[*DeniedError](err); !ok || denied.Subject != "vpcep.requests.payments" {
+		t.Errorf("a request by a reader: %v", err)
+	}
+	if took := time.Since(start); took > 4*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
 // TestConsumeBacksOffFromRefusedPulls puts a consumer in the worker's place that
 // takes no pull, and counts what is asked of the broker.
 func TestConsumeBacksOffFromRefusedPulls(t *testing.T) {
