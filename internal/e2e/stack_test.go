@@ -72,6 +72,8 @@ func (s *stack) run(ctx context.Context, img images, net *testcontainers.DockerN
 		network.WithNetwork([]string{"worker"}, net),
 		testcontainers.WithExposedPorts(httpPort),
 		testcontainers.WithEnv(credentials()),
+		// The file is said aloud, since it sends credentials to the simulated cloud.
+		testcontainers.WithEnv(map[string]string{"APPROVER_CONFIG": "worker.yaml", "APPROVER_NATS_ALLOW_PLAINTEXT": "true"}),
 		testcontainers.WithEnv(env),
 		testcontainers.WithHostConfigModifier(locked(configFolder(s.t)+":/etc/vpcep-approver:ro")),
 		testcontainers.WithWaitStrategy(wait.ForHTTP("/readyz").WithPort(httpPort).WithStartupTimeout(startTime)),
