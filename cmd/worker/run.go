@@ -162,14 +162,17 @@ func (s *service) run(ctx context.Context) (err error) {
 // whenever those in force change.
 func (s *service) loadPolicies(ctx context.Context, counters *metrics.Metrics, changed chan<- struct{}) (*policy.Source, error) {
 	dirs := s.cfg.Policies
-	policies := policy.NewSource(dirs.Dir, s.cfg.Targets, counters.Set(metrics.LiveSet))
+	live := counters.Set(metrics.LiveSet)
+	policies := policy.NewSource(dirs.Dir, s.cfg.Targets, live)
 	policies.StableFor = dirs.StableFor
 	policies.OnError = func(err error) {
 		s.log.Error().Err(err).Msg("the policies cannot be loaded; the last good ones stay in force")
+		live.PolicyFindings(string(policy.SeverityError), errorsIn(err))
 	}
 	policies.Check = func(set *policy.Set) error { return refuseExamples(s.cfg, set) }
 	policies.OnReload = func(set *policy.Set) {
 		s.log.Info().Str("digest", set.Digest()).Int("policies", set.Policies()).Int("rules", set.Rules()).Msg("policies loaded")
+		live.PolicyFindings(string(policy.SeverityWarning), logFindings(s.log, set))
 		if set.HasShadow() {
 			counters.ShadowRules(metrics.LiveSet, set.Names())
 		} else {
@@ -191,14 +194,17 @@ func (s *service) loadPolicies(ctx context.Context, counters *metrics.Metrics, c
 	if dirs.ShadowDir == "" {
 		return policies, nil
 	}
-	policies.Shadow = policy.NewSource(dirs.ShadowDir, s.cfg.Targets, counters.Set(metrics.ShadowSet))
+	onTrial := counters.Set(metrics.ShadowSet)
+	policies.Shadow = policy.NewSource(dirs.ShadowDir, s.cfg.Targets, onTrial)
 	policies.Shadow.StableFor = dirs.StableFor
 	policies.Shadow.OnError = func(err error) {
 		s.log.Warn().Err(err).Msg("the candidate policies cannot be loaded; the last good ones stay on trial, and the policies in force are not affected")
+		onTrial.PolicyFindings(string(policy.SeverityError), errorsIn(err))
 	}
 	policies.Shadow.OnReload = func(set *policy.Set) {
 		s.log.Info().Str("digest", set.Digest()).Msg("candidate policies loaded")
 		counters.ShadowRules(metrics.ShadowSet, set.Names())
+		onTrial.PolicyFindings(string(policy.SeverityWarning), logFindings(s.log, set))
 	}
 	_ = policies.Shadow.Load(ctx) // OnError is told, and watching loads it later
 	return policies, nil

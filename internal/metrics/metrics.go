@@ -71,6 +71,7 @@ type Metrics struct {
 	policies      *prometheus.GaugeVec
 	rules         *prometheus.GaugeVec
 	policyInfo    *prometheus.GaugeVec
+	findings      *prometheus.GaugeVec
 	reloads       *prometheus.CounterVec
 	reloadSuccess *prometheus.GaugeVec
 	reloadTime    *prometheus.GaugeVec
@@ -194,6 +195,7 @@ func PublishResults() []string { return []string{"ok", "error", "conflict"} }
 func (m *Metrics) registerPolicy(f factory) {
 	m.policies = f.gaugeVec("policies", "Policies loaded, by set: live is in force, shadow is on trial.", "set")
 	m.rules = f.gaugeVec("policy_rules", "Entries of the policies loaded, by set.", "set")
+	m.findings = f.gaugeVec("policy_findings", "What worker policy check finds, by set and severity: warnings about the policies loaded, errors in the newest files if they could not be loaded.", "set", "severity")
 	m.policyInfo = f.gaugeVec("policy_info", "Always 1; the label is the digest of the policies loaded, by set.", "set", "digest")
 	m.reloads = f.counters("policy_reloads_total", "Times that the policies were loaded, by set and by what came of it.", "set", "result")
 	m.reloadSuccess = f.gaugeVec("policy_reload_success", "Whether the newest policy files could be loaded, by set; if not, the last good ones stay.", "set")

@@ -75,6 +75,7 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	m.DeadLettered("unreadable")
 	m.ResultPublished("error")
 	m.Set(LiveSet).PolicyReloaded(false, "", 0, 0)
+	m.Set(LiveSet).PolicyFindings("error", 2)
 	m.Swept(true)
 	m.SweepFound("payments", "untold")
 	m.PendingConnections("payments", 3)
@@ -120,6 +121,14 @@ func TestAFailedReloadKeepsTheLastGoodSet(t *testing.T) {
 	}
 	if got := testutil.CollectAndCount(m.policyInfo); got != 1 {
 		t.Errorf("%d digests, want 1", got)
+	}
+	m.Set(LiveSet).PolicyFindings("warning", 3)
+	m.Set(LiveSet).PolicyFindings("error", 2)
+	m.Set(LiveSet).PolicyReloaded(true, "sha256:a", 2, 7) // the files are as they were
+	for severity, want := range map[string]float64{"warning": 3, "error": 0} {
+		if got := testutil.ToFloat64(m.findings.WithLabelValues(LiveSet, severity)); got != want {
+			t.Errorf("%v findings are of severity %s, want %v", got, severity, want)
+		}
 	}
 }
 

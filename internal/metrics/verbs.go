@@ -151,6 +151,9 @@ func (m *Metrics) Set(set string) Reloads {
 	m.rules.WithLabelValues(set)
 	m.reloadSuccess.WithLabelValues(set)
 	m.reloadTime.WithLabelValues(set)
+	for _, severity := range []string{"error", "warning"} {
+		m.findings.WithLabelValues(set, severity)
+	}
 	for _, ok := range []bool{true, false} {
 		m.reloads.WithLabelValues(set, result(ok))
 	}
@@ -164,11 +167,17 @@ func (r Reloads) PolicyReloaded(ok bool, digest string, policies, rules int) {
 	if !ok {
 		return
 	}
+	r.m.findings.WithLabelValues(r.set, "error").Set(0)
 	r.m.reloadTime.WithLabelValues(r.set).SetToCurrentTime()
 	r.m.policies.WithLabelValues(r.set).Set(float64(policies))
 	r.m.rules.WithLabelValues(r.set).Set(float64(rules))
 	r.m.policyInfo.DeletePartialMatch(prometheus.Labels{"set": r.set})
 	r.m.policyInfo.WithLabelValues(r.set, digest).Set(1)
+}
+
+// PolicyFindings sets how many findings of a severity there are.
+func (r Reloads) PolicyFindings(severity string, n int) {
+	r.m.findings.WithLabelValues(r.set, severity).Set(float64(n))
 }
 
 // Swept tells what came of a look at all targets.

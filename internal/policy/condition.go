@@ -109,6 +109,7 @@ type claimCondition struct {
 	steps  []string // the names in it
 	values matcher
 	at     position
+	file   bool // the values stand in a file of their own
 }
 
 func (c *claimCondition) test(in *approval.Input, deny bool) truth {

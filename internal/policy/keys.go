@@ -387,7 +387,7 @@ func readClaims(d *decoder, n *yaml.Node, e *entry) {
 		if !ok {
 			return
 		}
-		c := &claimCondition{path: path, steps: steps, values: newMatcher(vs, claimSpelling), at: position{v.Line, v.Column}}
+		c := &claimCondition{path: path, steps: steps, values: newMatcher(vs, claimSpelling), at: position{v.Line, v.Column}, file: v.Kind == yaml.MappingNode}
 		e.never = e.never || c.values.empty()
 		e.conds = append(e.conds, c)
 	})

@@ -52,7 +52,14 @@ func (l *loading) lint(s *Set) {
 		}
 	}
 	twins := make(map[string]*entry)
+	work := maxComparisons
 	for _, p := range s.policies {
+		if f, ok := s.rejectsOthers(p); ok {
+			warn(p, p.elseAt, []step{{key: "otherwise"}}, f)
+		}
+		if f, ok := s.rejectsByClaim(p); ok {
+			warn(p, p.elseAt, []step{{key: "otherwise"}}, f)
+		}
 		if p.mode == approval.AcceptOnly && p.otherwise == approval.Reject {
 			warn(p, p.elseAt, []step{{key: "otherwise"}}, Finding{
 				Code: "no-effect", Text: "the mode is accept-only, so reject has no effect and requests are held",
@@ -64,6 +71,12 @@ func (l *loading) lint(s *Set) {
 		}
 		for _, e := range p.allow {
 			if f, ok := s.deniedAnyway(e); ok {
+				warn(p, e.at, e.path(), f)
+			}
+			if c, f, ok := s.voidLimit(e, &work); ok {
+				warn(p, c.place, append(e.path(), step{key: "limit"}), f)
+			}
+			if f, ok := e.unbounded(l.targets); ok {
 				warn(p, e.at, e.path(), f)
 			}
 			if !s.crowded(e) {
@@ -80,16 +93,15 @@ func (l *loading) lint(s *Set) {
 		}
 		for _, e := range slices.Concat(p.allow, p.deny) {
 			for _, c := range e.conds {
-				fc, ok := c.(*fieldCondition)
-				if !ok {
-					continue
-				}
-				if glob, value := fc.values.covered(); value != "" {
-					text := strconv.Quote(value) + " is matched by " + strconv.Quote(glob) + " already"
-					if fc.file {
-						text = "a value of the file is matched by a pattern of it already"
+				switch c := c.(type) {
+				case *fieldCondition:
+					for _, f := range c.oddities(p, l.targets) {
+						warn(p, c.at, append(e.path(), step{key: c.label}), f)
 					}
-					warn(p, fc.at, append(e.path(), step{key: fc.label}), Finding{Code: "covered-value", Text: text, Mend: "delete one of them"})
+				case *claimCondition:
+					for _, f := range c.oddities() {
+						warn(p, c.at, append(e.path(), step{key: "claims"}, step{key: c.path}), f)
+					}
 				}
 			}
 		}
@@ -115,6 +127,250 @@ func (s *Set) twoOwners(t approval.Target) (p, other *policy) {
 	}
 	return nil, nil
 }
+
+// maxOddities is how many values of one list are told to be odd.
+const maxOddities = 5
+
+// oddities returns what is odd about the values of c.
+func (c *fieldCondition) oddities(p *policy, targets approval.Targets) []Finding {
+	var out []Finding
+	if glob, value := c.values.covered(); value != "" {
+		text := strconv.Quote(value) + " is matched by " + strconv.Quote(glob) + " already"
+		if c.file {
+			text = "a value of the file is matched by a pattern of it already"
+		}
+		out = append(out, Finding{Code: "covered-value", Text: text, Mend: "delete one of them"})
+	}
+	for _, g := range c.values.globs {
+		switch n := digitsOf(g); {
+		case len(out) >= maxOddities:
+			return out
+		case onlyWild(g) || c.field.folds() && n == 0:
+			out = append(out, Finding{
+				Code: "any-value", Text: shown(g, c.file) + " matches every " + c.label, Mend: "name those that are meant, or delete the key",
+			})
+		case c.field.folds() && n < minDigits:
+			out = append(out, Finding{
+				Code: "broad-pattern",
+				Text: fmt.Sprintf("%s fixes %s of the id, so it matches ids of strangers too", shown(g, c.file), counted(n, "digit", "digits")),
+				Mend: fmt.Sprintf("write ids in full, or fix %d digits at least", minDigits),
+			})
+		}
+	}
+	if c.field == fieldRegion && c.elsewhere(p, targets) {
+		regions := c.values.String()
+		if c.file {
+			regions = "a region of the file"
+		}
+		out = append(out, Finding{Code: "no-effect", Text: "no target of the policy is in " + regions + ", so the entry matches nothing", Mend: "write the region of the target"})
+	}
+	if c.field.folds() {
+		return out // made of hexadecimal digits
+	}
+	return append(out, c.values.oddities(c.field != fieldFlavor && c.field != fieldXRole, c.file)...)
+}
+
+// shown is how a finding names the value v. What stands in a file of its own is not
+// shown: the file may be another than its author meant.
+func shown(v string, file bool) string {
+	if file {
+		return "a value of the file"
+	}
+	return strconv.Quote(cut(v))
+}
+
+// minDigits is how many digits of an id a pattern has to fix, so that it is not met
+// by chance.
+const minDigits = 8
+
+// elsewhere reports whether c, a condition on the region, holds for no target of p.
+func (c *fieldCondition) elsewhere(p *policy, targets approval.Targets) bool {
+	if c.values.empty() {
+		return false // said already
+	}
+	return !slices.ContainsFunc(p.targets, func(name string) bool {
+		t, ok := targets.ByName(name)
+		return !ok || t.Region == "" || c.values.has(t.Region)
+	})
+}
+
+// oddities returns what is odd about the path and the values of c.
+func (c *claimCondition) oddities() []Finding {
+	var out []Finding
+	for _, name := range c.steps {
+		if o := oddText(name, false); o.code != "" {
+			out = append(out, Finding{Code: o.code, Text: "the name " + strconv.Quote(cut(name)) + " " + o.text, Mend: o.mend})
+		}
+	}
+	return append(out, c.values.oddities(false, c.file)...)
+}
+
+// oddities returns what is odd about the texts of m; ascii tells that they are made
+// of ASCII, and file that they stand in a file of their own.
+func (m *matcher) oddities(ascii, file bool) []Finding {
+	var out []Finding
+	for _, v := range m.all() {
+		o := oddText(v, ascii)
+		if o.code == "" {
+			continue
+		}
+		if len(out) >= maxOddities {
+			break
+		}
+		out = append(out, Finding{Code: o.code, Text: shown(v, file) + " " + o.text, Mend: o.mend})
+	}
+	return out
+}
+
+// unbounded reports an allow of creations that leaves open where, or to what.
+func (e *entry) unbounded(targets approval.Targets) (Finding, bool) {
+	for _, name := range e.policy.targets {
+		t, _ := targets.ByName(name)
+		switch {
+		case (t.Kind == approval.FunctionGraph || t.Kind == approval.HSS) && e.field(fieldVPCID) == nil:
+			return Finding{Code: "any-vpc", Text: "the entry names no vpc_id, so endpoints may be created in any VPC", Mend: "name the VPCs that are allowed"}, true
+		case t.Kind == approval.DataArtsInsight && e.field(fieldServerID) == nil && e.field(fieldServerName) == nil:
+			return Finding{Code: "any-service", Text: "the entry names no endpoint service, so endpoints may be connected to any", Mend: "name the services that are allowed by vpc_ep_server_id"}, true
+		}
+	}
+	return Finding{}, false
+}
+
+// rejectsOthers reports an "otherwise: reject" that decides what other policies of
+// the target would leave to a person.
+func (s *Set) rejectsOthers(p *policy) (Finding, bool) {
+	if p.otherwise != approval.Reject || p.mode == approval.AcceptOnly {
+		return Finding{}, false
+	}
+	for _, t := range p.targets {
+		for _, other := range s.policies {
+			if other == p || !slices.Contains(other.targets, t) || other.mode == approval.Shadow && p.mode != approval.Shadow {
+				continue
+			}
+			if other.otherwise != approval.Reject || other.mode == approval.AcceptOnly {
+				return Finding{
+					Code: "shared-reject",
+					Text: fmt.Sprintf("the target %s has other policies, such as %s, and the strictest otherwise stands: this rejects what they would not", t, other.name),
+					Mend: "write otherwise: hold, or make them all say reject",
+				}, true
+			}
+		}
+	}
+	return Finding{}, false
+}
+
+// rejectsByClaim reports an "otherwise: reject" that rejects an account which an
+// allow would accept with other claims.
+func (s *Set) rejectsByClaim(p *policy) (Finding, bool) {
+	if p.otherwise != approval.Reject || p.mode == approval.AcceptOnly {
+		return Finding{}, false
+	}
+	for _, other := range s.policies {
+		if other.mode == approval.Shadow && p.mode != approval.Shadow || !slices.ContainsFunc(other.targets, func(t string) bool { return slices.Contains(p.targets, t) }) {
+			continue
+		}
+		if i := slices.IndexFunc(other.allow, func(e *entry) bool { return e.onClaims }); i >= 0 {
+			return Finding{
+				Code: "reject-by-claim",
+				Text: fmt.Sprintf("what %s/%s allows is rejected if an event lacks the claims, or has others", other.name, other.allow[i].id),
+				Mend: "write otherwise: hold",
+			}, true
+		}
+	}
+	return Finding{}, false
+}
+
+// maxComparisons bounds how many pairs of entries are compared for one set.
+const maxComparisons = 2_000_000
+
+// voidLimit reports a limit that another allow makes void: one with a higher limit
+// or with none that matches what e matches, whatever else holds.
+func (s *Set) voidLimit(e *entry, work *int) (at *limitCondition, f Finding, ok bool) {
+	i := slices.IndexFunc(e.conds, func(c condition) bool { _, ok := c.(*limitCondition); return ok })
+	if i < 0 || e.never {
+		return nil, f, false
+	}
+	at, _ = e.conds[i].(*limitCondition)
+	for _, t := range e.policy.targets {
+		v := s.view(e.policy, t)
+		if other := v.allow.wider(e, work); other != nil {
+			than := "has none"
+			if other.limit > 0 {
+				than = fmt.Sprintf("has %d", other.limit)
+			}
+			return at, Finding{
+				Code: "void-limit",
+				Text: fmt.Sprintf("the limit is void: %s/%s allows the same or a part of it on %s, and %s", other.policy.name, other.id, t, than),
+				Mend: "delete one of the entries, or give both the same limit",
+			}, true
+		}
+	}
+	return nil, f, false
+}
+
+// wider returns an allow of x with a higher limit than e, or none, that matches
+// requests of e whatever their claims, expressions and time are.
+func (x *index) wider(e *entry, work *int) *entry {
+	var found *entry
+	try := func(other *entry) bool {
+		*work--
+		if other != e && (other.limit == 0 || other.limit > e.limit) && other.meets(e) {
+			found = other
+		}
+		return found == nil && *work > 0
+	}
+	for _, other := range x.rest {
+		if !try(other) {
+			return found
+		}
+	}
+	for f := range numFields {
+		c := e.field(f)
+		if c == nil || x.keyed[f] == nil {
+			continue
+		}
+		for _, v := range c.values.exact {
+			for _, other := range x.keyed[f][v] {
+				if !try(other) {
+					return found
+				}
+			}
+		}
+	}
+	return found
+}
+
+// meets reports whether a is sure to match some of what e matches: it has a value
+// of each field of e in common, and every other condition of a is one of e. Where
+// e is for every account and a for one, a is an exception that is meant.
+func (a *entry) meets(e *entry) bool {
+	if a.never {
+		return false
+	}
+	for _, c := range a.conds {
+		switch c := c.(type) {
+		case *limitCondition:
+		case *fieldCondition:
+			if other := e.field(c.field); other == nil || !c.values.coversSome(&other.values) {
+				return false
+			}
+		default:
+			if !slices.ContainsFunc(e.conds, func(o condition) bool { return sameCondition(c, o) }) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// coversSome reports whether m matches whatever one of the values of o matches.
+func (m *matcher) coversSome(o *matcher) bool {
+	return slices.ContainsFunc(o.exact, m.has) ||
+		slices.ContainsFunc(o.globs, func(g string) bool { return slices.Contains(m.globs, g) || slices.ContainsFunc(m.globs, onlyWild) })
+}
+
+// sameCondition reports whether a and b say the same.
+func sameCondition(a, b condition) bool { return a.name() == b.name() && a.wanted() == b.wanted() }
 
 // crowded reports whether the index finds other entries where it finds e; only
 // those can say the same.

@@ -173,10 +173,27 @@ func hoursKeys() []key[hoursCondition] {
 					d.fail(n, "time-zone", fmt.Sprintf("%q is no time zone of the IANA list", cut(s)), "write a name such as Asia/Shanghai or UTC")
 					return
 				}
+				if text := reversedZone(s); text != "" {
+					d.warn(n, "time-zone", text, "write a name such as Asia/Shanghai, or turn the sign round")
+				}
 				c.zone = zone
 			},
 		},
 	}
+}
+
+// reversedZone returns what is odd about the time zone name if its sign is the
+// other way round than people expect.
+func reversedZone(name string) string {
+	offset, ok := strings.CutPrefix(strings.ToLower(name), "etc/gmt")
+	if !ok || len(offset) < 2 || strings.Trim(offset[1:], "0") == "" {
+		return ""
+	}
+	where := "behind"
+	if offset[0] == '-' {
+		where = "ahead of"
+	}
+	return fmt.Sprintf("%s is %s hours %s UTC: the signs of these names are the other way round", name, offset[1:], where)
 }
 
 func readDays(d *decoder, n *yaml.Node, c *hoursCondition) {

@@ -161,8 +161,9 @@ func (a *activation) ResolveName(name string) (any, bool) {
 // compiler compiles expressions; it keeps what is the same for policies with the
 // same kinds of targets.
 type compiler struct {
-	envs   map[string]*cel.Env
-	values map[string]getter
+	envs      map[string]*cel.Env
+	values    map[string]getter
+	constants map[string]string // why expressions without variables fail
 }
 
 // ready fills c before its first use: most sets hold no expression.
@@ -239,28 +240,33 @@ func (d *decoder) compileWhen(e *entry, targets []approval.Target) {
 		w.claims = w.claims || ref.Name == "claims"
 	}
 	e.conds = append(e.conds, w)
+	d.lintWhen(n, env, ast)
 }
 
 // expressionError reports an error inside the expression n, under the very
 // character where the text of the file allows that.
 func (d *decoder) expressionError(n *yaml.Node, err *common.Error, kinds []approval.TargetKind) {
-	at := position{n.Line, n.Column}
-	line, column := err.Location.Line(), err.Location.Column()
-	text := err.Message
-	quoted := n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0
-	switch {
-	case n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0 || line != 1 || strings.Contains(n.Value, "\n"):
-		text = "line " + strconv.Itoa(line) + ", character " + strconv.Itoa(column+1) + " of the expression: " + text
-	case quoted && strings.ContainsAny(n.Value, `'"\`):
-		at.column += column + 1 // near it: quotes inside may be doubled or escaped
-	case quoted:
-		at.column += column + 1
-	default:
-		at.column += column
-	}
+	at, place := expressionPlace(n, err.Location)
 	mend := "write it in CEL, the Common Expression Language"
 	if strings.Contains(err.Message, "undeclared reference") {
 		mend = "an expression of this policy can name " + strings.Join(namesFor(kinds), ", ")
 	}
-	d.report(SeverityError, at, "expression", strings.ReplaceAll(text, " (in container '')", ""), mend)
+	d.report(SeverityError, at, "expression", strings.ReplaceAll(place+err.Message, " (in container '')", ""), mend)
+}
+
+// expressionPlace is where in the file a place inside the expression n is, and what
+// to say of it where the file cannot show it.
+func expressionPlace(n *yaml.Node, loc common.Location) (at position, place string) {
+	at = position{n.Line, n.Column}
+	line, column := loc.Line(), max(loc.Column(), 0)
+	quoted := n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0
+	switch {
+	case n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0 || line != 1 || strings.Contains(n.Value, "\n"):
+		place = "line " + strconv.Itoa(line) + ", character " + strconv.Itoa(column+1) + " of the expression: "
+	case quoted: // near it, if quotes inside are doubled or escaped
+		at.column += column + 1
+	default:
+		at.column += column
+	}
+	return at, place
 }
