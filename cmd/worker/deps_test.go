@@ -44,7 +44,7 @@ func arrows() map[string][]string {
 func outsiders() map[string][]string {
 	return map[string][]string{
 		"github.com/nats-io/nats.go":          {"internal/events", "internal/events/broker", "internal/ledger", "internal/ledger/ledgertest", "internal/natstest"},
-		"github.com/nats-io/nats-server":      {"internal/events/broker"},
+		"github.com/nats-io/nats-server":      {"internal/events/broker", "internal/natstest"},
 		"github.com/cenkalti/backoff":         {"internal/cloud"},
 		"github.com/sony/gobreaker":           {"internal/cloud"},
 		"golang.org/x/time":                   {"internal/cloud"},

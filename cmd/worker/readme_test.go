@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 )
 
 const readme = "../../README.md"
@@ -43,38 +41,6 @@ func TestReadmeSettings(t *testing.T) {
 	}
 	if diff := cmp.Diff(want.String(), got); diff != "" {
 		t.Errorf("run go test ./cmd/worker -update (-want +got):\n%s", diff)
-	}
-}
-
-// TestReadmeExample: the configuration and the policy of the README load, and go
-// together.
-func TestReadmeExample(t *testing.T) {
-	t.Parallel()
-	data, err := os.ReadFile(readme)
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := regexp.MustCompile("(?s)   ```yaml\n(.*?)   ```").FindAllStringSubmatch(string(data), -1)
-	if len(blocks) != 2 {
-		t.Fatalf("%d YAML examples, want the configuration and a policy", len(blocks))
-	}
-	dir := t.TempDir()
-	unindented := func(block string) []byte { return []byte(strings.ReplaceAll("\n"+block, "\n   ", "\n")) }
-	for name, block := range map[string]string{"worker.yaml": blocks[0][1], "policies/payments.yaml": blocks[1][1]} {
-		path := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, unindented(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cfg, err := loadConfig(environment{ReadFile: os.ReadFile}, settingFlags{file: filepath.Join(dir, "worker.yaml")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := policy.LoadDir(filepath.Join(dir, "policies"), cfg.Targets); err != nil {
-		t.Error(err)
 	}
 }
 
