@@ -21,10 +21,43 @@ type asked struct {
 
 // truth is what the test knows of a subject and no event can change.
 type truth struct {
-	Domain  string // that owns the endpoint
-	Allowed bool   // an allow entry matches and no deny entry does
-	Denied  bool   // a deny entry matches, or the target rejects by default
+	Domain  string        // that owns the endpoint
+	Allowed bool          // an allow entry matches and no deny entry does
+	Denied  bool          // a deny entry matches, or the target rejects by default
+	Former  []formerTruth // what was true before, oldest first
 }
+
+// formerTruth is what was true until something changed.
+type formerTruth struct {
+	Until time.Time
+	Truth truth
+}
+
+// oneLook is how long at most a worker goes by what it read.
+const oneLook = 45 * time.Second
+
+// seenAt returns what a worker may take for true that acts at a time: what is true
+// then, and what was true when it may have looked last.
+func (t truth) seenAt(at time.Time) []truth {
+	var out []truth
+	for _, f := range t.Former {
+		if f.Until.After(at.Add(-oneLook)) {
+			out = append(out, f.Truth)
+		}
+		if f.Until.After(at) {
+			return out
+		}
+	}
+	return append(out, t)
+}
+
+// everTrue reports whether is was true of a subject at any time.
+func (t truth) everTrue(is func(truth) bool) bool {
+	return is(t) || slices.ContainsFunc(t.Former, func(f formerTruth) bool { return is(f.Truth) })
+}
+
+func allowed(t truth) bool { return t.Allowed }
+func denied(t truth) bool  { return t.Denied }
 
 // effect is something that the cloud really did, as it counted itself.
 type effect struct {
@@ -190,9 +223,9 @@ func checkResults(h history, f *findings) {
 		t, known := h.Truths[e.Request.Subject()]
 		switch {
 		case !known:
-		case r.Outcome == approval.OutcomeRejected && !t.Denied:
+		case r.Outcome == approval.OutcomeRejected && !t.everTrue(denied):
 			f.wrong("request %s (%s) ended rejected and nothing denies it", r.RequestID, e.Request.Subject())
-		case r.Outcome == approval.OutcomeAccepted && !t.Allowed:
+		case r.Outcome == approval.OutcomeAccepted && !t.everTrue(allowed):
 			f.wrong("request %s (%s) ended accepted and nothing allows it", r.RequestID, e.Request.Subject())
 		}
 	}
@@ -227,9 +260,9 @@ func checkActions(h history, f *findings) {
 		switch {
 		case !known:
 			f.wrong("%s was done to %s, of which no event spoke", e.Did, e.Subject)
-		case e.Did == approval.Accept && !t.Allowed:
+		case e.Did == approval.Accept && !slices.ContainsFunc(t.seenAt(e.At), allowed):
 			f.wrong("%s was accepted and nothing allows %q", e.Subject, t.Domain)
-		case e.Did == approval.Reject && !t.Denied:
+		case e.Did == approval.Reject && !slices.ContainsFunc(t.seenAt(e.At), denied):
 			f.wrong("%s was rejected and nothing denies %q", e.Subject, t.Domain)
 		}
 		if why := recordedBefore(e, t, bySubject[e.Subject]); why != "" {
@@ -270,7 +303,7 @@ func recordedBefore(e effect, t truth, records [][]version) string {
 			why = fmt.Sprintf("the decision was recorded %s after it was done", at.Sub(e.At))
 		case d.Rule == "" && e.Did == approval.Accept, d.Policy == "":
 			why = "the decision names no policy and rule"
-		case t.Domain != "" && d.Facts.DomainID != t.Domain:
+		case t.Domain != "" && !slices.ContainsFunc(t.seenAt(e.At), func(t truth) bool { return t.Domain == d.Facts.DomainID }):
 			why = fmt.Sprintf("the decision was made on domain %q, and the cloud says %q", d.Facts.DomainID, t.Domain)
 		default:
 			return ""

@@ -135,6 +135,21 @@ func truthOf(domain string) truth {
 	return truth{Domain: domain, Allowed: domain == partner, Denied: domain == banned}
 }
 
+// reidentify makes another endpoint of the one with this id, and notes what is true
+// from now on.
+func (g *ground) reidentify(r approval.Request, to simulator.Identity) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sim.Reidentify(r.EndpointID, to)
+	was := g.truths[r.Subject()]
+	now := was
+	if to.DomainID != "" {
+		now = truthOf(to.DomainID)
+	}
+	now.Former = append(slices.Clone(was.Former), formerTruth{Until: time.Now(), Truth: truth{Domain: was.Domain, Allowed: was.Allowed, Denied: was.Denied}})
+	g.truths[r.Subject()] = now
+}
+
 // connect makes a connection of domain on target that waits for a decision, and
 // returns a request about it that is not an event yet.
 func (g *ground) connect(target, domain string) approval.Request {

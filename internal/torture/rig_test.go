@@ -49,13 +49,20 @@ type rig struct {
 	// answered is told what the cloud answered, received or not; nil: nobody is.
 	answered func(r *http.Request, status int, body []byte)
 
+	// saw is told what a look at a connection found; nil: nobody is.
+	saw func(r approval.Request, f approval.Facts)
+
 	// forgive takes out of a history what is not the worker's; nil: nothing.
 	forgive func(h *history)
 
+	// evaluate decides; nil: the set that is in force does.
+	evaluate func(in *approval.Input) approval.Decision
+
 	mu      sync.Mutex
 	results []published
-	stuck   []string // what was given up
-	most    int      // deliveries that one request took
+	ends    map[string]approval.Result // by request id
+	stuck   []string                   // what was given up
+	most    int                        // deliveries that one request took
 }
 
 // doom is what befalls the handling of a delivery at a crash point.
@@ -79,17 +86,27 @@ const ackWait = 10 * time.Second
 
 func newRig(t testing.TB, replicas int, rate float64, cfg simulator.Config, sets ...*policy.Set) *rig {
 	t.Helper()
-	r := &rig{ground: newGround(cfg), store: ledgertest.NewFake(), sets: sets, ctx: t.Context()}
+	r := &rig{ground: newGround(cfg), store: ledgertest.NewFake(), sets: sets, ends: map[string]approval.Result{}, ctx: t.Context()}
 	for range replicas {
 		client := r.client(t, rate, nil)
 		r.replicas = append(r.replicas, &worker.Worker{
-			Cloud: client, Creator: client, Policy: r, Ledger: r.store, Results: r,
+			Cloud: client, Creator: client, Places: places{client, r.store}, Policy: r, Ledger: r.store, Results: r,
 			Metrics: metrics.New(prometheus.NewRegistry(), metrics.Labels{}, metrics.Build{}),
 			Log:     zerolog.Nop(), Now: time.Now, Limits: worker.DefaultLimits(),
 			Shares: worker.NewShares(4096, len(targets()), time.Now), Targets: targets(), Version: "torture",
 		})
 	}
 	return r
+}
+
+// places counts by the cloud's lists and reserves in the ledger, as the worker does.
+type places struct {
+	*cloud.Client
+	store *ledgertest.Fake
+}
+
+func (p places) Reserve(ctx context.Context, req approval.Request, domain string, limit, counted int) (bool, error) {
+	return p.store.Reserve(ctx, req, domain, limit, counted)
 }
 
 // client makes a client of the simulated cloud. rates are those of single APIs.
@@ -109,6 +126,9 @@ func (r *rig) client(t testing.TB, rate float64, rates map[string]float64) *clou
 
 // Evaluate decides by the set that is in force.
 func (r *rig) Evaluate(in *approval.Input) approval.Decision {
+	if r.evaluate != nil {
+		return r.evaluate(in)
+	}
 	return r.sets[r.inForce.Load()].Evaluate(in)
 }
 
@@ -122,6 +142,7 @@ func (r *rig) Publish(_ context.Context, res approval.Result) error {
 		}
 	}
 	r.results = append(r.results, published{RequestID: res.Request.ID, Outcome: res.Outcome, EventID: res.Decision.ID})
+	r.ends[res.Request.ID] = res
 	return nil
 }
 
@@ -239,6 +260,9 @@ type doomedCloud struct {
 func (k doomedCloud) Facts(ctx context.Context, r approval.Request) (approval.Facts, error) {
 	k.h.at("before-facts", r)
 	f, err := k.Cloud.Facts(ctx, r)
+	if err == nil && k.h.rig.saw != nil {
+		k.h.rig.saw(r, f)
+	}
 	k.h.at("after-facts", r)
 	return f, err
 }
@@ -396,18 +420,9 @@ func (r *rig) judge() findings {
 	stuck := append([]string(nil), r.stuck...)
 	r.mu.Unlock()
 	for _, a := range h.Asked {
-		versions, err := r.store.Store.History(context.WithoutCancel(r.ctx), "request."+a.RequestID)
-		if err != nil {
-			continue // the checker misses it
-		}
-		h.Entries[a.RequestID] = nil
-		for _, v := range versions {
-			decoded, err := decodeVersion(v.Value(), v.Created())
-			if err != nil {
-				stuck = append(stuck, err.Error())
-				continue
-			}
-			h.Entries[a.RequestID] = append(h.Entries[a.RequestID], decoded)
+		var err error
+		if h.Entries[a.RequestID], err = r.versions(a.RequestID); err != nil {
+			stuck = append(stuck, err.Error())
 		}
 	}
 	if r.forgive != nil {
@@ -416,4 +431,21 @@ func (r *rig) judge() findings {
 	f := check(h)
 	f.Lost = append(f.Lost, stuck...)
 	return f
+}
+
+// versions are the stored values of a request's entry; none if there is no entry.
+func (r *rig) versions(requestID string) ([]version, error) {
+	stored, err := r.store.Store.History(context.WithoutCancel(r.ctx), "request."+requestID)
+	if err != nil {
+		return nil, nil //nolint:nilerr // the checker misses it
+	}
+	var out []version
+	for _, v := range stored {
+		decoded, err := decodeVersion(v.Value(), v.Created())
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, decoded)
+	}
+	return out, nil
 }
