@@ -140,7 +140,7 @@ func TestExplainWithinTheBudget(t *testing.T) {
 	}
 }
 
-func BenchmarkEvaluateCostly(b *testing.B) {
+func BenchmarkCostlyExpressions(b *testing.B) {
 	set := load(b, head("a")+costlyEntries("allow", "x", 3000, false))
 	in := costlyInput()
 	for b.Loop() {
