@@ -87,6 +87,7 @@ type Client struct {
 	codes    codebook
 	observer Observer
 	faults   *faults
+	targets  approval.Targets
 
 	mu    sync.Mutex
 	lists map[listKey]*lists
@@ -143,7 +144,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("cloud: %w", err)
 	}
 	c := &Client{
-		region: cfg.Region, hosts: map[string]*host{}, codes: codes, observer: cfg.Observer, faults: newFaults(cfg.Observer),
+		region: cfg.Region, hosts: map[string]*host{}, codes: codes, observer: cfg.Observer, faults: newFaults(cfg.Observer), targets: cfg.Targets,
 		lists: map[listKey]*lists{},
 		http: &http.Client{
 			Transport:     cfg.Transport,

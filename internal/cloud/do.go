@@ -136,7 +136,7 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 	case e.Class == ClassOperator && call.optional:
 	case refused || e.Class == ClassOperator:
 		c.faults.met(e)
-	case e.proves:
+	case e.proves && e.Class != ClassGone: // a service that is not known looks so, too
 		c.faults.over(call.api, call.op, e.Target)
 	}
 	return e

@@ -131,3 +131,81 @@ func TestAFaultThatIsNotMetAgainEnds(t *testing.T) {
 		}
 	})
 }
+
+// TestAFaultLastsAsLongAsItsCause: a service that is not known is refused by the
+// filter first, and that is no sign that the API works.
+func TestAFaultLastsAsLongAsItsCause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fixed, seen := false, &watcher{}
+		w := newWorld(endpoint)
+		c := client(t, script(func(r *http.Request, body string) (*http.Response, error) {
+			if !fixed {
+				return says(404, errorJSON("EndPoint.0005"))
+			}
+			return w.answer(r, body)
+		}), func(cfg *Config) { cfg.Observer = seen })
+		for range 3 {
+			if _, err := c.Facts(t.Context(), connect(service())); err == nil {
+				t.Fatal("the service is not known")
+			}
+			_ = sleep(t.Context(), time.Minute)
+		}
+		if told := strings.Join(seen.told(), "; "); strings.Contains(told, "over") || !strings.Contains(told, "EndPoint.0005") {
+			t.Errorf("told %q", told)
+		}
+		fixed = true
+		if _, err := c.Facts(t.Context(), connect(service())); err != nil {
+			t.Fatal(err)
+		}
+		if told := seen.told(); told[len(told)-1] != "payments vpcep over" {
+			t.Errorf("told %q", told)
+		}
+	})
+}
+
+// TestAFaultOfIAMEndsForAllTargetsOfTheProject: one of them asks for the token that
+// all use.
+func TestAFaultOfIAMEndsForAllTargetsOfTheProject(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fixed, seen := false, &watcher{}
+		w := newWorld(endpoint)
+		first := service()
+		second, other := first, first
+		second.Name, other.Name, other.ProjectID = "second", "other", strings.Repeat("9", 32)
+		c := client(t, script(func(r *http.Request, body string) (*http.Response, error) {
+			switch {
+			case r.URL.Path != "/v3/auth/tokens":
+				return w.answer(r, body)
+			case !fixed || strings.Contains(body, other.ProjectID):
+				return says(403, `{"error":{"code":403,"message":"m","title":"Forbidden"}}`)
+			}
+			res, err := says(201, `{"token":{"expires_at":"2099-01-01T00:00:00.000000Z"}}`)
+			res.Header.Set("X-Subject-Token", "t")
+			return res, err
+		}), func(cfg *Config) {
+			cfg.Observer, cfg.Targets = seen, approval.Targets{first, second, other}
+			cfg.Auth = Auth{Mode: ModePassword, Source: func() (Credentials, error) {
+				return Credentials{User: "user", Password: "secret", Domain: "account"}, nil
+			}}
+		})
+		ask := func(target approval.Target) error { _, err := c.Facts(t.Context(), connect(target)); return err }
+		for _, target := range []approval.Target{first, second, other} {
+			if ask(target) == nil {
+				t.Fatal("IAM does not permit it")
+			}
+			_ = sleep(t.Context(), 10*time.Minute)
+		}
+		fixed = true
+		if err := ask(first); err != nil {
+			t.Fatal(err)
+		}
+		told := strings.Join(seen.told(), "; ")
+		for name, over := range map[string]bool{first.Name: true, second.Name: true, other.Name: false} {
+			if strings.Contains(told, name+" iam over") != over {
+				t.Errorf("over for %s: want %t, told %q", name, over, told)
+			}
+		}
+	})
+}

@@ -55,9 +55,10 @@ func (c *Client) iamToken(ctx context.Context, cred Credentials, project string)
 	if project == "" {
 		of.Name = c.region
 	}
+	const op = "KeystoneCreateUserTokenByPassword"
 	var tok token
 	err := c.do(ctx, &call{
-		api: APIIAM, op: "KeystoneCreateUserTokenByPassword", method: http.MethodPost, path: "/v3/auth/tokens",
+		api: APIIAM, op: op, method: http.MethodPost, path: "/v3/auth/tokens",
 		query: url.Values{"nocatalog": {"true"}}, contentType: utf8JSON, anonymous: true, names: byConfig,
 		body: iamTokenRequest{iamAuth{
 			Identity: iamIdentity{[]string{"password"}, iamPassword{iamUser{iamName{cred.Domain}, cred.User, cred.Password}}},
@@ -68,6 +69,13 @@ func (c *Client) iamToken(ctx context.Context, cred Credentials, project string)
 			return err
 		},
 	}, nil)
+	if err == nil { // one asks for all targets of the project, and each may have been refused
+		for _, t := range c.targets {
+			if t.ProjectID == project {
+				c.faults.over(APIIAM, op, t.Name)
+			}
+		}
+	}
 	return tok, err
 }
 

@@ -3,13 +3,17 @@ package torture
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 )
 
 // all asks for n requests, of every kind in turn.
@@ -27,6 +31,71 @@ func (r *rig) all(n int, prefix string) {
 			r.submit(r.event(r.creation("hosts"), id, approval.OutcomeCreated))
 		case 4:
 			r.submit(r.event(r.creation("insight"), id, approval.OutcomeCreated))
+		}
+	}
+}
+
+// alarmWatch counts how often an alarm about what only the operator can fix begins
+// and ends, by API and target.
+type alarmWatch struct {
+	*metrics.Metrics
+	mu           sync.Mutex
+	active       map[string]bool
+	begun, ended map[string]int
+	open         map[string]bool // APIs that were told not to work
+}
+
+func newAlarmWatch() *alarmWatch {
+	return &alarmWatch{
+		Metrics: metrics.New(prometheus.NewRegistry(), metrics.Labels{}, metrics.Build{}),
+		active:  map[string]bool{}, begun: map[string]int{}, ended: map[string]int{}, open: map[string]bool{},
+	}
+}
+
+// OperatorFault begins an alarm unless it is on.
+func (a *alarmWatch) OperatorFault(target string, fault approval.OperatorFault) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := fault.API + " " + target
+	if !a.active[key] {
+		a.begun[key]++
+	}
+	a.active[key] = true
+}
+
+// OperatorFaultOver ends an alarm.
+func (a *alarmWatch) OperatorFaultOver(api, target string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	key := api + " " + target
+	a.ended[key]++
+	a.active[key] = false
+}
+
+// CloudBreaker tells of an API that does not work, which is an alarm, too.
+func (a *alarmWatch) CloudBreaker(api, state string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.open[api] = a.open[api] || state == "open"
+}
+
+// CredentialState is of no interest here.
+func (a *alarmWatch) CredentialState(string, time.Time, *cloud.Error) {}
+
+// check wants one alarm of the API for each of its targets, which has ended, and
+// none of any other API.
+func (a *alarmWatch) check(api string, f *findings) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.begun) == 0 && !a.open[api] {
+		f.wrong("no alarm was raised")
+	}
+	for key, n := range a.begun {
+		switch {
+		case !strings.HasPrefix(key, api+" "):
+			f.wrong("an alarm was raised about %s, and %s refused", key, api)
+		case n != 1 || a.ended[key] != 1:
+			f.wrong("the alarm about %s was raised %d times and ended %d times", key, n, a.ended[key])
 		}
 	}
 }
@@ -69,6 +138,8 @@ func TestOperatorFaults(t *testing.T) {
 			t.Parallel()
 			simulated(t, func(t *testing.T) {
 				r := newRig(t, 1, 50, simulator.Config{Delays: walk()}, loadPolicies(t, policies()))
+				alarms := newAlarmWatch()
+				r.use(t, 50, func(cfg *cloud.Config) { cfg.Observer = alarms })
 				begin := time.Now()
 				var mu sync.Mutex
 				refused := 0
@@ -89,10 +160,64 @@ func TestOperatorFaults(t *testing.T) {
 				if refused == 0 {
 					f.wrong("nothing was refused")
 				}
+				alarms.check(tt.api, &f)
 				table.add(t, row{Name: "F27 operator faults, " + name, Tries: requests, findings: f, Took: time.Since(begin), Note: "simulated time"})
 			})
 		})
 	}
+}
+
+// TestOperatorFaultsOfEachAPI is the rest of F27: each API, IAM among them, says in
+// its own words for half an hour that a right is missing, that a quota is used up,
+// that it knows no such thing, or that the project is another's.
+func TestOperatorFaultsOfEachAPI(t *testing.T) {
+	together(t)
+	requests := times(20, 500)
+	const outage = 30 * time.Minute
+	kinds := []simulator.FaultKind{simulator.Permission, simulator.Quota, simulator.UnknownService, simulator.WrongProject}
+	apis := []string{cloud.APIVPCEP, cloud.APIAPIG, cloud.APIFunctionGraph, cloud.APIHSS, cloud.APIDataArtsInsight, cloud.APIIAM}
+	for _, name := range apis {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var f findings
+			begin, tries := time.Now(), 0
+			for _, kind := range kinds {
+				if kind == simulator.UnknownService && (name == cloud.APIFunctionGraph || name == cloud.APIHSS) {
+					continue // there the request itself names what is not known
+				}
+				tries += requests
+				simulated(t, func(t *testing.T) { f.join(refusedBy(t, name, kind, requests, outage)) })
+			}
+			table.add(t, row{Name: "F27 operator faults in the words of " + name, Tries: tries, findings: f, Took: time.Since(begin)})
+		})
+	}
+}
+
+func refusedBy(t *testing.T, name string, kind simulator.FaultKind, requests int, outage time.Duration) findings {
+	t.Helper()
+	r := newRig(t, 1, 50, simulator.Config{Delays: walk()}, loadPolicies(t, policies()))
+	alarms := newAlarmWatch()
+	r.use(t, 50, func(cfg *cloud.Config) {
+		cfg.Observer = alarms
+		if name == cloud.APIIAM {
+			cfg.Auth = cloud.Auth{Mode: cloud.ModePassword, Source: func() (cloud.Credentials, error) {
+				auth := simulator.DefaultAuth()
+				return cloud.Credentials{User: auth.User, Password: auth.Password, Domain: auth.Domain}, nil
+			}}
+		}
+	})
+	begin := time.Now()
+	r.sim.Inject(simulator.Fault{API: name, Kind: kind, For: outage})
+	r.all(requests, "each")
+	f := r.judge()
+	if after := time.Since(begin) - outage; after > 2*time.Minute {
+		f.wrong("%s: what waited was done %s after the fault was fixed, not within two minutes", kind, after)
+	}
+	if n := r.sim.Counters().Faults[string(kind)]; n == 0 {
+		f.wrong("%s: nothing was refused", kind)
+	}
+	alarms.check(name, &f)
+	return f
 }
 
 // TestSlowProduct: a product that admits 5 calls a minute gets its endpoints made,
@@ -101,8 +226,7 @@ func TestSlowProduct(t *testing.T) {
 	t.Parallel()
 	simulated(t, func(t *testing.T) {
 		r := newRig(t, 1, 50, simulator.Config{Delays: walk()}, loadPolicies(t, policies()))
-		client := r.client(t, 50, map[string]float64{cloud.APIHSS: 5.0 / 60})
-		r.replicas[0].Cloud, r.replicas[0].Creator = client, client
+		r.use(t, 50, func(cfg *cloud.Config) { cfg.Rates = map[string]float64{cloud.APIHSS: 5.0 / 60} })
 		begin := time.Now()
 		var mu sync.Mutex
 		var calls []time.Time

@@ -109,15 +109,28 @@ func (p places) Reserve(ctx context.Context, req approval.Request, domain string
 	return p.store.Reserve(ctx, req, domain, limit, counted)
 }
 
-// client makes a client of the simulated cloud. rates are those of single APIs.
-func (r *rig) client(t testing.TB, rate float64, rates map[string]float64) *cloud.Client {
+// use gives every replica a client of its own that edit has changed.
+func (r *rig) use(t testing.TB, rate float64, edit func(*cloud.Config)) {
 	t.Helper()
-	client, err := cloud.New(cloud.Config{
-		Region: region, RatePerSecond: rate, Rates: rates, Transport: (*wire)(r), Targets: targets(),
+	for _, w := range r.replicas {
+		client := r.client(t, rate, edit)
+		w.Cloud, w.Creator, w.Places = client, client, places{client, r.store}
+	}
+}
+
+// client makes a client of the simulated cloud. edit changes its settings.
+func (r *rig) client(t testing.TB, rate float64, edit func(*cloud.Config)) *cloud.Client {
+	t.Helper()
+	cfg := cloud.Config{
+		Region: region, RatePerSecond: rate, Transport: (*wire)(r), Targets: targets(),
 		Auth: cloud.Auth{Mode: cloud.ModeToken, Source: func() (cloud.Credentials, error) {
 			return cloud.Credentials{Token: simulator.DefaultAuth().Token}, nil
 		}},
-	})
+	}
+	if edit != nil {
+		edit(&cfg)
+	}
+	client, err := cloud.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
