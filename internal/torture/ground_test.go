@@ -25,8 +25,8 @@ const (
 	workspace = "0ba6e278cb80555a8b3b1c9f4a5d6e7f"
 	region    = "cn-north-4"
 
-	partner  = "6e9dfd51d1124e8d8498dce894923a0d" // allowed
-	banned   = "b70fde8e849b4e76a61dd8aa0ec05c81" // denied
+	partner  = "7b1fd0a2c4e64d3f9a5b8c7d6e0f1a2b" // allowed
+	banned   = "c80fde8e849b4e76a61dd8aa0ec05c82" // denied
 	stranger = "0f7b0ec9b1d14e7fa4c0a3cb2e1b6a55" // neither
 )
 

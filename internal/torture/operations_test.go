@@ -130,7 +130,7 @@ func TestSecrets(t *testing.T) {
 			w.ask(w.connect("payments", stranger), "secret-refused")
 			w.forgetLast()
 			await(t, 30*time.Second, "the credential is refused", func() bool {
-				return mode == "password" || p.metric("vpcep_approver_credential_state", `state="refused"`) == 1
+				return mode == "password" || p.metric("vpcep_approver_operator_fault_active", `api="vpcep",target="payments"`) == 1
 			})
 			said := map[string]string{"log": p.log.String(), "metrics": metrics}
 			for _, stream := range []string{requestsStream, resultsStream, deadStream, bucketStream} {
