@@ -19,8 +19,17 @@ import (
 func TestDenyByClaimNeverRejects(t *testing.T) {
 	t.Parallel()
 	forged := []approval.Claims{
-		nil, {}, {"team": "bad"}, {"team": []any{"good", "bad"}}, {"team": "good"}, {"team": nil}, {"team": int64(1)},
-		{"tags": map[string]any{"bad": "x"}}, {"tags": []any{"bad"}}, {"team": "bad", "region": "cn-north-4"}, {"domain_id": acme, "team": "bad"},
+		nil,
+		{},
+		{"team": "bad"},
+		{"team": []any{"good", "bad"}},
+		{"team": "good"},
+		{"team": nil},
+		{"team": int64(1)},
+		{"tags": map[string]any{"bad": "x"}},
+		{"tags": []any{"bad"}},
+		{"team": "bad", "region": "cn-north-4"},
+		{"domain_id": acme, "team": "bad"},
 	}
 	for _, tt := range []struct {
 		conditions string // of the deny

@@ -113,11 +113,11 @@ func (snap *snapshot) beside(root *os.Root) error {
 		snap.skip(name, f.IsDir() || policyLike(name), text, "put it where "+versionLink+" points to, or move it elsewhere")
 	}
 	snap.date(fsys, ".")
-	if info, err := root.Lstat(versionLink); err != nil {
+	info, err := root.Lstat(versionLink)
+	if err != nil {
 		return errChanging
-	} else {
-		snap.stamp(info)
 	}
+	snap.stamp(info)
 	return nil
 }
 

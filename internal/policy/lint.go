@@ -340,22 +340,22 @@ func (x *index) wider(e *entry, work *int) *entry {
 	return found
 }
 
-// meets reports whether a is sure to match some of what e matches: it has a value
-// of each field of e in common, and every other condition of a is one of e. Where
-// e is for every account and a for one, a is an exception that is meant.
-func (a *entry) meets(e *entry) bool {
-	if a.never {
+// meets reports whether e is sure to match some of what o matches: it has a value
+// of each field of o in common, and every other condition of e is one of o. Where
+// o is for every account and e for one, e is an exception that is meant.
+func (e *entry) meets(o *entry) bool {
+	if e.never {
 		return false
 	}
-	for _, c := range a.conds {
+	for _, c := range e.conds {
 		switch c := c.(type) {
 		case *limitCondition:
 		case *fieldCondition:
-			if other := e.field(c.field); other == nil || !c.values.coversSome(&other.values) {
+			if other := o.field(c.field); other == nil || !c.values.coversSome(&other.values) {
 				return false
 			}
 		default:
-			if !slices.ContainsFunc(e.conds, func(o condition) bool { return sameCondition(c, o) }) {
+			if !slices.ContainsFunc(o.conds, func(other condition) bool { return sameCondition(c, other) }) {
 				return false
 			}
 		}

@@ -69,7 +69,7 @@ func (d *decoder) lintWhen(n *yaml.Node, env *cel.Env, compiled *cel.Ast) {
 	if fails {
 		return
 	}
-	if out, _, err := program(env, compiled); err == nil {
+	if out, err := program(env, compiled); err == nil {
 		text := "the expression is never true, so the entry matches nobody"
 		if out {
 			text = "the expression is always true, so it has no effect"
@@ -79,17 +79,17 @@ func (d *decoder) lintWhen(n *yaml.Node, env *cel.Env, compiled *cel.Ast) {
 }
 
 // program evaluates an expression without variables.
-func program(env *cel.Env, compiled *cel.Ast) (out, ok bool, err error) {
+func program(env *cel.Env, compiled *cel.Ast) (bool, error) {
 	p, err := env.Program(compiled, cel.CostLimit(maxCost))
 	if err != nil {
-		return false, false, err
+		return false, err
 	}
 	v, _, err := p.Eval(cel.NoVars())
 	if err != nil {
-		return false, false, err
+		return false, err
 	}
-	out, ok = v.Value().(bool)
-	return out, ok, nil
+	out, _ := v.Value().(bool)
+	return out, nil
 }
 
 // constantError returns why the expression text, which has no variables, fails;
@@ -100,7 +100,7 @@ func (c *compiler) constantError(env *cel.Env, text string) string {
 	}
 	why := ""
 	if compiled, issues := env.Compile(text); issues.Err() == nil {
-		if _, _, err := program(env, compiled); err != nil {
+		if _, err := program(env, compiled); err != nil {
 			why = err.Error()
 		}
 	}

@@ -108,12 +108,12 @@ func (s *Source) Load(ctx context.Context) error {
 		s.note(err.Error(), snap)
 		return s.refuse(err.Error(), err)
 	}
-	print := snap.fingerprint()
-	wait, swapped := s.note(print, snap)
-	if print != s.tried && !swapped && wait > 0 && !snap.settledAt(time.Now(), s.StableFor) {
+	content := snap.fingerprint()
+	wait, swapped := s.note(content, snap)
+	if content != s.tried && !swapped && wait > 0 && !snap.settledAt(time.Now(), s.StableFor) {
 		return s.unstable()
 	}
-	return s.take(snap, print)
+	return s.take(snap, content)
 }
 
 func (s *Source) unstable() error {
@@ -176,40 +176,40 @@ func (s *Source) look(ctx context.Context) time.Duration {
 	if ctx.Err() != nil {
 		return 0
 	}
-	var print string
+	var content string
 	switch {
 	case errors.Is(err, errChanging):
 		s.note("", nil) // like no other content
 		return s.waiting(s.StableFor)
 	case err != nil:
-		print = err.Error()
+		content = err.Error()
 	default:
-		print = snap.fingerprint()
+		content = snap.fingerprint()
 	}
-	wait, swapped := s.note(print, snap)
+	wait, swapped := s.note(content, snap)
 	switch {
-	case print == s.tried:
+	case content == s.tried:
 		s.restive = time.Time{}
 		return 0
 	case wait > 0 && !swapped:
 		return s.waiting(wait)
 	case err != nil:
-		_ = s.refuse(print, err) // OnError is told
+		_ = s.refuse(content, err) // OnError is told
 	default:
-		_ = s.take(snap, print) // OnError is told
+		_ = s.take(snap, content) // OnError is told
 	}
 	return 0
 }
 
 // note remembers what the folder shows. It returns how long it must still show
 // the same to count, and whether Kubernetes has swapped it since the last look.
-func (s *Source) note(print string, snap *snapshot) (wait time.Duration, swapped bool) {
+func (s *Source) note(content string, snap *snapshot) (wait time.Duration, swapped bool) {
 	now := time.Now() // differences are those of the monotonic clock
 	if snap != nil {
-		print += string(snap.stamps)
+		content += string(snap.stamps)
 	}
-	if print != s.seen || s.since.IsZero() {
-		s.seen, s.since = print, now
+	if content != s.seen || s.since.IsZero() {
+		s.seen, s.since = content, now
 	}
 	if snap != nil {
 		swapped = s.version != "" && snap.version != "" && snap.version != s.version
@@ -244,16 +244,16 @@ func (s *Source) read(ctx context.Context) (*snapshot, error) {
 	return readDir(s.dir)
 }
 
-// take loads snap, whose fingerprint is print, and puts the set into use.
-func (s *Source) take(snap *snapshot, print string) error {
+// take loads snap, whose fingerprint is content, and puts the set into use.
+func (s *Source) take(snap *snapshot, content string) error {
 	set, err := snap.load(s.dir, s.targets)
 	if err == nil && s.Check != nil {
 		err = s.Check(set)
 	}
 	if err != nil {
-		return s.refuse(print, err)
+		return s.refuse(content, err)
 	}
-	s.tried, s.restive = print, time.Time{}
+	s.tried, s.restive = content, time.Time{}
 	old := s.current.Swap(set)
 	s.report(true)
 	if s.OnReload != nil && old.Digest() != set.digest {

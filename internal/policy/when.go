@@ -39,7 +39,7 @@ func (c *whenCondition) evaluate(in *approval.Input) *celAnswer {
 	out, details, err := c.program.Eval(&activation{in, c.values})
 	a := &celAnswer{cost: maxCost}
 	if cost := details.ActualCost(); cost != nil {
-		a.cost = int(min(*cost, 2*maxCost)) //nolint:gosec // it is small
+		a.cost = int(min(*cost, 2*maxCost))
 	}
 	if err != nil {
 		a.seen = "an error: " + err.Error()
