@@ -124,15 +124,19 @@ func (w *watcher) CloudUnknownState(string) { w.note(func() { w.unknown++ }) }
 func (w *watcher) CloudList(target string, complete bool) {
 	w.note(func() { w.listed = append(w.listed, fmt.Sprintf("%s %t", target, complete)) })
 }
+
 func (w *watcher) CredentialState(s string, _ time.Time, _ *Error) {
 	w.note(func() { w.creds = append(w.creds, s) })
 }
+
 func (w *watcher) OperatorFault(target string, f approval.OperatorFault) {
 	w.note(func() {
 		w.faults = append(w.faults, fmt.Sprintf("%s %s %s %s %s", target, f.API, f.Operation, f.Code, f.RequestID))
 	})
 }
+
 func (w *watcher) told() []string { w.mu.Lock(); defer w.mu.Unlock(); return slices.Clone(w.faults) }
+
 func (w *watcher) OperatorFaultOver(api, target string) {
 	w.note(func() { w.faults = append(w.faults, fmt.Sprintf("%s %s over", target, api)) })
 }

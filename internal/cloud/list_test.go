@@ -244,14 +244,15 @@ func TestIgnoredFilter(t *testing.T) {
 // does not show it. A list that does not know its own service is the operator's.
 func TestGoneNeedsAListThatWorks(t *testing.T) {
 	t.Parallel()
-	missing := func(code string) func() (*http.Response, error) {
-		return func() (*http.Response, error) { return says(404, errorJSON(code)) }
+	type answer struct {
+		status int
+		body   string
 	}
-	empty := func() (*http.Response, error) { return says(200, rowsJSON(0)) }
-	shows := func() (*http.Response, error) { return says(200, rowsJSON(1, rowJSON(endpoint, approval.Accepted))) }
+	missing := func(code string) answer { return answer{404, errorJSON(code)} }
+	empty, shows := answer{200, rowsJSON(0)}, answer{200, rowsJSON(1, rowJSON(endpoint, approval.Accepted))}
 	tests := []struct {
 		name        string
-		byID, whole func() (*http.Response, error)
+		byID, whole answer
 		want        approval.State
 		operator    bool
 	}{
@@ -261,8 +262,8 @@ func TestGoneNeedsAListThatWorks(t *testing.T) {
 		{"the service is not found", missing("EndPoint.0005"), missing("EndPoint.0005"), "", true},
 		{"nothing is ever found", missing("EndPoint.2006"), missing("EndPoint.2006"), "", true},
 		{"the whole list is refused with an unknown code", missing("EndPoint.0005"), missing("EndPoint.9876"), "", true},
-		{"an id that the cloud does not take", missing("EndPoint.0005"), func() (*http.Response, error) { return says(400, errorJSON("EndPoint.0002")) }, "", true},
-		{"no such address", func() (*http.Response, error) { return says(404, "<html>") }, empty, "", true},
+		{"an id that the cloud does not take", missing("EndPoint.0005"), answer{400, errorJSON("EndPoint.0002")}, "", true},
+		{"no such address", answer{404, "<html>"}, empty, "", true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -270,9 +271,9 @@ func TestGoneNeedsAListThatWorks(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := client(t, script(func(r *http.Request, _ string) (*http.Response, error) {
 					if r.URL.Query().Get("id") != "" {
-						return tt.byID()
+						return says(tt.byID.status, tt.byID.body)
 					}
-					return tt.whole()
+					return says(tt.whole.status, tt.whole.body)
 				}))
 				got, err := c.Facts(t.Context(), connect(service()))
 				if tt.operator {

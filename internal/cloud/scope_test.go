@@ -425,10 +425,20 @@ func TestIAMNeverEndsARequest(t *testing.T) {
 		code   string
 		want   Class
 	}{
-		{400, "IAM.0011", ClassOperator}, {400, "IAM.1101", ClassOperator}, {400, "IAM.1104", ClassCredentials}, {400, "IAM.1108", ClassCredentials},
-		{401, "IAM.0001", ClassCredentials}, {401, "IAM.0062", ClassCredentials}, {403, "IAM.0002", ClassOperator}, {403, "IAM.0080", ClassCredentials},
-		{404, "IAM.0004", ClassOperator}, {404, "IAM.9999", ClassOperator}, {410, "IAM.0020", ClassRetry}, {429, "IAM.0012", ClassThrottle},
-		{500, "IAM.0006", ClassRetry}, {413, "APIGW.0201", ClassOperator},
+		{400, "IAM.0011", ClassOperator},
+		{400, "IAM.1101", ClassOperator},
+		{400, "IAM.1104", ClassCredentials},
+		{400, "IAM.1108", ClassCredentials},
+		{401, "IAM.0001", ClassCredentials},
+		{401, "IAM.0062", ClassCredentials},
+		{403, "IAM.0002", ClassOperator},
+		{403, "IAM.0080", ClassCredentials},
+		{404, "IAM.0004", ClassOperator},
+		{404, "IAM.9999", ClassOperator},
+		{410, "IAM.0020", ClassRetry},
+		{429, "IAM.0012", ClassThrottle},
+		{500, "IAM.0006", ClassRetry},
+		{413, "APIGW.0201", ClassOperator},
 	} {
 		t.Run(fmt.Sprint(tt.status, " ", tt.code), func(t *testing.T) {
 			t.Parallel()

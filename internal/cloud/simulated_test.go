@@ -168,6 +168,7 @@ func TestSimulatedFaults(t *testing.T) {
 			continue
 		case simulator.Permission, simulator.Quota, simulator.UnknownService, simulator.WrongProject: // the operator's, and not the client's
 			continue
+		default:
 		}
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()

@@ -36,11 +36,6 @@ func lieKinds() []FaultKind {
 	return []FaultKind{ShortList, SlippedRows, SmallPages, LargePages, TwinRows, DoubleMember, LateRows, OtherIdentity}
 }
 
-// operatorKinds are those of the second group.
-func operatorKinds() []FaultKind {
-	return []FaultKind{Permission, Quota, UnknownService, WrongProject}
-}
-
 // exactTwin is the Field of TwinRows that changes nothing.
 const exactTwin = "none"
 
