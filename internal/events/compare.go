@@ -352,8 +352,12 @@ func consumerDifferences(raw map[string]json.RawMessage, have, want jetstream.Co
 	effect := "workers pull, which this consumer refuses"
 	for _, f := range []struct{ key, name string }{
 		{"deliver_subject", "deliver subject"},
-		{"deliver_group", "deliver group"}, {"flow_control", "flow control"}, {"idle_heartbeat", "idle heartbeat"},
-		{"priority_groups", "priority groups"}, {"priority_policy", "priority policy"}, {"priority_timeout", "priority timeout"},
+		{"deliver_group", "deliver group"},
+		{"flow_control", "flow control"},
+		{"idle_heartbeat", "idle heartbeat"},
+		{"priority_groups", "priority groups"},
+		{"priority_policy", "priority policy"},
+		{"priority_timeout", "priority timeout"},
 	} {
 		c.seen[f.key] = true
 		value := raw[f.key]

@@ -139,14 +139,23 @@ func TestReadersLeaveNoConsumer(t *testing.T) {
 			t.Errorf("%s: left behind %q", how, names)
 		}
 	}
-	for range b.Results(t.Context(), ResultFilter{}) {
+	for _, err := range b.Results(t.Context(), ResultFilter{}) {
+		if err != nil {
+			t.Error(err)
+		}
 	}
 	none("read to the end")
-	for range b.Results(t.Context(), ResultFilter{}) {
+	for _, err := range b.Results(t.Context(), ResultFilter{}) {
+		if err != nil {
+			t.Error(err)
+		}
 		break
 	}
 	none("stopped after one")
-	for range b.Results(t.Context(), ResultFilter{Target: "orders"}) {
+	for _, err := range b.Results(t.Context(), ResultFilter{Target: "orders"}) {
+		if err != nil {
+			t.Error(err)
+		}
 	}
 	none("with nothing to read")
 	ctx, cancel := context.WithCancel(t.Context())

@@ -58,10 +58,10 @@ type Version struct {
 	What     string `json:"what"`
 }
 
-// MarshalJSON writes r as it is written into events, whatever library prints it.
-func (r Record) MarshalJSON() ([]byte, error) {
+// MarshalJSON writes d as it is written into events, whatever library prints it.
+func (d Record) MarshalJSON() ([]byte, error) {
 	type plain Record
-	return json.Marshal(plain(r), json.Deterministic(true))
+	return json.Marshal(plain(d), json.Deterministic(true))
 }
 
 type requestResult struct {

@@ -46,20 +46,20 @@ const (
 // a dead letter: a worker that was cut off removes its marks when it is back.
 func (c *consuming) graceFor() time.Duration { return 2 * c.cfg.AckWait }
 
-// retryLater gives a message back because of what is recorded of it.
-type retryLater struct {
+// retryLaterError gives a message back because of what is recorded of it.
+type retryLaterError struct {
 	why   string
 	after time.Duration
 }
 
-func (e retryLater) Error() string             { return e.why }
-func (e retryLater) RetryAfter() time.Duration { return e.after }
+func (e retryLaterError) Error() string             { return e.why }
+func (e retryLaterError) RetryAfter() time.Duration { return e.after }
 
 // mark marks the message as in flight here. The error says why it is not to be
 // handled now.
 func (h *inHand) mark(ctx context.Context) error {
 	if h.c.present.lapsed() {
-		return retryLater{"no heartbeat of this worker was stored for long", h.c.present.ttl / 3}
+		return retryLaterError{"no heartbeat of this worker was stored for long", h.c.present.ttl / 3}
 	}
 	var verdict error
 	err := h.revise(ctx, func(r *approval.DeliveryRecord) error {
@@ -90,7 +90,7 @@ func (h *inHand) judge(ctx context.Context, r *approval.DeliveryRecord) (verdict
 			case err != nil:
 				return nil, err
 			case is == approval.InstanceUnknown:
-				return retryLater{"waiting for a sign of life of the worker that had it", wait}, nil
+				return retryLaterError{"waiting for a sign of life of the worker that had it", wait}, nil
 			case is == approval.InstanceStopped:
 				continue
 			}
@@ -112,7 +112,7 @@ func (h *inHand) judge(ctx context.Context, r *approval.DeliveryRecord) (verdict
 	r.DeadLetterAfter = time.Time{}
 	if isolate := strikes >= suspectAt && strikes > r.Cleared; isolate && !h.isolated {
 		if wait, ok := h.c.isolation.acquire(h.key); !ok {
-			return retryLater{"waiting for another crash suspect", wait}, nil
+			return retryLaterError{"waiting for another crash suspect", wait}, nil
 		}
 		h.mu.Lock()
 		h.isolated = true
@@ -134,7 +134,7 @@ func (h *inHand) deadLetterAfter(r *approval.DeliveryRecord) error {
 			Msg("a message crashes workers; it becomes a dead letter unless one of them turns out to live")
 	}
 	if left > 0 {
-		return retryLater{"taken for poison; waiting whether one of its workers lives", left}
+		return retryLaterError{"taken for poison; waiting whether one of its workers lives", left}
 	}
 	var instances []string
 	for _, m := range r.Marks {
