@@ -174,6 +174,13 @@ func stored(r *approval.DeliveryRecord) storedDelivery {
 	}
 }
 
+// decodeDelivery returns what stored made; false if it was written otherwise.
+func decodeDelivery(data []byte) (storedDelivery, bool) {
+	var s storedDelivery
+	err := json.Unmarshal(data, &s)
+	return s, err == nil && s.V == format
+}
+
 // read makes r what is stored of the message that it names.
 func (d *Deliveries) read(ctx context.Context, kv jetstream.KeyValue, key string, r *approval.DeliveryRecord) error {
 	blank := approval.DeliveryRecord{Sequence: r.Sequence, StoredAt: r.StoredAt}
@@ -186,8 +193,8 @@ func (d *Deliveries) read(ctx context.Context, kv jetstream.KeyValue, key string
 		return fmt.Errorf("read %s of the ledger: %w", key, err)
 	}
 	blank.Revision = found.Revision()
-	var s storedDelivery
-	if json.Unmarshal(found.Value(), &s) != nil || s.V != format {
+	s, ok := decodeDelivery(found.Value())
+	if !ok {
 		// The request must not wait for a record that only counts crashes.
 		*r = blank
 		return nil

@@ -35,7 +35,8 @@ func newBuckets(t *testing.T, ttl time.Duration) *buckets {
 	return b
 }
 
-func (b *buckets) Bucket(context.Context) (jetstream.KeyValue, error)        { return b.ledger, nil }
+func (b *buckets) Bucket(context.Context) (jetstream.KeyValue, error) { return b.ledger, nil }
+
 func (b *buckets) WorkersBucket(context.Context) (jetstream.KeyValue, error) { return b.workers, nil }
 
 func (b *buckets) RemoveKey(ctx context.Context, key string, revision uint64) error {

@@ -296,14 +296,23 @@ func TestReadsLeaveNoConsumer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range l.List(t.Context(), ledger.Filter{}) {
+	for _, err := range l.List(t.Context(), ledger.Filter{}) {
+		if err != nil {
+			t.Error(err)
+		}
 	}
-	for range l.List(t.Context(), ledger.Filter{}) {
+	for _, err := range l.List(t.Context(), ledger.Filter{}) {
+		if err != nil {
+			t.Error(err)
+		}
 		break
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	for range l.List(ctx, ledger.Filter{}) {
+	for _, err := range l.List(ctx, ledger.Filter{}) {
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
 		cancel()
 	}
 	if _, err := l.History(t.Context(), ledgertest.Request("1").ID); err != nil {
