@@ -35,12 +35,22 @@ func (l *Log) add(format string, args ...any) {
 	l.lines = append(l.lines, fmt.Sprintf(format, args...))
 }
 
-// Noticef and the others make Log a logger of the server.
-func (l *Log) Noticef(string, ...any)            {}
-func (l *Log) Debugf(string, ...any)             {}
-func (l *Log) Tracef(string, ...any)             {}
-func (l *Log) Warnf(format string, args ...any)  { l.add(format, args...) }
+// Noticef and the others make Log a logger of the server. Notices are not kept.
+func (l *Log) Noticef(string, ...any) {}
+
+// Debugf keeps nothing.
+func (l *Log) Debugf(string, ...any) {}
+
+// Tracef keeps nothing.
+func (l *Log) Tracef(string, ...any) {}
+
+// Warnf keeps a warning.
+func (l *Log) Warnf(format string, args ...any) { l.add(format, args...) }
+
+// Errorf keeps an error.
 func (l *Log) Errorf(format string, args ...any) { l.add(format, args...) }
+
+// Fatalf keeps an error that ends the server.
 func (l *Log) Fatalf(format string, args ...any) { l.add(format, args...) }
 
 // Options returns the options of a server that is configured by file, but keeps

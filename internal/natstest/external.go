@@ -2,6 +2,7 @@ package natstest
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -91,7 +92,7 @@ func startExternal(program string, o broker.Options) (*external, error) {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(program, "-c", file)
+	cmd := exec.CommandContext(context.Background(), program, "-c", file) //nolint:gosec // whoever runs the tests names the program
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -124,7 +125,7 @@ func readPorts(name string, ended <-chan struct{}) (string, error) {
 		var ports struct {
 			NATS []string `json:"nats"`
 		}
-		data, err := os.ReadFile(name)
+		data, err := os.ReadFile(name) //nolint:gosec // in a temporary folder of this process
 		if err == nil && json.Unmarshal(data, &ports) == nil && len(ports.NATS) > 0 {
 			return ports.NATS[0], nil
 		}
@@ -140,7 +141,7 @@ func readPorts(name string, ended <-chan struct{}) (string, error) {
 func (e *external) URL() string { return e.url }
 
 func (e *external) InProcessConn() (net.Conn, error) {
-	return net.Dial("tcp", strings.TrimPrefix(e.url, "nats://"))
+	return (&net.Dialer{}).DialContext(context.Background(), "tcp", strings.TrimPrefix(e.url, "nats://"))
 }
 
 func (e *external) Shutdown() {
