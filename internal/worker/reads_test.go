@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -117,7 +118,7 @@ func TestReadsThatFailAreRepeatedUntilMaxAge(t *testing.T) {
 							t.Errorf("it ended after %s, want %s", took, b.Limits.MaxAge)
 						}
 						code := "EndPoint.2013"
-						if failure.(cloudError).operator {
+						if e, ok := errors.AsType[cloudError](failure); ok && e.operator {
 							code = "EndPoint.0004"
 						}
 						if res.Outcome != approval.OutcomeHeld || res.Decision.Verdict != approval.Hold || res.Decision.Reasons[0].Code != approval.ReasonNotDecided ||

@@ -31,16 +31,18 @@ func (w *Worker) noteWait(ctx context.Context, d *approval.Delivery, entry *appr
 	if first && noted {
 		level = zerolog.InfoLevel
 	}
-	line := w.Log.WithLevel(level).Str("request", d.Request.ID).Str("source", d.Request.Source).Str("event", d.Request.EventID).
+	w.Log.WithLevel(level).Str("request", d.Request.ID).Str("source", d.Request.Source).Str("event", d.Request.EventID).
 		Str("target", d.Request.Target.Name).Str("endpoint", d.Request.EndpointID).Int("attempt", d.Attempt).
-		Str("cause", wait.Code).Str("stage", string(wait.Stage)).Float64("after_seconds", later.After.Seconds())
-	if o := wait.Operator; o != nil {
-		line = line.Str("api", o.API).Str("operation", o.Operation)
-	}
-	if wait.RequestID != "" {
-		line = line.Str("cloud_request", wait.RequestID)
-	}
-	line.Err(later.Err).Msg("given back")
+		Str("cause", wait.Code).Str("stage", string(wait.Stage)).Float64("after_seconds", later.After.Seconds()).
+		Func(func(line *zerolog.Event) {
+			if o := wait.Operator; o != nil {
+				line.Str("api", o.API).Str("operation", o.Operation)
+			}
+			if wait.RequestID != "" {
+				line.Str("cloud_request", wait.RequestID)
+			}
+		}).
+		Err(later.Err).Msg("given back")
 }
 
 // waitOf is what the ledger keeps of later.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"math"
 	"testing"
 	"testing/synctest"
@@ -137,7 +138,11 @@ func TestSecondsAreThoseOfTheWholeRequest(t *testing.T) {
 						res = b.results.got[d.Request.ID]
 						break
 					}
-					<-time.After(err.(*LaterError).After)
+					later, ok := errors.AsType[*LaterError](err)
+					if !ok {
+						t.Fatal(err)
+					}
+					<-time.After(later.After)
 					worker, other = other, worker
 				}
 				sum := 0.0
