@@ -110,7 +110,7 @@ func TestOperatorFaultsAreLoggedOnce(t *testing.T) {
 		denied := approval.OperatorFault{API: "vpcep", Operation: "AcceptOrRejectEndpoint", Code: "EndPoint.0004", Text: "grant it", RequestID: "req-1"}
 		for range 30 * 60 {
 			a.OperatorFault("payments", denied)
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 		}
 		other := denied
 		other.Code = "EndPoint.1018"

@@ -37,8 +37,11 @@ func TestApprovalThatIsDisabledIsTold(t *testing.T) {
 		w := approvalWatch{
 			cloud: cloud, metrics: metrics.New(reg, metrics.Labels{Targets: []string{"payments", "open", "hidden", "gateway", "functions"}}, metrics.Build{}), log: zerolog.New(&log),
 			targets: approval.Targets{
-				{Name: "payments", Kind: approval.Service}, {Name: "open", Kind: approval.Gateway, ServiceID: "s"}, {Name: "hidden", Kind: approval.Service},
-				{Name: "gateway", Kind: approval.Gateway}, {Name: "functions", Kind: approval.FunctionGraph},
+				{Name: "payments", Kind: approval.Service},
+				{Name: "open", Kind: approval.Gateway, ServiceID: "s"},
+				{Name: "hidden", Kind: approval.Service},
+				{Name: "gateway", Kind: approval.Gateway},
+				{Name: "functions", Kind: approval.FunctionGraph},
 			},
 		}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -104,7 +104,8 @@ func TestSubmitAndWait(t *testing.T) {
 	some := []any{v.Request.ID, v.Request.EventID, v.Request.Source, v.Request.Target, v.Request.TargetKind, v.Request.EndpointID, v.Request.Claims, v.Outcome}
 	want := []any{
 		approval.RequestID(defaultSource, "e1"), "e1", defaultSource, "payments", "service", endpointA,
-		approval.Claims{"tags": map[string]any{"env": "prod"}}, "accepted",
+		approval.Claims{"tags": map[string]any{"env": "prod"}},
+		"accepted",
 	}
 	if diff := cmp.Diff(want, some); diff != "" {
 		t.Errorf("result (-want +got):\n%s", diff)

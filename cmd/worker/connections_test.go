@@ -25,7 +25,9 @@ func serveFor(t *testing.T, handler http.Handler, limit int) net.Addr {
 		if err := server.Close(); err != nil {
 			t.Error(err)
 		}
-		<-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	})
 	return listener.Addr()
 }
@@ -93,7 +95,9 @@ func TestProbesAnswerBesideHalfOpenConnections(t *testing.T) {
 	go func() { served <- server.Serve(limited) }()
 	t.Cleanup(func() {
 		_ = server.Close()
-		<-served
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	})
 	for n := range 4 * limit {
 		dial(t, listener.Addr())
@@ -119,7 +123,7 @@ func TestProbesAnswerBesideHalfOpenConnections(t *testing.T) {
 func TestARequestIsNotCutForTheNext(t *testing.T) {
 	t.Parallel()
 	release, started := make(chan struct{}), make(chan struct{}, 2)
-	addr := serveFor(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	addr := serveFor(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		started <- struct{}{}
 		<-release
 	}), 2)

@@ -328,7 +328,7 @@ func (d *doctor) permissions(ctx context.Context, cfg Config, bus *events.Bus) {
 			skipped++
 		case c.Err != nil:
 			failed++
-			d.bad(exitFailed, "permissions", fmt.Errorf("may not %s, which is needed to %s: %w", c.Right, c.Purpose, c.Err), "allow the user: "+c.Right.String()+"; see docs/nats.md")
+			d.bad(exitFailed, "permissions", fmt.Errorf("may not %s, which is needed to %s: %w", c.Right, c.Purpose, c.Err), "allow the user: "+c.String()+"; see docs/nats.md")
 		default:
 			tried++
 		}

@@ -136,7 +136,7 @@ func (l requestLine) request(id string) approval.Request {
 type markerID int64
 
 func (m markerID) MarshalJSON() ([]byte, error) {
-	return strconv.AppendQuote(nil, strconv.FormatInt(int64(m), 10)), nil
+	return json.Marshal(strconv.FormatInt(int64(m), 10))
 }
 
 func (m *markerID) UnmarshalJSON(data []byte) error {
