@@ -31,7 +31,10 @@ type outage struct {
 
 func drawOutages(dice *rand.Rand, most int) outages {
 	faults := []netFault{
-		unavailable, {Refused: true}, {Before: true}, {Delay: 8 * time.Second},
+		unavailable,
+		{Refused: true},
+		{Before: true},
+		{Delay: 8 * time.Second},
 		{Status: http.StatusTooManyRequests, Body: `{"error_code":"APIGW.0308","error_msg":"Throttled"}`, Header: map[string]string{"Retry-After": "20"}},
 		{Status: http.StatusForbidden, Body: `{"error":{"code":"EndPoint.0004","message":"m"}}`},
 	}
