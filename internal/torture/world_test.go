@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -52,11 +53,19 @@ type world struct {
 
 func newWorld(t *testing.T, cfg simulator.Config) *world {
 	t.Helper()
+	w := newCloudWorld(t, cfg)
+	w.broker = natstest.StartWith(t, broker.Options{Dir: filepath.Join(w.dir, "jetstream")})
+	w.js = w.broker.JetStream()
+	w.requests()
+	return w
+}
+
+// newCloudWorld is newWorld without a broker.
+func newCloudWorld(t *testing.T, cfg simulator.Config) *world {
+	t.Helper()
 	slow(t)
 	cfg.Admin = true
 	w := &world{ground: newGround(cfg), t: t, dir: t.TempDir(), begin: time.Now()}
-	w.broker = natstest.StartWith(t, broker.Options{Dir: filepath.Join(w.dir, "jetstream")})
-	w.js = w.broker.JetStream()
 	server := httptest.NewServer(w.sim)
 	t.Cleanup(func() {
 		server.CloseClientConnections()
@@ -64,7 +73,6 @@ func newWorld(t *testing.T, cfg simulator.Config) *world {
 	})
 	w.api = strings.TrimPrefix(server.URL, "http://")
 	w.policies = filepath.Join(w.dir, "policies")
-	w.requests()
 	if err := os.Mkdir(w.policies, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -109,6 +117,7 @@ func (w *world) write(path, text string) {
 // options are what differs between workers.
 type options struct {
 	nats, api string   // other addresses, such as those of proxies
+	data      string   // folder of the server inside the process, which then serves at nats
 	env       []string // more variables
 	ca        string   // file of who vouches for the cloud at api; empty: it has no TLS
 	sweep     string   // interval; empty: an hour
@@ -121,6 +130,7 @@ type options struct {
 // config writes the configuration file of a worker.
 func (w *world) config(o options) string {
 	w.t.Helper()
+	server := "url: embedded, data_dir: " + strconv.Quote(o.data) + ", listen: " + strconv.Quote(o.nats)
 	if o.nats == "" {
 		o.nats = strings.TrimPrefix(w.broker.URL, "nats://")
 	}
@@ -143,8 +153,11 @@ func (w *world) config(o options) string {
 	if o.ca != "" {
 		scheme = "https"
 	}
+	if o.data == "" {
+		server = "url: " + strconv.Quote("nats://"+o.nats)
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "nats: {url: \"nats://%s\"}\ncloud:\n  region: %s\n  auth: {mode: %s}\n  rate_per_second: %d\n  rates: {hss: %d/s}\n  endpoints:\n", o.nats, region, o.auth, o.rate, o.rate)
+	fmt.Fprintf(&b, "nats: {%s}\ncloud:\n  region: %s\n  auth: {mode: %s}\n  rate_per_second: %d\n  rates: {hss: %d/s}\n  endpoints:\n", server, region, o.auth, o.rate, o.rate)
 	for _, api := range []string{"vpcep", "apig", "functiongraph", "hss", "dataartsinsight", "iam"} {
 		fmt.Fprintf(&b, "    %s: %s://%s\n", api, scheme, o.api)
 	}
