@@ -25,7 +25,7 @@ func TestAlarmsAreHeardOnce(t *testing.T) {
 	var log bytes.Buffer
 	a := newAlarms(metrics.New(prometheus.NewRegistry(), metrics.Labels{}, metrics.Build{}), zerolog.New(&log))
 	a.CloudBreaker("vpcep", "closed")
-	a.CredentialState("unproven", time.Time{}, nil)
+	a.CredentialState("unverified", time.Time{}, nil)
 	for range 100 {
 		a.CloudBreaker("vpcep", "open")
 		a.CloudBreaker("vpcep", "half-open")
@@ -35,7 +35,7 @@ func TestAlarmsAreHeardOnce(t *testing.T) {
 	}
 	a.CloudBreaker("apig", "closed")
 	a.CloudBreaker("vpcep", "closed")
-	a.CredentialState("unproven", time.Time{}, nil)
+	a.CredentialState("unverified", time.Time{}, nil)
 	a.CredentialState("ok", time.Time{}, nil)
 	a.CredentialState("ok", time.Time{}, nil)
 	for _, want := range []string{"vpcep", "ListServiceConnections", "payments", "APIGW.0301", "req-1"} {

@@ -37,16 +37,16 @@ func TestRequestsPayForReads(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := client(t, newWorld(endpoint))
-		l, err := c.connections(connect(service()))
+		l, err := c.reader(connect(service()))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for range readsInStock / 2 {
-			l.pace.owe()
+		for range minCapacity / 2 {
+			l.budget.Borrow()
 		}
-		before := l.pace.content
-		if _, err := c.Facts(t.Context(), connect(service())); err != nil || l.pace.content <= before-1 {
-			t.Errorf("%v, %v reads in the purse, before it were %v", err, l.pace.content, before)
+		before := l.budget.tokens
+		if _, err := c.Facts(t.Context(), connect(service())); err != nil || l.budget.tokens <= before-1 {
+			t.Errorf("%v, %v reads in the purse, before it were %v", err, l.budget.tokens, before)
 		}
 	})
 }
@@ -100,7 +100,7 @@ func TestLostAnswer(t *testing.T) {
 						t.Errorf("%s: %v", id, err)
 						break
 					}
-					_ = sleep(t.Context(), max(e.RetryAfter(), firstWait))
+					_ = sleep(t.Context(), max(e.RetryAfter(), minRetryWait))
 				}
 				if err != nil {
 					failed++

@@ -22,8 +22,8 @@ func (c *Client) actGateway(ctx context.Context, project, gateway, endpoint stri
 	var out actionAnswer
 	return c.do(ctx, &call{
 		api: APIAPIG, op: op, method: http.MethodPost, path: path, project: project, contentType: utf8JSON,
-		body: connectionAction{verb(v), []string{endpoint}}, effect: convergent,
-		answer: decoder(&out, func(a actionAnswer) bool { return a.Connections != nil }),
+		body: connectionAction{verb(v), []string{endpoint}}, effect: idempotent,
+		decode: decodeJSON(&out, func(a actionAnswer) bool { return a.Connections != nil }),
 	}, done)
 }
 
@@ -37,7 +37,7 @@ func (c *Client) gatewayConnections(ctx context.Context, project, gateway string
 	var out page[connection]
 	err = c.do(ctx, &call{
 		api: APIAPIG, op: op, method: http.MethodGet, path: path, query: f.query(), project: project, contentType: plainJSON, names: f.names(),
-		answer: list(&out, "connections", "total", f.rows(apigPage), readConnection), // "size" is of the page
+		decode: decodeList(&out, "connections", "total", f.rows(apigPage), readConnection), // "size" is of the page
 	}, nil)
 	return out, err
 }

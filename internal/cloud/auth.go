@@ -70,35 +70,35 @@ func (c Credentials) check(mode string) error {
 const (
 	// More than five failures in a row lock a key for five minutes, and every call
 	// in that time fails; so is a user.
-	lockedFor     = 5*time.Minute + 30*time.Second // a key that is said to be bad rests at the API that said so
-	scopeRefusal  = 65 * time.Second               // an API rests for a project; longer than a key, so that others probe first
-	keyRefusal    = time.Minute                    // between probes of a key that is refused everywhere
-	maxRefusals   = 3                              // over all APIs without a success, until the key rests
-	acceptedFor   = time.Minute                    // so long an acceptance elsewhere speaks for a key
-	checkInterval = 5 * time.Second                // between looks for new values
-	renewInterval = 10 * time.Second               // between tries to renew a token that is still good
-	renewMargin   = 5 * time.Minute                // before its expiry, or a fifth of its life if that is less
-	defaultLife   = time.Hour                      // of a token that does not say
+	keyLockTime        = 5*time.Minute + 30*time.Second // a key that is said to be bad rests at the API that said so
+	scopeProbeInterval = 65 * time.Second               // an API rests for a project; longer than a key, so that others probe first
+	keyProbeInterval   = time.Minute                    // between probes of a key that is refused everywhere
+	maxRefusals        = 3                              // over all APIs without a success, until the key rests
+	acceptanceTTL      = time.Minute                    // so long an acceptance elsewhere speaks for a key
+	checkInterval      = 5 * time.Second                // between looks for new values
+	renewInterval      = 10 * time.Second               // between tries to renew a token that is still good
+	renewMargin        = 5 * time.Minute                // before its expiry, or a fifth of its life if that is less
+	defaultTokenLife   = time.Hour                      // of a token that does not say
 )
 
 type authState string
 
 const (
-	unproven authState = "unproven" // no answer yet; calls go one at a time
-	proven   authState = "ok"
-	refused  authState = "refused" // no calls at all
+	unverified authState = "unverified" // no answer yet; calls go one at a time
+	verified   authState = "ok"
+	refused    authState = "refused" // no calls at all
 )
 
 // auth keeps the credential, and keeps calls from being made with a bad one.
 //
 // A generation is one set of values: a key, a given token, or user and password.
-// It begins unproven, which lets one call through at a time, so that many parallel
+// It begins unverified, which lets one call through at a time, so that many parallel
 // calls cannot lock the key. New values are looked for every checkInterval, for
 // those in use may soon expire, with many calls on their way.
 //
 // What an API says of the credential holds for that API and project, its scope: a
 // token may be of another project, a product may not be open for a user. A scope
-// begins unproven too. When it refuses the credential the values are read again, or
+// begins unverified too. When it refuses the credential the values are read again, or
 // the project's token is renewed, and the call is repeated once. If that does not
 // help the scope is not called until there are other values, or one probe after
 // scopeRefusal succeeds.
@@ -117,7 +117,7 @@ type auth struct {
 	cred       Credentials
 	generation int
 	state      authState
-	trying     bool // one holds the only call of an unproven generation
+	probing    bool // one holds the only call of an unverified generation
 	refusals   int  // since the last success
 	refusedAt  time.Time
 	checkedAt  time.Time
@@ -131,11 +131,11 @@ type scope struct{ api, project string }
 
 type scopeState struct {
 	state      authState
-	trying     bool // one holds the only call of an unproven scope
+	probing    bool // one holds the only call of an unverified scope
 	renewed    bool // the credential was renewed for it since it accepted one
 	acceptedAt time.Time
 	refusedAt  time.Time
-	rest       time.Duration // until a probe
+	suspendFor time.Duration // until a probe
 	refusal    *Error
 }
 
@@ -155,14 +155,14 @@ type projectToken struct {
 
 // pass is leave to make one call. It has to be given back by answered, refuse
 // or dropped.
-type pass struct {
-	scope      scope
-	generation int
-	serial     int // of the token
-	cred       Credentials
-	token      string
-	holdsKey   bool // the only call of an unproven generation
-	holdsScope bool // the only call of an unproven scope
+type permit struct {
+	scope       scope
+	generation  int
+	serial      int // of the token
+	cred        Credentials
+	token       string
+	probesKey   bool // the only call of an unverified generation
+	probesScope bool // the only call of an unverified scope
 }
 
 func newAuth(a Auth, ask func(context.Context, Credentials, string) (token, error), obs Observer) (*auth, error) {
@@ -178,42 +178,42 @@ func newAuth(a Auth, ask func(context.Context, Credentials, string) (token, erro
 	}
 	out := &auth{
 		mode: a.Mode, source: a.Source, token: ask, observer: obs,
-		changed: make(chan struct{}), cred: cred, state: unproven, checkedAt: time.Now(),
+		changed: make(chan struct{}), cred: cred, state: unverified, checkedAt: time.Now(),
 		scopes: map[scope]*scopeState{}, tokens: map[string]*projectToken{},
 	}
-	out.observer.CredentialState(string(unproven), time.Time{}, nil)
+	out.observer.CredentialState(string(unverified), time.Time{}, nil)
 	return out, nil
 }
 
 // acquire waits for leave to call s. It returns an error that wraps ErrCredentials
 // immediately while the credential is refused there.
-func (a *auth) acquire(ctx context.Context, s scope) (pass, error) {
+func (a *auth) acquire(ctx context.Context, s scope) (permit, error) {
 	for {
 		a.mu.Lock()
 		if time.Since(a.checkedAt) >= checkInterval {
-			a.reread()
+			a.reload()
 		}
 		if err := a.blocked(s); err != nil {
 			a.mu.Unlock()
-			return pass{}, err
+			return permit{}, err
 		}
 		if a.mode == ModePassword {
-			ask, err := a.wantsToken(s.project)
+			ask, err := a.needsToken(s.project)
 			if err != nil {
 				a.mu.Unlock()
-				return pass{}, err
+				return permit{}, err
 			}
 			if ask {
-				cred, generation, holdsKey := a.cred, a.generation, a.state != proven
-				a.trying = a.trying || holdsKey
+				cred, generation, holdsKey := a.cred, a.generation, a.state != verified
+				a.probing = a.probing || holdsKey
 				a.mu.Unlock()
 				if err := a.renew(ctx, cred, generation, s.project, holdsKey); err != nil {
-					return pass{}, err
+					return permit{}, err
 				}
 				continue
 			}
 		}
-		if p, ok := a.permit(s); ok {
+		if p, ok := a.tryAcquire(s); ok {
 			a.mu.Unlock()
 			return p, nil
 		}
@@ -222,97 +222,97 @@ func (a *auth) acquire(ctx context.Context, s scope) (pass, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return pass{}, ctx.Err()
+			return permit{}, ctx.Err()
 		}
 	}
 }
 
 // permit returns a pass for s if a call may be made now; with a.mu held.
-func (a *auth) permit(s scope) (pass, bool) {
+func (a *auth) tryAcquire(s scope) (permit, bool) {
 	at := a.scope(s)
-	p := pass{
+	p := permit{
 		scope: s, generation: a.generation, cred: a.cred, token: a.cred.Token,
-		holdsKey: a.state != proven, holdsScope: at.state != proven,
+		probesKey: a.state != verified, probesScope: at.state != verified,
 	}
-	if p.holdsKey && a.trying || p.holdsScope && at.trying {
-		return pass{}, false
+	if p.probesKey && a.probing || p.probesScope && at.probing {
+		return permit{}, false
 	}
 	if a.mode == ModePassword {
 		t := a.tokenOf(s.project)
 		if !t.usable() {
-			return pass{}, false
+			return permit{}, false
 		}
 		p.token, p.serial = t.value, t.serial
 	}
-	a.trying, at.trying = a.trying || p.holdsKey, at.trying || p.holdsScope
+	a.probing, at.probing = a.probing || p.probesKey, at.probing || p.probesScope
 	return p, true
 }
 
 // blocked returns the refusal for which s may not be called, or makes the caller
 // the probe if it is time for one; with a.mu held.
 func (a *auth) blocked(s scope) error {
-	if err := a.resting(s); err != nil {
+	if err := a.suspended(s); err != nil {
 		return err
 	}
 	if a.mode == ModePassword && !a.tokenOf(s.project).usable() {
-		if err := a.resting(scope{APIIAM, s.project}); err != nil {
+		if err := a.suspended(scope{APIIAM, s.project}); err != nil {
 			return err
 		}
 	}
 	if a.state == refused {
-		if left := time.Until(a.refusedAt.Add(keyRefusal)); left > 0 {
-			return held(a.refusal, left)
+		if left := time.Until(a.refusedAt.Add(keyProbeInterval)); left > 0 {
+			return stillRefused(a.refusal, left)
 		}
-		a.trying = false
-		a.set(unproven)
+		a.probing = false
+		a.set(unverified)
 	}
-	if a.reopen(s) {
+	if a.allowProbe(s) {
 		a.dropToken(s.project) // it may be the token that is refused
 	}
 	return nil
 }
 
 // resting returns the refusal of s until it is time for a probe; with a.mu held.
-func (a *auth) resting(s scope) error {
+func (a *auth) suspended(s scope) error {
 	at := a.scope(s)
 	if at.state != refused {
 		return nil
 	}
-	rest := at.rest
-	if a.state == proven {
-		rest = scopeRefusal
+	rest := at.suspendFor
+	if a.state == verified {
+		rest = scopeProbeInterval
 	}
 	if left := time.Until(at.refusedAt.Add(rest)); left > 0 {
-		return held(at.refusal, left)
+		return stillRefused(at.refusal, left)
 	}
 	return nil
 }
 
 // reopen lets s be probed, and reports whether it was refused; with a.mu held.
-func (a *auth) reopen(s scope) bool {
+func (a *auth) allowProbe(s scope) bool {
 	at := a.scope(s)
 	if at.state != refused {
 		return false
 	}
-	at.state, at.trying = unproven, false
+	at.state, at.probing = unverified, false
 	return true
 }
 
 // wantsToken reports whether the caller has to ask IAM for a token of project, and
 // makes it the only one that does; with a.mu held. It returns an error if IAM may
 // not be asked and there is no token.
-func (a *auth) wantsToken(project string) (bool, error) {
+func (a *auth) needsToken(project string) (bool, error) {
 	t, iam, now := a.tokenOf(project), scope{APIIAM, project}, time.Now()
-	if t.renewing || t.usable() && (now.Before(t.renew) || now.Sub(t.renewedAt) < renewInterval) || a.state != proven && a.trying {
+	if t.renewing || t.usable() && (now.Before(t.renew) || now.Sub(t.renewedAt) < renewInterval) || a.state != verified && a.probing {
 		return false, nil
 	}
-	if err := a.resting(iam); err != nil {
+	if err := a.suspended(iam); err != nil {
 		if t.usable() {
 			return false, nil
 		}
 		return false, err
 	}
-	a.reopen(iam)
+	a.allowProbe(iam)
 	t.renewing, t.renewedAt = true, now
 	return true, nil
 }
@@ -331,60 +331,60 @@ func (t *projectToken) usable() bool { return t.value != "" && time.Now().Before
 
 // valid reports whether a call may still be made with p: between acquire and the
 // sending lies the wait for the rate limit.
-func (a *auth) valid(p pass) bool {
+func (a *auth) valid(p permit) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return p.generation == a.generation && (a.state == proven || a.state == unproven && p.holdsKey) &&
-		(a.scope(p.scope).state == proven || a.scope(p.scope).state == unproven && p.holdsScope) && !a.replaced(p)
+	return p.generation == a.generation && (a.state == verified || a.state == unverified && p.probesKey) &&
+		(a.scope(p.scope).state == verified || a.scope(p.scope).state == unverified && p.probesScope) && !a.replaced(p)
 }
 
 // replaced reports whether there is a newer token than p's; with a.mu held.
-func (a *auth) replaced(p pass) bool {
+func (a *auth) replaced(p permit) bool {
 	t := a.tokens[p.scope.project]
 	return t != nil && t.serial != p.serial
 }
 
 // answered takes note of any answer but a refusal: the credential is good.
-func (a *auth) answered(p pass) {
+func (a *auth) accept(p permit) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if p.generation == a.generation {
-		a.accepted(p.scope)
+		a.markAccepted(p.scope)
 	}
-	a.giveBack(p)
+	a.endProbe(p)
 }
 
 // accepted takes note that s accepts the credential; with a.mu held.
-func (a *auth) accepted(s scope) {
+func (a *auth) markAccepted(s scope) {
 	at := a.scope(s)
 	if a.state == refused || at.state == refused {
 		return // an answer to a call from before the refusal
 	}
 	a.refusals, at.renewed, at.acceptedAt = 0, false, time.Now()
-	if at.state != proven {
-		at.state = proven
-		a.announce()
+	if at.state != verified {
+		at.state = verified
+		a.broadcast()
 	}
-	if a.state != proven {
-		a.set(proven)
+	if a.state != verified {
+		a.set(verified)
 	}
 }
 
 // dropped takes note that nothing was learned.
-func (a *auth) dropped(p pass) {
+func (a *auth) release(p permit) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.giveBack(p)
+	a.endProbe(p)
 }
 
 // refuse takes note that p's credential was refused with e. It returns nil if
 // there are other values now and the call is to be made again with them; a
 // second time it is not. Else e becomes the refusal that others get.
-func (a *auth) refuse(p pass, e *Error, second bool) error {
+func (a *auth) refuse(p permit, e *Error, second bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	defer a.giveBack(p)
-	e.Err, e.Wait = ErrCredentials, comeAgain
+	defer a.endProbe(p)
+	e.Err, e.Wait = ErrCredentials, retryIn
 	old := p.generation != a.generation || a.replaced(p)
 	at := a.scope(p.scope)
 	switch {
@@ -392,17 +392,17 @@ func (a *auth) refuse(p pass, e *Error, second bool) error {
 		return nil // it was renewed meanwhile
 	case old || a.state == refused || at.state == refused:
 		return e
-	case !second && !at.renewed && a.renewal(p.scope):
+	case !second && !at.renewed && a.tryRenew(p.scope):
 		return nil
 	}
-	a.hold(p.scope, e)
+	a.suspend(p.scope, e)
 	return e
 }
 
 // renewal begins with what Source says now or with a new token, and reports
 // whether there can be a better one for s; with a.mu held.
-func (a *auth) renewal(s scope) bool {
-	renewed := a.reread()
+func (a *auth) tryRenew(s scope) bool {
+	renewed := a.reload()
 	if !renewed && a.mode == ModePassword && s.api != APIIAM {
 		a.dropToken(s.project)
 		renewed = true
@@ -415,19 +415,19 @@ func (a *auth) renewal(s scope) bool {
 
 // hold ends the calls of s, because of e, and all calls if e is about the key or
 // the last of too many; with a.mu held.
-func (a *auth) hold(s scope, e *Error) {
+func (a *auth) suspend(s scope, e *Error) {
 	now := time.Now()
 	at := a.scope(s)
-	since := now.Add(-acceptedFor)
+	since := now.Add(-acceptanceTTL)
 	if before := at.refusedAt; !before.IsZero() && before.Before(since) && at.acceptedAt.Before(before) {
 		since = before // it said so before, and an acceptance since then has shown that it is only here
 	}
-	at.state, at.refusedAt, at.rest, at.refusal = refused, now, scopeRefusal, e
+	at.state, at.refusedAt, at.suspendFor, at.refusal = refused, now, scopeProbeInterval, e
 	a.refusals++
-	a.announce()
-	bad := e.key && !a.acceptedSince(since)
+	a.broadcast()
+	bad := e.refusesKey && !a.acceptedSince(since)
 	if bad && a.refusals < maxRefusals {
-		at.rest = lockedFor
+		at.suspendFor = keyLockTime
 	}
 	if bad || a.refusals >= maxRefusals {
 		a.refusedAt, a.checkedAt, a.refusal = now, now, e
@@ -439,7 +439,7 @@ func (a *auth) hold(s scope, e *Error) {
 // credential since t; with a.mu held.
 func (a *auth) acceptedSince(t time.Time) bool {
 	for _, at := range a.scopes {
-		if at.state == proven && !at.acceptedAt.Before(t) {
+		if at.state == verified && !at.acceptedAt.Before(t) {
 			return true
 		}
 	}
@@ -457,23 +457,23 @@ func (a *auth) renew(ctx context.Context, cred Credentials, generation int, proj
 	t, iam := a.tokenOf(project), scope{APIIAM, project}
 	t.renewing = false
 	if holdsKey {
-		a.trying = false
+		a.probing = false
 	}
-	defer a.announce()
+	defer a.broadcast()
 	e, _ := asError(err)
 	switch {
 	case err == nil:
 		t.token = tok
 		t.serial++
-		a.accepted(iam)
-		a.observer.CredentialState(string(a.state), a.expires(), nil)
+		a.markAccepted(iam)
+		a.observer.CredentialState(string(a.state), a.firstExpiry(), nil)
 		return nil
-	case e != nil && e.Class == ClassCredentials && !e.unsent:
-		if at := a.scope(iam); !at.renewed && a.renewal(iam) {
+	case e != nil && e.Class == ClassCredentials && !e.notSent:
+		if at := a.scope(iam); !at.renewed && a.tryRenew(iam) {
 			return nil
 		}
-		e.Err, e.Wait = ErrCredentials, comeAgain
-		a.hold(iam, e)
+		e.Err, e.Wait = ErrCredentials, retryIn
+		a.suspend(iam, e)
 	}
 	if t.usable() && a.state != refused {
 		return nil // the old one will do until the next try
@@ -482,7 +482,7 @@ func (a *auth) renew(ctx context.Context, cred Credentials, generation int, proj
 }
 
 // expires is when the first token ends; with a.mu held.
-func (a *auth) expires() time.Time {
+func (a *auth) firstExpiry() time.Time {
 	var first time.Time
 	for _, t := range a.tokens {
 		if t.value != "" && (first.IsZero() || t.expires.Before(first)) {
@@ -502,7 +502,7 @@ func (a *auth) dropToken(project string) {
 
 // reread begins a generation with what Source says now, and returns false if that
 // is nothing new; with a.mu held.
-func (a *auth) reread() bool {
+func (a *auth) reload() bool {
 	a.checkedAt = time.Now()
 	cred, err := a.source()
 	if err != nil || cred.check(a.mode) != nil || cred == a.cred { // what cannot be read is not new
@@ -510,10 +510,10 @@ func (a *auth) reread() bool {
 	}
 	a.cred = cred
 	a.generation++
-	a.trying, a.refusals = false, 0
+	a.probing, a.refusals = false, 0
 	clear(a.scopes)
 	clear(a.tokens)
-	a.set(unproven)
+	a.set(unverified)
 	return true
 }
 
@@ -521,7 +521,7 @@ func (a *auth) reread() bool {
 func (a *auth) scope(s scope) *scopeState {
 	at := a.scopes[s]
 	if at == nil {
-		at = &scopeState{state: unproven}
+		at = &scopeState{state: unverified}
 		a.scopes[s] = at
 	}
 	return at
@@ -529,13 +529,13 @@ func (a *auth) scope(s scope) *scopeState {
 
 // comeAgain is when a caller who met a refused credential may ask again: new
 // values are looked for every few seconds, and asking costs no call.
-const comeAgain = 15 * time.Second
+const retryIn = 15 * time.Second
 
 // held is what callers get for left while nothing is called because of e.
-func held(e *Error, left time.Duration) error {
+func stillRefused(e *Error, left time.Duration) error {
 	out := *e
 	out.Class, out.Err = ClassCredentials, ErrCredentials
-	out.Wait = min(comeAgain, max(time.Second, left))
+	out.Wait = min(retryIn, max(time.Second, left))
 	return &out
 }
 
@@ -546,26 +546,26 @@ func (a *auth) set(s authState) {
 	if s == refused {
 		refusal = a.refusal
 	}
-	a.observer.CredentialState(string(s), a.expires(), refusal)
-	a.announce()
+	a.observer.CredentialState(string(s), a.firstExpiry(), refusal)
+	a.broadcast()
 }
 
-// giveBack ends the only call of what is unproven; with a.mu held.
-func (a *auth) giveBack(p pass) {
-	if p.generation != a.generation || !p.holdsKey && !p.holdsScope {
+// giveBack ends the only call of what is unverified; with a.mu held.
+func (a *auth) endProbe(p permit) {
+	if p.generation != a.generation || !p.probesKey && !p.probesScope {
 		return
 	}
-	if p.holdsKey {
-		a.trying = false
+	if p.probesKey {
+		a.probing = false
 	}
-	if p.holdsScope {
-		a.scope(p.scope).trying = false
+	if p.probesScope {
+		a.scope(p.scope).probing = false
 	}
-	a.announce()
+	a.broadcast()
 }
 
 // announce wakes those who wait for a change; with a.mu held.
-func (a *auth) announce() {
+func (a *auth) broadcast() {
 	close(a.changed)
 	a.changed = make(chan struct{})
 }

@@ -69,7 +69,7 @@ func TestRefusedKeyIsNotLocked(t *testing.T) {
 		errs := callAll(t.Context(), c, 64)
 		for _, err := range errs {
 			e, ok := asError(err)
-			if !ok || !errors.Is(err, ErrCredentials) || !e.Retryable() || e.RetryAfter() < time.Second || e.RetryAfter() > comeAgain {
+			if !ok || !errors.Is(err, ErrCredentials) || !e.Retryable() || e.RetryAfter() < time.Second || e.RetryAfter() > retryIn {
 				t.Fatalf("error %v, retry after %v", err, e.RetryAfter())
 			}
 		}
@@ -147,7 +147,7 @@ func TestKeyRotates(t *testing.T) {
 			mu.Unlock()
 		}
 		// All 16 were on their way when the key ended; nobody could know.
-		renewals := strings.Count(strings.Join(w.creds, " "), "unproven") - 1
+		renewals := strings.Count(strings.Join(w.creds, " "), "unverified") - 1
 		if refusals > 20*16 || renewals > 20 {
 			t.Errorf("%d refusals, %d renewals for 20 ends", refusals, renewals)
 		}
@@ -201,7 +201,7 @@ func TestNewKeyEndsRefusal(t *testing.T) {
 		if n := failures(callAll(t.Context(), c, 4)); n != 0 {
 			t.Errorf("%d failures with the new key", n)
 		}
-		if got := strings.Join(w.creds, " "); got != "unproven refused unproven ok" {
+		if got := strings.Join(w.creds, " "); got != "unverified refused unverified ok" {
 			t.Errorf("states %s", got)
 		}
 	})
@@ -220,7 +220,7 @@ func TestProbeAfterRefusal(t *testing.T) {
 		}))
 		callAll(t.Context(), c, 8)
 		locked = false
-		_ = sleep(t.Context(), lockedFor)
+		_ = sleep(t.Context(), keyLockTime)
 		if n := failures(callAll(t.Context(), c, 8)); n != 0 || calls != 9 {
 			t.Errorf("%d failures, %d calls", n, calls)
 		}
@@ -248,7 +248,7 @@ func TestUnprovenGoesOneByOne(t *testing.T) {
 			t.Errorf("%d failures", f)
 		}
 		if most.Load() != 1 {
-			t.Errorf("%d calls at once while unproven", most.Load())
+			t.Errorf("%d calls at once while unverified", most.Load())
 		}
 	})
 }
@@ -340,7 +340,7 @@ func TestLastChance(t *testing.T) {
 		tokens++
 		return token{value: fmt.Sprint(tokens), expires: time.Now().Add(time.Hour), renew: time.Now().Add(time.Hour)}, nil
 	}
-	a, err := newAuth(Auth{ModePassword, func() (Credentials, error) { return Credentials{User: "u", Password: "p", Domain: "d"}, nil }}, ask, nobody{})
+	a, err := newAuth(Auth{ModePassword, func() (Credentials, error) { return Credentials{User: "u", Password: "p", Domain: "d"}, nil }}, ask, noopObserver{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	firstPoll   = time.Second
-	longestPoll = 15 * time.Second
-	settleTime  = 30 * time.Second // after an act, in which a list may still show the past
+	minPollInterval = time.Second
+	maxPollInterval = 15 * time.Second
+	listLag         = 30 * time.Second // after an act, in which a list may still show the past
 )
 
 // Await follows the connection of req until its target's list shows the state
@@ -30,11 +30,11 @@ const (
 // ctx.Err(). A list that cannot be read, or is incomplete, is an *Error.
 func (c *Client) Await(ctx context.Context, req approval.Request, want approval.State, actedAt time.Time) (approval.State, error) {
 	ctx = forTarget(ctx, req.Target)
-	l, err := c.connections(req)
+	l, err := c.reader(req)
 	if err != nil {
 		return approval.Absent, err
 	}
-	polls := backoff.NewExponentialBackOff(backoff.WithInitialInterval(firstPoll), backoff.WithMaxInterval(longestPoll),
+	polls := backoff.NewExponentialBackOff(backoff.WithInitialInterval(minPollInterval), backoff.WithMaxInterval(maxPollInterval),
 		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(0.1), backoff.WithMaxElapsedTime(0))
 	var last approval.State
 	for reads := 0; ; reads++ {
@@ -44,7 +44,7 @@ func (c *Client) Await(ctx context.Context, req approval.Request, want approval.
 		}
 		row, _ := shown.row(req.EndpointID)
 		if row.contradicted {
-			return last, c.noteList(req.Target, apiOf(req.Target), "await", errContradicted)
+			return last, c.reportList(req.Target, apiOf(req.Target), "await", errContradicted)
 		}
 		state := approval.State(row.Status)
 		if !state.Known() {
@@ -55,7 +55,7 @@ func (c *Client) Await(ctx context.Context, req approval.Request, want approval.
 		if state == want && (state != approval.Absent || again) {
 			return state, nil
 		}
-		if again && final(state) && (actedAt.IsZero() || shown.at.Sub(actedAt) >= settleTime) {
+		if again && final(state) && (actedAt.IsZero() || shown.at.Sub(actedAt) >= listLag) {
 			return state, nil
 		}
 		if err := sleep(ctx, polls.NextBackOff()); err != nil {

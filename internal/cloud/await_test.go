@@ -126,7 +126,7 @@ func TestManyAwait(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if most := int(120*mostAtRest) + readsInStock + 1; w.lists > most {
+		if most := int(120*maxRefillRate) + minCapacity + 1; w.lists > most {
 			t.Errorf("%d reads, want at most %d", w.lists, most)
 		}
 	})

@@ -25,7 +25,7 @@ type breaker struct {
 }
 
 // errNoAnswerKnown tells the breaker that nothing was learned about the API.
-var errNoAnswerKnown = errors.New("given up by the caller")
+var errInconclusive = errors.New("given up by the caller")
 
 func newBreaker(api string, obs Observer) *breaker {
 	b := &breaker{api: api}
@@ -34,7 +34,7 @@ func newBreaker(api string, obs Observer) *breaker {
 		MaxRequests: 1,
 		Timeout:     probeInterval,
 		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
-		IsExcluded:  func(err error) bool { return errors.Is(err, errNoAnswerKnown) },
+		IsExcluded:  func(err error) bool { return errors.Is(err, errInconclusive) },
 		OnStateChange: func(_ string, from, to gobreaker.State) {
 			switch to {
 			case gobreaker.StateClosed:
@@ -77,16 +77,16 @@ func (b *breaker) refusal() *Error {
 		wait = min(max(wait, time.Since(time.Unix(0, at))/4), maxOpenWait)
 	}
 	wait += rand.N(wait / 2) //nolint:gosec // jitter is no secret
-	return &Error{API: b.api, Class: ClassOpen, Text: "the API does not work; it is probed once a second", Wait: wait, unsent: true}
+	return &Error{API: b.api, Class: ClassOpen, Text: "the API does not work; it is probed once a second", Wait: wait, notSent: true}
 }
 
 // verdict is what an answer tells the breaker about the API.
-func verdict(ctx context.Context, e *Error) error {
+func breakerResult(ctx context.Context, e *Error) error {
 	switch {
 	case e == nil:
 		return nil
 	case ctx.Err() != nil && e.Status == 0:
-		return errNoAnswerKnown
+		return errInconclusive
 	case e.Code == CodeListIncomplete: // of one target; the API works
 		return nil
 	case e.Class == ClassRetry || e.Class == ClassUnknown:

@@ -68,7 +68,7 @@ type Observer interface {
 	CloudBreaker(api, state string) // closed, open or half-open
 	CloudUnknownState(target string)
 	CloudList(target string, complete bool) // a list of target was read; see CodeListIncomplete
-	// CredentialState tells the state of the key, user or token: unproven, ok or
+	// CredentialState tells the state of the key, user or token: unverified, ok or
 	// refused, which stops all calls because of refusal. expires is zero if unknown.
 	CredentialState(state string, expires time.Time, refusal *Error)
 	// OperatorFault tells of each answer that only the operator can do something
@@ -84,13 +84,13 @@ type Client struct {
 	hosts    map[string]*host
 	auth     *auth
 	http     *http.Client
-	codes    codebook
+	codes    codeTable
 	observer Observer
 	faults   *faults
 	targets  approval.Targets
 
-	mu    sync.Mutex
-	lists map[listKey]*lists
+	mu      sync.Mutex
+	readers map[listKey]*connectionReader
 }
 
 // host is one API host.
@@ -131,7 +131,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("cloud: %d calls at once is no limit", cfg.Concurrency)
 	}
 	if cfg.Observer == nil {
-		cfg.Observer = nobody{}
+		cfg.Observer = noopObserver{}
 	}
 	if cfg.Transport == nil {
 		cfg.Transport = transport(cfg.Concurrency)
@@ -139,13 +139,13 @@ func New(cfg Config) (*Client, error) {
 	if err := checkTargets(cfg); err != nil {
 		return nil, fmt.Errorf("cloud: %w", err)
 	}
-	codes, err := newCodebook(table())
+	codes, err := newCodeTable(errorCodes())
 	if err != nil {
 		return nil, fmt.Errorf("cloud: %w", err)
 	}
 	c := &Client{
 		region: cfg.Region, hosts: map[string]*host{}, codes: codes, observer: cfg.Observer, faults: newFaults(cfg.Observer), targets: cfg.Targets,
-		lists: map[listKey]*lists{},
+		readers: map[listKey]*connectionReader{},
 		http: &http.Client{
 			Transport:     cfg.Transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -259,7 +259,7 @@ func transport(concurrency int) http.RoundTripper {
 }
 
 // connections returns the shared reader of the list that req's target has.
-func (c *Client) connections(req approval.Request) (*lists, error) {
+func (c *Client) reader(req approval.Request) (*connectionReader, error) {
 	if req.Creates() {
 		return nil, refuse(apiOf(req.Target), "connections", "invalid_request", fmt.Errorf("target %s has no connections", req.Target.Name))
 	}
@@ -270,11 +270,11 @@ func (c *Client) connections(req approval.Request) (*lists, error) {
 	key := listKey{t.Kind, t.ProjectID, t.ID}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.lists[key] == nil {
+	if c.readers[key] == nil {
 		read, size := c.pager(t)
-		c.lists[key] = newLists(size, c.hosts[apiOf(t)].perSecond, read, func(err error) error { return c.noteList(t, apiOf(t), "list", err) })
+		c.readers[key] = newConnectionReader(size, c.hosts[apiOf(t)].perSecond, read, func(err error) error { return c.reportList(t, apiOf(t), "list", err) })
 	}
-	return c.lists[key], nil
+	return c.readers[key], nil
 }
 
 // pager returns how to read a page of t's connections, and its largest size.
@@ -307,7 +307,7 @@ func apiOf(t approval.Target) string {
 
 // noteList tells the observer what came of reading a list of t, and returns err as
 // an *Error if it says that the list is incomplete.
-func (c *Client) noteList(t approval.Target, api, op string, err error) error {
+func (c *Client) reportList(t approval.Target, api, op string, err error) error {
 	switch {
 	case err == nil:
 		c.observer.CloudList(t.Name, true)
@@ -325,7 +325,7 @@ func (c *Client) readError(req approval.Request, op string, err error) error {
 	if _, ok := asError(err); ok {
 		return err
 	}
-	return &Error{API: apiOf(req.Target), Op: op, Class: ClassRetry, Err: err, unsent: true}
+	return &Error{API: apiOf(req.Target), Op: op, Class: ClassRetry, Err: err, notSent: true}
 }
 
 // Facts returns what the cloud says of req's connection, as of a read that began
@@ -338,11 +338,11 @@ func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Fact
 		return approval.Facts{ReadAt: time.Now()}, nil
 	}
 	ctx = forTarget(ctx, req.Target)
-	l, err := c.connections(req)
+	l, err := c.reader(req)
 	if err != nil {
 		return approval.Facts{}, err
 	}
-	l.pace.earn()
+	l.budget.Credit()
 	shown, err := l.read(ctx, req.EndpointID, false)
 	if err != nil {
 		return approval.Facts{}, c.readError(req, "facts", err)
@@ -364,7 +364,7 @@ func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Fact
 func (c *Client) Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (int, error) {
 	ctx = forTarget(ctx, t)
 	req := approval.Request{Target: t, EndpointID: endpointID}
-	l, err := c.connections(req)
+	l, err := c.reader(req)
 	if err != nil {
 		return 0, err
 	}
@@ -378,7 +378,7 @@ func (c *Client) Accepted(ctx context.Context, t approval.Target, domainID, endp
 	}
 	n, err := shown.accepted(domainID, endpointID)
 	if err != nil {
-		return 0, c.noteList(t, apiOf(t), "count", err)
+		return 0, c.reportList(t, apiOf(t), "count", err)
 	}
 	return n, nil
 }
@@ -418,7 +418,7 @@ var errContradicted = incomplete("two rows of the connection contradict each oth
 // call, the repeated ones too.
 func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdict) error {
 	ctx = forTarget(ctx, req.Target)
-	l, err := c.connections(req)
+	l, err := c.reader(req)
 	if err != nil {
 		return err
 	}
@@ -434,8 +434,8 @@ func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdi
 		row, _ := shown.row(req.EndpointID)
 		switch state := approval.State(row.Status); {
 		case row.contradicted:
-			return false, c.noteList(t, apiOf(t), "act", errContradicted)
-		case took(v, state):
+			return false, c.reportList(t, apiOf(t), "act", errContradicted)
+		case tookEffect(v, state):
 			return true, nil
 		case state == approval.Pending:
 			return false, nil
@@ -471,7 +471,7 @@ const codeNotFound = "ENDPOINT.0005"
 // notFound is the error of an act that was answered by e, with codeNotFound. The
 // endpoint is gone only if a list that works does not show it; if it does, what was
 // not found is the service, whose id is the operator's.
-func (c *Client) notFound(ctx context.Context, l *lists, req approval.Request, e *Error) error {
+func (c *Client) notFound(ctx context.Context, l *connectionReader, req approval.Request, e *Error) error {
 	shown, err := l.read(ctx, req.EndpointID, false)
 	if err != nil {
 		return c.readError(req, "act", err)
@@ -482,7 +482,7 @@ func (c *Client) notFound(ctx context.Context, l *lists, req approval.Request, e
 	}
 	fault := *e
 	fault.Class, fault.Text = ClassOperator, "the API does not know the endpoint service, but the target's list shows the connection; check the target's id or service_id, and its project"
-	c.faults.met(&fault)
+	c.faults.report(&fault)
 	return &fault
 }
 
@@ -490,7 +490,7 @@ func (c *Client) notFound(ctx context.Context, l *lists, req approval.Request, e
 var errNotPending = errors.New("the connection does not wait for a decision any more")
 
 // took reports whether s shows that v took effect on a pending connection.
-func took(v approval.Verdict, s approval.State) bool {
+func tookEffect(v approval.Verdict, s approval.State) bool {
 	return s == v.Goal() || v == approval.Accept && s == approval.Creating
 }
 
@@ -548,7 +548,7 @@ func (c *Client) Pending(ctx context.Context, t approval.Target) ([]approval.Fac
 	rows, err := collect(size, func(offset int) (page[connection], error) {
 		return read(ctx, filter{status: approval.Pending, limit: size, offset: offset})
 	})
-	if err = c.noteList(t, apiOf(t), "pending", err); err != nil {
+	if err = c.reportList(t, apiOf(t), "pending", err); err != nil {
 		return nil, c.readError(approval.Request{Target: t}, "pending", err)
 	}
 	var out []approval.Facts
@@ -563,15 +563,15 @@ func (c *Client) Pending(ctx context.Context, t approval.Target) ([]approval.Fac
 }
 
 // nobody observes nothing.
-type nobody struct{}
+type noopObserver struct{}
 
-func (nobody) CloudCall(string, string, string, time.Duration) {}
-func (nobody) CloudRetry(string, string, string)               {}
-func (nobody) CloudThrottled(string, time.Duration)            {}
-func (nobody) CloudInFlight(string, int)                       {}
-func (nobody) CloudBreaker(string, string)                     {}
-func (nobody) CloudUnknownState(string)                        {}
-func (nobody) CloudList(string, bool)                          {}
-func (nobody) CredentialState(string, time.Time, *Error)       {}
-func (nobody) OperatorFault(string, approval.OperatorFault)    {}
-func (nobody) OperatorFaultOver(string, string)                {}
+func (noopObserver) CloudCall(string, string, string, time.Duration) {}
+func (noopObserver) CloudRetry(string, string, string)               {}
+func (noopObserver) CloudThrottled(string, time.Duration)            {}
+func (noopObserver) CloudInFlight(string, int)                       {}
+func (noopObserver) CloudBreaker(string, string)                     {}
+func (noopObserver) CloudUnknownState(string)                        {}
+func (noopObserver) CloudList(string, bool)                          {}
+func (noopObserver) CredentialState(string, time.Time, *Error)       {}
+func (noopObserver) OperatorFault(string, approval.OperatorFault)    {}
+func (noopObserver) OperatorFaultOver(string, string)                {}

@@ -25,7 +25,7 @@ type row struct {
 //
 // Source: the error tables of VPCEP, APIG, FunctionGraph, HSS, DataArts Insight,
 // IAM and the API gateway in front of them, as of 2026-04.
-func table() []row {
+func errorCodes() []row {
 	return []row{
 		// VPCEP. Almost everything comes as 400.
 		{"EndPoint.0001", 0, ClassRetry, "the endpoint service has an internal error"},
@@ -129,25 +129,25 @@ func keyCodes() string {
 }
 
 // speaksOfKey reports whether a refusal with code is about the key itself.
-func speaksOfKey(mode, code string) bool {
+func refusesKey(mode, code string) bool {
 	code = normal(code)
 	return slices.Contains(strings.Fields(keyCodes()), code) || mode == ModeAKSK && code == "APIGW.0301"
 }
 
 // naming says where the names in a call come from, and so whose fault it is if
 // the API refuses them.
-type naming int
+type nameSource int
 
 const (
-	byRequest naming = iota // the request names something too
-	byConfig                // the configuration alone
-	byFilter                // the configuration, and the filter by id is the request's
+	byRequest nameSource = iota // the request names something too
+	byConfig                    // the configuration alone
+	byFilter                    // the configuration, and the filter by id is the request's
 )
 
 // blame is the class of a refusal by who can change what was refused. A list that
 // the configuration names in full is never wrong because of a request, and where a
 // filter is refused only the whole list can tell.
-func (b codebook) blame(n naming, status int, said errorBody) (Class, string) {
+func (b codeTable) classify(n nameSource, status int, said errorBody) (Class, string) {
 	class, text := b.class(status, said)
 	_, known := b.row(status, said.code)
 	switch {
@@ -160,10 +160,10 @@ func (b codebook) blame(n naming, status int, said errorBody) (Class, string) {
 }
 
 // codebook finds rows by normal code.
-type codebook map[string][]row
+type codeTable map[string][]row
 
-func newCodebook(rows []row) (codebook, error) {
-	book := codebook{}
+func newCodeTable(rows []row) (codeTable, error) {
+	book := codeTable{}
 	for _, r := range rows {
 		codes, err := expand(r.codes)
 		if err != nil {
@@ -177,14 +177,14 @@ func newCodebook(rows []row) (codebook, error) {
 }
 
 // class of an error answer and what it means.
-func (b codebook) class(status int, said errorBody) (Class, string) {
+func (b codeTable) class(status int, said errorBody) (Class, string) {
 	if r, known := b.row(status, said.code); known {
 		return r.class, r.text
 	}
 	return byStatus(status, said.shaped)
 }
 
-func (b codebook) row(status int, code string) (row, bool) {
+func (b codeTable) row(status int, code string) (row, bool) {
 	for _, r := range b[normal(code)] {
 		if r.status == 0 || r.status == status/100 {
 			return r, true

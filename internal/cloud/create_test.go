@@ -262,8 +262,8 @@ func TestIAMToken(t *testing.T) {
 	}{
 		{"a day", "t", `{"token":{"expires_at":"2026-01-02T00:00:00.000000Z"}}`, 24 * time.Hour, 24*time.Hour - renewMargin, false},
 		{"15 seconds", "t", `{"token":{"expires_at":"2026-01-01T00:00:15.000000Z"}}`, 15 * time.Second, 12 * time.Second, false},
-		{"no expiry", "t", `{"token":{}}`, defaultLife, defaultLife - renewMargin, false},
-		{"expired, so a clock is wrong", "t", `{"token":{"expires_at":"2025-01-01T00:00:00.000000Z"}}`, defaultLife, defaultLife - renewMargin, false},
+		{"no expiry", "t", `{"token":{}}`, defaultTokenLife, defaultTokenLife - renewMargin, false},
+		{"expired, so a clock is wrong", "t", `{"token":{"expires_at":"2025-01-01T00:00:00.000000Z"}}`, defaultTokenLife, defaultTokenLife - renewMargin, false},
 		{"no token", "", `{"token":{"expires_at":"2026-01-02T00:00:00.000000Z"}}`, 0, 0, true},
 		{"HTML", "t", `<html>`, 0, 0, true},
 	}

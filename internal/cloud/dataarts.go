@@ -34,8 +34,8 @@ func (c *Client) createInsightEndpoint(ctx context.Context, t approval.Target, w
 	var out insightAnswer
 	err = c.do(ctx, &call{
 		api: APIDataArtsInsight, op: op, method: http.MethodPost, path: path, project: t.ProjectID, workspace: t.WorkspaceID,
-		contentType: plainJSON, body: insightEndpoint{want.DSType, want.ServerName, want.ServerID}, effect: once,
-		answer: decoder(&out, func(a insightAnswer) bool { return a.ID != "" || a.ClientID != "" }),
+		contentType: plainJSON, body: insightEndpoint{want.DSType, want.ServerName, want.ServerID}, effect: nonIdempotent,
+		decode: decodeJSON(&out, func(a insightAnswer) bool { return a.ID != "" || a.ClientID != "" }),
 	}, nil)
 	if err != nil {
 		return approval.Created{}, err

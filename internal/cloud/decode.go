@@ -47,17 +47,17 @@ func isIncomplete(err error) bool {
 }
 
 // errNotExpected is an answer that some other program may have given.
-var errNotExpected = errors.New("it is not the JSON that was expected")
+var errUnexpectedJSON = errors.New("it is not the JSON that was expected")
 
 // strictly turns an error of decoding into what it means for a reader of lists: an
 // answer that breaks off is not one of the API; one that names a member twice, or is
 // malformed otherwise, is one that nothing may be concluded from.
-func strictly(err error) error {
+func decodeError(err error) error {
 	switch _, known := errors.AsType[*incompleteError](err); {
 	case known:
 		return err
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return errNotExpected
+		return errUnexpectedJSON
 	case errors.Is(err, jsontext.ErrDuplicateName):
 		return incomplete("it names a member twice")
 	}
@@ -179,7 +179,7 @@ func count(dec *jsontext.Decoder) (int, error) {
 // list returns an answer function that reads a page of a list into out: rows at
 // the member named rows, at most limit of them, and the number of all rows at the
 // member named total. A list that is documented without one has no name for it.
-func list[T any](out *page[T], rows, total string, limit int, row func(*jsontext.Decoder) (T, error)) func(http.Header, []byte) error {
+func decodeList[T any](out *page[T], rows, total string, limit int, row func(*jsontext.Decoder) (T, error)) func(http.Header, []byte) error {
 	return func(_ http.Header, body []byte) error {
 		*out = page[T]{total: -1} // an earlier try may have left something
 		there, known := false, []string{rows}
@@ -221,10 +221,10 @@ func list[T any](out *page[T], rows, total string, limit int, row func(*jsontext
 func document(body []byte, read func(*jsontext.Decoder) error) error {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(body))
 	if dec.PeekKind() != '{' {
-		return errNotExpected
+		return errUnexpectedJSON
 	}
 	if err := read(dec); err != nil {
-		return strictly(err)
+		return decodeError(err)
 	}
 	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return incomplete("something follows its JSON")

@@ -21,13 +21,13 @@ import (
 
 const (
 	callTimeout = 30 * time.Second // of one try, from sending to the last byte
-	maxAnswer   = 8 << 20          // bytes
+	maxResponse = 8 << 20          // bytes
 	// strangerWait is the pause of a host after a 401 in no shape of an API: a proxy
 	// may have answered, but if it was the API the key must not be tried in a row.
-	strangerWait = 5 * time.Second
-	plainJSON    = "application/json"
-	utf8JSON     = "application/json;charset=UTF-8"
-	userAgent    = "vpcep-approver"
+	foreign401Wait = 5 * time.Second
+	plainJSON      = "application/json"
+	utf8JSON       = "application/json;charset=UTF-8"
+	userAgent      = "vpcep-approver"
 )
 
 // call is one call of an API: all that differs between them.
@@ -41,12 +41,12 @@ type call struct {
 	contentType string
 	body        any // nil: none
 	effect      effect
-	names       naming
+	names       nameSource
 	anonymous   bool // needs no credential
 	optional    bool // a worker can do without: a refusal is no fault of the operator to be told of
 	// answer reads what came with a status of 2xx. An error means that it cannot
 	// be an answer of this API.
-	answer func(header http.Header, body []byte) error
+	decode func(header http.Header, body []byte) error
 }
 
 // do makes a call: repeated where that can help, limited, authenticated. done
@@ -77,20 +77,20 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 	host := c.hosts[call.api]
 	p, err := c.admit(ctx, host, call)
 	if err != nil {
-		return unsent(ctx, call, err)
+		return notSent(ctx, call, err)
 	}
 	done, err := host.breaker.allow()
 	if err != nil {
-		host.limit.leave()
-		c.drop(call, p)
-		return unsent(ctx, call, err)
+		host.limit.release()
+		c.release(call, p)
+		return notSent(ctx, call, err)
 	}
-	if call.effect != reads {
+	if call.effect != safe {
 		if err := approval.Permit(ctx); err != nil {
-			host.limit.leave()
-			done(errNoAnswerKnown)
-			c.drop(call, p)
-			return withheld(call, err)
+			host.limit.release()
+			done(errInconclusive)
+			c.release(call, p)
+			return notPermitted(call, err)
 		}
 	}
 	start := time.Now()
@@ -98,8 +98,8 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 	if e != nil {
 		e.Target = targetOf(ctx)
 	}
-	host.limit.leave()
-	done(verdict(ctx, e))
+	host.limit.release()
+	done(breakerResult(ctx, e))
 
 	class := ClassOK
 	if e != nil {
@@ -107,37 +107,37 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 	}
 	c.observer.CloudCall(call.api, call.op, string(class), time.Since(start))
 	if e == nil || e.Class != ClassThrottle && e.Status != 0 {
-		host.limit.served()
+		host.limit.succeeded()
 	}
 	switch {
 	case e == nil:
 	case e.Class == ClassThrottle:
 		e.Wait = host.limit.throttled(start, e.Wait)
 	case e.Wait > 0:
-		host.limit.rest(e.Wait)
+		host.limit.pauseFor(e.Wait)
 	}
 	refused := e != nil && e.Class == ClassCredentials
 	switch {
 	case call.anonymous:
-	case e == nil || e.proves:
-		c.auth.answered(p)
+	case e == nil || e.authenticated:
+		c.auth.accept(p)
 	case !refused:
-		c.auth.dropped(p)
+		c.auth.release(p)
 	default:
 		if err := c.auth.refuse(p, e, second); err == nil {
 			return errRenewed
 		}
 	}
 	if e == nil {
-		c.faults.over(call.api, call.op, targetOf(ctx))
+		c.faults.resolve(call.api, call.op, targetOf(ctx))
 		return nil
 	}
 	switch {
 	case e.Class == ClassOperator && call.optional:
 	case refused || e.Class == ClassOperator:
-		c.faults.met(e)
-	case e.proves && e.Class != ClassGone: // a service that is not known looks so, too
-		c.faults.over(call.api, call.op, e.Target)
+		c.faults.report(e)
+	case e.authenticated && e.Class != ClassGone: // a service that is not known looks so, too
+		c.faults.resolve(call.api, call.op, e.Target)
 	}
 	return e
 }
@@ -145,7 +145,7 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 // proves reports whether an answer of this class can only come from an API that
 // has accepted the credential. Gateways throttle and break before they look at it,
 // and do not know some addresses.
-func proves(class Class, said errorBody) bool {
+func provesCredential(class Class, said errorBody) bool {
 	switch class {
 	case ClassFinal, ClassGone, ClassAlreadyDone, ClassSlow, ClassOperator:
 		return said.shaped && !strings.HasPrefix(normal(said.code), "APIGW.")
@@ -167,38 +167,38 @@ func targetOf(ctx context.Context) string {
 }
 
 // admit waits for the credential and for the limits of the host.
-func (c *Client) admit(ctx context.Context, host *host, call *call) (pass, error) {
+func (c *Client) admit(ctx context.Context, host *host, call *call) (permit, error) {
 	for {
 		if err := host.breaker.check(); err != nil {
-			return pass{}, err
+			return permit{}, err
 		}
-		var p pass
+		var p permit
 		if !call.anonymous {
 			var err error
 			if p, err = c.auth.acquire(ctx, scope{call.api, call.project}); err != nil {
-				return pass{}, err
+				return permit{}, err
 			}
 		}
-		if err := host.limit.enter(ctx, call.effect != reads && !p.holdsKey); err != nil {
-			c.drop(call, p)
-			return pass{}, err
+		if err := host.limit.acquire(ctx, call.effect != safe && !p.probesKey); err != nil {
+			c.release(call, p)
+			return permit{}, err
 		}
 		if call.anonymous || c.auth.valid(p) {
 			return p, nil
 		}
-		host.limit.leave()
-		c.drop(call, p)
+		host.limit.release()
+		c.release(call, p)
 	}
 }
 
-func (c *Client) drop(call *call, p pass) {
+func (c *Client) release(call *call, p permit) {
 	if !call.anonymous {
-		c.auth.dropped(p)
+		c.auth.release(p)
 	}
 }
 
 // send exchanges one request for one answer and classes it.
-func (c *Client) send(ctx context.Context, host *host, call *call, body []byte, p pass) *Error {
+func (c *Client) send(ctx context.Context, host *host, call *call, body []byte, p permit) *Error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	r, err := c.request(ctx, host, call, body, p)
@@ -207,25 +207,25 @@ func (c *Client) send(ctx context.Context, host *host, call *call, body []byte, 
 	}
 	res, err := c.http.Do(r)
 	if err != nil {
-		return noAnswer(call, err)
+		return noResponse(call, err)
 	}
 	defer func() { _ = res.Body.Close() }() // read to its end or given up, so nothing is lost
-	data, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
+	data, err := io.ReadAll(io.LimitReader(res.Body, maxResponse+1))
 	switch {
 	case err != nil:
 		return call.failed(call.unknown(), "the answer broke off", err)
-	case res.StatusCode < 200 || res.StatusCode > 299 || len(data) > maxAnswer:
+	case res.StatusCode < 200 || res.StatusCode > 299 || len(data) > maxResponse:
 		return c.refused(call, res, data)
 	}
-	err = call.answer(res.Header, data)
+	err = call.decode(res.Header, data)
 	if res.StatusCode == http.StatusPartialContent {
 		err = incomplete("it is only a part of an answer")
 	}
 	if err != nil {
 		e := c.refused(call, res, nil)
 		e.Class, e.Text, e.Err = call.unknown(), "this is not an answer of the API; a firewall or proxy may stand in between", err
-		if isIncomplete(err) && call.effect == reads {
-			e.Code, e.Text, e.proves = CodeListIncomplete, textIncomplete, true
+		if isIncomplete(err) && call.effect == safe {
+			e.Code, e.Text, e.authenticated = CodeListIncomplete, textIncomplete, true
 		}
 		return e
 	}
@@ -233,7 +233,7 @@ func (c *Client) send(ctx context.Context, host *host, call *call, body []byte, 
 }
 
 // request builds the request with everything that goes over the wire.
-func (c *Client) request(ctx context.Context, host *host, call *call, body []byte, p pass) (*http.Request, error) {
+func (c *Client) request(ctx context.Context, host *host, call *call, body []byte, p permit) (*http.Request, error) {
 	u := *host.base
 	u.Path = strings.TrimSuffix(u.Path, "/") + call.path
 	u.RawPath = ""
@@ -267,13 +267,13 @@ func (c *Client) request(ctx context.Context, host *host, call *call, body []byt
 // refused is the error for an answer that is none of success.
 func (c *Client) refused(call *call, res *http.Response, data []byte) *Error {
 	said := parseErrorBody(data)
-	e := &Error{API: call.api, Op: call.op, Status: res.StatusCode, Code: said.code, changes: call.effect != reads}
-	e.Class, e.Text = c.codes.blame(call.names, res.StatusCode, said)
+	e := &Error{API: call.api, Op: call.op, Status: res.StatusCode, Code: said.code, changes: call.effect != safe}
+	e.Class, e.Text = c.codes.classify(call.names, res.StatusCode, said)
 	if e.Class == ClassUnknown {
 		e.Class = call.unknown()
 	}
-	e.proves = proves(e.Class, said)
-	e.key = e.Class == ClassCredentials && speaksOfKey(c.auth.mode, said.code)
+	e.authenticated = provesCredential(e.Class, said)
+	e.refusesKey = e.Class == ClassCredentials && refusesKey(c.auth.mode, said.code)
 	for _, id := range []string{res.Header.Get("X-Request-Id"), res.Header.Get("X-IAM-Trace-Id"), said.requestID} {
 		if e.RequestID == "" {
 			e.RequestID = plain(id)
@@ -281,36 +281,36 @@ func (c *Client) refused(call *call, res *http.Response, data []byte) *Error {
 	}
 	e.Wait = retryAfter(res.Header.Get("Retry-After"), time.Now())
 	if res.StatusCode == http.StatusUnauthorized && !said.shaped && e.Wait == 0 {
-		e.Wait = strangerWait
+		e.Wait = foreign401Wait
 	}
 	return e
 }
 
 // noAnswer is the error for a call that got no answer.
-func noAnswer(call *call, err error) *Error {
+func noResponse(call *call, err error) *Error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err // without the address, which is known and long
 	}
-	if !neverSent(err) {
+	if !wasNotSent(err) {
 		return call.failed(call.unknown(), "no answer", err)
 	}
 	e := call.failed(ClassRetry, "the API cannot be reached", err)
-	e.unsent = true
+	e.notSent = true
 	return e
 }
 
 // failed is the error for a call to which there is no whole answer.
 func (c *call) failed(class Class, text string, err error) *Error {
-	return &Error{API: c.api, Op: c.op, Class: class, Text: text, Err: err, changes: c.effect != reads}
+	return &Error{API: c.api, Op: c.op, Class: class, Text: text, Err: err, changes: c.effect != safe}
 }
 
 // unsent is the error for a call that was not made because of err, which may
 // come from another call, such as the one for a token.
-func unsent(ctx context.Context, call *call, err error) *Error {
+func notSent(ctx context.Context, call *call, err error) *Error {
 	e := call.failed(ClassRetry, "not called", err)
 	if cause, ok := asError(err); ok {
 		*e = *cause
-		e.changes = call.effect != reads
+		e.changes = call.effect != safe
 	}
 	if e.Op == "" {
 		e.Op = call.op
@@ -318,28 +318,28 @@ func unsent(ctx context.Context, call *call, err error) *Error {
 	if e.Target == "" {
 		e.Target = targetOf(ctx)
 	}
-	e.unsent = true
+	e.notSent = true
 	return e
 }
 
 // withheld is the error for a call that was not permitted at the last moment. It
 // is for the caller to try again.
-func withheld(call *call, err error) *Error {
+func notPermitted(call *call, err error) *Error {
 	e := call.failed(ClassRetry, "not permitted", err)
-	e.unsent, e.withheld = true, true
+	e.notSent, e.notPermitted = true, true
 	return e
 }
 
 // unknown is the class of a call of which nobody knows whether it was done.
 func (c *call) unknown() Class {
-	if c.effect == reads {
+	if c.effect == safe {
 		return ClassRetry
 	}
 	return ClassUnknown
 }
 
 // neverSent reports whether err happened before anything was sent.
-func neverSent(err error) bool {
+func wasNotSent(err error) bool {
 	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "dial" || op.Op == "proxyconnect") {
 		return true
 	}
@@ -378,11 +378,11 @@ func encode(v any) ([]byte, error) {
 
 // decoder returns an answer function that reads JSON into out, as strictly as an
 // event is read, and lets ok say whether what an answer must have is there.
-func decoder[T any](out *T, ok func(T) bool) func(http.Header, []byte) error {
+func decodeJSON[T any](out *T, ok func(T) bool) func(http.Header, []byte) error {
 	return func(_ http.Header, body []byte) error {
 		*out = *new(T) // an earlier try may have left something
 		if err := strict.Unmarshal(body, out); err != nil {
-			return errNotExpected
+			return errUnexpectedJSON
 		}
 		if !ok(*out) {
 			return errors.New("it lacks what it must hold")

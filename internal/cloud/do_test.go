@@ -46,7 +46,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 		{"null", 200, "null", nil},
 		{"a list", 200, "[]", nil},
 		{"cut off", 200, `{"connections":[{"id":`, nil},
-		{"too large", 200, `{"connections":[],"x":"` + strings.Repeat("x", maxAnswer) + `"}`, nil},
+		{"too large", 200, `{"connections":[],"x":"` + strings.Repeat("x", maxResponse) + `"}`, nil},
 		{"a redirect", 302, "", []string{"Location", "https://example.org/login"}},
 		{"a permanent redirect", 308, rowsJSON(0), []string{"Location", "/elsewhere"}},
 		{"HTML from a firewall", 403, "<html>", nil},
@@ -240,7 +240,7 @@ func TestLastRealErrorIsKept(t *testing.T) {
 		if e, ok := asError(err); !ok || e.Code != "EndPoint.0001" || !e.Retryable() {
 			t.Errorf("error %v", err)
 		}
-		if took := time.Since(start); took > budget {
+		if took := time.Since(start); took > retryBudget {
 			t.Errorf("it took %v", took)
 		}
 	})
@@ -252,10 +252,10 @@ func TestPutOffIsNoNews(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := client(t, newWorld())
-		for _, off := range []*Error{{Class: ClassOpen, unsent: true, Wait: time.Second}, {Class: ClassThrottle, unsent: true, Wait: time.Hour}} {
+		for _, off := range []*Error{{Class: ClassOpen, notSent: true, Wait: time.Second}, {Class: ClassThrottle, notSent: true, Wait: time.Hour}} {
 			tries, asked := 0, 0
 			lost := &Error{Class: ClassUnknown, Code: "EndPoint.0013", Status: 504, changes: true}
-			err := c.repeat(t.Context(), &call{effect: convergent}, func(context.Context) (bool, error) { asked++; return false, nil }, func(context.Context) error {
+			err := c.repeat(t.Context(), &call{effect: idempotent}, func(context.Context) (bool, error) { asked++; return false, nil }, func(context.Context) error {
 				if tries++; tries == 2 {
 					return off
 				}
@@ -280,7 +280,7 @@ func TestDoubtStays(t *testing.T) {
 			nil,
 		}
 		tries, asked := 0, 0
-		err := c.repeat(t.Context(), &call{effect: convergent}, func(context.Context) (bool, error) { asked++; return false, nil }, func(context.Context) error {
+		err := c.repeat(t.Context(), &call{effect: idempotent}, func(context.Context) (bool, error) { asked++; return false, nil }, func(context.Context) error {
 			tries++
 			return answers[tries-1]
 		})
@@ -332,12 +332,12 @@ func TestNeverSent(t *testing.T) {
 		if err == nil {
 			_ = res.Body.Close()
 			t.Errorf("%s: status %s", name, res.Status)
-		} else if !neverSent(err) {
+		} else if !wasNotSent(err) {
 			t.Errorf("%s: %v (%T) may have been sent", name, err, err)
 		}
 	}
 	for _, err := range []error{io.ErrUnexpectedEOF, &net.OpError{Op: "read", Err: errors.New("reset")}, context.DeadlineExceeded} {
-		if neverSent(err) {
+		if wasNotSent(err) {
 			t.Errorf("%v was never sent", err)
 		}
 	}

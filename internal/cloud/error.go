@@ -57,14 +57,14 @@ type Error struct {
 	Wait      time.Duration // from Retry-After or what it stands for; 0 if unknown
 	Err       error         // what lies under it, if anything
 
-	changes bool // the call was to change something
-	unsent  bool // it provably never left
-	proves  bool // the answer can only come from an API that has accepted the credential
-	key     bool // a refusal of the credential that speaks of the key itself
+	changes       bool // the call was to change something
+	notSent       bool // it provably never left
+	authenticated bool // the answer can only come from an API that has accepted the credential
+	refusesKey    bool // a refusal of the credential that speaks of the key itself
 	// withheld says that the caller did not permit it, see approval.Permit.
-	withheld bool
+	notPermitted bool
 	// inDoubt says that an earlier try of the same call may have been carried out.
-	inDoubt bool
+	maybeDone bool
 }
 
 func (e *Error) Error() string {
@@ -124,7 +124,7 @@ func (e *Error) RetryAfter() time.Duration {
 // OutcomeUnknown reports whether the call may have changed something although
 // it did not succeed.
 func (e *Error) OutcomeUnknown() bool {
-	return e.inDoubt || e.changes && !e.unsent && (e.Class == ClassUnknown || e.Class == ClassRetry)
+	return e.maybeDone || e.changes && !e.notSent && (e.Class == ClassUnknown || e.Class == ClassRetry)
 }
 
 // NoReadBack reports whether e says that a creation can never be looked for.
@@ -164,7 +164,7 @@ func (e *Error) Failure() approval.Failure {
 
 // refuse is the error of a call that is wrong before it is made.
 func refuse(api, op, code string, err error) *Error {
-	return &Error{API: api, Op: op, Class: ClassFinal, Code: code, Err: err, unsent: true}
+	return &Error{API: api, Op: op, Class: ClassFinal, Code: code, Err: err, notSent: true}
 }
 
 // asError returns the *Error in err.

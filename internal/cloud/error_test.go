@@ -88,7 +88,7 @@ func TestCodes(t *testing.T) {
 		{500, ClassRetry, "APIGW.0601 APIGW.0605 APIGW.0606 APIGW.0608 APIGW.0705"},
 		{503, ClassRetry, "APIGW.0613"},
 	}
-	book, err := newCodebook(table())
+	book, err := newCodeTable(errorCodes())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestCodes(t *testing.T) {
 
 func TestStatuses(t *testing.T) {
 	t.Parallel()
-	book, _ := newCodebook(table())
+	book, _ := newCodeTable(errorCodes())
 	tests := []struct {
 		name   string
 		status int
@@ -212,7 +212,7 @@ func TestErrorBehaviour(t *testing.T) {
 		if e.Retryable() != tt.retry || e.OutcomeUnknown() != tt.unknown || e.RetryAfter() != tt.after || e.Gone() != (tt.class == ClassGone) {
 			t.Errorf("%s: retryable %v, outcome unknown %v, after %v, gone %v", tt.class, e.Retryable(), e.OutcomeUnknown(), e.RetryAfter(), e.Gone())
 		}
-		if e.unsent = true; e.OutcomeUnknown() {
+		if e.notSent = true; e.OutcomeUnknown() {
 			t.Errorf("%s: what was never sent has an unknown outcome", tt.class)
 		}
 		if e := (&Error{Class: tt.class}); e.OutcomeUnknown() {
@@ -222,7 +222,7 @@ func TestErrorBehaviour(t *testing.T) {
 			t.Errorf("%s: failure %+v", tt.class, f)
 		}
 		if e.Wait = time.Hour; e.RetryAfter() != time.Hour {
-			t.Errorf("%s: what the cloud asks for is not honoured", tt.class)
+			t.Errorf("%s: what the cloud asks for is not honored", tt.class)
 		}
 	}
 }
@@ -274,7 +274,7 @@ func FuzzErrorBody(f *testing.F) {
 	f.Add([]byte(`{"error_code":"EndPoint.2013","error_msg":"m","request_id":"r"}`), 400)
 	f.Add([]byte(`{"error":{"code":"APIG.0308"}}`), 429)
 	f.Add([]byte(`{"error_code" : "A.1`), 500)
-	book, err := newCodebook(table())
+	book, err := newCodeTable(errorCodes())
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 
 // faultFor is how long a fault counts as active if no call of the kind follows:
 // the request that met it may have gone to another worker.
-const faultFor = 15 * time.Minute
+const faultTTL = 15 * time.Minute
 
 // faults keeps which APIs refuse what only the operator can fix. The keys are
 // APIs and names of targets, so there are few.
@@ -30,7 +30,7 @@ func newFaults(obs Observer) *faults {
 }
 
 // met takes note of the fault e.
-func (f *faults) met(e *Error) {
+func (f *faults) report(e *Error) {
 	fault, ok := e.OperatorFault()
 	if !ok {
 		return
@@ -41,16 +41,16 @@ func (f *faults) met(e *Error) {
 	a := f.active[key]
 	if a == nil {
 		a = &activeFault{operations: map[string]bool{}}
-		a.expiry = time.AfterFunc(faultFor, func() { f.expire(key, a) })
+		a.expiry = time.AfterFunc(faultTTL, func() { f.expire(key, a) })
 		f.active[key] = a
 	}
 	a.operations[e.Op] = true
-	a.expiry.Reset(faultFor)
+	a.expiry.Reset(faultTTL)
 	f.observer.OperatorFault(e.Target, fault)
 }
 
 // over takes note that an operation works again.
-func (f *faults) over(api, operation, target string) {
+func (f *faults) resolve(api, operation, target string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	key := faultKey{api, target}

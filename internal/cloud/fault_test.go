@@ -124,7 +124,7 @@ func TestAFaultThatIsNotMetAgainEnds(t *testing.T) {
 		if n := len(seen.told()); n != 3 {
 			t.Errorf("told %q", seen.told())
 		}
-		_ = sleep(t.Context(), faultFor)
+		_ = sleep(t.Context(), faultTTL)
 		synctest.Wait()
 		if got := seen.told()[len(seen.told())-1]; got != "payments vpcep over" {
 			t.Errorf("told %q", seen.told())

@@ -34,8 +34,8 @@ func (c *Client) createFunctionEndpoint(ctx context.Context, t approval.Target, 
 	err = c.do(ctx, &call{
 		api: APIFunctionGraph, op: op, method: http.MethodPost, path: path, project: t.ProjectID, contentType: plainJSON,
 		body:   functionEndpoint{want.Flavor, want.XRole, want.VPCID, want.SubnetID},
-		effect: once,
-		answer: decoder(&out, func(a answer) bool { return a.Endpoints != nil || a.Address != nil }),
+		effect: nonIdempotent,
+		decode: decodeJSON(&out, func(a answer) bool { return a.Endpoints != nil || a.Address != nil }),
 	}, nil)
 	if is(err, ClassAlreadyDone) {
 		made := approval.Created{Existing: true}
@@ -62,11 +62,11 @@ func (c *Client) createFunctionEndpoint(ctx context.Context, t approval.Target, 
 // the type gateway hang on route tables and not on a subnet; they are no functions'.
 func (c *Client) lookFunctionEndpoint(ctx context.Context, t approval.Target, want *approval.FunctionGraphEndpoint, before []string) (approval.Look, error) {
 	rows, err := c.vpcEndpoints(ctx, t.ProjectID, want.VPCID)
-	if err = c.noteList(t, APIVPCEP, "ListEndpoints", err); err != nil {
+	if err = c.reportList(t, APIVPCEP, "ListEndpoints", err); err != nil {
 		return approval.Look{}, err
 	}
 	rows = slices.DeleteFunc(rows, func(r vpcEndpoint) bool {
-		return r.ServiceType == "gateway" || other(r.VPCID, want.VPCID) || other(r.SubnetID, want.SubnetID)
+		return r.ServiceType == "gateway" || differs(r.VPCID, want.VPCID) || differs(r.SubnetID, want.SubnetID)
 	})
 	slices.SortStableFunc(rows, func(a, b vpcEndpoint) int { return b.CreatedAt.Compare(a.CreatedAt.Time) })
 	var look approval.Look
@@ -94,4 +94,4 @@ func (e vpcEndpoint) ofFunctionGraph() bool {
 
 // other reports whether a row that shows got is about something else than want.
 // Not every version of the list shows every field.
-func other(got, want string) bool { return got != "" && !approval.SameID(got, want) }
+func differs(got, want string) bool { return got != "" && !approval.SameID(got, want) }

@@ -42,8 +42,8 @@ func (c *Client) createHostEndpoints(ctx context.Context, t approval.Target, wan
 	}
 	return approval.Created{}, c.do(ctx, &call{
 		api: APIHSS, op: op, method: http.MethodPost, path: path, query: enterpriseProject(t), project: t.ProjectID, contentType: plainJSON,
-		body: body, effect: once,
-		answer: func(_ http.Header, body []byte) error {
+		body: body, effect: nonIdempotent,
+		decode: func(_ http.Header, body []byte) error {
 			if body = bytes.TrimSpace(body); len(body) > 0 && !json.Valid(body) {
 				return errors.New("it is neither empty nor JSON")
 			}
@@ -75,8 +75,8 @@ func readHost(dec *jsontext.Decoder) (hssStatus, error) {
 		}
 		return text(dec, &r.VPCID)
 	})
-	r.HostID, r.VPCID = spelled(r.HostID), spelled(r.VPCID)
-	return r, firstError(err, needed("host_id", r.HostID))
+	r.HostID, r.VPCID = canonicalID(r.HostID), canonicalID(r.VPCID)
+	return r, firstError(err, required("host_id", r.HostID))
 }
 
 type hssQuery struct {
@@ -146,14 +146,14 @@ func (c *Client) hostEndpoints(ctx context.Context, t approval.Target, q hssQuer
 		return nil, err
 	}
 	var out page[hssStatus]
-	err = twice(func() error {
+	err = retryIncomplete(func() error {
 		return c.do(ctx, &call{
 			api: APIHSS, op: op, method: http.MethodPost, path: path, query: enterpriseProject(t), project: t.ProjectID, contentType: plainJSON,
 			body:   q,
-			answer: list(&out, "data_list", "", maxRows, readHost),
+			decode: decodeList(&out, "data_list", "", maxRows, readHost),
 		}, nil)
 	})
-	return out.rows, c.noteList(t, APIHSS, op, err)
+	return out.rows, c.reportList(t, APIHSS, op, err)
 }
 
 func contains(ids []string, id string) bool {

@@ -64,7 +64,7 @@ func (c *Client) iamToken(ctx context.Context, cred Credentials, project string)
 			Identity: iamIdentity{[]string{"password"}, iamPassword{iamUser{iamName{cred.Domain}, cred.User, cred.Password}}},
 			Scope:    iamScope{of},
 		}},
-		answer: func(header http.Header, body []byte) (err error) {
+		decode: func(header http.Header, body []byte) (err error) {
 			tok, err = readToken(header, body, time.Now())
 			return err
 		},
@@ -72,7 +72,7 @@ func (c *Client) iamToken(ctx context.Context, cred Credentials, project string)
 	if err == nil { // one asks for all targets of the project, and each may have been refused
 		for _, t := range c.targets {
 			if t.ProjectID == project {
-				c.faults.over(APIIAM, op, t.Name)
+				c.faults.resolve(APIIAM, op, t.Name)
 			}
 		}
 	}
@@ -96,7 +96,7 @@ func readToken(header http.Header, body []byte, now time.Time) (token, error) {
 	}
 	life := out.Token.ExpiresAt.Sub(now)
 	if out.Token.ExpiresAt.IsZero() || life <= 0 { // not told, or a clock is wrong
-		life = defaultLife
+		life = defaultTokenLife
 	}
 	tok.expires = now.Add(life)
 	tok.renew = tok.expires.Add(-min(renewMargin, life/5))

@@ -301,7 +301,7 @@ func TestPageWithTooManyRowsIsNotKept(t *testing.T) {
 		rows = append(rows, rowJSON(id, approval.Accepted))
 	}
 	var out page[connection]
-	err := list(&out, "connections", "total_count", vpcepPage, readConnection)(nil, []byte(rowsJSON(38_000, rows...)))
+	err := decodeList(&out, "connections", "total_count", vpcepPage, readConnection)(nil, []byte(rowsJSON(38_000, rows...)))
 	if !isIncomplete(err) || len(out.rows) > vpcepPage {
 		t.Errorf("%d rows, %v", len(out.rows), err)
 	}

@@ -10,14 +10,14 @@ import (
 )
 
 const (
-	throttlePause = 2 * time.Second  // after a throttling answer that names no time; doubles
-	maxThrottle   = 30 * time.Second // of such a pause
-	maxRetryAfter = time.Hour        // what more the cloud asks for is cut to this
-	riseTime      = 30 * time.Second // from nothing up to the set rate
-	cutFloor      = 64               // the rate never falls below the set one divided by this
-	maxPauseWait  = 5 * time.Second  // a longer pause is an error for the caller instead of a wait
-	maxRateWait   = 30 * time.Second // so is a longer wait for a rate below one a second; see join
-	maxPutOff     = time.Minute      // what a caller who would wait longer is told to wait
+	minThrottlePause = 2 * time.Second  // after a throttling answer that names no time; doubles
+	maxThrottlePause = 30 * time.Second // of such a pause
+	maxRetryAfter    = time.Hour        // what more the cloud asks for is cut to this
+	recoveryTime     = 30 * time.Second // from nothing up to the set rate
+	maxRateCut       = 64               // the rate never falls below the set one divided by this
+	maxPauseWait     = 5 * time.Second  // a longer pause is an error for the caller instead of a wait
+	maxRateWait      = 30 * time.Second // so is a longer wait for a rate below one a second; see join
+	maxRetryHint     = time.Minute      // what a caller who would wait longer is told to wait
 )
 
 // limit holds the calls to one API host to a rate and to a number at once.
@@ -27,20 +27,20 @@ const (
 // order of their coming, so that a change of the rate or a pause holds from the
 // very next call on.
 type limit struct {
-	api      string
-	set      rate.Limit
-	observer Observer
-	turn     chan struct{} // held by the one whose turn it is to wait
-	slots    chan struct{} // one for each call on its way
+	api        string
+	configured rate.Limit
+	observer   Observer
+	head       chan struct{} // held by the one whose turn it is to wait
+	slots      chan struct{} // one for each call on its way
 
-	mu     sync.Mutex
-	pace   *rate.Limiter
-	queue  int           // callers who wait for the rate
-	putOff time.Time     // up to when calls are spoken for by callers who were sent away
-	paused time.Time     // until then nobody calls
-	cutAt  time.Time     // when the rate was lowered last
-	roseAt time.Time     // up to when the rise has been added
-	pause  time.Duration // the last one that we chose ourselves
+	mu          sync.Mutex
+	limiter     *rate.Limiter
+	queue       int           // callers who wait for the rate
+	nextRetry   time.Time     // up to when calls are spoken for by callers who were sent away
+	pausedUntil time.Time     // until then nobody calls
+	cutAt       time.Time     // when the rate was lowered last
+	recoveredAt time.Time     // up to when the rise has been added
+	lastPause   time.Duration // the last one that we chose ourselves
 }
 
 func newLimit(api string, perSecond float64, concurrency int, obs Observer) *limit {
@@ -49,17 +49,17 @@ func newLimit(api string, perSecond float64, concurrency int, obs Observer) *lim
 		perSecond *= 0.999 // rounding must not make one call more in a minute
 	}
 	return &limit{
-		api: api, set: rate.Limit(perSecond), observer: obs,
-		turn: make(chan struct{}, 1), slots: make(chan struct{}, concurrency),
-		pace: rate.NewLimiter(rate.Limit(perSecond), burst),
+		api: api, configured: rate.Limit(perSecond), observer: obs,
+		head: make(chan struct{}, 1), slots: make(chan struct{}, concurrency),
+		limiter: rate.NewLimiter(rate.Limit(perSecond), burst),
 	}
 }
 
 // enter waits until a call may be made and counts it as on its way; leave ends
 // that. It returns an error immediately if the host is paused for long, or if it
 // would wait for a slow rate, see join.
-func (l *limit) enter(ctx context.Context, patient bool) error {
-	if err := l.join(ctx, patient); err != nil {
+func (l *limit) acquire(ctx context.Context, patient bool) error {
+	if err := l.enqueue(ctx, patient); err != nil {
 		return err
 	}
 	queued := true
@@ -73,8 +73,8 @@ func (l *limit) enter(ctx context.Context, patient bool) error {
 	}
 	defer dequeue()
 	select {
-	case l.turn <- struct{}{}:
-		defer func() { <-l.turn }()
+	case l.head <- struct{}{}:
+		defer func() { <-l.head }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -95,7 +95,7 @@ func (l *limit) enter(ctx context.Context, patient bool) error {
 // but one patient caller: requests must not hold their slots for minutes, and what
 // follows a read, such as the creation that was looked for, must come next. Callers
 // who are sent away are told different times, one call apart.
-func (l *limit) join(ctx context.Context, patient bool) error {
+func (l *limit) enqueue(ctx context.Context, patient bool) error {
 	_, pace := l.next() // raises the rate, if it is time
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -106,25 +106,25 @@ func (l *limit) join(ctx context.Context, patient bool) error {
 	if patient {
 		most = min(maxRateWait, each+time.Second)
 	}
-	if l.set >= 1 || wait <= most {
+	if l.configured >= 1 || wait <= most {
 		l.queue++
 		return nil
 	}
-	l.putOff = l.putOff.Add(each)
-	if first := now.Add(wait); l.putOff.Before(first) {
-		l.putOff = first
+	l.nextRetry = l.nextRetry.Add(each)
+	if first := now.Add(wait); l.nextRetry.Before(first) {
+		l.nextRetry = first
 	}
-	if last := now.Add(maxPutOff); l.putOff.After(last) {
-		l.putOff = last
+	if last := now.Add(maxRetryHint); l.nextRetry.After(last) {
+		l.nextRetry = last
 	}
-	e := &Error{API: l.api, Class: ClassThrottle, Text: "the set rate of calls is used up", Wait: l.putOff.Sub(now), unsent: true}
+	e := &Error{API: l.api, Class: ClassThrottle, Text: "the set rate of calls is used up", Wait: l.nextRetry.Sub(now), notSent: true}
 	if until, has := ctx.Deadline(); has && until.Before(now.Add(wait)) {
 		e.Err = context.DeadlineExceeded
 	}
 	return e
 }
 
-func (l *limit) leave() {
+func (l *limit) release() {
 	l.observer.CloudInFlight(l.api, -1)
 	<-l.slots
 }
@@ -136,7 +136,7 @@ func (l *limit) wait(ctx context.Context, dequeue func()) error {
 		pause, pace := l.next()
 		switch {
 		case pause > maxPauseWait:
-			return &Error{API: l.api, Class: ClassThrottle, Text: "the API asked for a pause", Wait: pause, unsent: true}
+			return &Error{API: l.api, Class: ClassThrottle, Text: "the API asked for a pause", Wait: pause, notSent: true}
 		case pause > 0:
 			if err := sleep(ctx, pause); err != nil {
 				return err
@@ -170,15 +170,15 @@ func (l *limit) next() (time.Duration, *rate.Limiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	if now.Before(l.paused) {
-		return l.paused.Sub(now), l.pace
+	if now.Before(l.pausedUntil) {
+		return l.pausedUntil.Sub(now), l.limiter
 	}
-	if at := l.pace.Limit(); at < l.set {
-		rise := l.set * rate.Limit(now.Sub(l.roseAt).Seconds()/riseTime.Seconds())
-		l.pace.SetLimitAt(now, min(l.set, at+max(0, rise)))
-		l.roseAt = now
+	if at := l.limiter.Limit(); at < l.configured {
+		rise := l.configured * rate.Limit(now.Sub(l.recoveredAt).Seconds()/recoveryTime.Seconds())
+		l.limiter.SetLimitAt(now, min(l.configured, at+max(0, rise)))
+		l.recoveredAt = now
 	}
-	return 0, l.pace
+	return 0, l.limiter
 }
 
 // throttled takes note of a throttling answer to a call begun at start. after is
@@ -187,42 +187,42 @@ func (l *limit) throttled(start time.Time, after time.Duration) time.Duration {
 	l.mu.Lock()
 	now := time.Now()
 	if !start.Before(l.cutAt) { // else it tells of the rate before the last cut
-		l.pause = min(max(throttlePause, 2*l.pause), maxThrottle)
-		l.pace.SetLimitAt(now, max(l.pace.Limit()/2, l.set/cutFloor))
+		l.lastPause = min(max(minThrottlePause, 2*l.lastPause), maxThrottlePause)
+		l.limiter.SetLimitAt(now, max(l.limiter.Limit()/2, l.configured/maxRateCut))
 		l.cutAt = now
 		if after == 0 {
-			after = l.pause + rand.N(l.pause/4) //nolint:gosec // jitter is no secret
+			after = l.lastPause + rand.N(l.lastPause/4) //nolint:gosec // jitter is no secret
 		}
 	}
-	wait := l.hold(now, after)
+	wait := l.extendPause(now, after)
 	l.mu.Unlock()
 	l.observer.CloudThrottled(l.api, wait)
 	return wait
 }
 
 // rest takes note of a Retry-After in an answer that does not mean throttling.
-func (l *limit) rest(after time.Duration) {
+func (l *limit) pauseFor(after time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.hold(time.Now(), after)
+	l.extendPause(time.Now(), after)
 }
 
 // hold pauses the host for d, or for longer if it is already; with l.mu held.
-func (l *limit) hold(now time.Time, d time.Duration) time.Duration {
-	if until := now.Add(min(d, maxRetryAfter)); until.After(l.paused) {
-		l.paused = until
+func (l *limit) extendPause(now time.Time, d time.Duration) time.Duration {
+	if until := now.Add(min(d, maxRetryAfter)); until.After(l.pausedUntil) {
+		l.pausedUntil = until
 	}
-	if l.paused.After(l.roseAt) {
-		l.roseAt = l.paused // the rise begins after the pause
+	if l.pausedUntil.After(l.recoveredAt) {
+		l.recoveredAt = l.pausedUntil // the rise begins after the pause
 	}
-	return max(0, l.paused.Sub(now))
+	return max(0, l.pausedUntil.Sub(now))
 }
 
 // served takes note of an answer that was none of throttling.
-func (l *limit) served() {
+func (l *limit) succeeded() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.pause = 0
+	l.lastPause = 0
 }
 
 // sleep waits for d or until ctx ends.

@@ -109,7 +109,7 @@ func TestThrottling(t *testing.T) {
 					mu.Lock()
 					defer mu.Unlock()
 					if n == 20 || n == 60 {
-						until = time.Now().Add(throttlePause)
+						until = time.Now().Add(minThrottlePause)
 						header := []string{}
 						if tt.after > 0 {
 							header = []string{"Retry-After", strconv.Itoa(int(tt.after.Seconds()))}
@@ -143,37 +143,37 @@ func TestRateFallsAndRises(t *testing.T) {
 		start := time.Now()
 		_ = sleep(t.Context(), time.Second)
 		l.throttled(start, 0) // a wave: all of them began before the first answer
-		first := l.pace.Limit()
+		first := l.limiter.Limit()
 		for range 30 {
 			l.throttled(start, 0)
 		}
-		if first != 50 || l.pace.Limit() != 50 {
-			t.Errorf("the rate fell to %v, then %v", first, l.pace.Limit())
+		if first != 50 || l.limiter.Limit() != 50 {
+			t.Errorf("the rate fell to %v, then %v", first, l.limiter.Limit())
 		}
 		_ = sleep(t.Context(), 3*time.Second)
 		second := l.throttled(time.Now(), 0)
-		if l.pace.Limit() >= 50 || second < 2*throttlePause {
-			t.Errorf("a second wave: rate %v, pause %v", l.pace.Limit(), second)
+		if l.limiter.Limit() >= 50 || second < 2*minThrottlePause {
+			t.Errorf("a second wave: rate %v, pause %v", l.limiter.Limit(), second)
 		}
 		_ = sleep(t.Context(), second)
-		low := l.pace.Limit()
-		_ = sleep(t.Context(), riseTime/4)
-		if err := l.enter(t.Context(), false); err != nil {
+		low := l.limiter.Limit()
+		_ = sleep(t.Context(), recoveryTime/4)
+		if err := l.acquire(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
-		l.leave()
-		if at := l.pace.Limit(); at < low+24 || at > low+26 {
+		l.release()
+		if at := l.limiter.Limit(); at < low+24 || at > low+26 {
 			t.Errorf("after a quarter of the time %v, from %v", at, low)
 		}
-		_ = sleep(t.Context(), riseTime)
+		_ = sleep(t.Context(), recoveryTime)
 		l.next()
-		if at := l.pace.Limit(); at != 100 {
+		if at := l.limiter.Limit(); at != 100 {
 			t.Errorf("in the end %v", at)
 		}
 		for range 100 {
 			l.throttled(time.Now(), 0)
 		}
-		if at := l.pace.Limit(); at < 100.0/cutFloor {
+		if at := l.limiter.Limit(); at < 100.0/maxRateCut {
 			t.Errorf("the rate fell to %v", at)
 		}
 	})
@@ -206,19 +206,19 @@ func TestLongPause(t *testing.T) {
 func TestLimitEndsWithContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimit("x", 0.01, 1, nobody{})
-		if err := l.enter(t.Context(), false); err != nil {
+		l := newLimit("x", 0.01, 1, noopObserver{})
+		if err := l.acquire(t.Context(), false); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		for range 3 {
-			if err := l.enter(ctx, false); !errors.Is(err, context.DeadlineExceeded) {
+			if err := l.acquire(ctx, false); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("enter: %v", err)
 			}
 		}
-		l.leave()
-		if err := l.enter(ctx, false); !errors.Is(err, context.DeadlineExceeded) {
+		l.release()
+		if err := l.acquire(ctx, false); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("enter: %v", err)
 		}
 	})

@@ -27,23 +27,23 @@ func (s snapshot) row(id string) (connection, bool) {
 // lists reads the connection list of one target for all who ask. Who asks while
 // a read is on its way shares the next one, so that no answer is older than its
 // question; reads of a target follow one another, as its purse allows.
-type lists struct {
-	size int // of a page
-	page func(context.Context, filter) (page[connection], error)
-	note func(error) error // is given what came of a read, and returns it for the callers
-	pace *purse
-	turn chan struct{} // held by the read that is on its way
+type connectionReader struct {
+	pageSize int // of a page
+	readPage func(context.Context, filter) (page[connection], error)
+	report   func(error) error // is given what came of a read, and returns it for the callers
+	budget   *readBudget
+	reading  chan struct{} // held by the read that is on its way
 
 	mu       sync.Mutex
 	next     *batch // what those join who ask now; nil if nobody has asked
 	total    int    // rows when all were read last; -1 if they never were
-	noFilter bool   // the API does not honour the filter by id
+	noFilter bool   // the API does not honor the filter by id
 }
 
 // batch is one read and those who wait for it.
 type batch struct {
 	ids     map[string]int // those asked for, by how many
-	whole   int            // how many want the whole list
+	all     int            // how many want the whole list
 	waiters int
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when the two below are set
@@ -51,15 +51,15 @@ type batch struct {
 	err     error
 }
 
-func newLists(size int, perSecond float64, page func(context.Context, filter) (page[connection], error), note func(error) error) *lists {
-	return &lists{
-		size: size, page: page, note: note, total: -1, turn: make(chan struct{}, 1),
-		pace: newPurse(perSecond),
+func newConnectionReader(size int, perSecond float64, page func(context.Context, filter) (page[connection], error), note func(error) error) *connectionReader {
+	return &connectionReader{
+		pageSize: size, readPage: page, report: note, total: -1, reading: make(chan struct{}, 1),
+		budget: newReadBudget(perSecond),
 	}
 }
 
 // read returns what the list shows of id, and of all others if whole is set.
-func (l *lists) read(ctx context.Context, id string, whole bool) (snapshot, error) {
+func (l *connectionReader) read(ctx context.Context, id string, whole bool) (snapshot, error) {
 	id = approval.UUID(id)
 	l.mu.Lock()
 	b := l.next
@@ -72,7 +72,7 @@ func (l *lists) read(ctx context.Context, id string, whole bool) (snapshot, erro
 	b.waiters++
 	b.ids[id]++
 	if whole {
-		b.whole++
+		b.all++
 	}
 	l.mu.Unlock()
 
@@ -86,7 +86,7 @@ func (l *lists) read(ctx context.Context, id string, whole bool) (snapshot, erro
 }
 
 // leave takes one waiter off; the last one ends the read.
-func (l *lists) leave(b *batch, id string, whole bool) {
+func (l *connectionReader) leave(b *batch, id string, whole bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b.waiters--
@@ -94,7 +94,7 @@ func (l *lists) leave(b *batch, id string, whole bool) {
 		delete(b.ids, id)
 	}
 	if whole {
-		b.whole--
+		b.all--
 	}
 	if b.waiters == 0 {
 		b.cancel()
@@ -105,16 +105,16 @@ func (l *lists) leave(b *batch, id string, whole bool) {
 }
 
 // run carries b out when its turn has come.
-func (l *lists) run(ctx context.Context, b *batch) {
+func (l *connectionReader) run(ctx context.Context, b *batch) {
 	defer close(b.done)
 	select {
-	case l.turn <- struct{}{}:
-		defer func() { <-l.turn }()
+	case l.reading <- struct{}{}:
+		defer func() { <-l.reading }()
 	case <-ctx.Done():
 		b.err = ctx.Err()
 		return
 	}
-	if b.err = l.pace.pay(ctx); b.err != nil {
+	if b.err = l.budget.Take(ctx); b.err != nil {
 		return
 	}
 	l.mu.Lock()
@@ -122,39 +122,39 @@ func (l *lists) run(ctx context.Context, b *batch) {
 		l.next = nil // from here on it is too late to join
 	}
 	ids := slices.Sorted(maps.Keys(b.ids))
-	whole := b.whole > 0 || l.noFilter || len(ids) > l.pages()
+	whole := b.all > 0 || l.noFilter || len(ids) > l.pageCount()
 	l.mu.Unlock()
 
 	at := time.Now()
 	if !whole {
-		var honoured bool
-		b.shown, honoured, b.err = l.byID(ctx, ids)
-		whole = b.err == nil && !honoured
+		var honored bool
+		b.shown, honored, b.err = l.readByID(ctx, ids)
+		whole = b.err == nil && !honored
 	}
 	if whole {
-		b.shown, b.err = l.all(ctx)
+		b.shown, b.err = l.readAll(ctx)
 	}
-	b.err = l.note(b.err)
+	b.err = l.report(b.err)
 	b.shown.at = at
 }
 
 // pages is how many calls the whole list takes, as far as is known; with l.mu held.
-func (l *lists) pages() int { return max(1, (l.total+l.size-1)/l.size) }
+func (l *connectionReader) pageCount() int { return max(1, (l.total+l.pageSize-1)/l.pageSize) }
 
-// byID reads the rows of ids one by one. honoured is false if an answer held
+// byID reads the rows of ids one by one. honored is false if an answer held
 // rows that were not asked for: then it tells nothing of those that were.
-func (l *lists) byID(ctx context.Context, ids []string) (s snapshot, honoured bool, err error) {
+func (l *connectionReader) readByID(ctx context.Context, ids []string) (s snapshot, honored bool, err error) {
 	s.rows = map[string]connection{}
 	paid := true // the first call is
 	for _, id := range ids {
 		var row connection
 		var found bool
-		err := twice(func() (err error) {
+		err := retryIncomplete(func() (err error) {
 			if !paid {
-				l.pace.owe()
+				l.budget.Borrow()
 			}
 			paid = false
-			row, found, honoured, err = l.one(ctx, id)
+			row, found, honored, err = l.readOne(ctx, id)
 			return err
 		})
 		if e, ok := asError(err); ok && !e.Retryable() {
@@ -163,7 +163,7 @@ func (l *lists) byID(ctx context.Context, ids []string) (s snapshot, honoured bo
 		if err != nil {
 			return s, true, err
 		}
-		if !honoured {
+		if !honored {
 			l.mu.Lock()
 			l.noFilter = true
 			l.mu.Unlock()
@@ -177,8 +177,8 @@ func (l *lists) byID(ctx context.Context, ids []string) (s snapshot, honoured bo
 }
 
 // one reads the row of id.
-func (l *lists) one(ctx context.Context, id string) (row connection, found, honoured bool, err error) {
-	p, err := l.page(ctx, filter{id: id})
+func (l *connectionReader) readOne(ctx context.Context, id string) (row connection, found, honored bool, err error) {
+	p, err := l.readPage(ctx, filter{id: id})
 	if err != nil {
 		return row, false, true, err
 	}
@@ -199,13 +199,13 @@ func (l *lists) one(ctx context.Context, id string) (row connection, found, hono
 
 // all reads all pages, without a filter that would let rows slip from page to
 // page while connections are being decided.
-func (l *lists) all(ctx context.Context) (snapshot, error) {
+func (l *connectionReader) readAll(ctx context.Context) (snapshot, error) {
 	calls := 0
-	rows, err := collect(l.size, func(offset int) (page[connection], error) {
+	rows, err := collect(l.pageSize, func(offset int) (page[connection], error) {
 		if calls++; calls > 1 {
-			l.pace.owe()
+			l.budget.Borrow()
 		}
-		return l.page(ctx, filter{limit: l.size, offset: offset})
+		return l.readPage(ctx, filter{limit: l.pageSize, offset: offset})
 	})
 	if err != nil {
 		return snapshot{}, err
@@ -216,7 +216,7 @@ func (l *lists) all(ctx context.Context) (snapshot, error) {
 	}
 	l.mu.Lock()
 	l.total = len(rows)
-	l.pace.widen(l.pages())
+	l.budget.SetPages(l.pageCount())
 	l.mu.Unlock()
 	return s, nil
 }
@@ -230,7 +230,7 @@ type listRow[T any] interface {
 
 // twice calls read, and once more if what it read is incomplete: the list may have
 // changed between two pages.
-func twice(read func() error) error {
+func retryIncomplete(read func() error) error {
 	err := read()
 	if isIncomplete(err) {
 		err = read()
@@ -241,7 +241,7 @@ func twice(read func() error) error {
 // collect reads all pages of a list. A list that is still incomplete when it is read
 // for the second time is an error: it may have changed, or it lies.
 func collect[T listRow[T]](size int, read func(offset int) (page[T], error)) (rows []T, err error) {
-	err = twice(func() error {
+	err = retryIncomplete(func() error {
 		c := collector[T]{at: map[string]int{}}
 		for n := 0; ; n++ {
 			if n >= maxPages {

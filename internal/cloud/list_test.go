@@ -420,7 +420,7 @@ func BenchmarkDecodeList(b *testing.B) {
 		b.Fatal("no JSON")
 	}
 	var out page[connection]
-	decode := list(&out, "connections", "total_count", vpcepPage, readConnection)
+	decode := decodeList(&out, "connections", "total_count", vpcepPage, readConnection)
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
 	for b.Loop() {

@@ -10,38 +10,38 @@ import (
 )
 
 const (
-	firstWait   = 250 * time.Millisecond
-	longestWait = 5 * time.Second
-	budget      = 20 * time.Second // from the first failure to the last try's beginning
+	minRetryWait = 250 * time.Millisecond
+	maxRetryWait = 5 * time.Second
+	retryBudget  = 20 * time.Second // from the first failure to the last try's beginning
 )
 
 // effect is what a call does, which decides when it may be repeated.
 type effect int
 
 const (
-	reads      effect = iota // nothing; may be repeated freely
-	convergent               // the same again changes nothing more; the state is read before
-	once                     // a repeat may do it twice: only if it was provably not done
+	safe          effect = iota // nothing; may be repeated freely
+	idempotent                  // the same again changes nothing more; the state is read before
+	nonIdempotent               // a repeat may do it twice: only if it was provably not done
 )
 
 // paced is a BackOff that never waits less than the cloud asked for and ends
 // where the budget would be exceeded.
-type paced struct {
+type cappedBackOff struct {
 	backoff.BackOff
-	asked func() time.Duration
-	until time.Time // set by the first failure; waiting for one's turn is not counted
+	minimum  func() time.Duration
+	deadline time.Time // set by the first failure; waiting for one's turn is not counted
 }
 
-func (p *paced) NextBackOff() time.Duration {
+func (p *cappedBackOff) NextBackOff() time.Duration {
 	d := p.BackOff.NextBackOff()
 	if d == backoff.Stop {
 		return d
 	}
-	d = max(d, p.asked())
-	if p.until.IsZero() {
-		p.until = time.Now().Add(budget)
+	d = max(d, p.minimum())
+	if p.deadline.IsZero() {
+		p.deadline = time.Now().Add(retryBudget)
 	}
-	if time.Now().Add(d).After(p.until) {
+	if time.Now().Add(d).After(p.deadline) {
 		return backoff.Stop
 	}
 	return d
@@ -74,19 +74,19 @@ func (c *Client) repeat(ctx context.Context, call *call, done func(context.Conte
 			e = call.failed(call.unknown(), "", err)
 		}
 		latest = e
-		if last == nil || e.withheld || !e.putOff(ctx) {
+		if last == nil || e.notPermitted || !e.postponed(ctx) {
 			last = e
 		}
 		doubt = doubt || e.OutcomeUnknown()
-		if ctx.Err() != nil || !again(e, call.effect) {
+		if ctx.Err() != nil || !repeatable(e, call.effect) {
 			return backoff.Permanent(e)
 		}
 		return e
 	}
-	pace := &paced{
-		BackOff: backoff.NewExponentialBackOff(backoff.WithInitialInterval(firstWait),
-			backoff.WithMaxInterval(longestWait), backoff.WithMaxElapsedTime(0)),
-		asked: func() time.Duration { return latest.RetryAfter() },
+	pace := &cappedBackOff{
+		BackOff: backoff.NewExponentialBackOff(backoff.WithInitialInterval(minRetryWait),
+			backoff.WithMaxInterval(maxRetryWait), backoff.WithMaxElapsedTime(0)),
+		minimum: func() time.Duration { return latest.RetryAfter() },
 	}
 	err := backoff.Retry(operation, backoff.WithContext(pace, ctx))
 	if err == nil || last == nil {
@@ -94,7 +94,7 @@ func (c *Client) repeat(ctx context.Context, call *call, done func(context.Conte
 	}
 	if doubt && !last.OutcomeUnknown() {
 		doubtful := *last
-		doubtful.inDoubt, last = true, &doubtful
+		doubtful.maybeDone, last = true, &doubtful
 	}
 	if ctx.Err() != nil && !errors.Is(last, ctx.Err()) {
 		ended := *last
@@ -108,21 +108,21 @@ func (c *Client) repeat(ctx context.Context, call *call, done func(context.Conte
 
 // putOff reports whether e only says that the call was put off: no news beside what
 // the cloud answered before.
-func (e *Error) putOff(ctx context.Context) bool {
-	return e.unsent && (e.Class == ClassOpen || e.Class == ClassThrottle || ctx.Err() != nil)
+func (e *Error) postponed(ctx context.Context) bool {
+	return e.notSent && (e.Class == ClassOpen || e.Class == ClassThrottle || ctx.Err() != nil)
 }
 
 // again reports whether a call that failed with e may be repeated at once, in
 // its own time. What is retryable but not here is given back to the caller.
-func again(e *Error, does effect) bool {
-	if e.withheld || e.Code == CodeListIncomplete {
+func repeatable(e *Error, does effect) bool {
+	if e.notPermitted || e.Code == CodeListIncomplete {
 		return false // the caller does not permit it; or the reader of the list reads it from its beginning
 	}
 	switch e.Class {
 	case ClassThrottle:
 		return true
 	case ClassRetry, ClassUnknown:
-		return does != once || e.unsent
+		return does != nonIdempotent || e.notSent
 	default:
 		return false
 	}

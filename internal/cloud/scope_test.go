@@ -127,11 +127,11 @@ func TestARefusalHoldsForAnAPIAndAProject(t *testing.T) {
 					if n := r.refused(); n > tt.most || n < 2 {
 						t.Errorf("%d refused calls in ten minutes, want at most %d", n, tt.most)
 					}
-					if got := strings.Join(w.creds, " "); got != "unproven ok" {
+					if got := strings.Join(w.creds, " "); got != "unverified ok" {
 						t.Errorf("states of the key: %s", got)
 					}
 					r.heal()
-					_ = sleep(t.Context(), scopeRefusal)
+					_ = sleep(t.Context(), scopeProbeInterval)
 					if err := callOf(t.Context(), c, tt.api, tt.project); err != nil {
 						t.Errorf("after it is fixed: %v", err)
 					}
@@ -196,13 +196,13 @@ func TestKeyRestsAfterThreeRefusals(t *testing.T) {
 				if n := r.refused() - tt.first; n > 10 || n < 8 {
 					t.Errorf("%d probes in ten minutes", n)
 				}
-				if n := busiest(r.times[tt.first:], keyRefusal); n > 1 {
+				if n := busiest(r.times[tt.first:], keyProbeInterval); n > 1 {
 					t.Errorf("%d probes within a minute", n)
 				}
 				r.heal()
-				_ = sleep(t.Context(), scopeRefusal)
+				_ = sleep(t.Context(), scopeProbeInterval)
 				knock()
-				_ = sleep(t.Context(), scopeRefusal)
+				_ = sleep(t.Context(), scopeProbeInterval)
 				if n := knock(); n > 0 {
 					t.Errorf("%d calls fail after the key is good again", n)
 				}
@@ -236,7 +236,7 @@ func TestAQuietProductDoesNotStopTheOthers(t *testing.T) {
 			_ = callOf(t.Context(), c, APIHSS, project)
 			_ = sleep(t.Context(), time.Second)
 		}
-		if took := time.Since(begin); took > keyRefusal {
+		if took := time.Since(begin); took > keyProbeInterval {
 			t.Errorf("the other product was called after %s", took)
 		}
 	})
@@ -259,7 +259,7 @@ func TestAWrongWordAboutTheKeyIsRemembered(t *testing.T) {
 		if err := callOf(t.Context(), c, APIVPCEP, project); !errors.Is(err, ErrCredentials) {
 			t.Errorf("error %v", err)
 		}
-		_ = sleep(t.Context(), keyRefusal)
+		_ = sleep(t.Context(), keyProbeInterval)
 		for range 20 { // every two minutes
 			if err := callOf(t.Context(), c, APIVPCEP, project); err != nil {
 				t.Fatal(err)
@@ -267,7 +267,7 @@ func TestAWrongWordAboutTheKeyIsRemembered(t *testing.T) {
 			_ = sleep(t.Context(), 2*time.Minute)
 			_ = callOf(t.Context(), c, APIHSS, project)
 		}
-		if got := strings.Join(w.creds, " "); got != "unproven refused unproven ok" {
+		if got := strings.Join(w.creds, " "); got != "unverified refused unverified ok" {
 			t.Errorf("states of the key: %s", got)
 		}
 	})
@@ -289,7 +289,7 @@ func TestRefusalsAreNamed(t *testing.T) {
 		for range 5 {
 			err := callOf(t.Context(), c, APIHSS, project)
 			e, ok := asError(err)
-			if !ok || e.Target != "hosts" || e.RequestID != "req-1" || e.RetryAfter() < time.Second || e.RetryAfter() > comeAgain {
+			if !ok || e.Target != "hosts" || e.RequestID != "req-1" || e.RetryAfter() < time.Second || e.RetryAfter() > retryIn {
 				t.Fatalf("%+v", e)
 			}
 			if f, ok := e.OperatorFault(); !ok || f.API != APIHSS || f.Operation != "ShowEndpointStatus" || f.Code != "APIGW.0303" || f.RequestID != "req-1" || f.Text == "" {
@@ -301,7 +301,7 @@ func TestRefusalsAreNamed(t *testing.T) {
 			t.Errorf("told: %s", got)
 		}
 		r.heal()
-		_ = sleep(t.Context(), scopeRefusal)
+		_ = sleep(t.Context(), scopeProbeInterval)
 		if err := callOf(t.Context(), c, APIHSS, project); err != nil {
 			t.Error(err)
 		}
@@ -409,7 +409,7 @@ func TestAProjectWithoutRightsStopsNoOther(t *testing.T) {
 		w.mu.Lock()
 		w.bad[otherProject] = false
 		w.mu.Unlock()
-		_ = sleep(t.Context(), scopeRefusal)
+		_ = sleep(t.Context(), scopeProbeInterval)
 		if err := callOf(t.Context(), c, APIVPCEP, otherProject); err != nil {
 			t.Errorf("with the rights: %v", err)
 		}

@@ -19,7 +19,7 @@ func TestTimes(t *testing.T) {
 		{"epoch milliseconds", `1517298121000`, at},
 		{"the same as text", `"1517298121000"`, at},
 		{"epoch seconds", `1517298121`, at},
-		{"a zone is honoured", `"2018-01-30T15:42:01+08:00"`, at},
+		{"a zone is honored", `"2018-01-30T15:42:01+08:00"`, at},
 		{"a zone without a colon", `"2018-01-30T15:42:01+0800"`, at},
 		{"a space in the middle", `"2018-01-30 07:42:01"`, at},
 		{"another form", `"30 Jan 2018"`, time.Time{}},

@@ -58,13 +58,13 @@ func readConnection(dec *jsontext.Decoder) (connection, error) {
 		r.ErrorCode, r.ErrorText = reason(value)
 		return nil
 	})
-	r.ID, r.DomainID = spelled(r.ID), approval.CanonicalID(r.DomainID)
-	return r, firstError(err, needed("id", r.ID), needed("status", r.Status))
+	r.ID, r.DomainID = canonicalID(r.ID), approval.CanonicalID(r.DomainID)
+	return r, firstError(err, required("id", r.ID), required("status", r.Status))
 }
 
 // spelled is the id of a row in the one spelling that ids are compared by; what is
 // no id stays as it is.
-func spelled(id string) string {
+func canonicalID(id string) string {
 	if !approval.IsID(id) {
 		return id
 	}
@@ -72,7 +72,7 @@ func spelled(id string) string {
 }
 
 // needed is an error if a row lacks what nothing can be said without.
-func needed(name, value string) error {
+func required(name, value string) error {
 	if value == "" {
 		return incomplete("a row has no %s", name)
 	}
@@ -91,7 +91,7 @@ func firstError(errs ...error) error {
 func (r connection) key() string { return r.ID }
 
 // unclear is the state of a connection whose rows contradict one another in it.
-const unclear approval.State = "unclear"
+const contradictory approval.State = "unclear"
 
 // merge joins two rows of one id. What they do not agree on is not known; a
 // connection that may be pending is shown as such, so that it is held.
@@ -103,7 +103,7 @@ func (r connection) merge(other connection) connection {
 		if r.Status == string(approval.Pending) || other.Status == string(approval.Pending) {
 			r.Status = string(approval.Pending)
 		} else {
-			r.Status = string(unclear)
+			r.Status = string(contradictory)
 		}
 	}
 	if r.MarkerID != other.MarkerID {
@@ -164,7 +164,7 @@ func (f filter) query() url.Values {
 }
 
 // names is byConfig for a filter that narrows the list to nothing of a request.
-func (f filter) names() naming {
+func (f filter) names() nameSource {
 	if f.id != "" {
 		return byFilter
 	}
@@ -201,8 +201,8 @@ func (c *Client) actService(ctx context.Context, project, service, endpoint stri
 	var out actionAnswer
 	return c.do(ctx, &call{
 		api: APIVPCEP, op: op, method: http.MethodPost, path: path, project: project, contentType: utf8JSON,
-		body: connectionAction{verb(v), []string{endpoint}}, effect: convergent,
-		answer: decoder(&out, func(a actionAnswer) bool { return a.Connections != nil }),
+		body: connectionAction{verb(v), []string{endpoint}}, effect: idempotent,
+		decode: decodeJSON(&out, func(a actionAnswer) bool { return a.Connections != nil }),
 	}, done)
 }
 
@@ -216,7 +216,7 @@ func (c *Client) serviceConnections(ctx context.Context, project, service string
 	var out page[connection]
 	err = c.do(ctx, &call{
 		api: APIVPCEP, op: op, method: http.MethodGet, path: path, query: f.query(), project: project, contentType: plainJSON, names: f.names(),
-		answer: list(&out, "connections", "total_count", f.rows(vpcepPage), readConnection),
+		decode: decodeList(&out, "connections", "total_count", f.rows(vpcepPage), readConnection),
 	}, nil)
 	return out, err
 }
@@ -262,8 +262,8 @@ func readEndpoint(dec *jsontext.Decoder) (vpcEndpoint, error) {
 		r.ErrorCode, r.ErrorText = reason(value)
 		return nil
 	})
-	r.ID, r.VPCID, r.SubnetID = spelled(r.ID), spelled(r.VPCID), spelled(r.SubnetID)
-	return r, firstError(err, needed("id", r.ID), needed("status", r.Status))
+	r.ID, r.VPCID, r.SubnetID = canonicalID(r.ID), canonicalID(r.VPCID), canonicalID(r.SubnetID)
+	return r, firstError(err, required("id", r.ID), required("status", r.Status))
 }
 
 func (r vpcEndpoint) key() string { return r.ID }
@@ -287,7 +287,7 @@ func (c *Client) vpcEndpoints(ctx context.Context, project, vpc string) ([]vpcEn
 		q.Set("vpc_id", vpc)
 		err := c.do(ctx, &call{
 			api: APIVPCEP, op: op, method: http.MethodGet, path: path, query: q, project: project, contentType: plainJSON,
-			answer: list(&out, "endpoints", "total_count", vpcepPage, readEndpoint),
+			decode: decodeList(&out, "endpoints", "total_count", vpcepPage, readEndpoint),
 		}, nil)
 		return out, err
 	})
@@ -327,7 +327,7 @@ func (c *Client) ApprovalEnabled(ctx context.Context, t approval.Target) (bool, 
 	var out answer
 	err = c.do(ctx, &call{
 		api: APIVPCEP, op: op, method: http.MethodGet, path: path, project: t.ProjectID, contentType: plainJSON, names: byConfig, optional: true,
-		answer: decoder(&out, func(a answer) bool { return a.Enabled != nil && approval.SameID(a.ID, id) }),
+		decode: decodeJSON(&out, func(a answer) bool { return a.Enabled != nil && approval.SameID(a.ID, id) }),
 	}, nil)
 	return err == nil && *out.Enabled, err
 }

@@ -168,7 +168,7 @@ func (m *Metrics) registerCloud(f factory, labels Labels) {
 			m.faultActive.vec.WithLabelValues(api, t)
 		}
 	}
-	m.CredentialState("unproven", time.Time{})
+	m.CredentialState("unverified", time.Time{})
 }
 
 func (m *Metrics) registerBus(f factory, labels Labels) {

@@ -87,9 +87,9 @@ func (m *Metrics) ApprovalEnabled(target string, enabled bool) {
 	m.approval.set(target, truth(enabled))
 }
 
-// CredentialState tells the state of the credential: unproven, ok or refused.
+// CredentialState tells the state of the credential: unverified, ok or refused.
 func (m *Metrics) CredentialState(state string, expires time.Time) {
-	set(m.credential, state, []string{"unproven", "ok", "refused"})
+	set(m.credential, state, []string{"unverified", "ok", "refused"})
 	m.credentialEnd.Set(seconds(expires))
 }
 

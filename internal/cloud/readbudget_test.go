@@ -9,18 +9,18 @@ import (
 )
 
 // spent is how many reads a purse pays for within d, while requests come evenly.
-func spent(ctx context.Context, p *purse, d time.Duration, requestsPerSecond int) int {
+func spent(ctx context.Context, p *readBudget, d time.Duration, requestsPerSecond int) int {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	if requestsPerSecond > 0 {
 		go func() {
 			for sleep(ctx, time.Second/time.Duration(requestsPerSecond)) == nil {
-				p.earn()
+				p.Credit()
 			}
 		}()
 	}
 	n := 0
-	for p.pay(ctx) == nil {
+	for p.Take(ctx) == nil {
 		n++
 	}
 	return n
@@ -46,8 +46,8 @@ func TestPurse(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				p := newPurse(tt.rate)
-				p.widen(tt.pages)
+				p := newReadBudget(tt.rate)
+				p.SetPages(tt.pages)
 				if n := spent(t.Context(), p, 100*time.Second, tt.requests); n < tt.least || n > tt.most {
 					t.Errorf("%d reads, want %d to %d", n, tt.least, tt.most)
 				}
@@ -59,17 +59,17 @@ func TestPurse(t *testing.T) {
 func TestPurseDebt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPurse(10)
-		for range readsInStock + 2 {
-			p.owe()
+		p := newReadBudget(10)
+		for range minCapacity + 2 {
+			p.Borrow()
 		}
 		begin := time.Now()
-		if err := p.pay(t.Context()); err != nil || time.Since(begin) < 7*time.Second || time.Since(begin) > 8*time.Second {
+		if err := p.Take(t.Context()); err != nil || time.Since(begin) < 7*time.Second || time.Since(begin) > 8*time.Second {
 			t.Errorf("%v after %v", err, time.Since(begin))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := p.pay(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if err := p.Take(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v", err)
 		}
 	})
