@@ -19,6 +19,11 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "12"); err != nil {
 		panic(err) // there is no such flag any more
 	}
+	for _, role := range []string{"WORKER", "SETUP", "PRODUCER", "READER", "OPERATOR", "REVIEWER", "CONSOLE"} {
+		if err := os.Setenv("VPCEP_"+role+"_PASSWORD", rolePassword); err != nil {
+			panic(err) // the names are good
+		}
+	}
 	m.Run()
 	table.print(os.Stdout)
 	if path := os.Getenv("TORTURE_TABLE"); path != "" {

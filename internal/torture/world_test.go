@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"encoding/pem"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -49,6 +52,7 @@ type world struct {
 	policies string // folder
 	begin    time.Time
 	files    atomic.Int32
+	guarded  *server.Server // the broker, if it has the permission files
 }
 
 func newWorld(t *testing.T, cfg simulator.Config) *world {
@@ -60,18 +64,76 @@ func newWorld(t *testing.T, cfg simulator.Config) *world {
 	return w
 }
 
+// rolePassword is the password of the users of deploy/nats.
+const rolePassword = "torture"
+
+// newGuardedWorld is newWorld with the broker of deploy/nats, on which everybody has
+// the rights of a role; edit changes them. Nothing is set up on it. The test itself
+// may do everything.
+func newGuardedWorld(t *testing.T, cfg simulator.Config, edit func(*server.Options)) *world {
+	t.Helper()
+	w := newCloudWorld(t, cfg)
+	opts := natstest.Options(t, filepath.Join(root, "deploy", "nats", "nats-server.conf"))
+	opts.Users = append(opts.Users, &server.User{Username: "torture", Password: rolePassword})
+	opts.SyncAlways = false // no power is lost here
+	if edit != nil {
+		edit(opts)
+	}
+	w.guarded, _ = natstest.StartOptions(t, opts)
+	w.broker = &natstest.Server{URL: w.guarded.ClientURL()}
+	w.js = w.as("torture", "")
+	return w
+}
+
+// as connects to a guarded broker as one of its users.
+func (w *world) as(user, inbox string) jetstream.JetStream {
+	w.t.Helper()
+	opts := []nats.Option{
+		nats.UserInfo(user, rolePassword), nats.MaxReconnects(-1),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // what is denied is looked at by who tries it
+	}
+	if inbox != "" {
+		opts = append(opts, nats.CustomInboxPrefix(inbox))
+	}
+	nc, err := nats.Connect(w.broker.URL, opts...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return js
+}
+
+// command runs a command of the worker to its end, with the settings of o, and
+// returns what it wrote and its exit code.
+func (w *world) command(o options, args ...string) (string, int) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, build.path(w.t), append(args, "--config", w.config(o))...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.t.TempDir()}, w.environ(o)...)
+	out, err := cmd.CombinedOutput()
+	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
+		w.t.Fatalf("worker %s: %v", strings.Join(args, " "), err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
 // newCloudWorld is newWorld without a broker.
 func newCloudWorld(t *testing.T, cfg simulator.Config) *world {
 	t.Helper()
 	slow(t)
 	cfg.Admin = true
 	w := &world{ground: newGround(cfg), t: t, dir: t.TempDir(), begin: time.Now()}
-	server := httptest.NewServer(w.sim)
+	api := httptest.NewServer(w.sim)
 	t.Cleanup(func() {
-		server.CloseClientConnections()
-		server.Close()
+		api.CloseClientConnections()
+		api.Close()
 	})
-	w.api = strings.TrimPrefix(server.URL, "http://")
+	w.api = strings.TrimPrefix(api.URL, "http://")
 	w.policies = filepath.Join(w.dir, "policies")
 	if err := os.Mkdir(w.policies, 0o700); err != nil {
 		t.Fatal(err)
@@ -116,6 +178,7 @@ func (w *world) write(path, text string) {
 
 // options are what differs between workers.
 type options struct {
+	user      string   // of the broker, if that has the permission files; empty: vpcep-worker
 	nats, api string   // other addresses, such as those of proxies
 	data      string   // folder of the server inside the process, which then serves at nats
 	env       []string // more variables
@@ -130,7 +193,7 @@ type options struct {
 // config writes the configuration file of a worker.
 func (w *world) config(o options) string {
 	w.t.Helper()
-	server := "url: embedded, data_dir: " + strconv.Quote(o.data) + ", listen: " + strconv.Quote(o.nats)
+	bus := "url: embedded, data_dir: " + strconv.Quote(o.data) + ", listen: " + strconv.Quote(o.nats)
 	if o.nats == "" {
 		o.nats = strings.TrimPrefix(w.broker.URL, "nats://")
 	}
@@ -154,10 +217,13 @@ func (w *world) config(o options) string {
 		scheme = "https"
 	}
 	if o.data == "" {
-		server = "url: " + strconv.Quote("nats://"+o.nats)
+		bus = "url: " + strconv.Quote("nats://"+o.nats)
+	}
+	if w.guarded != nil {
+		bus += ", create: false, inbox_prefix: _INBOX_" + strings.ReplaceAll(w.user(o), "-", "_")
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "nats: {%s}\ncloud:\n  region: %s\n  auth: {mode: %s}\n  rate_per_second: %d\n  rates: {hss: %d/s}\n  endpoints:\n", server, region, o.auth, o.rate, o.rate)
+	fmt.Fprintf(&b, "nats: {%s}\ncloud:\n  region: %s\n  auth: {mode: %s}\n  rate_per_second: %d\n  rates: {hss: %d/s}\n  endpoints:\n", bus, region, o.auth, o.rate, o.rate)
 	for _, api := range []string{"vpcep", "apig", "functiongraph", "hss", "dataartsinsight", "iam"} {
 		fmt.Fprintf(&b, "    %s: %s://%s\n", api, scheme, o.api)
 	}
@@ -181,12 +247,22 @@ func (w *world) config(o options) string {
 // start starts a worker.
 func (w *world) start(name string, o options) *process {
 	w.t.Helper()
+	return start(w.t, name, w.config(o), w.environ(o)...)
+}
+
+func (w *world) user(o options) string { return cmp.Or(o.user, "vpcep-worker") }
+
+// environ are the variables of a worker.
+func (w *world) environ(o options) []string {
 	auth := simulator.DefaultAuth()
 	env := append([]string{"HUAWEICLOUD_SDK_AK=" + auth.AccessKey, "HUAWEICLOUD_SDK_SK=" + auth.SecretKey}, o.env...)
 	if o.ca != "" {
 		env = append(env, "SSL_CERT_FILE="+o.ca)
 	}
-	return start(w.t, name, w.config(o), env...)
+	if w.guarded != nil {
+		env = append(env, "APPROVER_NATS_USER="+w.user(o), "APPROVER_NATS_PASSWORD="+rolePassword)
+	}
+	return env
 }
 
 // eventJSON is a request event, as an outside producer would write it.
