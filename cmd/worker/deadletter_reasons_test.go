@@ -27,8 +27,8 @@ func TestWhatCanNeverBeSettledIsADeadLetter(t *testing.T) {
 		{&worker.LaterError{Err: &ledger.UnstorableError{Key: "request.r", Err: errors.New("NaN")}}, events.ReasonUnstorable, ""},
 	} {
 		err := layingAside(func(context.Context, approval.Delivery) error { return tt.err })(t.Context(), approval.Delivery{})
-		rejected, ok := errors.AsType[*events.Rejected](err)
-		if ok != (tt.reason != "") || ok && (rejected.Reason != tt.reason || rejected.Field != tt.field) || !ok && !errors.Is(err, tt.err) {
+		invalidErr, ok := errors.AsType[*events.InvalidEventError](err)
+		if ok != (tt.reason != "") || ok && (invalidErr.Reason != tt.reason || invalidErr.Field != tt.field) || !ok && !errors.Is(err, tt.err) {
 			t.Errorf("%v became %v, want reason %q", tt.err, err, tt.reason)
 		}
 	}

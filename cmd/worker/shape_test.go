@@ -142,9 +142,9 @@ func TestUnstorableIsLaidAside(t *testing.T) {
 	handle := layingAside(func(context.Context, approval.Delivery) error {
 		return errors.Join(errors.New("record the decision"), &ledger.UnstorableError{Key: "request.1", Err: errors.New("year outside of range")})
 	})
-	rejected, ok := errors.AsType[*events.Rejected](handle(t.Context(), approval.Delivery{}))
-	if !ok || rejected.Reason != events.ReasonUnstorable || !strings.Contains(rejected.Text, "request.1") {
-		t.Errorf("%+v", rejected)
+	invalidErr, ok := errors.AsType[*events.InvalidEventError](handle(t.Context(), approval.Delivery{}))
+	if !ok || invalidErr.Reason != events.ReasonUnstorable || !strings.Contains(invalidErr.Text, "request.1") {
+		t.Errorf("%+v", invalidErr)
 	}
 }
 

@@ -93,13 +93,13 @@ func layingAside(handle func(context.Context, approval.Delivery) error) func(con
 	return func(ctx context.Context, d approval.Delivery) error {
 		err := handle(ctx, d)
 		if reused, ok := errors.AsType[*worker.IDReusedError](err); ok {
-			return &events.Rejected{Reason: events.ReasonIDReused, Field: "id", Text: reused.Error()}
+			return &events.InvalidEventError{Reason: events.ReasonIDReused, Field: "id", Text: reused.Error()}
 		}
 		if old, ok := errors.AsType[*worker.TooOldError](err); ok {
-			return &events.Rejected{Reason: events.ReasonTooOld, Field: old.Field, Text: old.Error()}
+			return &events.InvalidEventError{Reason: events.ReasonTooOld, Field: old.Field, Text: old.Error()}
 		}
 		if e, ok := errors.AsType[*ledger.UnstorableError](err); ok {
-			return &events.Rejected{Reason: events.ReasonUnstorable, Text: e.Error()}
+			return &events.InvalidEventError{Reason: events.ReasonUnstorable, Text: e.Error()}
 		}
 		return err
 	}

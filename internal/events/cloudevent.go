@@ -51,7 +51,7 @@ type cloudEvent struct {
 // header names are compared without regard to case, values are percent-encoded.
 func parseEvent(header nats.Header, body []byte, limit int) (cloudEvent, error) {
 	if n := size(header, body); n > limit {
-		return cloudEvent{}, reject(ReasonTooLarge, "", "the event has %d bytes, more than the %d that are allowed", n, limit)
+		return cloudEvent{}, invalid(ReasonTooLarge, "", "the event has %d bytes, more than the %d that are allowed", n, limit)
 	}
 	return parseBody(header, body)
 }
@@ -87,8 +87,8 @@ func size(header nats.Header, body []byte) int {
 	return n
 }
 
-func unreadable(field, format string, args ...any) *Rejected {
-	return reject(ReasonUnreadable, field, format, args...)
+func unreadable(field, format string, args ...any) *InvalidEventError {
+	return invalid(ReasonUnreadable, field, format, args...)
 }
 
 // attributeHeaders returns the decoded ce- headers by the names of their

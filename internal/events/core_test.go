@@ -20,7 +20,7 @@ func TestCoreAttributesAreStrings(t *testing.T) {
 		`"specversion":"1.0"`: `"specversion":1.0`, `"time":"2026-11-21T08:00:00Z"`: `"time":1795248000`,
 	} {
 		_, err := DecodeRequest(nil, []byte(strings.Replace(event, from, to, 1)), targets())
-		if r, ok := errors.AsType[*Rejected](err); !ok || r.Reason != ReasonUnreadable {
+		if r, ok := errors.AsType[*InvalidEventError](err); !ok || r.Reason != ReasonUnreadable {
 			t.Errorf("with %s: %v, want it unreadable", to, err)
 		}
 	}

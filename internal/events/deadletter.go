@@ -50,7 +50,7 @@ func onWire(msg *nats.Msg) (header, all int) {
 
 // storeDeadLetter stores the message of h as a dead letter. Stored again within
 // the hour, it is stored once.
-func (b *Bus) storeDeadLetter(ctx context.Context, h *inHand, why *Rejected) error {
+func (b *Bus) storeDeadLetter(ctx context.Context, h *inHand, why *InvalidEventError) error {
 	msg := deadLetter(h.msg.Subject, h.msg.Header, h.msg.Data, h.meta, why)
 	request := ""
 	if why.Reason == ReasonPoison {
@@ -90,7 +90,7 @@ func replayID(d DeadLetter) string {
 	return fmt.Sprintf("replay-%d-%d", d.Sequence, d.At.UnixNano())
 }
 
-func deadLetter(subject string, header nats.Header, body []byte, meta *nats.MsgMetadata, why *Rejected) *nats.Msg {
+func deadLetter(subject string, header nats.Header, body []byte, meta *nats.MsgMetadata, why *InvalidEventError) *nats.Msg {
 	msg := nats.NewMsg(DeadLettersSubject + "." + why.Reason)
 	msg.Data = body
 	for name, values := range header {

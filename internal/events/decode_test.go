@@ -181,7 +181,7 @@ func TestDecodeRequestData(t *testing.T) {
 	for _, tt := range tests {
 		got, err := DecodeRequest(nil, []byte(event(tt.kind, tt.data)), targets())
 		if tt.reason != "" {
-			wantRejected(t, tt.name, err, tt.reason, tt.field)
+			wantInvalid(t, tt.name, err, tt.reason, tt.field)
 			continue
 		}
 		if err != nil {
@@ -225,12 +225,12 @@ func TestDecodeAnySpelling(t *testing.T) {
 	}
 	const twice = `{"target":"hosts","hss":{"host_id_list":["` + endpoint + `","`
 	_, err := DecodeRequest(nil, []byte(event(TypeEndpoint, twice+strings.ReplaceAll(endpoint, "-", "")+`"],"vpc_list":[{"vpc_id":"`+service+`","subnet_id_list":["`+endpoint+`"]}]}}`)), targets())
-	wantRejected(t, "a host twice in two spellings", err, ReasonBadParameters, "data.hss.host_id_list[1]")
+	wantInvalid(t, "a host twice in two spellings", err, ReasonBadParameters, "data.hss.host_id_list[1]")
 }
 
-func wantRejected(t *testing.T, name string, err error, reason, field string) {
+func wantInvalid(t *testing.T, name string, err error, reason, field string) {
 	t.Helper()
-	var r *Rejected
+	var r *InvalidEventError
 	if !errors.As(err, &r) || r.Reason != reason || r.Field != field || r.Text == "" || r.Retryable() {
 		t.Errorf("%s: %v, want %s at %q", name, err, reason, field)
 	}
@@ -306,7 +306,7 @@ func TestDecodeRequestEnvelope(t *testing.T) {
 	}
 	for _, tt := range tests {
 		_, err := DecodeRequest(nil, []byte(tt.body), targets())
-		wantRejected(t, tt.name, err, tt.reason, tt.field)
+		wantInvalid(t, tt.name, err, tt.reason, tt.field)
 	}
 }
 
@@ -376,7 +376,7 @@ func TestDecodeTakesTimesThatCanBeWritten(t *testing.T) {
 			t.Errorf("%s: %v", text, err)
 			continue
 		}
-		wantRejected(t, text, err, ReasonUnreadable, "time")
+		wantInvalid(t, text, err, ReasonUnreadable, "time")
 	}
 }
 
@@ -387,7 +387,7 @@ func TestDecodeRefusesWhatCannotBeStored(t *testing.T) {
 		return event(TypeConnection, `{"target":"payments","endpoint_id":"`+endpoint+`","claims":{"n":`+value+`}}`)
 	}
 	_, err := DecodeRequest(nil, []byte(claims("["+strings.Repeat("1e20,", 12_000)+"1]")), targets())
-	var r *Rejected
+	var r *InvalidEventError
 	if err != nil && (!errors.As(err, &r) || r.Reason != ReasonTooLarge) {
 		t.Errorf("claims that grow: %v, want too_large", err)
 	}
@@ -408,7 +408,7 @@ func TestDecodeRefusesWhatCannotBeStored(t *testing.T) {
 		t.Errorf("an event of %d bytes: %v", MaxEvent, err)
 	}
 	_, err = DecodeRequest(nil, []byte(claims(`"`+strings.Repeat("x", padding+1)+`"`)), targets())
-	wantRejected(t, "one byte more", err, ReasonTooLarge, "")
+	wantInvalid(t, "one byte more", err, ReasonTooLarge, "")
 }
 
 // TestDecodeMessageAgreesWithItsSubject: permissions are given by subject.
@@ -441,7 +441,7 @@ func TestDecodeMessageAgreesWithItsSubject(t *testing.T) {
 		{"vpcep.requests._sweeper", sweep, "payments", false},
 	} {
 		_, err := DecodeMessage(tt.subject, nil, []byte(about(tt.source, tt.target)), targets())
-		var r *Rejected
+		var r *InvalidEventError
 		if tt.ok != (err == nil) || err != nil && (!errors.As(err, &r) || r.Reason != ReasonWrongSubject) {
 			t.Errorf("%s from %s about %s: %v, want it taken: %v", tt.subject, tt.source, tt.target, err, tt.ok)
 		}
@@ -481,16 +481,16 @@ func TestDecodeRequestHeaders(t *testing.T) {
 		h := binaryHeader()
 		tt.edit(h)
 		_, err := DecodeRequest(h, []byte(cmpOr(tt.body, connectionJSON)), targets())
-		wantRejected(t, tt.name, err, ReasonUnreadable, tt.field)
+		wantInvalid(t, tt.name, err, ReasonUnreadable, tt.field)
 	}
 	// Headers count towards the size.
 	h := binaryHeader()
 	h["ce-mine"] = []string{strings.Repeat("x", MaxEvent)}
 	_, err := DecodeRequest(h, []byte(connectionJSON), targets())
-	wantRejected(t, "large headers", err, ReasonTooLarge, "")
+	wantInvalid(t, "large headers", err, ReasonTooLarge, "")
 	// Data that is missing altogether.
 	_, err = DecodeRequest(binaryHeader(), nil, targets())
-	wantRejected(t, "no data", err, ReasonBadParameters, "data")
+	wantInvalid(t, "no data", err, ReasonBadParameters, "data")
 }
 
 func FuzzDecode(f *testing.F) {
@@ -507,8 +507,8 @@ func FuzzDecode(f *testing.F) {
 		}
 		r, err := DecodeRequest(h, []byte(body), targets())
 		if err != nil {
-			var rejected *Rejected
-			if !errors.As(err, &rejected) || len(err.Error()) > 1000 {
+			var invalidErr *InvalidEventError
+			if !errors.As(err, &invalidErr) || len(err.Error()) > 1000 {
 				t.Fatalf("an error that is no short rejection: %v", err)
 			}
 			return

@@ -138,8 +138,8 @@ func TestSubmitNewTellsThatAnIDIsUsed(t *testing.T) {
 		t.Errorf("an id that garbage has: %v", used)
 	}
 	// The sweep's source is nobody else's.
-	if rejected, ok := errors.AsType[*Rejected](b.SubmitNew(t.Context(), swept("3"))); !ok || rejected.Reason != ReasonWrongSubject {
-		t.Errorf("with the sweep's source: %v", rejected)
+	if invalidErr, ok := errors.AsType[*InvalidEventError](b.SubmitNew(t.Context(), swept("3"))); !ok || invalidErr.Reason != ReasonWrongSubject {
+		t.Errorf("with the sweep's source: %v", invalidErr)
 	}
 }
 

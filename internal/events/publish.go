@@ -89,7 +89,7 @@ func (b *Bus) offerResult(ctx context.Context, r approval.Result, id string, las
 	for {
 		body, header, err := encodeResult(r, id, most)
 		if err != nil {
-			return false, &Rejected{Reason: ReasonUnstorable, Text: err.Error()}
+			return false, &InvalidEventError{Reason: ReasonUnstorable, Text: err.Error()}
 		}
 		msg := &nats.Msg{Subject: resultSubject(string(r.Outcome), r.Request.Target.Name, r.Decision.ID), Data: body, Header: header}
 		_, err = b.publishMsg(ctx, msg, jetstream.WithExpectLastSequenceForSubject(last, resultSubject("*", "*", r.Decision.ID)))
@@ -282,7 +282,7 @@ func sameRequest(raw *jetstream.RawStreamMsg, r approval.Request) bool {
 // Submit publishes r as a request event, after checking that it would be taken.
 // The same request submitted again within two minutes counts once. When it
 // returns nil the broker has the request, whoever used its message id before. An
-// error that is a *Rejected says what is wrong with r; a *PoisonError that r is
+// error that is an *InvalidEventError says what is wrong with r; a *PoisonError that r is
 // poison.
 func (b *Bus) Submit(ctx context.Context, r approval.Request) error {
 	msg, taken, err := requestMessage(r)
@@ -315,7 +315,7 @@ func (e *IDUsedError) Error() string {
 // An *IDUsedError says that another message has the id of r's event.
 func (b *Bus) SubmitNew(ctx context.Context, r approval.Request) error {
 	if r.Source == approval.SweepSource {
-		return reject(ReasonWrongSubject, "source", "%s is the source of the sweep; use another", r.Source)
+		return invalid(ReasonWrongSubject, "source", "%s is the source of the sweep; use another", r.Source)
 	}
 	msg, taken, err := requestMessage(r)
 	if err != nil {

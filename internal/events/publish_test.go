@@ -301,8 +301,8 @@ func TestSubmit(t *testing.T) {
 	}
 	bad := connection("2")
 	bad.EndpointID = "../x"
-	var rejected *Rejected
-	if err := b.Submit(t.Context(), bad); !errors.As(err, &rejected) || rejected.Reason != ReasonBadID {
+	var invalidErr *InvalidEventError
+	if err := b.Submit(t.Context(), bad); !errors.As(err, &invalidErr) || invalidErr.Reason != ReasonBadID {
 		t.Errorf("submitted a bad id: %v", err)
 	}
 	if err := b.SubmitRaw(t.Context(), "a.b", nil, nil); err == nil {

@@ -355,7 +355,7 @@ func TestAPublicationThatIsDeniedIsTold(t *testing.T) {
 	as := users(t, map[string]*server.Permissions{"operator": deny, "reader": allow([]string{"$JS.API.>"})})
 	worker := as("all")
 	if _, err := worker.js.PublishMsg(t.Context(), deadLetter("vpcep.requests._sweep.payments", nil, []byte("x"),
-		&nats.MsgMetadata{Sequence: nats.SequencePair{Stream: 1}}, reject(ReasonUnreadable, "", "x"))); err != nil {
+		&nats.MsgMetadata{Sequence: nats.SequencePair{Stream: 1}}, invalid(ReasonUnreadable, "", "x"))); err != nil {
 		t.Fatal(err)
 	}
 	start := time.Now()

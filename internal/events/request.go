@@ -99,17 +99,17 @@ func DecodeMessage(subject string, header nats.Header, body []byte, targets appr
 	_, known := targets.ByName(named)
 	switch {
 	case !swept && r.Source == approval.SweepSource:
-		return approval.Request{}, reject(ReasonWrongSubject, "source", "%s is the source of the sweep, which publishes on %s.<target> only", r.Source, SweepSubject)
+		return approval.Request{}, invalid(ReasonWrongSubject, "source", "%s is the source of the sweep, which publishes on %s.<target> only", r.Source, SweepSubject)
 	case swept && r.Source != approval.SweepSource:
-		return approval.Request{}, reject(ReasonWrongSubject, "source", "only the sweep, whose source is %s, may publish on %s.<target>", approval.SweepSource, SweepSubject)
+		return approval.Request{}, invalid(ReasonWrongSubject, "source", "only the sweep, whose source is %s, may publish on %s.<target>", approval.SweepSource, SweepSubject)
 	case swept && subject != requestSubject(r.Source, r.Target.Name), known && named != r.Target.Name:
-		return approval.Request{}, reject(ReasonWrongSubject, "data", "the event is about the target %s, and its subject %.80q is for another", r.Target.Name, subject)
+		return approval.Request{}, invalid(ReasonWrongSubject, "data", "the event is about the target %s, and its subject %.80q is for another", r.Target.Name, subject)
 	}
 	return r, nil
 }
 
 // DecodeRequest reads a message as a request to one of targets. Ids come out in
-// lower case, as the cloud writes them. Any error is a *Rejected.
+// lower case, as the cloud writes them. Any error is an *InvalidEventError.
 func DecodeRequest(header nats.Header, body []byte, targets approval.Targets) (approval.Request, error) {
 	return decodeRequest(header, body, targets, MaxEvent)
 }
@@ -132,7 +132,7 @@ func decodeRequest(header nats.Header, body []byte, targets approval.Targets, li
 	case TypeEndpoint:
 		err = decodeEndpoint(e.Data, targets, &r)
 	default:
-		err = reject(ReasonUnknownType, "type", "%.100q is none of %s", e.Type, strings.Join(RequestTypes(), ", "))
+		err = invalid(ReasonUnknownType, "type", "%.100q is none of %s", e.Type, strings.Join(RequestTypes(), ", "))
 	}
 	if err != nil {
 		return approval.Request{}, err
@@ -159,7 +159,7 @@ func storable(r approval.Request) error {
 		return unreadable("", "it cannot be stored: %v", err)
 	}
 	if n := size(header, body); n > maxStored {
-		return reject(ReasonTooLarge, "", "stored, the event has %d bytes, more than the %d that are allowed", n, maxStored)
+		return invalid(ReasonTooLarge, "", "stored, the event has %d bytes, more than the %d that are allowed", n, maxStored)
 	}
 	return nil
 }
@@ -189,7 +189,7 @@ func connectionTarget(d connectionData, targets approval.Targets) (approval.Targ
 		}
 	}
 	if len(names) != 1 {
-		return approval.Target{}, reject(ReasonBadParameters, "data", "it names its target %d times; give exactly one of target, service_id and gateway_id", len(names))
+		return approval.Target{}, invalid(ReasonBadParameters, "data", "it names its target %d times; give exactly one of target, service_id and gateway_id", len(names))
 	}
 	byID := func(field string, kind approval.TargetKind, id string) (approval.Target, error) {
 		if _, err := resourceID(field, id); err != nil {
@@ -200,7 +200,7 @@ func connectionTarget(d connectionData, targets approval.Targets) (approval.Targ
 				return t, nil
 			}
 		}
-		return approval.Target{}, reject(ReasonUnknownTarget, field, "no %s with the id %s is configured", kind, id)
+		return approval.Target{}, invalid(ReasonUnknownTarget, field, "no %s with the id %s is configured", kind, id)
 	}
 	switch {
 	case d.ServiceID != "":
@@ -215,14 +215,14 @@ func connectionTarget(d connectionData, targets approval.Targets) (approval.Targ
 // where endpoints are created.
 func namedTarget(targets approval.Targets, name string, creates bool) (approval.Target, error) {
 	if name == "" {
-		return approval.Target{}, reject(ReasonBadParameters, "data.target", "it is missing")
+		return approval.Target{}, invalid(ReasonBadParameters, "data.target", "it is missing")
 	}
 	t, ok := targets.ByName(name)
 	if !ok {
-		return approval.Target{}, reject(ReasonUnknownTarget, "data.target", "no target is called %.80q", name)
+		return approval.Target{}, invalid(ReasonUnknownTarget, "data.target", "no target is called %.80q", name)
 	}
 	if t.Kind.Creates() != creates {
-		return approval.Target{}, reject(ReasonUnknownTarget, "data.target", "%s is a %s, which an event of this type cannot be about", name, t.Kind)
+		return approval.Target{}, invalid(ReasonUnknownTarget, "data.target", "%s is a %s, which an event of this type cannot be about", name, t.Kind)
 	}
 	return t, nil
 }
@@ -243,7 +243,7 @@ func decodeEndpoint(data jsontext.Value, targets approval.Targets, r *approval.R
 		}
 	}
 	if blocks != 1 {
-		return reject(ReasonBadParameters, "data", "it has %d blocks of parameters; give exactly one", blocks)
+		return invalid(ReasonBadParameters, "data", "it has %d blocks of parameters; give exactly one", blocks)
 	}
 	switch {
 	case r.Target.Kind == approval.FunctionGraph && d.FunctionGraph != nil:
@@ -253,7 +253,7 @@ func decodeEndpoint(data jsontext.Value, targets approval.Targets, r *approval.R
 	case r.Target.Kind == approval.DataArtsInsight && d.DataArtsInsight != nil:
 		r.Creation.DataArtsInsight, err = d.DataArtsInsight.creation()
 	default:
-		err = reject(ReasonBadParameters, "data", "its block of parameters is not the one of %s, which is %s", r.Target.Name, r.Target.Kind)
+		err = invalid(ReasonBadParameters, "data", "its block of parameters is not the one of %s, which is %s", r.Target.Name, r.Target.Kind)
 	}
 	if err != nil {
 		return err
@@ -277,7 +277,7 @@ func (d functionGraphData) creation() (*approval.FunctionGraphEndpoint, error) {
 func (d hssData) creation() (*approval.HSSEndpoints, error) {
 	const at = "data.hss."
 	if d.HostIDs == nil && d.VPCs == nil {
-		return nil, reject(ReasonBadParameters, "data.hss", "it names no servers; give host_id_list, vpc_list or both")
+		return nil, invalid(ReasonBadParameters, "data.hss", "it names no servers; give host_id_list, vpc_list or both")
 	}
 	var hosts []string
 	var err error
@@ -287,7 +287,7 @@ func (d hssData) creation() (*approval.HSSEndpoints, error) {
 		}
 	}
 	if n := len(d.VPCs); d.VPCs != nil && (n < 1 || n > maxList) {
-		return nil, reject(ReasonBadParameters, at+"vpc_list", "it has %d entries; 1 to %d are allowed", n, maxList)
+		return nil, invalid(ReasonBadParameters, at+"vpc_list", "it has %d entries; 1 to %d are allowed", n, maxList)
 	}
 	out := approval.HSSEndpoints{HostIDs: hosts}
 	for i, v := range d.VPCs {
@@ -301,7 +301,7 @@ func (d hssData) creation() (*approval.HSSEndpoints, error) {
 			return nil, err
 		}
 		if slices.ContainsFunc(out.VPCs, func(o approval.HSSVPC) bool { return o.VPCID == id }) {
-			return nil, reject(ReasonBadParameters, place+"vpc_id", "%s is in the list twice", id)
+			return nil, invalid(ReasonBadParameters, place+"vpc_id", "%s is in the list twice", id)
 		}
 		out.VPCs = append(out.VPCs, approval.HSSVPC{VPCID: id, SubnetIDs: subnets})
 	}
@@ -319,18 +319,18 @@ func dataSourceTypes() []string {
 func (d dataArtsInsightData) creation() (*approval.DataArtsInsightEndpoint, error) {
 	const at = "data.dataarts_insight."
 	if !slices.Contains(dataSourceTypes(), d.DSType) {
-		return nil, reject(ReasonBadParameters, at+"ds_type", "%.40q is none of %s", d.DSType, strings.Join(dataSourceTypes(), ", "))
+		return nil, invalid(ReasonBadParameters, at+"ds_type", "%.40q is none of %s", d.DSType, strings.Join(dataSourceTypes(), ", "))
 	}
 	out := approval.DataArtsInsightEndpoint{DSType: d.DSType, ServerName: d.ServerName}
 	if d.ServerID == "" && d.ServerName == "" {
-		return nil, reject(ReasonBadParameters, at+"vpc_ep_server_id", "give vpc_ep_server_id or vpc_ep_server_name")
+		return nil, invalid(ReasonBadParameters, at+"vpc_ep_server_id", "give vpc_ep_server_id or vpc_ep_server_name")
 	}
 	if d.ServerName != "" {
 		if err := plainText(at+"vpc_ep_server_name", d.ServerName, maxServerName, false); err != nil {
 			return nil, err
 		}
 		if _, err := resourceID(at+"vpc_ep_server_name", out.ServiceID()); err != nil {
-			return nil, reject(ReasonBadID, at+"vpc_ep_server_name", "%.80q does not end in .<service id>", d.ServerName)
+			return nil, invalid(ReasonBadID, at+"vpc_ep_server_name", "%.80q does not end in .<service id>", d.ServerName)
 		}
 	}
 	out.ServerName = approval.UUIDAtEnd(out.ServerName)
@@ -340,7 +340,7 @@ func (d dataArtsInsightData) creation() (*approval.DataArtsInsightEndpoint, erro
 			return nil, err
 		}
 		if d.ServerName != "" && !approval.SameID(out.ServiceID(), id) {
-			return nil, reject(ReasonBadParameters, at+"vpc_ep_server_id", "it is another service than vpc_ep_server_name")
+			return nil, invalid(ReasonBadParameters, at+"vpc_ep_server_id", "it is another service than vpc_ep_server_name")
 		}
 		out.ServerID = id
 	}
@@ -350,7 +350,7 @@ func (d dataArtsInsightData) creation() (*approval.DataArtsInsightEndpoint, erro
 // decodeData reads data strictly into the struct that into points to.
 func decodeData(data jsontext.Value, into any) error {
 	if data == nil || data.Kind() != '{' {
-		return reject(ReasonBadParameters, "data", "it is missing or not an object")
+		return invalid(ReasonBadParameters, "data", "it is missing or not an object")
 	}
 	err := json.Unmarshal(data, into, json.RejectUnknownMembers(true))
 	if err == nil {
@@ -363,7 +363,7 @@ func decodeData(data jsontext.Value, into any) error {
 		} else if e.GoType != nil {
 			text = fmt.Sprintf("a JSON %s cannot be here", e.JSONKind)
 		}
-		return reject(ReasonBadParameters, "data"+dotted(e.JSONPointer), "%s", text)
+		return invalid(ReasonBadParameters, "data"+dotted(e.JSONPointer), "%s", text)
 	}
 	return unreadable("data", "%s", jsonProblem(err))
 }
@@ -379,10 +379,10 @@ func dotted(p jsontext.Pointer) string {
 
 func resourceID(field, id string) (string, error) {
 	if id == "" {
-		return "", reject(ReasonBadID, field, "it is missing")
+		return "", invalid(ReasonBadID, field, "it is missing")
 	}
 	if err := approval.ValidID(id); err != nil {
-		return "", reject(ReasonBadID, field, "%v", err)
+		return "", invalid(ReasonBadID, field, "%v", err)
 	}
 	return approval.UUID(id), nil
 }
@@ -390,7 +390,7 @@ func resourceID(field, id string) (string, error) {
 // resourceIDs checks a list of 1 to maxList ids without repeats.
 func resourceIDs(field string, ids []string) ([]string, error) {
 	if n := len(ids); n < 1 || n > maxList {
-		return nil, reject(ReasonBadParameters, field, "it has %d entries; 1 to %d are allowed", n, maxList)
+		return nil, invalid(ReasonBadParameters, field, "it has %d entries; 1 to %d are allowed", n, maxList)
 	}
 	var out []string
 	for i, raw := range ids {
@@ -399,7 +399,7 @@ func resourceIDs(field string, ids []string) ([]string, error) {
 			return nil, err
 		}
 		if slices.Contains(out, id) {
-			return nil, reject(ReasonBadParameters, fmt.Sprintf("%s[%d]", field, i), "%s is in the list twice", id)
+			return nil, invalid(ReasonBadParameters, fmt.Sprintf("%s[%d]", field, i), "%s is in the list twice", id)
 		}
 		out = append(out, id)
 	}
@@ -410,11 +410,11 @@ func resourceIDs(field string, ids []string) ([]string, error) {
 // if spaces is set, " ".
 func plainText(field, s string, most int, spaces bool) error {
 	if len(s) > most {
-		return reject(ReasonBadParameters, field, "it has %d bytes, more than the %d that are allowed", len(s), most)
+		return invalid(ReasonBadParameters, field, "it has %d bytes, more than the %d that are allowed", len(s), most)
 	}
 	for _, r := range s {
 		if r == unicode.ReplacementChar || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_-.", r) && (r != ' ' || !spaces) {
-			return reject(ReasonBadParameters, field, "it holds %q; letters, digits, _, - and . are allowed", r)
+			return invalid(ReasonBadParameters, field, "it holds %q; letters, digits, _, - and . are allowed", r)
 		}
 	}
 	return nil
@@ -422,7 +422,7 @@ func plainText(field, s string, most int, spaces bool) error {
 
 func claims(c approval.Claims) (approval.Claims, error) {
 	if depth(map[string]any(c)) > approval.MaxClaimDepth {
-		return nil, reject(ReasonBadParameters, "data.claims", "the claims are nested deeper than %d", approval.MaxClaimDepth)
+		return nil, invalid(ReasonBadParameters, "data.claims", "the claims are nested deeper than %d", approval.MaxClaimDepth)
 	}
 	return c, nil
 }

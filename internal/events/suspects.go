@@ -77,7 +77,7 @@ func (h *inHand) mark(ctx context.Context) error {
 // it in r. verdict says why not; an error that nothing can be said.
 func (h *inHand) judge(ctx context.Context, r *approval.DeliveryRecord) (verdict, err error) {
 	if r.Panics >= poisonAt {
-		return rejectPanics(r.Panics), nil
+		return tooManyPanics(r.Panics), nil
 	}
 	var kept []approval.DeliveryMark
 	for _, m := range r.Marks {
@@ -142,13 +142,13 @@ func (h *inHand) deadLetterAfter(r *approval.DeliveryRecord) error {
 			instances = append(instances, m.Instance)
 		}
 	}
-	return reject(ReasonPoison, "", "%d worker processes ended while it was in flight (%s), the last while it was isolated from other "+
+	return invalid(ReasonPoison, "", "%d worker processes ended while it was in flight (%s), the last while it was isolated from other "+
 		"crash suspects; a request that came there for the first time may have been the cause: if this one is good, replay it",
 		len(instances), strings.Join(instances, ", "))
 }
 
-func rejectPanics(n int) *Rejected {
-	return reject(ReasonPoison, "", "its handling panicked %d times", n)
+func tooManyPanics(n int) *InvalidEventError {
+	return invalid(ReasonPoison, "", "its handling panicked %d times", n)
 }
 
 // identify records which request it is that is handled in isolation: if it
@@ -174,7 +174,7 @@ func (h *inHand) panicked() error {
 	defer h.mu.Unlock()
 	h.panicking = true
 	if n := h.record.Panics + 1; n >= poisonAt {
-		return rejectPanics(n)
+		return tooManyPanics(n)
 	}
 	return errPanic
 }

@@ -348,7 +348,7 @@ func TestFirstDeliveriesWriteNothing(t *testing.T) {
 		case id == "rejected" && attempt < 2:
 			return errors.New("not yet")
 		case id == "rejected":
-			return reject(ReasonIDReused, "id", "x")
+			return invalid(ReasonIDReused, "id", "x")
 		}
 		return nil
 	}

@@ -146,19 +146,19 @@ func (h *inHand) settle(err error) {
 	// The answer must go out also when the handlers' time is up.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(h.c.handlers), settleWithin)
 	defer cancel()
-	var rejected *Rejected
+	var invalidErr *InvalidEventError
 	switch {
 	case err == nil:
 		h.ack(ctx)
-	case errors.As(err, &rejected):
-		if err := h.c.storeDeadLetter(ctx, h, rejected); err != nil {
+	case errors.As(err, &invalidErr):
+		if err := h.c.storeDeadLetter(ctx, h, invalidErr); err != nil {
 			h.c.warn(err, "a dead letter cannot be stored; its message comes again")
 			h.giveBack(ctx, CauseRetry, h.growing())
 			return
 		}
-		h.c.cfg.Observer.DeadLettered(rejected.Reason)
-		h.c.cfg.Log.Warn().Uint64("stream_sequence", h.key.seq).Str("reason", rejected.Reason).
-			Str("field", rejected.Field).Str("text", rejected.Text).Msg("a message became a dead letter")
+		h.c.cfg.Observer.DeadLettered(invalidErr.Reason)
+		h.c.cfg.Log.Warn().Uint64("stream_sequence", h.key.seq).Str("reason", invalidErr.Reason).
+			Str("field", invalidErr.Field).Str("text", invalidErr.Text).Msg("a message became a dead letter")
 		h.ack(ctx)
 	case errors.Is(err, errPanic):
 		h.giveBack(ctx, CausePanic, h.growing())

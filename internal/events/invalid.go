@@ -5,23 +5,23 @@ import (
 	"fmt"
 )
 
-// Rejected says why a message is no request that can be served, now or later. It
+// InvalidEventError says why a message can never be served as a request. The message
 // becomes a dead letter.
-type Rejected struct { //nolint:errname // it reads as what became of a message
+type InvalidEventError struct {
 	Reason string // one of DeadLetterReasons
 	Field  string // the place, such as "data.endpoint_id"; empty if it is the whole
 	Text   string
 }
 
-func (r *Rejected) Error() string {
-	if r.Field == "" {
-		return fmt.Sprintf("%s: %s", r.Reason, r.Text)
+func (e *InvalidEventError) Error() string {
+	if e.Field == "" {
+		return fmt.Sprintf("%s: %s", e.Reason, e.Text)
 	}
-	return fmt.Sprintf("%s: %s: %s", r.Reason, r.Field, r.Text)
+	return fmt.Sprintf("%s: %s: %s", e.Reason, e.Field, e.Text)
 }
 
-// Retryable reports false: the same bytes stay what they are.
-func (r *Rejected) Retryable() bool { return false }
+// Retryable reports false: the same bytes are always invalid.
+func (e *InvalidEventError) Retryable() bool { return false }
 
 // The reasons of dead letters, which are also the last part of their subject.
 const (
@@ -46,8 +46,8 @@ func DeadLetterReasons() []string {
 	}
 }
 
-func reject(reason, field, format string, args ...any) *Rejected {
-	return &Rejected{Reason: reason, Field: field, Text: fmt.Sprintf(format, args...)}
+func invalid(reason, field, format string, args ...any) *InvalidEventError {
+	return &InvalidEventError{Reason: reason, Field: field, Text: fmt.Sprintf(format, args...)}
 }
 
 // PoisonError says that a request was not submitted, because an earlier event of
