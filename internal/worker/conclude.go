@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -22,35 +23,62 @@ type ending struct {
 	undecided bool
 }
 
-// conclude writes the result into the ledger, where the first one stands. A
-// request that ended before it was decided, or by errors alone, gets a decision
-// that acts on nothing.
-func (w *Worker) conclude(ctx context.Context, d *approval.Delivery, entry *approval.Entry, end *ending, watch *stopwatch) error {
-	if !entry.Decided() || end.undecided {
-		if err := w.concludeUndecided(ctx, d, entry, end); err != nil || entry.Result != nil {
-			return err
+// conclude writes down how a request ended, or has it come again because of err,
+// and publishes the result. If an entry has its result already, that stands.
+func (w *Worker) conclude(ctx context.Context, t *task, entry *approval.Entry, end *ending, err error) (*approval.Result, error) {
+	if err != nil {
+		if end, err = w.endOf(ctx, t, entry, err); err != nil {
+			return nil, w.retryLater(ctx, t, entry, err)
 		}
 	}
-	watch.lap(approval.StageDecide, nil)
-	entry.Progress, entry.Wait = watch.progress(approval.StageOutage), nil
-	entry.Result = &approval.Result{
-		Request:    entry.Request,
-		Decision:   entry.Decision,
-		Outcome:    end.outcome,
-		State:      end.facts.State,
-		Failure:    end.failure,
-		Created:    end.created,
-		Attempts:   d.Attempt,
-		Reversible: end.reversible(&entry.Request),
-		Seconds:    watch.laps,
-		Version:    w.Version,
-		At:         w.Now(),
+	if entry.Result == nil {
+		if entry, err = w.writeResult(ctx, t, entry, end); err != nil {
+			return nil, w.retryLater(ctx, t, entry, fmt.Errorf("record the result: %w", err))
+		}
 	}
-	return w.Ledger.Update(ctx, entry)
+	return w.publish(ctx, t, entry)
 }
 
-// concludeUndecided gives entry the decision of a request that could not be decided.
-func (w *Worker) concludeUndecided(ctx context.Context, d *approval.Delivery, entry *approval.Entry, end *ending) error {
+// publish tells the world the result of entry.
+func (w *Worker) publish(ctx context.Context, t *task, entry *approval.Entry) (*approval.Result, error) {
+	if err := w.Results.Publish(ctx, *entry.Result); err != nil {
+		return nil, w.retryLater(ctx, t, entry, fmt.Errorf("publish the result: %w", err))
+	}
+	return entry.Result, nil
+}
+
+// writeResult writes the result into the ledger, where the first one stands, and
+// returns what is there. A request that ended before it was decided, or by errors
+// alone, gets a decision that acts on nothing.
+func (w *Worker) writeResult(ctx context.Context, t *task, entry *approval.Entry, end *ending) (*approval.Entry, error) {
+	if !entry.Decided() || end.undecided {
+		var err error
+		if entry, err = w.recordUndecided(ctx, t, entry, end); err != nil || entry.Result != nil {
+			return entry, err
+		}
+	}
+	t.stages.record(approval.StageDecide, nil)
+	return w.update(ctx, entry, func(e *approval.Entry) {
+		e.Progress, e.Wait = t.stages.progress(approval.StageOutage), nil
+		e.Result = &approval.Result{
+			Request:    entry.Request,
+			Decision:   entry.Decision,
+			Outcome:    end.outcome,
+			State:      end.facts.State,
+			Failure:    end.failure,
+			Created:    end.created,
+			Attempts:   t.Attempt,
+			Reversible: end.reversible(&entry.Request),
+			Seconds:    t.stages.seconds,
+			Version:    w.Version,
+			At:         w.Now(),
+		}
+	})
+}
+
+// recordUndecided records the decision of a request that could not be decided, and
+// returns what the ledger holds, also with an error.
+func (w *Worker) recordUndecided(ctx context.Context, t *task, entry *approval.Entry, end *ending) (*approval.Entry, error) {
 	undecided := &approval.Decision{Verdict: approval.Hold, Facts: end.facts, At: w.Now(), Reasons: []approval.Reason{{
 		Code: approval.ReasonNotDecided, Text: "The request ended before it could be decided.",
 	}}}
@@ -59,16 +87,17 @@ func (w *Worker) concludeUndecided(ctx context.Context, d *approval.Delivery, en
 	}
 	if entry.Decided() {
 		undecided.Reasons[0].Text = "Until its time was up only errors were met, and nothing was done."
-		_, err := w.Ledger.Redecide(ctx, entry, undecided)
-		return err
+		rec, err := w.recordAgain(ctx, &t.Request, entry, undecided)
+		return rec.entry, err
 	}
-	if _, err := w.record(ctx, &d.Request, undecided, entry); err != nil || entry.Result != nil {
-		return err
+	rec, err := w.recordFirst(ctx, &t.Request, entry, undecided)
+	if err != nil || rec.entry.Result != nil {
+		return rec.entry, err
 	}
-	if entry.Decision.Verdict.Acts() { // another worker decided it meanwhile, and may be at it
-		return waits(approval.StageDecide, "decided_elsewhere", spread(time.Second))
+	if rec.entry.Decision.Verdict.Acts() { // another worker decided it meanwhile, and may be at it
+		return rec.entry, waits(approval.StageDecide, "decided_elsewhere", jitter(time.Second))
 	}
-	return nil
+	return rec.entry, nil
 }
 
 // reversible reports whether the cloud still has a call that turns the outcome
@@ -92,29 +121,29 @@ func (e *ending) reversible(r *approval.Request) bool {
 // no error ever decides a request, it only ends one that cannot be carried out.
 // What was done by then is not denied because of it, and only what an act itself
 // met can say that it was not done.
-func (w *Worker) endOf(ctx context.Context, d *approval.Delivery, entry *approval.Entry, err error) (*ending, error) {
-	if neverSettled(err) || ctx.Err() != nil || entry.Result != nil {
+func (w *Worker) endOf(ctx context.Context, t *task, entry *approval.Entry, err error) (*ending, error) {
+	if isInvalid(err) || ctx.Err() != nil || entry.Result != nil {
 		return nil, err
 	}
 	_, acting := errors.AsType[*actError](err)
 	intent := entry.Intent
 	switch {
-	case !d.Request.Creates() && !entry.ActedAt.IsZero():
+	case !t.Request.Creates() && !entry.ActedAt.IsZero():
 		if w.Now().Sub(entry.ActedAt) < w.Limits.ConfirmFor {
 			return nil, err
 		}
-		w.cannot(d, err)
+		w.cannot(t, err)
 		return notConfirmed(entry, &approval.Facts{}), nil
 	case intent != nil && intent.Created != nil:
 		if w.Now().Sub(entry.ActedAt) < w.confirmCreated(entry) {
 			return nil, err
 		}
-		w.cannot(d, err)
+		w.cannot(t, err)
 		return &ending{outcome: approval.OutcomeCreated, created: intent.Created, facts: approval.Facts{State: intent.Created.State}}, nil
-	case (!acting || mayPass(err) || isGone(err) || !entry.SentAt.IsZero()) && !w.overdue(d):
+	case (!acting || mayPass(err) || isGone(err) || !entry.SentAt.IsZero()) && !w.overdue(t):
 		return nil, err
 	}
-	w.cannot(d, err)
+	w.cannot(t, err)
 	failure := approval.Failure{Code: "gave_up", Text: "The request met errors only until its time was up."}
 	if f, ok := failureOf(err); ok {
 		failure = f
@@ -134,9 +163,9 @@ func (w *Worker) endOf(ctx context.Context, d *approval.Delivery, entry *approva
 }
 
 // cannot logs that a request is given up.
-func (w *Worker) cannot(d *approval.Delivery, err error) {
-	w.Log.Warn().Str("request", d.Request.ID).Str("target", d.Request.Target.Name).
-		Str("endpoint", d.Request.EndpointID).Err(err).Msg("a request cannot be carried out")
+func (w *Worker) cannot(t *task, err error) {
+	w.Log.Warn().Str("request", t.Request.ID).Str("target", t.Request.Target.Name).
+		Str("endpoint", t.Request.EndpointID).Err(err).Msg("a request cannot be carried out")
 }
 
 // fewestTries is how often a request is tried however old it was when it was
@@ -145,9 +174,9 @@ const fewestTries = 5
 
 // overdue reports whether a request has been tried for as long as it may be. Its
 // deliveries alone do not tell, for it may have been given back untried.
-func (w *Worker) overdue(d *approval.Delivery) bool {
-	tried := min(w.age(d), w.Now().Sub(w.Started))
-	return tried >= w.Limits.MaxAge && d.Attempt >= fewestTries
+func (w *Worker) overdue(t *task) bool {
+	tried := min(w.age(t.Delivery), w.Now().Sub(w.Started))
+	return tried >= w.Limits.MaxAge && t.Attempt >= fewestTries
 }
 
 // age is how long ago the event was made, as far as the bus can vouch for it:

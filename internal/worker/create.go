@@ -17,38 +17,39 @@ import (
 // for the one before, and finding nothing, for as long as Limits.Settle.
 const mostSends = 3
 
-// create carries a decision on a creation out. What was sent and not answered
-// is looked for before anything is sent again; where nobody can look, it ends
-// as unknown.
-func (w *Worker) create(ctx context.Context, d *approval.Delivery, entry *approval.Entry, other *approval.Claim, watch *stopwatch) (*ending, error) {
-	switch entry.Decision.Verdict {
+// actOnCreation carries the decision on a creation out. What was sent and not
+// answered is looked for before anything is sent again; where nobody can look, it
+// ends as unknown.
+func (w *Worker) actOnCreation(ctx context.Context, t *task, a acted) (acted, error) {
+	switch a.entry.Decision.Verdict {
 	case approval.Hold:
-		return &ending{outcome: approval.OutcomeHeld}, nil
+		return a.ends(&ending{outcome: approval.OutcomeHeld}), nil
 	case approval.Ignore:
-		return &ending{outcome: approval.OutcomeIgnored}, nil
+		return a.ends(&ending{outcome: approval.OutcomeIgnored}), nil
 	case approval.Reject:
-		return &ending{outcome: approval.OutcomeRefused}, nil
+		return a.ends(&ending{outcome: approval.OutcomeRefused}), nil
 	case approval.Accept:
 	}
-	if other != nil && !other.Settled() {
-		if err := w.relieve(ctx, d, other); err != nil {
-			return nil, err
+	if a.other != nil && !a.other.Settled() {
+		if err := w.resumeStalled(ctx, t, a.other); err != nil {
+			return a, err
 		}
-		return nil, waits(approval.StageAct, "made_by_another", spread(2*time.Second))
+		return a, waits(approval.StageAct, "made_by_another", jitter(2*time.Second))
 	}
-	if entry.Intent == nil || entry.Intent.Created == nil {
-		end, err := w.send(ctx, entry, other, watch)
-		watch.lap(approval.StageAct, err)
-		if end != nil || err != nil {
-			return end, err
-		}
+	if answered(a.entry) {
+		return a, nil
 	}
-	return w.followCreated(ctx, entry, watch)
+	a, err := w.create(ctx, t, a)
+	t.stages.record(approval.StageAct, err)
+	return a, err
 }
 
-// relieve goes on with the request that holds a claim if nothing was done about
-// it for long: its event may be lost, and it would bar all others for ever.
-func (w *Worker) relieve(ctx context.Context, d *approval.Delivery, holder *approval.Claim) error {
+// answered reports whether the API has answered to the creation of entry.
+func answered(entry *approval.Entry) bool { return entry.Intent != nil && entry.Intent.Created != nil }
+
+// resumeStalled goes on with the request that holds a claim if nothing was done
+// about it for long: its event may be lost, and it would bar all others for ever.
+func (w *Worker) resumeStalled(ctx context.Context, t *task, holder *approval.Claim) error {
 	entry, err := w.Ledger.Get(ctx, holder.RequestID)
 	if err != nil {
 		return fmt.Errorf("read the request that holds the claim: %w", err)
@@ -63,9 +64,9 @@ func (w *Worker) relieve(ctx context.Context, d *approval.Delivery, holder *appr
 	if w.Now().Sub(last) < stalled {
 		return nil
 	}
-	its := *d
+	its := *t.Delivery
 	its.Request = entry.Request
-	result, err := w.settle(ctx, &its)
+	result, err := w.process(ctx, &its)
 	if err != nil {
 		return fmt.Errorf("go on with request %s, which holds the claim: %w", holder.RequestID, err)
 	}
@@ -73,50 +74,46 @@ func (w *Worker) relieve(ctx context.Context, d *approval.Delivery, holder *appr
 	return nil
 }
 
-// send makes the endpoint unless it is there. It returns how the request ends
-// if that is known without following: nil means entry.Intent.Created is set.
-func (w *Worker) send(ctx context.Context, entry *approval.Entry, other *approval.Claim, watch *stopwatch) (*ending, error) {
+// create makes the endpoint unless it is there. Without an end and an error the
+// entry that it returns has the answer.
+func (w *Worker) create(ctx context.Context, t *task, a acted) (acted, error) {
 	var before []string
-	sent := entry.Intent != nil && entry.Intent.Sends > 0
+	sent := a.entry.Intent != nil && a.entry.Intent.Sends > 0
 	if sent {
-		before = entry.Intent.Before
+		before = a.entry.Intent.Before
 	}
-	look, err := w.Creator.Look(ctx, entry.Request, before)
+	look, err := w.Creator.Look(ctx, a.entry.Request, before)
 	blind := err != nil && isBlind(err)
 	if err != nil && !blind {
-		return nil, fmt.Errorf("look for the endpoint: %w", err)
+		return a, fmt.Errorf("look for the endpoint: %w", err)
 	}
-	made, err := w.madeBefore(ctx, entry.Request, other, look, blind)
+	there, found, err := w.reuseExisting(ctx, a, look, blind)
 	if err != nil {
-		return nil, err
+		return a, err
 	}
-	if made == nil && !sent && !blind && alive(look.Existing) {
-		existing := *look.Existing
-		existing.Existing = true
-		made = &existing
+	if found {
+		return a.ends(&ending{outcome: approval.OutcomeCreated, created: &there, facts: approval.Facts{State: there.State}}), nil
 	}
-	if made != nil {
-		return &ending{outcome: approval.OutcomeCreated, created: made, facts: approval.Facts{State: made.State}}, nil
-	}
-	if other != nil && other.Settled() && w.Now().Sub(other.At) < w.Limits.Settle {
+	if a.other != nil && a.other.Settled() && w.Now().Sub(a.other.At) < w.Limits.Settle {
 		// What another request made just now may not show yet.
-		return nil, waits(approval.StageAct, "just_made", spread(w.Limits.Settle/4))
+		return a, waits(approval.StageAct, "just_made", jitter(w.Limits.Settle/4))
 	}
 	if sent {
-		if end, err := w.sentBefore(ctx, entry, look, blind, watch); end != nil || err != nil || entry.Intent.Created != nil {
-			return end, err
+		a, err = w.reconcile(ctx, t, a, look, blind)
+		if err != nil || a.end != nil || answered(a.entry) {
+			return a, err
 		}
 	}
 	facts := approval.Facts{ReadAt: w.Now()}
-	if !w.stands(entry, facts) {
-		return outdated(facts), nil
+	if !w.stands(a.entry, facts) {
+		return a.ends(outdated(facts)), nil
 	}
-	if other != nil { // only one of those who found it gone may make it anew
-		if err := w.Ledger.TakeOver(ctx, entry, other); err != nil {
-			return nil, fmt.Errorf("take the claim over: %w", err)
+	if a.other != nil { // only one of those who found it gone may make it again
+		if err := w.Ledger.TakeOver(ctx, a.entry, a.other); err != nil {
+			return a, fmt.Errorf("take the claim over: %w", err)
 		}
 	}
-	return w.sendOnce(ctx, entry, look.Keys, watch)
+	return w.sendOnce(ctx, t, a, look.Keys)
 }
 
 // alive reports whether there is an endpoint that can be used, or may be.
@@ -136,53 +133,57 @@ func alive(c *approval.Created) bool {
 // note it, where nobody can look.
 const missedFor = 15 * time.Second
 
-// sentBefore deals with a creation that was sent and has no answer: what shows is
-// what it made. Nil, and nothing noted, says that it was not done.
-func (w *Worker) sentBefore(ctx context.Context, entry *approval.Entry, look approval.Look, blind bool, watch *stopwatch) (*ending, error) {
-	intent := *entry.Intent
+// reconcile deals with a creation that was sent and has no answer: what shows is
+// what it made, and becomes the answer. Without an end, an answer and an error it
+// was certainly not done.
+func (w *Worker) reconcile(ctx context.Context, t *task, a acted, look approval.Look, blind bool) (acted, error) {
+	var err error
+	intent := *a.entry.Intent
 	switch age := w.Now().Sub(intent.At); {
 	case look.Created != nil:
-		return nil, w.noteCreated(ctx, entry, *look.Created, watch)
+		a.entry, err = w.noteCreated(ctx, t, a.entry, *look.Created)
+		return a, err
 	case blind && intent.MissedAt.IsZero():
 		intent.MissedAt = w.Now()
-		if err := w.noteIntent(ctx, entry, intent, watch); err != nil {
-			return nil, err
+		if a.entry, err = w.noteIntent(ctx, t, a.entry, intent); err != nil {
+			return a, err
 		}
-		return nil, waits(approval.StageAct, "answer_missing", spread(missedFor))
+		return a, waits(approval.StageAct, "answer_missing", jitter(missedFor))
 	case blind && w.Now().Sub(intent.MissedAt) < missedFor:
-		return nil, waits(approval.StageAct, "answer_missing", spread(missedFor/4))
+		return a, waits(approval.StageAct, "answer_missing", jitter(missedFor/4))
 	case !blind && age < w.sendFor()+w.Limits.Settle:
-		return nil, waits(approval.StageAct, "answer_missing", spread(w.Limits.Settle/4))
+		return a, waits(approval.StageAct, "answer_missing", jitter(w.Limits.Settle/4))
 	case blind || look.Partial || intent.Sends >= mostSends:
-		return &ending{outcome: approval.OutcomeUnknown, failure: unanswered(&entry.Request)}, nil
+		return a.ends(&ending{outcome: approval.OutcomeUnknown, failure: unanswered(&a.entry.Request)}), nil
 	}
-	return nil, nil
+	return a, nil
 }
 
 // sendOnce notes that a creation is about to be sent, sends it, and notes what
 // came of it. keys is what was there before.
-func (w *Worker) sendOnce(ctx context.Context, entry *approval.Entry, keys []string, watch *stopwatch) (*ending, error) {
+func (w *Worker) sendOnce(ctx context.Context, t *task, a acted, keys []string) (acted, error) {
 	intent := approval.Intent{Before: keys}
-	if entry.Intent != nil && entry.Intent.Sends > 0 {
-		intent = *entry.Intent
+	if a.entry.Intent != nil && a.entry.Intent.Sends > 0 {
+		intent = *a.entry.Intent
 	}
 	intent.At, intent.MissedAt = w.Now(), time.Time{}
 	intent.Sends++
-	if err := w.noteIntent(ctx, entry, intent, watch); err != nil {
-		return nil, err
+	var err error
+	if a.entry, err = w.noteIntent(ctx, t, a.entry, intent); err != nil {
+		return a, err
 	}
 	late := w.Now().Sub(intent.At)
 	if late > w.Limits.FactsFor {
 		// This worker was stopped in between, and another may have taken over:
 		// the note that nothing was sent tells.
-		if err := w.noteUnsent(ctx, entry, watch); err != nil {
-			return nil, err
+		if a.entry, err = w.noteUnsent(ctx, t, a.entry); err != nil {
+			return a, err
 		}
-		return nil, waits(approval.StageAct, "late", spread(time.Second))
+		return a, waits(approval.StageAct, "late", jitter(time.Second))
 	}
 	facts, sent := approval.Facts{ReadAt: w.Now()}, false
 	permit := func() error {
-		if !w.stands(entry, facts) {
+		if !w.stands(a.entry, facts) {
 			return errOutdated
 		}
 		sent = true
@@ -192,84 +193,95 @@ func (w *Worker) sendOnce(ctx context.Context, entry *approval.Entry, keys []str
 	// under way any more, for a list may show that moment late.
 	sending, cancel := context.WithTimeout(approval.WithPermit(ctx, permit), w.sendFor()-max(late, 0))
 	defer cancel()
-	created, err := w.Creator.Create(sending, entry.Request)
-	watch.lap(approval.StageAct, err)
+	created, err := w.Creator.Create(sending, a.entry.Request)
+	t.stages.record(approval.StageAct, err)
 	switch {
 	case err == nil:
-		return nil, w.noteCreated(ctx, entry, created, watch)
+		a.entry, err = w.noteCreated(ctx, t, a.entry, created)
+		return a, err
 	case errors.Is(err, errOutdated) && !sent || !maybeDone(err):
-		if noted := w.noteUnsent(ctx, entry, watch); noted != nil {
-			return nil, errors.Join(err, noted)
+		var notNoted error
+		if a.entry, notNoted = w.noteUnsent(ctx, t, a.entry); notNoted != nil {
+			return a, errors.Join(err, notNoted)
 		}
 		if errors.Is(err, errOutdated) {
-			return outdated(facts), nil
+			return a.ends(outdated(facts)), nil
 		}
-		return nil, &actError{fmt.Errorf("create: %w", err)}
+		return a, &actError{fmt.Errorf("create: %w", err)}
 	}
 	// Retrying means looking first, whatever the error itself thinks of it.
-	return nil, &LaterError{After: spread(w.Limits.Settle / 4), Cause: CauseRetry, Err: fmt.Errorf("create: %w", err)}
+	return a, &LaterError{After: jitter(w.Limits.Settle / 4), Cause: CauseRetry, Err: fmt.Errorf("create: %w", err)}
 }
 
 // sendFor is how long after its intent was noted a creation may be under way.
 func (w *Worker) sendFor() time.Duration { return w.Limits.Settle * 2 / 3 }
 
-// madeBefore returns what an earlier request for the same endpoint made, unless
-// it is gone. Where the product has no way to look, the connection on our own
-// target tells, and else the ledger's word is all there is.
-func (w *Worker) madeBefore(ctx context.Context, req approval.Request, other *approval.Claim, look approval.Look, blind bool) (*approval.Created, error) {
-	if other == nil || other.Created == nil {
-		return nil, nil
+// reuseExisting returns what is there already: made by an earlier request for the
+// same endpoint, or by whoever it was if this request has sent nothing.
+func (w *Worker) reuseExisting(ctx context.Context, a acted, look approval.Look, blind bool) (there approval.Created, found bool, err error) {
+	if a.other != nil && a.other.Created != nil {
+		if there, found, err = w.madeByOther(ctx, a, look, blind); found || err != nil {
+			return there, found, err
+		}
 	}
-	made := *other.Created
+	sent := a.entry.Intent != nil && a.entry.Intent.Sends > 0
+	if sent || blind || !alive(look.Existing) {
+		return approval.Created{}, false, nil
+	}
+	there = *look.Existing
+	there.Existing = true
+	return there, true, nil
+}
+
+// madeByOther returns what the request that holds the claim made, unless it is gone.
+// Where the product has no way to look, the connection on our own target tells, and
+// else the ledger's word is all there is.
+func (w *Worker) madeByOther(ctx context.Context, a acted, look approval.Look, blind bool) (made approval.Created, found bool, err error) {
+	made = *a.other.Created
 	made.Existing = true
 	if !blind {
-		there := made.EndpointID == "" && len(look.Keys) > 0 || slices.Contains(look.Keys, made.EndpointID)
-		if !there {
-			return nil, nil
-		}
-		return &made, nil
+		found = made.EndpointID == "" && len(look.Keys) > 0 || slices.Contains(look.Keys, made.EndpointID)
+		return made, found, nil
 	}
-	connection, ours := w.connectionOf(req, made)
+	connection, ours := w.connectionOf(a.entry.Request, made)
 	if !ours {
-		return &made, nil
+		return made, true, nil
 	}
 	facts, err := w.Cloud.Facts(ctx, connection)
 	if err != nil {
-		return nil, fmt.Errorf("look for the endpoint: %w", err)
+		return made, false, fmt.Errorf("look for the endpoint: %w", err)
 	}
 	switch facts.State {
 	case approval.Absent, approval.Deleting, approval.Failed, approval.Rejected:
-		return nil, nil
+		return made, false, nil
 	default:
 	}
 	made.State = facts.State
-	return &made, nil
+	return made, true, nil
 }
 
-func (w *Worker) noteIntent(ctx context.Context, entry *approval.Entry, intent approval.Intent, watch *stopwatch) error {
-	next := *entry
-	next.Intent, next.Progress = &intent, watch.progress(approval.StageAct)
-	if err := w.Ledger.Update(ctx, &next); err != nil {
-		return fmt.Errorf("note the intent: %w", err)
+func (w *Worker) noteIntent(ctx context.Context, t *task, entry *approval.Entry, intent approval.Intent) (*approval.Entry, error) {
+	next, err := w.update(ctx, entry, func(e *approval.Entry) { e.Intent, e.Progress = &intent, t.stages.progress(approval.StageAct) })
+	if err != nil {
+		return entry, fmt.Errorf("note the intent: %w", err)
 	}
-	*entry = next
-	return nil
+	return next, nil
 }
 
 // noteCreated notes what the cloud answered to the creation of entry.
-func (w *Worker) noteCreated(ctx context.Context, entry *approval.Entry, created approval.Created, watch *stopwatch) error {
+func (w *Worker) noteCreated(ctx context.Context, t *task, entry *approval.Entry, created approval.Created) (*approval.Entry, error) {
 	at := w.Now()
 	return w.noteAnswer(ctx, entry, &created, func(e *approval.Entry) {
 		e.Intent.Created, e.ActedAt, e.Wait = &created, at, nil
-		e.Progress = watch.progress(approval.StageConfirm)
+		e.Progress = t.stages.progress(approval.StageConfirm)
 	})
 }
 
 // noteUnsent notes that the last creation of entry was certainly not done.
-func (w *Worker) noteUnsent(ctx context.Context, entry *approval.Entry, watch *stopwatch) error {
+func (w *Worker) noteUnsent(ctx context.Context, t *task, entry *approval.Entry) (*approval.Entry, error) {
 	sends := entry.Intent.Sends - 1
 	return w.noteAnswer(ctx, entry, nil, func(e *approval.Entry) {
-		e.Intent.Sends, e.Progress = sends, watch.progress(approval.StageAct)
+		e.Intent.Sends, e.Progress = sends, t.stages.progress(approval.StageAct)
 	})
 }
 
@@ -282,8 +294,9 @@ const (
 // noteAnswer writes what came of a creation into the ledger, again and again until
 // it is there or ctx ends: the cloud does not say it a second time. If another
 // worker changed the entry meanwhile, answer is put into what that left, unless it
-// has sent again or ended the request.
-func (w *Worker) noteAnswer(ctx context.Context, entry *approval.Entry, created *approval.Created, answer func(*approval.Entry)) error {
+// has sent again or ended the request. It returns what the ledger holds, also with
+// an error.
+func (w *Worker) noteAnswer(ctx context.Context, entry *approval.Entry, created *approval.Created, answer func(*approval.Entry)) (*approval.Entry, error) {
 	at := entry.Intent.At
 	line := func(l *zerolog.Event) *zerolog.Event {
 		l = l.Str("request", entry.Request.ID).Str("target", entry.Request.Target.Name)
@@ -293,16 +306,16 @@ func (w *Worker) noteAnswer(ctx context.Context, entry *approval.Entry, created 
 		return l
 	}
 	for wait, told := firstNote, false; ; wait = min(2*wait, longestNote) {
-		next, intent := *entry, *entry.Intent
-		next.Intent = &intent
-		answer(&next)
-		err := w.Ledger.Update(ctx, &next)
+		next, err := w.update(ctx, entry, func(e *approval.Entry) {
+			intent := *e.Intent
+			e.Intent = &intent
+			answer(e)
+		})
 		if err == nil {
-			*entry = next
 			if told {
 				line(w.Log.Info()).Msg("the answer to a creation is in the ledger now")
 			}
-			return nil
+			return next, nil
 		}
 		if !told {
 			told = true
@@ -310,17 +323,16 @@ func (w *Worker) noteAnswer(ctx context.Context, entry *approval.Entry, created 
 		}
 		if err := pause(ctx, wait); err != nil {
 			line(w.Log.Error()).Err(err).Msg("the worker stops before the answer to a creation could be written to the ledger")
-			return fmt.Errorf("note the answer: %w", err)
+			return entry, fmt.Errorf("note the answer: %w", err)
 		}
 		current, readErr := w.Ledger.Get(ctx, entry.Request.ID)
 		switch {
 		case readErr != nil || current == nil || current.Revision == entry.Revision:
 			continue
 		case current.Result != nil || current.Intent == nil || !current.Intent.At.Equal(at) || current.Intent.Created != nil:
-			*entry = *current // it was written after all, or another worker has gone on
-			return w.overtaken(current, created)
+			return current, w.overtaken(current, created) // it was written after all, or another worker has gone on
 		}
-		*entry = *current
+		entry = current
 	}
 }
 
@@ -333,33 +345,23 @@ func (w *Worker) overtaken(current *approval.Entry, created *approval.Created) e
 		w.Log.Error().Str("request", current.Request.ID).Str("created_endpoint", created.EndpointID).Str("created_id", created.ID).
 			Msg("another worker went on with the request before the answer to its creation could be written")
 	}
-	return waits(approval.StageAct, "overtaken", spread(time.Second))
+	return waits(approval.StageAct, "overtaken", jitter(time.Second))
 }
 
-// followCreated waits until the endpoint shows, where it can show: among the
+// followCreation waits until the endpoint shows, where it can show: among the
 // connections of a target of ours, or in the product's own read-back.
-func (w *Worker) followCreated(ctx context.Context, entry *approval.Entry, watch *stopwatch) (*ending, error) {
-	w.Metrics.Waiting(1)
-	defer w.Metrics.Waiting(-1)
-	created := *entry.Intent.Created
-	end := &ending{outcome: approval.OutcomeCreated, created: &created}
-
-	waiting, cancel := context.WithTimeout(ctx, w.Limits.HoldSlot)
-	defer cancel()
-	connection, ours := w.connectionOf(entry.Request, created)
+func (w *Worker) followCreation(ctx, waiting context.Context, t *task, a acted) (*ending, error) {
+	created := *a.entry.Intent.Created
+	connection, ours := w.connectionOf(a.entry.Request, created)
 	var why *approval.Failure
 	var err error
 	if ours {
 		created.State, err = w.Cloud.Await(waiting, connection, approval.Accepted, time.Time{})
 	} else {
-		why, err = w.readBack(waiting, entry, &created)
+		created, why, err = w.readBack(waiting, a.entry, created)
 	}
-	if err != nil && waiting.Err() != nil {
-		watch.lap(approval.StageConfirm, nil)
-	} else {
-		watch.lap(approval.StageConfirm, err)
-	}
-	end.facts.State = created.State
+	recordConfirm(waiting, t, err)
+	end := &ending{outcome: approval.OutcomeCreated, created: &created, facts: approval.Facts{State: created.State}}
 	switch {
 	case err == nil && ours && created.State != approval.Accepted:
 		end.outcome = confirmed(approval.Accepted, &approval.Facts{State: created.State}, true).outcome
@@ -372,8 +374,8 @@ func (w *Worker) followCreated(ctx context.Context, entry *approval.Entry, watch
 		return end, nil
 	case ctx.Err() != nil || waiting.Err() == nil:
 		return nil, fmt.Errorf("follow: %w", err)
-	case w.Now().Sub(entry.ActedAt) < w.confirmCreated(entry):
-		return nil, waits(approval.StageConfirm, "not_confirmed_yet", 10*time.Second)
+	case w.Now().Sub(a.entry.ActedAt) < w.confirmCreated(a.entry):
+		return nil, waits(approval.StageConfirm, "not_confirmed_yet", followEvery)
 	}
 	if created.State == approval.Deleting {
 		end.outcome, end.failure = approval.OutcomeFailed, notConnected(created.State, nil)
@@ -426,27 +428,27 @@ func (w *Worker) connectionOf(req approval.Request, created approval.Created) (a
 }
 
 // readBack looks until the product shows what it created in a state that is final,
-// and adds what it shows to created. Where nobody can look, the answer of the API is
-// all there is. why is what the cloud says of a state that is a failure.
-func (w *Worker) readBack(ctx context.Context, entry *approval.Entry, created *approval.Created) (why *approval.Failure, err error) {
+// and returns created with what it shows. Where nobody can look, the answer of the
+// API is all there is. why is what the cloud says of a state that is a failure.
+func (w *Worker) readBack(ctx context.Context, entry *approval.Entry, created approval.Created) (_ approval.Created, why *approval.Failure, err error) {
 	for wait := time.Second; ; wait = min(2*wait, 10*time.Second) {
 		look, err := w.Creator.Look(ctx, entry.Request, entry.Intent.Before)
 		switch {
 		case err != nil && isBlind(err) || created.Existing:
-			return nil, nil
+			return created, nil, nil
 		case err != nil:
-			return nil, err
+			return created, nil, err
 		case look.Created != nil:
 			if created.EndpointID == "" {
 				created.EndpointID = look.Created.EndpointID
 			}
 			created.State = look.Created.State
 			if created.State == "" || created.State == approval.Accepted || broken(created.State) {
-				return look.Failure, nil
+				return created, look.Failure, nil
 			}
 		}
 		if err := pause(ctx, wait); err != nil {
-			return nil, err
+			return created, nil, err
 		}
 	}
 }

@@ -31,8 +31,8 @@ func (e *TooOldError) Error() string {
 		e.RequestID, int(approval.LedgerMemory.Hours()/24))
 }
 
-// neverSettled reports whether err says that a request can never be settled.
-func neverSettled(err error) bool {
+// isInvalid reports whether err says that a request can only become a dead letter.
+func isInvalid(err error) bool {
 	if _, ok := errors.AsType[*IDReusedError](err); ok {
 		return true
 	}
@@ -47,6 +47,13 @@ type actError struct{ err error }
 
 func (e *actError) Error() string { return e.err.Error() }
 func (e *actError) Unwrap() error { return e.err }
+
+// unsentError is what a request met after it was noted in the ledger that a call is
+// about to be sent, and none was.
+type unsentError struct{ err error }
+
+func (e *unsentError) Error() string { return e.err.Error() }
+func (e *unsentError) Unwrap() error { return e.err }
 
 // mayPass reports whether trying again can help. An error that does not say
 // otherwise may pass, and so does what the operator can fix; what bounds the

@@ -14,6 +14,8 @@ import (
 const (
 	CauseBusy  = "busy"  // its target has no share of the slots left
 	CauseRetry = "retry" // it met an error that may pass, or it waits for the cloud
+
+	CauseStopping = "stopping" // the worker stops
 )
 
 // LaterError says that a request is not done and when it shall come again.
@@ -53,34 +55,46 @@ func isWait(err error) bool {
 	return ok && later.Err == nil
 }
 
-// again turns err into when a delivery shall come again: at the time the error names, or
-// after a wait that grows with the deliveries. A process that is stopping lets
-// it come again immediately, elsewhere.
-func (w *Worker) again(ctx context.Context, attempt int, err error) *LaterError {
+// retryLater returns what the handler answers to err, and notes why the request
+// waits. A request that can never be settled has no later.
+func (w *Worker) retryLater(ctx context.Context, t *task, entry *approval.Entry, err error) error {
+	if isInvalid(err) {
+		return err
+	}
+	later := laterOf(ctx, t.Attempt, err)
+	_, unsent := errors.AsType[*unsentError](err)
+	w.noteWait(ctx, t, entry, later, unsent)
+	return later
+}
+
+// laterOf turns err into when a delivery shall come again: at the time that the
+// error names, or after a wait that grows with the deliveries. A process that is
+// stopping lets it come again immediately, elsewhere.
+func laterOf(ctx context.Context, attempt int, err error) *LaterError {
 	if later, ok := errors.AsType[*LaterError](err); ok {
 		return later
 	}
 	if ctx.Err() != nil {
-		return &LaterError{Cause: CauseRetry, Err: err}
+		return &LaterError{Cause: CauseStopping, Err: err}
 	}
-	after := growing(attempt, time.Second, 30*time.Second)
+	after := backoff(attempt, time.Second, 30*time.Second)
 	if e, ok := errors.AsType[interface {
 		error
 		RetryAfter() time.Duration
 	}](err); ok {
-		after = max(after, spread(e.RetryAfter()))
+		after = max(after, jitter(e.RetryAfter()))
 	}
 	return &LaterError{After: after, Cause: CauseRetry, Err: err}
 }
 
-// growing returns first, then twice as much with each attempt up to most, all
-// spread so that requests that failed together do not come back together.
-func growing(attempt int, first, most time.Duration) time.Duration {
+// backoff returns first, then twice as much with each attempt up to most, with
+// jitter, so that requests that failed together do not come back together.
+func backoff(attempt int, first, most time.Duration) time.Duration {
 	wait := first << min(max(attempt-1, 0), 16)
-	return spread(min(wait, most))
+	return jitter(min(wait, most))
 }
 
-// spread returns between d and 1.25 d.
-func spread(d time.Duration) time.Duration {
+// jitter returns between d and 1.25 d.
+func jitter(d time.Duration) time.Duration {
 	return d + time.Duration(rand.Float64()*float64(d)/4) //nolint:gosec // jitter needs no secrecy
 }

@@ -9,35 +9,6 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// seen is facts and when they were asked for, by this worker's own clock.
-type seen struct {
-	approval.Facts
-	at time.Time
-}
-
-func (w *Worker) look(ctx context.Context, req approval.Request) (*seen, error) {
-	at := w.Now()
-	facts, err := w.Cloud.Facts(ctx, req)
-	if err != nil {
-		return nil, fmt.Errorf("facts: %w", err)
-	}
-	return &seen{facts, at}, nil
-}
-
-// judge asks the policies. Nothing is done to a connection that could not be told
-// from another one with its id.
-func judge(p Policy, in *approval.Input) approval.Decision {
-	d := p.Evaluate(in)
-	if in.Request.Creates() || in.Facts.State != approval.Pending || in.Facts.Identified() || !d.Verdict.Acts() && !d.NeedsCount {
-		return d
-	}
-	d.Verdict, d.Policy, d.Rule, d.Contact, d.Limit, d.NeedsCount = approval.Hold, "", "", "", 0, false
-	d.Reasons = []approval.Reason{{
-		Code: approval.ReasonFactMissing, Text: "The cloud does not show the account and the number of this endpoint, so nothing is done.",
-	}}
-	return d
-}
-
 var (
 	// errOutdated keeps an act from being sent that the policies would not decide any more.
 	errOutdated = errors.New("the policies would decide it otherwise by now")
@@ -70,122 +41,123 @@ const actWithin = 45 * time.Second
 // lag is how long a list may show the past.
 const lag = 30 * time.Second
 
-// inDoubt reports whether an act of entry that may have been done may not show yet.
-func (w *Worker) inDoubt(entry *approval.Entry) bool {
-	return entry.ActedAt.IsZero() && !entry.SentAt.IsZero() && w.Now().Sub(entry.SentAt) < actWithin+lag
-}
-
 // mostLooks bounds how often one delivery reads the facts again for an act.
 const mostLooks = 3
 
-// act calls the cloud and notes that it did. Right before, the facts are read
-// again if they have aged, and must be pending still and of the connection that
+// acceptOrReject calls the cloud and notes that it did. Right before, the facts are
+// read again if they have aged, and must be pending still and of the connection that
 // was judged; and the policies must still say what was decided, with nothing but
-// the call itself in between. again says that it was decided anew instead.
-func (w *Worker) act(ctx context.Context, entry *approval.Entry, facts *seen, watch *stopwatch) (end *ending, again bool, err error) {
+// the call itself in between. unsent is that of actOnConnection.
+func (w *Worker) acceptOrReject(ctx context.Context, t *task, a acted) (_ acted, unsent bool, err error) {
 	for range mostLooks {
-		if w.Now().Sub(facts.at) > w.Limits.FactsFor {
-			if err := w.refresh(ctx, entry, facts, watch); err != nil {
-				return nil, false, err
+		if a.facts, err = w.refresh(ctx, t, a.entry, a.facts); err != nil {
+			return a, unsent, err
+		}
+		if !a.entry.Decision.Facts.Same(a.facts.Facts) {
+			// What may have been done by the decision must show first.
+			if !a.entry.Undone() {
+				return a, unsent, maybeDoneWait()
 			}
+			a.redecide = true
+			return a, unsent, nil
 		}
-		if !entry.Decision.Facts.Same(facts.Facts) {
-			again, err := w.otherConnection(entry)
-			return nil, again, err
+		if a.facts, err = w.recount(ctx, t, a.entry, a.facts); err != nil {
+			return a, unsent, err
 		}
-		if err := w.recount(ctx, entry, facts, watch); err != nil {
-			return nil, false, err
-		}
-		judged := facts.Facts
+		judged := *a.facts
 		if !judged.Accepted.Known {
-			judged.Accepted = entry.Decision.Facts.Accepted
+			judged.Accepted = a.entry.Decision.Facts.Accepted
 		}
-		err := w.sendAct(ctx, entry, judged, facts.at, watch)
-		watch.lap(approval.StageAct, err)
+		var s sent
+		s, err = w.send(ctx, t, a.entry, &judged)
+		t.stages.record(approval.StageAct, err)
+		a.entry, unsent = s.entry, unsent || s.unsent
 		switch {
 		case err == nil:
-			return nil, false, nil
+			return a, unsent, nil
 		case errors.Is(err, errAged):
 			continue
-		case errors.Is(err, errOutdated) && !entry.SentAt.IsZero():
-			// It may have been sent before, and not show yet.
-			return nil, false, waits(approval.StageConfirm, "maybe_done", spread(lag/4))
+		case errors.Is(err, errOutdated) && !a.entry.SentAt.IsZero():
+			return a, unsent, maybeDoneWait()
 		case errors.Is(err, errOutdated):
-			return outdated(judged), false, nil
+			return a.ends(outdated(judged.Facts)), unsent, nil
 		case isGone(err):
 			// Only a list can tell that it is.
-			if end, _ := w.gone(ctx, entry, &facts.Facts); end != nil {
-				return end, false, nil
+			if end, absent := w.confirmAbsent(ctx, a.entry, &a.facts.Facts); absent == nil {
+				return a.ends(end), unsent, nil
 			}
 		}
-		return nil, false, err
+		return a, unsent, err
 	}
-	return nil, false, waits(approval.StageAct, "facts_aged", spread(time.Second))
+	return a, unsent, waits(approval.StageAct, "facts_aged", jitter(time.Second))
 }
 
-// otherConnection reports that a request must be decided anew, because its
-// connection is not the one that was judged. What may have been done by the
-// decision must show first.
-func (w *Worker) otherConnection(entry *approval.Entry) (again bool, err error) {
-	if entry.Undone() {
-		return true, nil
-	}
-	return false, waits(approval.StageConfirm, "maybe_done", spread(lag/4))
-}
+// maybeDoneWait has a request come again whose act may have been done, and does not
+// show yet.
+func maybeDoneWait() *LaterError { return waits(approval.StageConfirm, "maybe_done", jitter(lag/4)) }
 
-// refresh reads the facts again. Unless they say pending, the request comes again
-// to be looked at anew: one look may be at a stale list.
-func (w *Worker) refresh(ctx context.Context, entry *approval.Entry, facts *seen, watch *stopwatch) error {
-	fresh, err := w.look(ctx, entry.Request)
-	watch.lap(approval.StageVerify, err)
+// refresh returns facts, read again if they have aged. Unless they say pending, the
+// request comes again to be looked at anew: one look may be at a stale list.
+func (w *Worker) refresh(ctx context.Context, t *task, entry *approval.Entry, facts *snapshot) (*snapshot, error) {
+	if w.Now().Sub(facts.at) <= w.Limits.FactsFor {
+		return facts, nil
+	}
+	fresh, err := w.readFacts(ctx, entry.Request)
+	t.stages.record(approval.StageVerify, err)
 	switch {
 	case err != nil:
-		return err
+		return facts, err
 	case fresh.State != approval.Pending:
-		return waits(approval.StageVerify, "not_pending", spread(time.Second))
+		return facts, waits(approval.StageVerify, "not_pending", jitter(time.Second))
 	}
-	*facts = *fresh
-	return nil
+	return fresh, nil
 }
 
-// recount counts again for an accept within a limit that was decided a while ago:
-// people accept connections, too.
-func (w *Worker) recount(ctx context.Context, entry *approval.Entry, facts *seen, watch *stopwatch) error {
+// recount returns facts, counted again for an accept within a limit that was
+// decided a while ago: people accept connections, too.
+func (w *Worker) recount(ctx context.Context, t *task, entry *approval.Entry, facts *snapshot) (*snapshot, error) {
 	if entry.Decision.Limit == 0 || facts.Accepted.Known || w.Now().Sub(entry.Decision.At) <= w.Limits.FactsFor {
-		return nil
+		return facts, nil
 	}
 	n, err := w.Places.Accepted(ctx, entry.Request.Target, facts.DomainID, entry.Request.EndpointID)
-	watch.lap(approval.StageVerify, err)
+	t.stages.record(approval.StageVerify, err)
 	if err != nil {
-		return fmt.Errorf("count the accepted connections: %w", err)
+		return facts, fmt.Errorf("count the accepted connections: %w", err)
 	}
-	facts.Accepted = approval.Counted(n)
-	return nil
+	counted := *facts
+	counted.Accepted = approval.Counted(n)
+	return &counted, nil
 }
 
-// sendAct makes the call. That it is about to be sent is noted first: whoever finds
+// sent is what came of a call that accepts or rejects.
+type sent struct {
+	entry  *approval.Entry // set also with an error
+	unsent bool            // the ledger has the note that it is sent, and it was certainly not
+}
+
+// send makes the call. That it is about to be sent is noted first: whoever finds
 // the note and no more knows that it may have been done.
-func (w *Worker) sendAct(ctx context.Context, entry *approval.Entry, judged approval.Facts, readAt time.Time, watch *stopwatch) error {
-	if !w.stands(entry, judged) {
-		return errOutdated
+func (w *Worker) send(ctx context.Context, t *task, entry *approval.Entry, judged *snapshot) (sent, error) {
+	if !w.stands(entry, judged.Facts) {
+		return sent{entry: entry}, errOutdated
 	}
-	before, asked, sends := entry.SentAt, 0, 0
-	permit := func() error {
+	noted, asked, sends := entry, 0, 0
+	permit := func() (err error) {
 		if asked++; asked == 1 {
-			entry.SentAt, entry.Progress = w.Now(), watch.during(approval.StageAct)
-			if err := w.Ledger.Update(ctx, entry); err != nil {
-				entry.SentAt = before
+			at := w.Now()
+			noted, err = w.update(ctx, entry, func(e *approval.Entry) { e.SentAt, e.Progress = at, t.stages.during(approval.StageAct) })
+			if err != nil {
 				return fmt.Errorf("note that it is about to be sent: %w", err)
 			}
 		}
-		age, most := w.Now().Sub(readAt), actWithin
+		age, most := w.Now().Sub(judged.at), actWithin
 		if asked > 1 { // it is repeated, and there was time to read
 			most = max(w.Limits.FactsFor, 0)
 		}
 		switch {
 		case age > most:
 			return errAged
-		case !w.stands(entry, judged):
+		case !w.stands(entry, judged.Facts):
 			return errOutdated
 		}
 		sends++
@@ -195,17 +167,27 @@ func (w *Worker) sendAct(ctx context.Context, entry *approval.Entry, judged appr
 	defer cancel()
 	err := w.Cloud.Act(acting, entry.Request, entry.Decision.Verdict)
 	if err == nil {
-		entry.ActedAt, entry.Wait = w.Now(), nil
-		watch.lap(approval.StageAct, nil)
-		entry.Progress = watch.progress(approval.StageConfirm)
-		if err := w.Ledger.Update(ctx, entry); err != nil {
-			return fmt.Errorf("note the act: %w", err)
-		}
-		return nil
+		return w.noteActed(ctx, t, noted)
 	}
+	s := sent{entry: noted}
 	if sends == 0 || !maybeDone(err) {
-		watch.unsent = watch.unsent || asked > 0
-		entry.SentAt = before
+		s.unsent = asked > 0
+		void := *noted
+		void.SentAt = entry.SentAt
+		s.entry = &void
 	}
-	return &actError{fmt.Errorf("%s: %w", entry.Decision.Verdict, err)}
+	return s, &actError{fmt.Errorf("%s: %w", entry.Decision.Verdict, err)}
+}
+
+// noteActed notes that the cloud took the call. That it did is known, also if the
+// ledger cannot be told.
+func (w *Worker) noteActed(ctx context.Context, t *task, entry *approval.Entry) (sent, error) {
+	done := *entry
+	done.ActedAt, done.Wait = w.Now(), nil
+	t.stages.record(approval.StageAct, nil)
+	done.Progress = t.stages.progress(approval.StageConfirm)
+	if err := w.Ledger.Update(ctx, &done); err != nil {
+		return sent{entry: &done}, fmt.Errorf("note the act: %w", err)
+	}
+	return sent{entry: &done}, nil
 }

@@ -91,7 +91,7 @@ func (t *share) turn(now time.Time) time.Duration {
 	}
 	if t.due.Sub(now) > longest {
 		t.due = now.Add(longest)
-		return spread(longest) // many come then; not all at once
+		return jitter(longest) // many come then; not all at once
 	}
 	return max(t.due.Sub(now), shortestTurn)
 }

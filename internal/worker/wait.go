@@ -11,28 +11,29 @@ import (
 
 // noteWait keeps in the ledger why a request is given back, if that is news, and
 // logs it: the first time so that the log names every request that waits. A note
-// that cannot be written is no reason to do anything else.
-func (w *Worker) noteWait(ctx context.Context, d *approval.Delivery, entry *approval.Entry, later *LaterError, watch *stopwatch) {
+// that cannot be written is no reason to do anything else. unsent says that the
+// ledger still has the note of a call that was certainly not sent.
+func (w *Worker) noteWait(ctx context.Context, t *task, entry *approval.Entry, later *LaterError, unsent bool) {
 	wait := waitOf(later, w.Now())
 	first, noted := entry.Wait == nil, false
-	news := first || entry.Wait.Code != wait.Code || entry.Wait.Stage != wait.Stage || watch.unsent
+	news := first || entry.Wait.Code != wait.Code || entry.Wait.Stage != wait.Stage || unsent
 	if news && ctx.Err() == nil && entry.Result == nil {
-		watch.lap(wait.Stage, nil)
+		t.stages.record(wait.Stage, nil)
 		next := *entry
 		if !first && entry.Wait.Code == wait.Code && entry.Wait.Stage == wait.Stage {
 			wait.Since = entry.Wait.Since
 		}
-		next.Wait, next.Progress = wait, watch.progress(wait.Stage)
+		next.Wait, next.Progress = wait, t.stages.progress(wait.Stage)
 		if err := w.Ledger.Note(ctx, &next); err == nil {
-			*entry, noted = next, true
+			noted = true
 		}
 	}
 	level := zerolog.DebugLevel
 	if first && noted {
 		level = zerolog.InfoLevel
 	}
-	w.Log.WithLevel(level).Str("request", d.Request.ID).Str("source", d.Request.Source).Str("event", d.Request.EventID).
-		Str("target", d.Request.Target.Name).Str("endpoint", d.Request.EndpointID).Int("attempt", d.Attempt).
+	w.Log.WithLevel(level).Str("request", t.Request.ID).Str("source", t.Request.Source).Str("event", t.Request.EventID).
+		Str("target", t.Request.Target.Name).Str("endpoint", t.Request.EndpointID).Int("attempt", t.Attempt).
 		Str("cause", wait.Code).Str("stage", string(wait.Stage)).Float64("after_seconds", later.After.Seconds()).
 		Func(func(line *zerolog.Event) {
 			if o := wait.Operator; o != nil {

@@ -1,0 +1,192 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// process carries a request out, one step after the other. Each step returns what
+// it learned, and changes nothing that it was given. Whatever a step meets, and
+// however the request ends, conclude writes it down.
+//
+// The caller acknowledges what process returned without an error. Hundreds of
+// requests wait in the steps at the same time, so large values are passed by
+// reference: what is passed by value is on the stack of each.
+func (w *Worker) process(ctx context.Context, d *approval.Delivery) (*approval.Result, error) {
+	entry, err := w.recall(ctx, d) // what the ledger knows
+	t := w.newTask(d, entry)
+	switch {
+	case err != nil:
+		return nil, w.retryLater(ctx, t, entry, err)
+	case entry.Result != nil:
+		return w.publish(ctx, t, entry) // it ended in an earlier delivery
+	}
+	verified, err := w.verify(ctx, t, entry) // the cloud's own list; waits until it shows the endpoint
+	entry = verified.entry
+	if err != nil || verified.end != nil {
+		return w.conclude(ctx, t, entry, verified.end, err)
+	}
+	for facts, n := verified.facts, 0; n < maxDecisions; n++ {
+		ruling, err := w.decide(ctx, t, entry, facts) // pure, plus a reservation if a rule has a limit
+		if err != nil {
+			return w.conclude(ctx, t, entry, nil, err)
+		}
+		recorded, err := w.record(ctx, t, entry, facts, ruling) // the first decision stands, unless nothing was done by it
+		if err != nil || recorded.entry.Result != nil {
+			return w.conclude(ctx, t, recorded.entry, nil, err)
+		}
+		acted, err := w.act(ctx, t, recorded, facts) // accept, reject or create; checks facts and policies again first
+		if err != nil || acted.end != nil {
+			return w.conclude(ctx, t, acted.entry, acted.end, err)
+		}
+		if !acted.redecide {
+			end, err := w.follow(ctx, t, acted) // until the wanted state shows
+			return w.conclude(ctx, t, acted.entry, end, err)
+		}
+		entry, facts = acted.entry, acted.facts // the endpoint id names another connection now
+	}
+	return w.conclude(ctx, t, entry, nil, waits(approval.StageDecide, "connection_changes", jitter(time.Second)))
+}
+
+// maxDecisions bounds how often one delivery decides a connection.
+const maxDecisions = 3
+
+// task is one delivery of a request, and where its time goes.
+type task struct {
+	*approval.Delivery
+	stages *stages
+}
+
+func (w *Worker) newTask(d *approval.Delivery, entry *approval.Entry) *task {
+	return &task{Delivery: d, stages: newStages(w.Now, d, entry)}
+}
+
+// snapshot is facts and when they were asked for, by this worker's own clock.
+type snapshot struct {
+	approval.Facts
+	at time.Time
+}
+
+// verified is what the cloud shows of a request.
+type verified struct {
+	entry *approval.Entry
+	facts *snapshot
+	end   *ending // of a request that ended by it; nil: it goes on
+}
+
+// ruling is a decision that is to be recorded.
+type ruling struct {
+	decision *approval.Decision
+	fresh    bool // made now; else it is the one that stands in the ledger
+	replaces bool // the one in the ledger, by which nothing was done
+}
+
+// recorded is what the ledger holds after the decision.
+type recorded struct {
+	entry *approval.Entry // set also with an error
+	other *approval.Claim // of another request that acts on the same subject; nil: this one may act
+}
+
+// acted is how far a request has come.
+type acted struct {
+	entry    *approval.Entry // set also with an error
+	other    *approval.Claim // of another request that acts instead; nil: this one has acted
+	facts    *snapshot       // the last that were seen
+	end      *ending         // of a request that ended by it; nil: follow what was done
+	redecide bool            // nothing was done, for the connection is not the one that was judged
+}
+
+// ends returns a with the end of the request.
+func (a acted) ends(end *ending) acted {
+	a.end = end
+	return a
+}
+
+// recall returns what the ledger knows of a request; an entry that is not stored
+// if that is nothing, also with an error.
+func (w *Worker) recall(ctx context.Context, d *approval.Delivery) (*approval.Entry, error) {
+	unknown := &approval.Entry{Request: d.Request}
+	entry, err := w.Ledger.Get(ctx, d.Request.ID)
+	switch {
+	case err != nil:
+		return unknown, fmt.Errorf("read the ledger: %w", err)
+	case entry == nil:
+		return unknown, w.tooOld(d)
+	}
+	if err := sameSubject(entry, &d.Request); err != nil {
+		return unknown, err
+	}
+	return entry, nil
+}
+
+// tooOld is an error if the ledger may have forgotten what was done by d. The
+// bus vouches for when it took the event. What the event says of its own time can
+// only keep a creation from being sent, which shows nowhere that it was done before.
+func (w *Worker) tooOld(d *approval.Delivery) error {
+	switch {
+	case w.age(d) > approval.LedgerMemory:
+		return &TooOldError{RequestID: d.Request.ID}
+	case d.Request.Creates() && !d.Request.Time.IsZero() && w.Now().Sub(d.Request.Time) > approval.LedgerMemory:
+		return &TooOldError{RequestID: d.Request.ID, Field: "time"}
+	}
+	return nil
+}
+
+// sameSubject reports if entry, which has the id of req, is about something else.
+func sameSubject(entry *approval.Entry, req *approval.Request) error {
+	if entry.Request.Subject() == req.Subject() {
+		return nil
+	}
+	return &IDReusedError{RequestID: req.ID, First: entry.Request.Subject(), Now: req.Subject()}
+}
+
+// act does what was decided, or finds that it was done or must not be done.
+func (w *Worker) act(ctx context.Context, t *task, r recorded, facts *snapshot) (acted, error) {
+	a := acted{entry: r.entry, other: r.other, facts: facts}
+	if t.Request.Creates() {
+		return w.actOnCreation(ctx, t, a)
+	}
+	a, unsent, err := w.actOnConnection(ctx, t, a)
+	if err != nil && unsent {
+		err = &unsentError{err}
+	}
+	return a, err
+}
+
+// follow waits until the cloud shows what act did.
+func (w *Worker) follow(ctx context.Context, t *task, a acted) (*ending, error) {
+	w.Metrics.Waiting(1)
+	defer w.Metrics.Waiting(-1)
+	waiting, cancel := context.WithTimeout(ctx, w.Limits.HoldSlot)
+	defer cancel()
+	if t.Request.Creates() {
+		return w.followCreation(ctx, waiting, t, a)
+	}
+	return w.followConnection(ctx, waiting, t, a)
+}
+
+// update stores a copy of entry with a change, and returns the copy; on an error,
+// entry.
+func (w *Worker) update(ctx context.Context, entry *approval.Entry, change func(*approval.Entry)) (*approval.Entry, error) {
+	next := *entry
+	change(&next)
+	if err := w.Ledger.Update(ctx, &next); err != nil {
+		return entry, err
+	}
+	return &next, nil
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

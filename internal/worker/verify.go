@@ -1,0 +1,130 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// verify reads the facts. An endpoint that is not listed yet is waited for.
+func (w *Worker) verify(ctx context.Context, t *task, entry *approval.Entry) (verified, error) {
+	v := verified{entry: entry}
+	facts, err := w.readFacts(ctx, t.Request)
+	t.stages.record(approval.StageVerify, err)
+	if err != nil {
+		return v, err
+	}
+	v.facts = facts
+	if !t.Request.Creates() && entry.ActedAt.IsZero() {
+		if v, err = w.waitUntilListed(ctx, t, v); err != nil || v.end != nil {
+			return v, err
+		}
+	}
+	v.entry = w.clearUnsent(v.entry, facts)
+	return v, nil
+}
+
+func (w *Worker) readFacts(ctx context.Context, req approval.Request) (*snapshot, error) {
+	at := w.Now()
+	facts, err := w.Cloud.Facts(ctx, req)
+	if err != nil {
+		return nil, fmt.Errorf("facts: %w", err)
+	}
+	return &snapshot{facts, at}, nil
+}
+
+// waitUntilListed ends a request whose endpoint is not listed, or has it come
+// again for as long as the endpoint may still appear.
+func (w *Worker) waitUntilListed(ctx context.Context, t *task, v verified) (verified, error) {
+	facts := &v.facts.Facts
+	switch facts.State {
+	case approval.Pending, approval.Accepted, approval.Rejected:
+		return v, nil
+	case approval.Failed:
+		v.end = &ending{outcome: approval.OutcomeFailed, facts: *facts, failure: connectionFailed(facts, "The cloud reports that the endpoint failed; it can only be deleted and created again")}
+		return v, nil
+	case approval.Absent, approval.Deleting:
+		// A clock that is set ahead must not end what was hardly looked for.
+		if w.age(t.Delivery) >= w.Limits.Visible && lookedFor(t.Attempt) >= w.Limits.Visible/2 {
+			var err error
+			v.end, err = w.confirmAbsent(ctx, v.entry, facts)
+			return v, err
+		}
+	case approval.Creating:
+	}
+	// Creating precedes pendingAcceptance, and a state that is not documented is
+	// never final.
+	if w.overdue(t) {
+		v.end = &ending{outcome: approval.OutcomeFailed, facts: *facts, failure: &approval.Failure{
+			Code: "not_pending", Text: "The connection never came to wait for acceptance.",
+		}}
+		return v, nil
+	}
+	return v, waits(approval.StageVerify, "not_visible", backoff(t.Attempt, firstLook, longestLook))
+}
+
+// The waits between looks for an endpoint that is not listed.
+const (
+	firstLook   = time.Second
+	longestLook = 15 * time.Second
+)
+
+// lookedFor is how long an endpoint has been looked for at least by this
+// delivery, counted by the waits between the deliveries and not by a clock.
+func lookedFor(attempt int) time.Duration {
+	const enough = time.Hour
+	sum, wait := time.Duration(0), firstLook
+	for n := 1; n < attempt && sum < enough; n++ {
+		sum += wait
+		wait = min(2*wait, longestLook)
+	}
+	return sum
+}
+
+// confirmAbsent ends a request whose endpoint should be listed by now and is not,
+// unless a second look finds it, which is an error.
+func (w *Worker) confirmAbsent(ctx context.Context, entry *approval.Entry, facts *approval.Facts) (*ending, error) {
+	state, err := w.recheck(ctx, entry)
+	if err == nil && (state == approval.Absent || state == approval.Deleting) {
+		return &ending{outcome: approval.OutcomeGone, facts: *facts}, nil
+	}
+	return nil, looksDiffer(ctx, err)
+}
+
+// looksDiffer has a request come again whose second look agrees with nothing, or met err.
+func looksDiffer(ctx context.Context, err error) *LaterError {
+	later := waits(approval.StageVerify, "looks_differ", jitter(time.Second))
+	if err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
+		later.Err = err
+	}
+	return later
+}
+
+// recheck returns the state of a connection that did not show as pending, once
+// two reads agree that it is not: one look may be at a stale list, the more so
+// after an act that may have been done.
+func (w *Worker) recheck(ctx context.Context, entry *approval.Entry) (approval.State, error) {
+	waiting, cancel := context.WithTimeout(ctx, w.Limits.HoldSlot)
+	defer cancel()
+	return w.Cloud.Await(waiting, entry.Request, approval.Pending, entry.SentAt)
+}
+
+// clearUnsent takes an act as not done whose connection is pending still after all
+// the time in which the act could be under way and a list show the past.
+func (w *Worker) clearUnsent(entry *approval.Entry, facts *snapshot) *approval.Entry {
+	if entry.SentAt.IsZero() || facts.State != approval.Pending || !entry.ActedAt.IsZero() || w.maybeUnderWay(entry) {
+		return entry
+	}
+	cleared := *entry
+	cleared.SentAt = time.Time{}
+	return &cleared
+}
+
+// maybeUnderWay reports whether an act of entry that may have been done may not
+// show yet.
+func (w *Worker) maybeUnderWay(entry *approval.Entry) bool {
+	return entry.ActedAt.IsZero() && !entry.SentAt.IsZero() && w.Now().Sub(entry.SentAt) < actWithin+lag
+}
