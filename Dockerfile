@@ -17,7 +17,7 @@ RUN ["go", "mod", "download"]
 COPY . .
 ARG VERSION=dev
 # Exec form does not expand variables, so the version goes in by GOFLAGS.
-ENV GOFLAGS="-trimpath -buildvcs=false -tags=timetzdata '-ldflags=-s -w -X=main.releaseVersion=${VERSION}'"
+ENV GOFLAGS="-trimpath -buildvcs=false -tags=timetzdata '-ldflags=-s -w -X=github.com/vpcep-approver/vpcep-approver/internal/cli.releaseVersion=${VERSION}'"
 RUN ["go", "build", "-o", "/out/worker", "./cmd/worker"]
 
 FROM scratch

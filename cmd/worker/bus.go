@@ -9,20 +9,22 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // openBus connects a command to the bus that the settings name.
-func openBus(c *cobra.Command, env environment, cfg Config) (*events.Bus, error) {
+func openBus(c *cobra.Command, env cli.Environment, cfg Config) (*events.Bus, error) {
 	bus, err := connectBus(c.Context(), c, env, cfg)
-	if e, ok := errors.AsType[*exitError](err); ok && e.code == exitUnreachable {
-		return nil, withCode(exitUnreachable, fmt.Errorf("%w — see: worker doctor", e.err))
+	if e, ok := errors.AsType[*cli.ExitError](err); ok && e.Code == cli.ExitUnreachable {
+		return nil, cli.WithCode(cli.ExitUnreachable, fmt.Errorf("%w — see: worker doctor", e.Err))
 	}
 	return bus, err
 }
 
 // connectBus is openBus without the hint in its error.
-func connectBus(ctx context.Context, c *cobra.Command, env environment, cfg Config) (*events.Bus, error) {
-	log, err := newLogger(cfg.Log, env.Stderr, env.IsTerminal(env.Stderr), colors(c, env, env.Stderr))
+func connectBus(ctx context.Context, c *cobra.Command, env cli.Environment, cfg Config) (*events.Bus, error) {
+	log, err := cli.NewLogger(cfg.Log.Level, cfg.Log.Format, env.Stderr, env.IsTerminal(env.Stderr), cli.Colors(c, env, env.Stderr))
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +38,7 @@ func connectBus(ctx context.Context, c *cobra.Command, env environment, cfg Conf
 	}
 	bus, err := events.Connect(ctx, b)
 	if err != nil {
-		return nil, withCode(exitUnreachable, err)
+		return nil, cli.WithCode(cli.ExitUnreachable, err)
 	}
 	return bus, nil
 }
@@ -50,16 +52,16 @@ func embeddedLogin(cfg NATSConfig) (func() (user, password string, err error), e
 	}
 	running, err := broker.Locked(cfg.DataDir)
 	if err != nil {
-		return nil, withCode(exitInvalid, fmt.Errorf("nats.data_dir: %w", err))
+		return nil, cli.WithCode(cli.ExitInvalid, fmt.Errorf("nats.data_dir: %w", err))
 	}
 	if !running {
-		return nil, withCode(exitUnreachable, fmt.Errorf("no embedded NATS server runs in %s: it runs while worker run does; nats.data_dir must be the same", cfg.DataDir))
+		return nil, cli.WithCode(cli.ExitUnreachable, fmt.Errorf("no embedded NATS server runs in %s: it runs while worker run does; nats.data_dir must be the same", cfg.DataDir))
 	}
 	return ownLogin(cfg), nil
 }
 
 // withBus runs do with the configuration and the bus.
-func withBus(env environment, do func(c *cobra.Command, cfg Config, bus *events.Bus) error) func(*cobra.Command, []string) error {
+func withBus(env cli.Environment, do func(c *cobra.Command, cfg Config, bus *events.Bus) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, _ []string) (err error) {
 		cfg, err := loadConfig(env, flagsOf(c))
 		if err != nil {

@@ -8,9 +8,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
-func newBusCommand(env environment) *cobra.Command {
+func newBusCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{Use: "bus", Short: "Makes or compares the streams, the consumer and the bucket"}
 	setup := &cobra.Command{
 		Use:   "setup",
@@ -27,7 +29,7 @@ would make. Exit code 4: a difference breaks a promise of the worker; others are
 operator's choice.`,
 	}
 	for _, sub := range []*cobra.Command{setup, status} {
-		output := outputFlag(sub)
+		output := cli.OutputFlag(sub)
 		addSettings(sub.Flags(), append(clientSettings(), "nats.replicas", "nats.max_bytes")...)
 		making := sub == setup
 		sub.RunE = func(c *cobra.Command, _ []string) (err error) {
@@ -44,7 +46,7 @@ operator's choice.`,
 			if making {
 				if err := bus.Setup(c.Context()); err != nil {
 					if _, differs := errors.AsType[*events.SetupError](err); differs {
-						err = withCode(exitInvalid, err)
+						err = cli.WithCode(cli.ExitInvalid, err)
 					}
 					return err
 				}
@@ -71,7 +73,7 @@ type differenceView struct {
 	Fix      string `json:"fix,omitempty"`
 }
 
-func printDifferences(c *cobra.Command, output *choiceFlag, differences []events.Difference) error {
+func printDifferences(c *cobra.Command, output *cli.ChoiceFlag, differences []events.Difference) error {
 	views, matter := []differenceView{}, 0
 	for _, d := range differences {
 		views = append(views, differenceView(d))
@@ -79,7 +81,7 @@ func printDifferences(c *cobra.Command, output *choiceFlag, differences []events
 			matter++
 		}
 	}
-	err := printAs(c, output, views, func(row row) {
+	err := cli.Print(c, output, views, func(row cli.Row) {
 		if len(views) == 0 {
 			row("streams, consumer and bucket are as they should be")
 			return
@@ -98,7 +100,7 @@ func printDifferences(c *cobra.Command, output *choiceFlag, differences []events
 		}
 	})
 	if err == nil && matter > 0 {
-		return withCode(exitDiffers, errReported)
+		return cli.WithCode(cli.ExitDiffers, cli.ErrReported)
 	}
 	return err
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 const endpointA = "705290f3-0d00-41f2-aedc-71f09844e879"
@@ -94,7 +96,7 @@ func TestSubmitAndWait(t *testing.T) {
 	f := newFixture(t)
 	f.serve(t, approval.OutcomeAccepted)
 	got := f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpointA, "--claim", "tags.env=prod", "--id", "e1", "--wait", "-o", "json")
-	if got.code != exitDone {
+	if got.code != cli.ExitDone {
 		t.Fatalf("%+v", got)
 	}
 	var v events.Record
@@ -113,14 +115,14 @@ func TestSubmitAndWait(t *testing.T) {
 
 	// The same event again is the same request: its result is there already.
 	again := f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpointA, "--claim", "tags.env=prod", "--id", "e1", "--wait")
-	if again.code != exitDone || !strings.HasPrefix(again.stdout, "accepted payments "+endpointA+"\n") {
+	if again.code != cli.ExitDone || !strings.HasPrefix(again.stdout, "accepted payments "+endpointA+"\n") {
 		t.Errorf("%+v", again)
 	}
 	if strings.Contains(again.stdout, "\x1b") {
 		t.Errorf("what others wrote steers the terminal: %q", again.stdout)
 	}
 	watched := f.do(t.Context(), "", "watch", "--no-follow", "--since", "1h", "--outcome", "accepted,failed", "--target", "payments")
-	if watched.code != exitDone || !strings.Contains(watched.stdout, "accepted") || strings.Count(watched.stdout, "\n") != 1 {
+	if watched.code != cli.ExitDone || !strings.Contains(watched.stdout, "accepted") || strings.Count(watched.stdout, "\n") != 1 {
 		t.Errorf("%+v", watched)
 	}
 	none := f.do(t.Context(), "", "watch", "--no-follow", "--since", "1h", "--outcome", "failed")
@@ -134,7 +136,7 @@ func TestSubmitSaysHowItFailed(t *testing.T) {
 	f := newFixture(t)
 	f.serve(t, approval.OutcomeFailed)
 	got := f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpointA, "--wait")
-	if got.code != exitFailed || !strings.HasPrefix(got.stdout, "failed payments ") || got.stderr != "" {
+	if got.code != cli.ExitFailed || !strings.HasPrefix(got.stdout, "failed payments ") || got.stderr != "" {
 		t.Errorf("%+v, want the failure on stdout and exit 1", got)
 	}
 }
@@ -143,11 +145,11 @@ func TestSubmitWithoutAWorker(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	got := f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpointA, "--wait", "--timeout", "50ms")
-	if got.code != exitFailed || !strings.Contains(got.stderr, "no result within 50ms") {
+	if got.code != cli.ExitFailed || !strings.Contains(got.stderr, "no result within 50ms") {
 		t.Errorf("%+v", got)
 	}
 	got = f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpointA)
-	if got.code != exitDone || !strings.HasPrefix(got.stdout, "submitted request ") {
+	if got.code != cli.ExitDone || !strings.HasPrefix(got.stdout, "submitted request ") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -167,16 +169,16 @@ func TestSubmitFromAFile(t *testing.T) {
 		code  int
 		want  string // a part of what is printed
 	}{
-		{"the data of a creation", creation, nil, exitDone, "submitted request"},
-		{"a whole event", event, nil, exitDone, "submitted request " + approval.RequestID("/crm", "7")},
-		{"a whole event and an id", event, []string{"--id", "8"}, exitInvalid, "leave --id and --source out"},
-		{"a file and a target", event, []string{"--target", "payments"}, exitUsage, "--file holds the whole request"},
-		{"no JSON", "target: payments", nil, exitInvalid, "the request is no JSON object"},
-		{"nothing", "", nil, exitInvalid, "the request is no JSON object"},
-		{"an unknown target", strings.ReplaceAll(creation, "functions", "functoins"), nil, exitInvalid, "unknown_target"},
-		{"a bad id", strings.ReplaceAll(event, endpointA, "../x"), nil, exitInvalid, "bad_id"},
-		{"a doubled key", `{"target": "payments", "target": "payments", "endpoint_id": "` + endpointA + `"}`, nil, exitInvalid, "the request would not be taken"},
-		{"too large", `{"target": "payments", "endpoint_id": "` + endpointA + `", "claims": {"a": "` + strings.Repeat("x", events.MaxEvent) + `"}}`, nil, exitInvalid, "too_large"},
+		{"the data of a creation", creation, nil, cli.ExitDone, "submitted request"},
+		{"a whole event", event, nil, cli.ExitDone, "submitted request " + approval.RequestID("/crm", "7")},
+		{"a whole event and an id", event, []string{"--id", "8"}, cli.ExitInvalid, "leave --id and --source out"},
+		{"a file and a target", event, []string{"--target", "payments"}, cli.ExitUsage, "--file holds the whole request"},
+		{"no JSON", "target: payments", nil, cli.ExitInvalid, "the request is no JSON object"},
+		{"nothing", "", nil, cli.ExitInvalid, "the request is no JSON object"},
+		{"an unknown target", strings.ReplaceAll(creation, "functions", "functoins"), nil, cli.ExitInvalid, "unknown_target"},
+		{"a bad id", strings.ReplaceAll(event, endpointA, "../x"), nil, cli.ExitInvalid, "bad_id"},
+		{"a doubled key", `{"target": "payments", "target": "payments", "endpoint_id": "` + endpointA + `"}`, nil, cli.ExitInvalid, "the request would not be taken"},
+		{"too large", `{"target": "payments", "endpoint_id": "` + endpointA + `", "claims": {"a": "` + strings.Repeat("x", events.MaxEvent) + `"}}`, nil, cli.ExitInvalid, "too_large"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -190,7 +192,7 @@ func TestSubmitFromAFile(t *testing.T) {
 	t.Run("without configured targets", func(t *testing.T) {
 		t.Parallel()
 		got := call{args: []string{"submit", "--file", "r.json", "--nats-url", f.url}, files: map[string]string{"r.json": creation}}.do(t.Context())
-		if got.code != exitDone {
+		if got.code != cli.ExitDone {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -206,8 +208,8 @@ func TestWatchFollowsUntilInterrupted(t *testing.T) {
 		got <- call{args: []string{"watch", "--nats-url", f.url, "-o", "json"}}.do(ctx)
 	}()
 	cancel()
-	if r := <-got; r.code != exitInterrupted {
-		t.Errorf("%+v, want exit %d", r, exitInterrupted)
+	if r := <-got; r.code != cli.ExitInterrupted {
+		t.Errorf("%+v, want exit %d", r, cli.ExitInterrupted)
 	}
 }
 
@@ -218,8 +220,8 @@ func TestARefusedUserIsNotShown(t *testing.T) {
 		name, password string
 		code           int
 	}{
-		{"right", "right", exitDiffers}, // nothing is set up there
-		{"wrong", canary, exitUnreachable},
+		{"right", "right", cli.ExitDiffers}, // nothing is set up there
+		{"wrong", canary, cli.ExitUnreachable},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

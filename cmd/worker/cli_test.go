@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // run is one call of the command line in process.
@@ -32,7 +34,7 @@ type result struct {
 // do runs the whole command line.
 func (c call) do(ctx context.Context) result {
 	var stdout, stderr bytes.Buffer
-	env := environment{
+	env := cli.Environment{
 		Args:  c.args,
 		Stdin: strings.NewReader(c.stdin), Stdout: &stdout, Stderr: &stderr,
 		ReadFile: func(name string) ([]byte, error) {
@@ -85,21 +87,21 @@ func TestCommandLine(t *testing.T) {
 		call call
 		code int
 	}{
-		{"help", call{args: []string{"--help"}}, exitDone},
-		{"help-of-config-show", call{args: []string{"help", "config", "show"}}, exitDone},
-		{"help-of-healthcheck", call{args: []string{"healthcheck", "--help"}}, exitDone},
-		{"help-of-a-slip", call{args: []string{"help", "config", "shwo"}}, exitUsage},
-		{"group-without-command", call{args: []string{"config"}}, exitDone},
-		{"command-slip", call{args: []string{"confg"}}, exitUsage},
-		{"command-unknown", call{args: []string{"xyzzy"}}, exitUsage},
-		{"subcommand-slip", call{args: []string{"config", "shwo"}}, exitUsage},
-		{"argument-too-many", call{args: []string{"version", "now"}}, exitUsage},
-		{"flag-unknown", call{args: []string{"version", "--short"}}, exitUsage},
-		{"flag-without-value", call{args: []string{"config", "show", "--nats-url"}}, exitUsage},
-		{"output-slip", call{args: []string{"version", "-o", "jsn"}}, exitUsage},
-		{"color-slip", call{args: []string{"version", "--color", "alway"}}, exitUsage},
+		{"help", call{args: []string{"--help"}}, cli.ExitDone},
+		{"help-of-config-show", call{args: []string{"help", "config", "show"}}, cli.ExitDone},
+		{"help-of-healthcheck", call{args: []string{"healthcheck", "--help"}}, cli.ExitDone},
+		{"help-of-a-slip", call{args: []string{"help", "config", "shwo"}}, cli.ExitUsage},
+		{"group-without-command", call{args: []string{"config"}}, cli.ExitDone},
+		{"command-slip", call{args: []string{"confg"}}, cli.ExitUsage},
+		{"command-unknown", call{args: []string{"xyzzy"}}, cli.ExitUsage},
+		{"subcommand-slip", call{args: []string{"config", "shwo"}}, cli.ExitUsage},
+		{"argument-too-many", call{args: []string{"version", "now"}}, cli.ExitUsage},
+		{"flag-unknown", call{args: []string{"version", "--short"}}, cli.ExitUsage},
+		{"flag-without-value", call{args: []string{"config", "show", "--nats-url"}}, cli.ExitUsage},
+		{"output-slip", call{args: []string{"version", "-o", "jsn"}}, cli.ExitUsage},
+		{"color-slip", call{args: []string{"version", "--color", "alway"}}, cli.ExitUsage},
 
-		{"show-defaults", call{args: []string{"config", "show"}}, exitDone},
+		{"show-defaults", call{args: []string{"config", "show"}}, cli.ExitDone},
 		{"show-layers", call{
 			args: []string{"config", "show", "--config", "worker.yaml", "--nats-replicas", "5", "--nats-create=false"},
 			environ: map[string]string{
@@ -107,44 +109,44 @@ func TestCommandLine(t *testing.T) {
 				"HW_ACCESS_KEY": canary, "HW_SECRET_KEY_FILE": "sk", "APPROVER_NATS_USER": canary, "APPROVER_NATS_PASSWORD_FILE": "none",
 			},
 			files: map[string]string{"worker.yaml": goodFile, "sk": canary, "none": canary},
-		}, exitDone},
-		{"show-json", call{args: []string{"config", "show", "-o", "json", "--config", "a.yaml"}, files: map[string]string{"a.yaml": goodFile}}, exitDone},
-		{"show-yaml", call{args: []string{"config", "show", "-o", "yaml"}, environ: map[string]string{"APPROVER_CONFIG": "a.yaml"}, files: map[string]string{"a.yaml": goodFile}}, exitDone},
+		}, cli.ExitDone},
+		{"show-json", call{args: []string{"config", "show", "-o", "json", "--config", "a.yaml"}, files: map[string]string{"a.yaml": goodFile}}, cli.ExitDone},
+		{"show-yaml", call{args: []string{"config", "show", "-o", "yaml"}, environ: map[string]string{"APPROVER_CONFIG": "a.yaml"}, files: map[string]string{"a.yaml": goodFile}}, cli.ExitDone},
 
-		{"config-missing", call{args: []string{"config", "show", "--config", "none.yaml"}}, exitInvalid},
-		{"config-missing-by-variable", call{args: []string{"config", "show"}, environ: map[string]string{"APPROVER_CONFIG": "none.yaml"}}, exitInvalid},
+		{"config-missing", call{args: []string{"config", "show", "--config", "none.yaml"}}, cli.ExitInvalid},
+		{"config-missing-by-variable", call{args: []string{"config", "show"}, environ: map[string]string{"APPROVER_CONFIG": "none.yaml"}}, cli.ExitInvalid},
 		{"everything-wrong", call{
 			args:    []string{"config", "show", "--worker-max-age", "soon"},
 			environ: map[string]string{"APPROVER_NAT_URL": "x", "APPROVER_WORKER_SLOTS": "0", "APPROVER_COLOR": "blue"},
 			files:   map[string]string{"worker.yaml": wrongFile},
-		}, exitInvalid},
-		{"not-yaml", call{args: []string{"config", "show"}, files: map[string]string{"worker.yaml": "nats:\n  url: a: b\n"}}, exitInvalid},
+		}, cli.ExitInvalid},
+		{"not-yaml", call{args: []string{"config", "show"}, files: map[string]string{"worker.yaml": "nats:\n  url: a: b\n"}}, cli.ExitInvalid},
 
-		{"help-of-submit", call{args: []string{"submit", "--help"}}, exitDone},
-		{"help-of-watch", call{args: []string{"watch", "--help"}}, exitDone},
-		{"help-of-doctor", call{args: []string{"help", "doctor"}}, exitDone},
-		{"help-of-replay", call{args: []string{"help", "deadletters", "replay"}}, exitDone},
-		{"help-of-requests-show", call{args: []string{"help", "requests", "show"}}, exitDone},
-		{"help-of-bus-status", call{args: []string{"help", "bus", "status"}}, exitDone},
-		{"submit-nothing", call{args: []string{"submit"}}, exitUsage},
-		{"submit-no-endpoint", call{args: []string{"submit", "--target", "payments"}}, exitUsage},
-		{"submit-claim-slip", call{args: []string{"submit", "--target", "payments", "--endpoint-id", "x", "--claim", "tags"}}, exitUsage},
-		{"submit-bad-id", call{args: []string{"submit", "--target", "payments", "--endpoint-id", "x"}}, exitInvalid},
-		{"submit-no-file", call{args: []string{"submit", "--file", "none.json"}}, exitInvalid},
-		{"watch-slip", call{args: []string{"watch", "--outcome", "acepted"}}, exitUsage},
-		{"watch-unreachable", call{args: []string{"watch", "--nats-url", "nats://127.0.0.1:1"}}, exitUnreachable},
+		{"help-of-submit", call{args: []string{"submit", "--help"}}, cli.ExitDone},
+		{"help-of-watch", call{args: []string{"watch", "--help"}}, cli.ExitDone},
+		{"help-of-doctor", call{args: []string{"help", "doctor"}}, cli.ExitDone},
+		{"help-of-replay", call{args: []string{"help", "deadletters", "replay"}}, cli.ExitDone},
+		{"help-of-requests-show", call{args: []string{"help", "requests", "show"}}, cli.ExitDone},
+		{"help-of-bus-status", call{args: []string{"help", "bus", "status"}}, cli.ExitDone},
+		{"submit-nothing", call{args: []string{"submit"}}, cli.ExitUsage},
+		{"submit-no-endpoint", call{args: []string{"submit", "--target", "payments"}}, cli.ExitUsage},
+		{"submit-claim-slip", call{args: []string{"submit", "--target", "payments", "--endpoint-id", "x", "--claim", "tags"}}, cli.ExitUsage},
+		{"submit-bad-id", call{args: []string{"submit", "--target", "payments", "--endpoint-id", "x"}}, cli.ExitInvalid},
+		{"submit-no-file", call{args: []string{"submit", "--file", "none.json"}}, cli.ExitInvalid},
+		{"watch-slip", call{args: []string{"watch", "--outcome", "acepted"}}, cli.ExitUsage},
+		{"watch-unreachable", call{args: []string{"watch", "--nats-url", "nats://127.0.0.1:1"}}, cli.ExitUnreachable},
 
-		{"help-of-policy-check", call{args: []string{"policy", "check", "--help"}}, exitDone},
-		{"policy-good", call{args: []string{"policy", "check", "testdata/policies/good"}, files: map[string]string{"worker.yaml": goodFile}}, exitDone},
-		{"policy-good-json", call{args: []string{"policy", "check", "testdata/policies/good", "--target", "payments=service", "--target", "functions=functiongraph", "-o", "json"}}, exitDone},
-		{"policy-wrong", call{args: []string{"policy", "check", "--policies-dir", "testdata/policies/wrong"}, files: map[string]string{"worker.yaml": goodFile}}, exitInvalid},
-		{"policy-wrong-json", call{args: []string{"policy", "check", "testdata/policies/wrong", "-o", "json"}, files: map[string]string{"worker.yaml": goodFile}}, exitInvalid},
-		{"policy-odd", call{args: []string{"policy", "check", "testdata/policies/odd", "--color", "always"}, files: map[string]string{"worker.yaml": goodFile}}, exitDone},
-		{"policy-odd-strict", call{args: []string{"policy", "check", "testdata/policies/odd", "--strict"}, files: map[string]string{"worker.yaml": goodFile}}, exitInvalid},
-		{"policy-none", call{args: []string{"policy", "check", "testdata/policies/none"}}, exitInvalid},
-		{"policy-target-slip", call{args: []string{"policy", "check", "--target", "payments=servce"}}, exitUsage},
+		{"help-of-policy-check", call{args: []string{"policy", "check", "--help"}}, cli.ExitDone},
+		{"policy-good", call{args: []string{"policy", "check", "testdata/policies/good"}, files: map[string]string{"worker.yaml": goodFile}}, cli.ExitDone},
+		{"policy-good-json", call{args: []string{"policy", "check", "testdata/policies/good", "--target", "payments=service", "--target", "functions=functiongraph", "-o", "json"}}, cli.ExitDone},
+		{"policy-wrong", call{args: []string{"policy", "check", "--policies-dir", "testdata/policies/wrong"}, files: map[string]string{"worker.yaml": goodFile}}, cli.ExitInvalid},
+		{"policy-wrong-json", call{args: []string{"policy", "check", "testdata/policies/wrong", "-o", "json"}, files: map[string]string{"worker.yaml": goodFile}}, cli.ExitInvalid},
+		{"policy-odd", call{args: []string{"policy", "check", "testdata/policies/odd", "--color", "always"}, files: map[string]string{"worker.yaml": goodFile}}, cli.ExitDone},
+		{"policy-odd-strict", call{args: []string{"policy", "check", "testdata/policies/odd", "--strict"}, files: map[string]string{"worker.yaml": goodFile}}, cli.ExitInvalid},
+		{"policy-none", call{args: []string{"policy", "check", "testdata/policies/none"}}, cli.ExitInvalid},
+		{"policy-target-slip", call{args: []string{"policy", "check", "--target", "payments=servce"}}, cli.ExitUsage},
 
-		{"healthcheck-unreachable", call{args: []string{"healthcheck", "--http-listen", "127.0.0.1:1"}}, exitUnreachable},
+		{"healthcheck-unreachable", call{args: []string{"healthcheck", "--http-listen", "127.0.0.1:1"}}, cli.ExitUnreachable},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -201,9 +203,9 @@ func TestHealthcheck(t *testing.T) {
 		status int
 		code   int
 	}{
-		{"ready", nil, "/readyz", http.StatusOK, exitDone},
-		{"not ready", nil, "/readyz", http.StatusServiceUnavailable, exitFailed},
-		{"alive", []string{"--live"}, "/livez", http.StatusOK, exitDone},
+		{"ready", nil, "/readyz", http.StatusOK, cli.ExitDone},
+		{"not ready", nil, "/readyz", http.StatusServiceUnavailable, cli.ExitFailed},
+		{"alive", []string{"--live"}, "/livez", http.StatusOK, cli.ExitDone},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -241,7 +243,7 @@ func TestAnInterruptedCommandExits130(t *testing.T) {
 	t.Cleanup(srv.Close)
 	t.Cleanup(func() { close(done) })
 	got := call{args: []string{"healthcheck", "--http-listen", srv.Listener.Addr().String()}}.do(ctx)
-	if want := (result{exitInterrupted, "", "worker: interrupted\n"}); got != want {
+	if want := (result{cli.ExitInterrupted, "", "worker: interrupted\n"}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -250,8 +252,8 @@ func TestVersion(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"table", "json", "yaml"} {
 		got := call{args: []string{"version", "-o", format}}.do(t.Context())
-		if got.code != exitDone || !strings.Contains(got.stdout, readBuild().Go) {
-			t.Errorf("version -o %s = %+v, want exit 0 and %s", format, got, readBuild().Go)
+		if got.code != cli.ExitDone || !strings.Contains(got.stdout, cli.ReadBuild().Go) {
+			t.Errorf("version -o %s = %+v, want exit 0 and %s", format, got, cli.ReadBuild().Go)
 		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // Config is what the worker runs with, checked.
@@ -118,9 +120,9 @@ const fileVariable = envPrefix + "CONFIG"
 // loadConfig puts flags over environment over file over defaults and checks all
 // of it. The error tells everything that is wrong at once and ends the process
 // with exitInvalid.
-func loadConfig(env environment, flags settingFlags) (Config, error) {
+func loadConfig(env cli.Environment, flags settingFlags) (Config, error) {
 	l := loader{
-		env: env, rows: settings(), variables: env.variables(),
+		env: env, rows: settings(), variables: env.Variables(),
 		config: Config{values: map[string]value{}},
 	}
 	for _, s := range l.rows {
@@ -137,14 +139,14 @@ func loadConfig(env environment, flags settingFlags) (Config, error) {
 	}
 	l.check()
 	if len(l.problems) > 0 {
-		return Config{}, withCode(exitInvalid, fmt.Errorf("configuration: %w", l.problems))
+		return Config{}, cli.WithCode(cli.ExitInvalid, fmt.Errorf("configuration: %w", l.problems))
 	}
 	return l.config, nil
 }
 
 // loader collects a configuration and everything that is wrong with it.
 type loader struct {
-	env       environment
+	env       cli.Environment
 	rows      []setting
 	variables map[string]string
 	config    Config
@@ -181,8 +183,8 @@ func fileToRead(flag string, variables map[string]string) (name, from string) {
 
 // configSource says which file the configuration comes from, for people. It is
 // told before anything is done by it.
-func configSource(env environment, flags settingFlags) string {
-	name, from := fileToRead(flags.file, env.variables())
+func configSource(env cli.Environment, flags settingFlags) string {
+	name, from := fileToRead(flags.file, env.Variables())
 	if from != "" {
 		return name + ", named by " + from
 	}
@@ -216,7 +218,7 @@ func (l *loader) readFile(flag string) {
 // readEnvironment takes the variables of the table and refuses every other one
 // that begins like ours: it would be a setting that is silently ignored.
 func (l *loader) readEnvironment() {
-	known := []string{fileVariable, colorVariable}
+	known := []string{fileVariable, cli.ColorVariable}
 	for _, s := range l.rows {
 		if s.secret {
 			for _, name := range s.vars {
@@ -229,8 +231,8 @@ func (l *loader) readEnvironment() {
 			l.apply(s, value{text: text, source: "environment", place: s.env()}, "")
 		}
 	}
-	if text := l.variables[colorVariable]; text != "" && !slices.Contains(colorChoices(), text) {
-		l.problem(colorVariable, fmt.Sprintf("%q is not one of %s", text, strings.Join(colorChoices(), ", ")), "")
+	if text := l.variables[cli.ColorVariable]; text != "" && !slices.Contains(cli.ColorChoices(), text) {
+		l.problem(cli.ColorVariable, fmt.Sprintf("%q is not one of %s", text, strings.Join(cli.ColorChoices(), ", ")), "")
 	}
 	var unknown []string
 	for name := range l.variables {
@@ -241,9 +243,9 @@ func (l *loader) readEnvironment() {
 	slices.Sort(unknown)
 	for _, name := range unknown {
 		what := "there is no such setting"
-		switch near := suggest(name, known); {
+		switch near := cli.Suggest(name, known); {
 		case near != "":
-			what += didYouMean(near)
+			what += cli.DidYouMean(near)
 		case strings.Contains(name, "_PORT") || strings.HasSuffix(name, "_SERVICE_HOST"):
 			what += " — Kubernetes sets it for a Service of that name: set enableServiceLinks: false in the pod"
 		default:
@@ -301,11 +303,11 @@ func (l *loader) check() {
 	if c.Worker.ConfirmFor > c.Worker.MaxAge {
 		if v := c.values["worker.confirm_for"]; v.source == "default" {
 			c.Worker.ConfirmFor = c.Worker.MaxAge
-			v.text = shortDuration(c.Worker.MaxAge)
+			v.text = cli.ShortDuration(c.Worker.MaxAge)
 			c.values["worker.confirm_for"] = v
 		} else {
 			l.problem(v.place, fmt.Sprintf("worker.confirm_for (%s) is longer than worker.max_age (%s): a request would end before it is confirmed — lower the one or raise the other",
-				shortDuration(c.Worker.ConfirmFor), shortDuration(c.Worker.MaxAge)), "")
+				cli.ShortDuration(c.Worker.ConfirmFor), cli.ShortDuration(c.Worker.MaxAge)), "")
 		}
 	}
 	for i := range c.Targets {

@@ -6,9 +6,11 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
-func newConfigCommand(env environment) *cobra.Command {
+func newConfigCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "Shows and documents the settings"}
 	c.AddCommand(newConfigShowCommand(env), newConfigDocsCommand())
 	return c
@@ -32,12 +34,12 @@ type shownTarget struct {
 	Policies    []string `json:"policies,omitempty"`
 }
 
-func newConfigShowCommand(env environment) *cobra.Command {
+func newConfigShowCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show",
 		Short: "Shows the settings in effect and where each comes from; secrets are masked",
 	}
-	output := outputFlag(c)
+	output := cli.OutputFlag(c)
 	addSettings(c.Flags())
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := loadConfig(env, flagsOf(c))
@@ -56,32 +58,24 @@ func newConfigShowCommand(env environment) *cobra.Command {
 			}
 			shown.Targets = append(shown.Targets, shownTarget{t.Name, string(t.Kind), t.ID, t.ProjectID, t.ServiceID, t.WorkspaceID, t.EnterpriseProjectID, admitted})
 		}
-		return printAs(c, output, shown, func(row row) {
+		return cli.Print(c, output, shown, func(row cli.Row) {
 			row("SETTING", "VALUE", "SOURCE")
 			for _, s := range shown.Settings {
-				row(s.Key, dash(s.Value), dash(s.Source))
+				row(s.Key, cli.OrDash(s.Value), cli.OrDash(s.Source))
 			}
 			row()
 			row("TARGET", "KIND", "ID", "PROJECT")
 			for _, t := range shown.Targets {
-				row(t.Name, t.Kind, dash(t.ID), t.ProjectID)
+				row(t.Name, t.Kind, cli.OrDash(t.ID), t.ProjectID)
 			}
 		})
 	}
 	return c
 }
 
-// dash stands for nothing in a table.
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
 // show lists every setting; secrets say only that they are set.
-func (c *Config) show(env environment) []shownSetting {
-	l := loader{env: env, rows: settings(), variables: env.variables()}
+func (c *Config) show(env cli.Environment) []shownSetting {
+	l := loader{env: env, rows: settings(), variables: env.Variables()}
 	secrets := l.secrets()
 	var out []shownSetting
 	for _, s := range l.rows {

@@ -12,11 +12,13 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // testEnvironment has these variables, as NAME=text, and these files.
-func testEnvironment(files map[string]string, environ ...string) environment {
-	return environment{
+func testEnvironment(files map[string]string, environ ...string) cli.Environment {
+	return cli.Environment{
 		Environ: environ,
 		ReadFile: func(name string) ([]byte, error) {
 			if text, ok := files[name]; ok {
@@ -117,7 +119,7 @@ func TestEverySettingHasThreeSpellings(t *testing.T) {
 		both := []string{"APPROVER_NATS_TLS_CERT=c", "APPROVER_NATS_TLS_KEY=k"}
 		ways := []struct {
 			name   string
-			env    environment
+			env    cli.Environment
 			flags  settingFlags
 			source string
 		}{
@@ -441,17 +443,4 @@ func FuzzConfigFile(f *testing.F) {
 			t.Errorf("an error without a place: %v", err)
 		}
 	})
-}
-
-func TestSuggest(t *testing.T) {
-	t.Parallel()
-	candidates := []string{"APPROVER_NATS_URL", "APPROVER_NATS_USER", "interval", "url"}
-	for word, want := range map[string]string{
-		"APPROVER_NAT_URL": "APPROVER_NATS_URL", "APPROVER_NATS_USR": "APPROVER_NATS_USER",
-		"ulr": "url", "intreval": "interval", "INTERVAL": "interval", "xyz": "", "": "",
-	} {
-		if got := suggest(word, candidates); got != want {
-			t.Errorf("suggest(%q) = %q, want %q", word, got, want)
-		}
-	}
 }

@@ -11,6 +11,8 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // file is a configuration file while it is read.
@@ -138,7 +140,7 @@ func (f *file) section(path string, n *yaml.Node) {
 				f.section(full, val)
 			}
 		default:
-			f.wrong(key, nil, key, full+" is not a setting"+didYouMean(f.near(path, key.Value)))
+			f.wrong(key, nil, key, full+" is not a setting"+cli.DidYouMean(f.near(path, key.Value)))
 		}
 	})
 }
@@ -173,7 +175,7 @@ func (f *file) near(path, key string) string {
 	if path == "" {
 		beside = append(beside, targetsKey)
 	}
-	if near := suggest(key, beside); near != "" {
+	if near := cli.Suggest(key, beside); near != "" {
 		return strings.TrimPrefix(path+"."+near, ".")
 	}
 	return elsewhere
@@ -303,7 +305,7 @@ func (f *file) target(n *yaml.Node, what string, names map[string]int, things ma
 				keys = append(keys, field.key)
 			}
 			slips = true
-			f.wrong(key, nil, key, key.Value+" is not a key of a target"+didYouMean(suggest(key.Value, keys)))
+			f.wrong(key, nil, key, key.Value+" is not a key of a target"+cli.DidYouMean(cli.Suggest(key.Value, keys)))
 			return
 		}
 		nodes[key.Value] = [2]*yaml.Node{key, val}
@@ -433,7 +435,7 @@ func (f *file) kindRules(t approval.Target, at, need, refuse func(key, text stri
 		for _, k := range approval.TargetKinds() {
 			kinds = append(kinds, string(k))
 		}
-		at("kind", fmt.Sprintf("%q is not a kind of target — say %s%s", t.Kind, kindList(), didYouMean(suggest(string(t.Kind), kinds))))
+		at("kind", fmt.Sprintf("%q is not a kind of target — say %s%s", t.Kind, kindList(), cli.DidYouMean(cli.Suggest(string(t.Kind), kinds))))
 		return
 	case t.Kind.Creates():
 		refuse("id", fmt.Sprintf("a place to create endpoints (%s) has no id", t.Kind))

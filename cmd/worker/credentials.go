@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // secrets reads secrets from variables, or from the files that variables name.
@@ -106,7 +108,7 @@ func authModes() map[string]authMode {
 func readCredentials(s secrets, mode string) (cloud.Credentials, error) {
 	m := authModes()[mode]
 	fail := func(err error) (cloud.Credentials, error) {
-		return cloud.Credentials{}, withCode(exitInvalid, fmt.Errorf("cloud credentials (cloud.auth.mode: %s): %w", mode, err))
+		return cloud.Credentials{}, cli.WithCode(cli.ExitInvalid, fmt.Errorf("cloud credentials (cloud.auth.mode: %s): %w", mode, err))
 	}
 	keys := slices.Concat(m.needed, m.optional)
 	got, err := s.pick(keys)
@@ -158,9 +160,9 @@ func (l *loader) natsUser() func() (user, password string, err error) {
 		got, err := s.pick(keys)
 		switch {
 		case err != nil:
-			return "", "", withCode(exitInvalid, fmt.Errorf("NATS credentials: %w", err))
+			return "", "", cli.WithCode(cli.ExitInvalid, fmt.Errorf("NATS credentials: %w", err))
 		case got.parts[0].text == "" || got.parts[1].text == "":
-			return "", "", withCode(exitInvalid, fmt.Errorf("NATS credentials: set both %s and %s", got.names[0], got.names[1]))
+			return "", "", cli.WithCode(cli.ExitInvalid, fmt.Errorf("NATS credentials: set both %s and %s", got.names[0], got.names[1]))
 		}
 		return got.parts[0].text, got.parts[1].text, nil
 	}

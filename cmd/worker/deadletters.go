@@ -16,9 +16,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
-func newDeadLettersCommand(env environment) *cobra.Command {
+func newDeadLettersCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{Use: "deadletters", Short: "Looks after messages that were no requests"}
 	c.AddCommand(
 		newDeadLettersListCommand(env),
@@ -57,12 +59,12 @@ func deadLetterOf(d events.DeadLetter) deadLetterView {
 	}
 }
 
-func newDeadLettersListCommand(env environment) *cobra.Command {
+func newDeadLettersListCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "Lists dead letters, the oldest first"}
 	f := c.Flags()
 	reason := reasonFlag(c)
 	limit := f.Int("limit", 50, "at most this many, the latest; 0: all")
-	output := outputFlag(c)
+	output := cli.OutputFlag(c)
 	addSettings(f, clientSettings()...)
 	c.RunE = withBus(env, func(c *cobra.Command, _ Config, bus *events.Bus) error {
 		views, now := []deadLetterView{}, time.Now()
@@ -70,7 +72,7 @@ func newDeadLettersListCommand(env environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if reason.text == "" || d.Reason == reason.text {
+			if reason.Text == "" || d.Reason == reason.Text {
 				views = append(views, deadLetterOf(d))
 			}
 		}
@@ -79,14 +81,14 @@ func newDeadLettersListCommand(env environment) *cobra.Command {
 			more = len(views) - *limit
 			views = views[more:]
 		}
-		err := printAs(c, output, views, func(row row) {
+		err := cli.Print(c, output, views, func(row cli.Row) {
 			row("NUMBER", "REASON", "FIELD", "AGE", "TEXT")
 			for _, v := range views {
 				at := time.Time{}
 				if v.At != nil {
 					at = *v.At
 				}
-				row(strconv.FormatUint(v.Number, 10), printable(v.Reason), printable(dash(v.Field)), age(now, at), printable(v.Text))
+				row(strconv.FormatUint(v.Number, 10), cli.Printable(v.Reason), cli.Printable(cli.OrDash(v.Field)), cli.Age(now, at), cli.Printable(v.Text))
 			}
 		})
 		if err == nil && more > 0 {
@@ -98,25 +100,25 @@ func newDeadLettersListCommand(env environment) *cobra.Command {
 }
 
 // reasonFlag adds --reason.
-func reasonFlag(c *cobra.Command) *choiceFlag {
-	f := &choiceFlag{choices: events.DeadLetterReasons(), form: "reason"}
-	c.Flags().Var(f, "reason", "only of this reason: "+strings.Join(f.choices, ", "))
-	completeFlag(c, "reason", f.choices)
+func reasonFlag(c *cobra.Command) *cli.ChoiceFlag {
+	f := &cli.ChoiceFlag{Choices: events.DeadLetterReasons(), Form: "reason"}
+	c.Flags().Var(f, "reason", "only of this reason: "+strings.Join(f.Choices, ", "))
+	cli.CompleteFlag(c, "reason", f.Choices)
 	return f
 }
 
-func newDeadLettersShowCommand(env environment) *cobra.Command {
+func newDeadLettersShowCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show <number>",
 		Short: "Shows a dead letter with its original headers and bytes",
 		Args:  cobra.ExactArgs(1),
 	}
-	output := outputFlag(c)
+	output := cli.OutputFlag(c)
 	addSettings(c.Flags(), clientSettings()...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		numbers, err := parseNumbers(args)
 		if err != nil {
-			return usageError(c.CommandPath(), err)
+			return cli.UsageError(c.CommandPath(), err)
 		}
 		return withBus(env, func(c *cobra.Command, _ Config, bus *events.Bus) error {
 			d, err := bus.DeadLetter(c.Context(), numbers[0])
@@ -130,21 +132,21 @@ func newDeadLettersShowCommand(env environment) *cobra.Command {
 			} else {
 				v.BodyBase64 = base64.StdEncoding.EncodeToString(d.Body)
 			}
-			if output.text != "table" {
-				return printAs(c, output, v, nil)
+			if output.Text != "table" {
+				return cli.Print(c, output, v, nil)
 			}
-			_, err = io.WriteString(c.OutOrStdout(), v.details(colors(c, env, c.OutOrStdout())))
+			_, err = io.WriteString(c.OutOrStdout(), v.details(cli.Colors(c, env, c.OutOrStdout())))
 			return err
 		})(c, nil)
 	}
 	return c
 }
 
-func (v deadLetterView) details(p palette) string {
+func (v deadLetterView) details(p cli.Palette) string {
 	var b strings.Builder
 	line := func(name, text string) {
 		if text != "" {
-			fmt.Fprintf(&b, "%s %s\n", p.dim(fmt.Sprintf("%-10s", name)), printable(text))
+			fmt.Fprintf(&b, "%s %s\n", p.Dim(fmt.Sprintf("%-10s", name)), cli.Printable(text))
 		}
 	}
 	line("reason", v.Reason)
@@ -167,7 +169,7 @@ func (v deadLetterView) details(p palette) string {
 		line("base64", v.BodyBase64)
 	}
 	for text := range strings.Lines(v.Body) {
-		b.WriteString("  " + printable(strings.TrimRight(text, "\r\n")) + "\n")
+		b.WriteString("  " + cli.Printable(strings.TrimRight(text, "\r\n")) + "\n")
 	}
 	return b.String()
 }
@@ -175,7 +177,7 @@ func (v deadLetterView) details(p palette) string {
 // noDeadLetter makes a number that is not there invalid input.
 func noDeadLetter(err error) error {
 	if errors.Is(err, events.ErrNoDeadLetter) {
-		return withCode(exitInvalid, fmt.Errorf("%w — see: worker deadletters list", err))
+		return cli.WithCode(cli.ExitInvalid, fmt.Errorf("%w — see: worker deadletters list", err))
 	}
 	return err
 }
@@ -194,19 +196,19 @@ func parseNumbers(args []string) ([]uint64, error) {
 
 // newDeadLettersEndCommand is replay or drop: what they end, and how many, is
 // chosen the same way.
-func newDeadLettersEndCommand(env environment, name, done, short, long string, end func(*events.Bus, context.Context, uint64) error) *cobra.Command {
+func newDeadLettersEndCommand(env cli.Environment, name, done, short, long string, end func(*events.Bus, context.Context, uint64) error) *cobra.Command {
 	c := &cobra.Command{Use: name + " [number…]", Short: short, Long: long, Args: cobra.ArbitraryArgs}
 	reason := reasonFlag(c)
 	all := c.Flags().Bool("all", false, "all of them")
 	addSettings(c.Flags(), clientSettings()...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		numbers, err := parseNumbers(args)
-		many := *all || reason.text != ""
+		many := *all || reason.Text != ""
 		switch {
 		case err != nil:
-			return usageError(c.CommandPath(), err)
+			return cli.UsageError(c.CommandPath(), err)
 		case many == (len(numbers) > 0):
-			return usageError(c.CommandPath(), errors.New("name dead letters either by their numbers, or by --reason or --all"))
+			return cli.UsageError(c.CommandPath(), errors.New("name dead letters either by their numbers, or by --reason or --all"))
 		}
 		return withBus(env, func(c *cobra.Command, _ Config, bus *events.Bus) error {
 			if many {
@@ -214,7 +216,7 @@ func newDeadLettersEndCommand(env environment, name, done, short, long string, e
 					if err != nil {
 						return err
 					}
-					if reason.text == "" || d.Reason == reason.text {
+					if reason.Text == "" || d.Reason == reason.Text {
 						numbers = append(numbers, d.Sequence)
 					}
 				}
@@ -224,7 +226,7 @@ func newDeadLettersEndCommand(env environment, name, done, short, long string, e
 					return noDeadLetter(fmt.Errorf("%s %d of %d, then: %w", done, i, len(numbers), err))
 				}
 			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "%s %s\n", done, counted(len(numbers), "dead letter", "dead letters"))
+			_, err := fmt.Fprintf(c.OutOrStdout(), "%s %s\n", done, cli.Plural(len(numbers), "dead letter", "dead letters"))
 			return err
 		})(c, nil)
 	}

@@ -22,6 +22,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 	"github.com/vpcep-approver/vpcep-approver/policies"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 const (
@@ -29,7 +31,7 @@ const (
 	demoPatient = 60 * time.Second       // for the last result, before it counts as lost
 )
 
-func newDemoCommand(env environment) *cobra.Command {
+func newDemoCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Shows the whole worker at work, with nothing else installed",
@@ -42,11 +44,11 @@ this machine is called, and nothing is kept.`,
 	requests := c.Flags().Int("requests", 40, "how many requests to send")
 	serve := c.Flags().Bool("serve", false, "stay up after that and print how to send requests of your own")
 	seed := c.Flags().Uint64("seed", 1, "of the simulated cloud's ids and faults")
-	faults := &choiceFlag{text: "mild", choices: []string{"none", "mild", "storm"}}
+	faults := &cli.ChoiceFlag{Text: "mild", Choices: []string{"none", "mild", "storm"}}
 	c.Flags().Var(faults, "faults", "how the simulated cloud misbehaves")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *requests < 0 || *requests > 10_000 {
-			return usageError(c.CommandPath(), fmt.Errorf("--requests %d: from 0 to 10000 can be sent", *requests))
+			return cli.UsageError(c.CommandPath(), fmt.Errorf("--requests %d: from 0 to 10000 can be sent", *requests))
 		}
 		dir, err := os.MkdirTemp("", "vpcep-approver-demo-")
 		if err != nil {
@@ -55,8 +57,8 @@ this machine is called, and nothing is kept.`,
 		defer os.RemoveAll(dir) //nolint:errcheck // it is in the folder for temporary files
 		level, _ := c.Flags().GetString("log-level")
 		d := &demo{
-			env: env, dir: dir, requests: *requests, serve: *serve, seed: *seed, faults: faults.text, logLevel: level,
-			screen: newScreen(c.OutOrStdout(), colors(c, env, c.OutOrStdout())),
+			env: env, dir: dir, requests: *requests, serve: *serve, seed: *seed, faults: faults.Text, logLevel: level,
+			screen: newScreen(c.OutOrStdout(), cli.Colors(c, env, c.OutOrStdout())),
 		}
 		return d.run(c.Context())
 	}
@@ -65,7 +67,7 @@ this machine is called, and nothing is kept.`,
 
 // demo is one run of the demo.
 type demo struct {
-	env      environment
+	env      cli.Environment
 	dir      string
 	requests int
 	serve    bool
@@ -105,7 +107,7 @@ func (d *demo) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log, err := newLogger(cfg.Log, d.env.Stderr, d.env.IsTerminal(d.env.Stderr), palette{})
+	log, err := cli.NewLogger(cfg.Log.Level, cfg.Log.Format, d.env.Stderr, d.env.IsTerminal(d.env.Stderr), cli.Palette{})
 	if err != nil {
 		return err
 	}
@@ -252,7 +254,7 @@ func (d *demo) play(ctx context.Context, bus *events.Bus, base, nats string) err
 		err = nil
 	}
 	if err == nil && d.screen.wrong() && !d.serve {
-		return errReported
+		return cli.ErrReported
 	}
 	return err
 }

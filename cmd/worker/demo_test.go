@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // TestDemo runs one round of the demo as a newcomer does: every play is shown
@@ -19,11 +21,11 @@ func TestDemo(t *testing.T) {
 		t.Skip("takes ten seconds; run without -short")
 	}
 	var out, errs bytes.Buffer
-	env := processEnvironment()
+	env := cli.ProcessEnvironment()
 	env.Args = []string{"demo", "--requests", "20"}
 	env.Stdout, env.Stderr = &out, &errs
-	if code := execute(context.Background(), env); code != exitDone {
-		t.Errorf("exit code %d, want %d", code, exitDone)
+	if code := execute(context.Background(), env); code != cli.ExitDone {
+		t.Errorf("exit code %d, want %d", code, cli.ExitDone)
 	}
 	text := out.String()
 	for _, p := range plays() {

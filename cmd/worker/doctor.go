@@ -23,6 +23,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // checkup is one line: what was checked, and if something is
@@ -42,7 +44,7 @@ const (
 	checkSkipped = "skipped" // it cannot be checked, or depends on one that failed
 )
 
-func newDoctorCommand(env environment) *cobra.Command {
+func newDoctorCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Checks everything that the worker depends on, and says how to mend it",
@@ -54,21 +56,21 @@ Exit code: that of the first check that failed; 3 for what is configured wrongly
 5 for what cannot be reached, 1 for the rest.`,
 	}
 	timeout := c.Flags().Duration("timeout", 15*time.Second, "how long each check may take")
-	output := &choiceFlag{text: "text", choices: []string{"text", "json"}}
+	output := &cli.ChoiceFlag{Text: "text", Choices: []string{"text", "json"}}
 	c.Flags().VarP(output, "output", "o", "how to print; json: an object a line")
-	completeFlag(c, "output", output.choices)
+	cli.CompleteFlag(c, "output", output.Choices)
 	addSettings(c.Flags())
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		d := doctor{
 			c: c, env: env, timeout: *timeout,
-			report: reporter(c.OutOrStdout(), output.text, colors(c, env, c.OutOrStdout())),
+			report: reporter(c.OutOrStdout(), output.Text, cli.Colors(c, env, c.OutOrStdout())),
 		}
 		d.examine(c.Context(), flagsOf(c))
 		if d.failed != nil {
 			return d.failed
 		}
-		if d.code != exitDone {
-			return withCode(d.code, errReported)
+		if d.code != cli.ExitDone {
+			return cli.WithCode(d.code, cli.ErrReported)
 		}
 		return c.Context().Err()
 	}
@@ -76,17 +78,17 @@ Exit code: that of the first check that failed; 3 for what is configured wrongly
 }
 
 // reporter prints a line as soon as it is known.
-func reporter(w io.Writer, format string, p palette) func(checkup) error {
+func reporter(w io.Writer, format string, p cli.Palette) func(checkup) error {
 	return func(r checkup) error {
 		if format == "json" {
 			return json.NewEncoder(w).Encode(r)
 		}
 		status := map[string]func(string) string{
-			checkOK: p.green, checkWarning: p.yellow, checkFailed: p.red, checkSkipped: p.dim,
+			checkOK: p.Green, checkWarning: p.Yellow, checkFailed: p.Red, checkSkipped: p.Dim,
 		}[r.Status](fmt.Sprintf("%-7s", r.Status))
-		line := fmt.Sprintf("%s  %-28s %s", status, r.Check, printable(r.Found))
+		line := fmt.Sprintf("%s  %-28s %s", status, r.Check, cli.Printable(r.Found))
 		if r.Mend != "" {
-			line += " — " + printable(r.Mend)
+			line += " — " + cli.Printable(r.Mend)
 		}
 		_, err := fmt.Fprintln(w, line)
 		return err
@@ -96,7 +98,7 @@ func reporter(w io.Writer, format string, p palette) func(checkup) error {
 // doctor goes through the checks.
 type doctor struct {
 	c       *cobra.Command
-	env     environment
+	env     cli.Environment
 	timeout time.Duration
 	report  func(checkup) error
 	code    int   // of the first check that failed
@@ -104,7 +106,7 @@ type doctor struct {
 }
 
 func (d *doctor) say(r checkup) {
-	if r.Status == checkFailed && d.code == exitDone {
+	if r.Status == checkFailed && d.code == cli.ExitDone {
 		d.code = r.code
 	}
 	if err := d.report(r); err != nil && d.failed == nil {
@@ -129,7 +131,7 @@ func (d *doctor) examine(ctx context.Context, flags settingFlags) {
 	d.ok("configuration file", "%s", configSource(d.env, flags))
 	cfg, err := loadConfig(d.env, flags)
 	if err != nil {
-		d.bad(exitInvalid, "configuration", err, "mend the settings; worker config docs lists them")
+		d.bad(cli.ExitInvalid, "configuration", err, "mend the settings; worker config docs lists them")
 		d.skip("everything else", "the configuration cannot be read")
 		return
 	}
@@ -148,13 +150,13 @@ func (d *doctor) configuration(cfg Config) {
 		d.say(checkup{Check: "configuration", Status: checkWarning, Found: from + ": no targets", Mend: "every request would be a dead letter; list yours under targets"})
 		return
 	}
-	d.ok("configuration", "%s: %s", from, counted(len(cfg.Targets), "target", "targets"))
+	d.ok("configuration", "%s: %s", from, cli.Plural(len(cfg.Targets), "target", "targets"))
 }
 
 func (d *doctor) policies(cfg Config) {
 	if set, err := policy.LoadDir(cfg.Policies.Dir, cfg.Targets); err == nil {
 		if err := refuseExamples(cfg, set); err != nil {
-			d.bad(exitInvalid, "policies", err, "worker run does not start with them")
+			d.bad(cli.ExitInvalid, "policies", err, "worker run does not start with them")
 			return
 		}
 	}
@@ -177,15 +179,15 @@ func (d *doctor) folder(check, dir string, targets approval.Targets) {
 	}
 	switch {
 	case bad > 0:
-		d.bad(exitInvalid, check, fmt.Errorf("%s: %s, the first: %w", dir, counted(bad, "error", "errors"), err), "see: worker policy check "+dir)
+		d.bad(cli.ExitInvalid, check, fmt.Errorf("%s: %s, the first: %w", dir, cli.Plural(bad, "error", "errors"), err), "see: worker policy check "+dir)
 	case err != nil:
-		d.bad(exitInvalid, check, err, "")
+		d.bad(cli.ExitInvalid, check, err, "")
 	case report.Policies == 0:
 		d.say(checkup{Check: check, Status: checkWarning, Found: dir + ": no policies", Mend: "everything would be held; write one, docs/policy.md says how"})
 	case odd > 0:
-		d.say(checkup{Check: check, Status: checkWarning, Found: fmt.Sprintf("%s: %s", dir, counted(odd, "warning", "warnings")), Mend: "see: worker policy check " + dir})
+		d.say(checkup{Check: check, Status: checkWarning, Found: fmt.Sprintf("%s: %s", dir, cli.Plural(odd, "warning", "warnings")), Mend: "see: worker policy check " + dir})
 	default:
-		d.ok(check, "%s: %s, %s", dir, counted(report.Policies, "policy", "policies"), counted(report.Rules, "rule", "rules"))
+		d.ok(check, "%s: %s, %s", dir, cli.Plural(report.Policies, "policy", "policies"), cli.Plural(report.Rules, "rule", "rules"))
 	}
 }
 
@@ -198,10 +200,10 @@ func (d *doctor) broker(ctx context.Context, cfg Config) {
 	}
 	bus, err := connectBus(ctx, d.c, d.env, cfg)
 	if err != nil {
-		code := exitUnreachable
-		if e, ok := errors.AsType[*exitError](err); ok {
-			code = e.code
-			err = e.err
+		code := cli.ExitUnreachable
+		if e, ok := errors.AsType[*cli.ExitError](err); ok {
+			code = e.Code
+			err = e.Err
 		}
 		mend := "check nats.url, the credentials and that the broker is up"
 		if cfg.NATS.Embedded() {
@@ -217,12 +219,12 @@ func (d *doctor) broker(ctx context.Context, cfg Config) {
 	}
 	defer func() {
 		if err := bus.Close(); err != nil {
-			d.bad(exitFailed, "broker", err, "")
+			d.bad(cli.ExitFailed, "broker", err, "")
 		}
 	}()
 	rtt, err := bus.RTT()
 	if err != nil {
-		d.bad(exitUnreachable, "broker", err, "the connection was lost; look at the broker's log")
+		d.bad(cli.ExitUnreachable, "broker", err, "the connection was lost; look at the broker's log")
 		return
 	}
 	d.ok("broker", "%s answers in %s, nats-server %s", cfg.NATS.URL, rtt.Round(10*time.Microsecond), bus.ServerVersion())
@@ -236,14 +238,14 @@ func (d *doctor) embedded(ctx context.Context, cfg NATSConfig) bool {
 	const mend = "nats.data_dir is a folder that the worker makes and writes"
 	running, err := broker.Locked(cfg.DataDir)
 	if err != nil {
-		d.bad(exitInvalid, "broker", fmt.Errorf("nats.data_dir %s: %w", cfg.DataDir, err), mend)
+		d.bad(cli.ExitInvalid, "broker", fmt.Errorf("nats.data_dir %s: %w", cfg.DataDir, err), mend)
 		return true
 	}
 	if running {
 		return false
 	}
 	if err := writable(cfg.DataDir); err != nil {
-		d.bad(exitInvalid, "broker", fmt.Errorf("nats.data_dir %s: %w", cfg.DataDir, err), mend)
+		d.bad(cli.ExitInvalid, "broker", fmt.Errorf("nats.data_dir %s: %w", cfg.DataDir, err), mend)
 		return true
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen)
@@ -251,7 +253,7 @@ func (d *doctor) embedded(ctx context.Context, cfg NATSConfig) bool {
 		err = listener.Close()
 	}
 	if err != nil {
-		d.bad(exitInvalid, "broker", fmt.Errorf("nats.listen: %w", err), "end what listens there, or set another address")
+		d.bad(cli.ExitInvalid, "broker", fmt.Errorf("nats.listen: %w", err), "end what listens there, or set another address")
 		return true
 	}
 	d.ok("broker", "embedded: worker run starts it; %s can be written, and %s is free", cfg.DataDir, cfg.Listen)
@@ -286,7 +288,7 @@ func (d *doctor) streams(ctx context.Context, cfg Config, bus *events.Bus) {
 	defer cancel()
 	differences, err := bus.Status(ctx)
 	if err != nil {
-		d.bad(exitFailed, "streams", err, "see the permissions below")
+		d.bad(cli.ExitFailed, "streams", err, "see the permissions below")
 		return
 	}
 	var wrong, other, missing, fixes []string
@@ -304,11 +306,11 @@ func (d *doctor) streams(ctx context.Context, cfg Config, bus *events.Bus) {
 	switch {
 	case len(wrong) > 0:
 		slices.Sort(fixes)
-		d.bad(exitInvalid, "streams", errors.New(strings.Join(append(wrong, missing...), "; ")), strings.Join(slices.Compact(fixes), "; "))
+		d.bad(cli.ExitInvalid, "streams", errors.New(strings.Join(append(wrong, missing...), "; ")), strings.Join(slices.Compact(fixes), "; "))
 	case len(missing) > 0 && cfg.NATS.Create:
 		d.say(checkup{Check: "streams", Status: checkWarning, Found: strings.Join(missing, "; "), Mend: "worker run makes them, or: worker bus setup"})
 	case len(missing) > 0:
-		d.bad(exitInvalid, "streams", errors.New(strings.Join(missing, "; ")), "run: worker bus setup")
+		d.bad(cli.ExitInvalid, "streams", errors.New(strings.Join(missing, "; ")), "run: worker bus setup")
 	case len(other) > 0:
 		d.say(checkup{Check: "streams", Status: checkWarning, Found: strings.Join(other, "; "), Mend: "nothing, if that is meant"})
 	default:
@@ -328,7 +330,7 @@ func (d *doctor) permissions(ctx context.Context, cfg Config, bus *events.Bus) {
 			skipped++
 		case c.Err != nil:
 			failed++
-			d.bad(exitFailed, "permissions", fmt.Errorf("may not %s, which is needed to %s: %w", c.Right, c.Purpose, c.Err), "allow the user: "+c.String()+"; see docs/nats.md")
+			d.bad(cli.ExitFailed, "permissions", fmt.Errorf("may not %s, which is needed to %s: %w", c.Right, c.Purpose, c.Err), "allow the user: "+c.String()+"; see docs/nats.md")
 		default:
 			tried++
 		}
@@ -347,7 +349,7 @@ func (d *doctor) permissions(ctx context.Context, cfg Config, bus *events.Bus) {
 func (d *doctor) cloud(ctx context.Context, cfg Config) {
 	_, missing := cfg.Cloud.Credentials()
 	if missing != nil {
-		d.bad(exitInvalid, "credentials", missing, "")
+		d.bad(cli.ExitInvalid, "credentials", missing, "")
 	} else {
 		d.ok("credentials", "there for mode %s; whether they are good, the targets show", cfg.Cloud.AuthMode)
 	}
@@ -366,7 +368,7 @@ func (d *doctor) cloud(ctx context.Context, cfg Config) {
 	}
 	client, err := cloud.New(cloudConfig(cfg, nil))
 	if err != nil {
-		d.bad(exitInvalid, "targets", err, "")
+		d.bad(cli.ExitInvalid, "targets", err, "")
 		return
 	}
 	for _, t := range cfg.Targets {
@@ -417,10 +419,10 @@ func (d *doctor) clock(seen []offset) {
 	}
 	worst := slices.MaxFunc(seen, func(a, b offset) int { return cmp.Compare(a.by.Abs(), b.by.Abs()) })
 	if worst.by.Abs() > maxOffset {
-		d.bad(exitFailed, "clock", fmt.Errorf("this machine's is %s ahead of that of %s", worst.by, worst.host), "synchronise it (NTP); signatures are refused when it is 15 minutes off")
+		d.bad(cli.ExitFailed, "clock", fmt.Errorf("this machine's is %s ahead of that of %s", worst.by, worst.host), "synchronise it (NTP); signatures are refused when it is 15 minutes off")
 		return
 	}
-	d.ok("clock", "within %s of the cloud's", shortDuration(maxOffset))
+	d.ok("clock", "within %s of the cloud's", cli.ShortDuration(maxOffset))
 }
 
 // reach asks an API host for anything at all, without credentials. It returns how
@@ -431,7 +433,7 @@ func (d *doctor) reach(ctx context.Context, cfg Config, api string) []offset {
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/", nil)
 	if err != nil {
-		d.bad(exitInvalid, check, err, "check cloud.endpoints."+api)
+		d.bad(cli.ExitInvalid, check, err, "check cloud.endpoints."+api)
 		return nil
 	}
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -441,7 +443,7 @@ func (d *doctor) reach(ctx context.Context, cfg Config, api string) []offset {
 		err = res.Body.Close()
 	}
 	if err != nil {
-		d.bad(exitUnreachable, check, err, "check the region, cloud.endpoints, DNS, proxy and firewall")
+		d.bad(cli.ExitUnreachable, check, err, "check the region, cloud.endpoints, DNS, proxy and firewall")
 		return nil
 	}
 	took := time.Since(sent)
@@ -473,21 +475,21 @@ func (d *doctor) target(ctx context.Context, client *cloud.Client, t approval.Ta
 	check := "target " + t.Name
 	pending, err := client.Pending(ctx, t)
 	if err != nil {
-		code, mend := exitFailed, "see docs/runbook.md"
+		code, mend := cli.ExitFailed, "see docs/runbook.md"
 		if e, ok := errors.AsType[*cloud.Error](err); ok {
 			switch {
 			case e.Gone(), e.Class == cloud.ClassFinal, e.Class == cloud.ClassOperator:
-				code, mend = exitInvalid, "check the target's id and project_id, the permissions, the region and cloud.endpoints"
+				code, mend = cli.ExitInvalid, "check the target's id and project_id, the permissions, the region and cloud.endpoints"
 			case e.Class == cloud.ClassCredentials:
 				mend = "check the credentials and what they may read"
 			case e.Retryable():
-				code, mend = exitUnreachable, "try again later"
+				code, mend = cli.ExitUnreachable, "try again later"
 			}
 		}
 		d.bad(code, check, err, mend)
 		return
 	}
-	d.ok(check, "%s pending", counted(len(pending), "connection", "connections"))
+	d.ok(check, "%s pending", cli.Plural(len(pending), "connection", "connections"))
 	if cloud.ApprovalReadable(t) {
 		d.approval(ctx, client, t)
 	}
@@ -500,7 +502,7 @@ func (d *doctor) approval(ctx context.Context, client *cloud.Client, t approval.
 	case err != nil:
 		d.say(checkup{Check: check, Status: checkWarning, Found: err.Error(), Mend: "grant vpcep:endpointServices:get, or see in the console that approval is enabled"})
 	case !enabled:
-		d.bad(exitInvalid, check, errors.New("disabled: the cloud accepts every connection and no policy is asked"), "enable connection approval of the endpoint service in the console")
+		d.bad(cli.ExitInvalid, check, errors.New("disabled: the cloud accepts every connection and no policy is asked"), "enable connection approval of the endpoint service in the console")
 	default:
 		d.ok(check, "enabled")
 	}

@@ -19,13 +19,15 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // TestEmbeddedServerLetsNobodyInWithoutALogin runs the worker with the server
 // inside it, and tries what other processes of the machine could do.
 func TestEmbeddedServerLetsNobodyInWithoutALogin(t *testing.T) {
 	t.Parallel()
-	env := environment{Stdout: io.Discard, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
+	env := cli.Environment{Stdout: io.Discard, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
 	data := filepath.Join(t.TempDir(), "data")
 	d := &demo{env: env, dir: t.TempDir(), seed: 1, settings: map[string]string{
 		"nats.url": "embedded", "nats.data_dir": data, "nats.listen": freePort(t), "http.listen": "127.0.0.1:0",
@@ -47,7 +49,7 @@ func TestEmbeddedServerLetsNobodyInWithoutALogin(t *testing.T) {
 		return call{args: append(args, "--nats-url", "embedded", "--nats-data-dir", data), environ: map[string]string{"APPROVER_NATS_LISTEN": cfg.NATS.Listen}}.do(t.Context())
 	}
 
-	if got := command("bus", "status"); got.code != exitUnreachable || !strings.Contains(got.stderr, "no embedded NATS server runs in "+data) {
+	if got := command("bus", "status"); got.code != cli.ExitUnreachable || !strings.Contains(got.stderr, "no embedded NATS server runs in "+data) {
 		t.Errorf("before the start: %+v", got)
 	}
 	var log bytes.Buffer
@@ -68,7 +70,7 @@ func TestEmbeddedServerLetsNobodyInWithoutALogin(t *testing.T) {
 		t.Error("connected without a login")
 	}
 	producer(t, url, data)
-	if got := command("bus", "status"); got.code != exitDone {
+	if got := command("bus", "status"); got.code != cli.ExitDone {
 		t.Errorf("a command on this machine: %+v", got)
 	}
 	second := service(io.Discard, func(*events.Bus, string) { t.Error("the second started") })

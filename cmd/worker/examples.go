@@ -8,6 +8,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 	"github.com/vpcep-approver/vpcep-approver/policies"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // exampleIDs returns the cloud ids in the example policies, in lower case and
@@ -67,7 +69,7 @@ func refuseExamples(cfg Config, set *policy.Set) error {
 	}
 	more := ""
 	if len(found) > 1 {
-		more = fmt.Sprintf(" (and %s)", counted(len(found)-1, "entry more", "entries more"))
+		more = fmt.Sprintf(" (and %s)", cli.Plural(len(found)-1, "entry more", "entries more"))
 	}
 	return fmt.Errorf("%s%s; the example policies are for the demo and a simulated cloud: make a folder of your own with worker init", found[0].String(), more)
 }

@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
-func newHealthcheckCommand(env environment) *cobra.Command {
+func newHealthcheckCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "healthcheck",
 		Short: "Asks the worker on this machine whether it is ready",
@@ -43,12 +45,12 @@ ready; 1: it answers that it is not; 5: it does not answer.`,
 			if e := errors.Unwrap(err); e != nil { // without the method and the URL
 				err = e
 			}
-			return withCode(exitUnreachable, fmt.Errorf("%s: no answer: %w — is the worker running, with this http.listen?", target, err))
+			return cli.WithCode(cli.ExitUnreachable, fmt.Errorf("%s: no answer: %w — is the worker running, with this http.listen?", target, err))
 		}
 		defer res.Body.Close() //nolint:errcheck // nothing was written
 		body, err := io.ReadAll(io.LimitReader(res.Body, 4096))
 		if err != nil {
-			return withCode(exitUnreachable, fmt.Errorf("%s: the answer broke off: %w", target, err))
+			return cli.WithCode(cli.ExitUnreachable, fmt.Errorf("%s: the answer broke off: %w", target, err))
 		}
 		text := strings.TrimSpace(string(body))
 		if res.StatusCode != http.StatusOK {

@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // placeholderID stands in a new worker.yaml for an id that init was not given.
@@ -20,7 +22,7 @@ const placeholderID = "00000000-0000-0000-0000-000000000000"
 // isPlaceholder reports whether id is made of zeros only.
 func isPlaceholder(id string) bool { return id != "" && strings.Trim(id, "0-") == "" }
 
-func newInitCommand(env environment) *cobra.Command {
+func newInitCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "init [folder]",
 		Short: "Write a configuration and a first policy to a folder of their own",
@@ -28,26 +30,26 @@ func newInitCommand(env environment) *cobra.Command {
 which is made if it is not there, and prints the next steps. The policy is right as
 it is, and allows only an account that belongs to nobody. Nothing is overwritten.`,
 		Example: "  worker init approver --id 4189d3c2-8882-4871-a3c2-d380272eed88 --project-id 0123456789abcdef0123456789abcdef\n  worker init approver --target orders --kind gateway",
-		Args:    atMost(1, "one folder"),
+		Args:    cli.AtMost(1, "one folder"),
 	}
 	f := c.Flags()
 	target := approval.Target{}
 	f.StringVar(&target.Name, "target", "payments", "`name` of the first target")
-	kind := &choiceFlag{text: string(approval.Service), choices: kindNames()}
+	kind := &cli.ChoiceFlag{Text: string(approval.Service), Choices: kindNames()}
 	f.Var(kind, "kind", "kind of the target")
 	f.StringVar(&target.ID, "id", "", "`id` of the endpoint service or gateway")
 	f.StringVar(&target.ProjectID, "project-id", "", "`id` of the project that the target belongs to")
 	f.StringVar(&target.WorkspaceID, "workspace-id", "", "`id` of the DataArts Insight workspace")
 	f.StringVar(&target.Region, "region", "cn-north-4", "`region` of the target")
-	completeFlag(c, "kind", kindNames())
+	cli.CompleteFlag(c, "kind", kindNames())
 	c.RunE = func(c *cobra.Command, args []string) error {
 		dir := "approver"
 		if len(args) > 0 {
 			dir = args[0]
 		}
-		target.Kind = approval.TargetKind(kind.text)
+		target.Kind = approval.TargetKind(kind.Text)
 		if err := completeTarget(&target); err != nil {
-			return usageError(c.CommandPath(), err)
+			return cli.UsageError(c.CommandPath(), err)
 		}
 		written, err := writeInit(dir, target)
 		if err != nil {
@@ -72,7 +74,7 @@ func kindNames() []string {
 
 // programName is how the next steps call this program: by the path it was started
 // with, unless `go run` made it.
-func programName(env environment) string {
+func programName(env cli.Environment) string {
 	if env.Program == "" || strings.Contains(env.Program, "go-build") {
 		return "worker"
 	}
@@ -124,7 +126,7 @@ func hasPlaceholder(t approval.Target) bool {
 func writeInit(dir string, t approval.Target) ([]string, error) {
 	file := filepath.Join(dir, defaultFile)
 	if _, err := os.Lstat(file); err == nil {
-		return nil, withCode(exitInvalid, fmt.Errorf("%s is there already, and nothing was written: choose another folder", file))
+		return nil, cli.WithCode(cli.ExitInvalid, fmt.Errorf("%s is there already, and nothing was written: choose another folder", file))
 	}
 	var text strings.Builder
 	config := template.Must(template.New(defaultFile).Funcs(template.FuncMap{"placeholder": isPlaceholder}).Parse(initConfig))

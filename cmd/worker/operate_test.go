@@ -16,6 +16,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // bury makes dead letters of these bodies, and returns once all are there.
@@ -52,7 +54,7 @@ func (f fixture) deadLetters(t *testing.T, args ...string) []deadLetterView {
 	t.Helper()
 	got := f.do(t.Context(), "", append([]string{"deadletters", "list", "-o", "json"}, args...)...)
 	var views []deadLetterView
-	if err := json.Unmarshal([]byte(got.stdout), &views); err != nil || got.code != exitDone {
+	if err := json.Unmarshal([]byte(got.stdout), &views); err != nil || got.code != cli.ExitDone {
 		t.Fatalf("%+v: %v", got, err)
 	}
 	return views
@@ -79,16 +81,16 @@ func TestDeadLetters(t *testing.T) {
 		t.Errorf("%+v, want the last", last)
 	}
 	table := f.do(t.Context(), "", "deadletters", "list")
-	if table.code != exitDone || strings.Count(table.stdout, "\n") != 4 {
+	if table.code != cli.ExitDone || strings.Count(table.stdout, "\n") != 4 {
 		t.Errorf("%+v, want a head and three rows", table)
 	}
 
 	shown := f.do(t.Context(), "", "deadletters", "show", "1")
-	if shown.code != exitDone || !strings.Contains(shown.stdout, `not json \u001b[2J`) || strings.Contains(shown.stdout, "\x1b") {
+	if shown.code != cli.ExitDone || !strings.Contains(shown.stdout, `not json \u001b[2J`) || strings.Contains(shown.stdout, "\x1b") {
 		t.Errorf("%+v, want the body, harmless", shown)
 	}
 	binary := f.do(t.Context(), "", "deadletters", "show", "3", "-o", "json")
-	if binary.code != exitDone || !strings.Contains(binary.stdout, `"body_base64": "//4="`) {
+	if binary.code != cli.ExitDone || !strings.Contains(binary.stdout, `"body_base64": "//4="`) {
 		t.Errorf("%+v, want the bytes in base64", binary)
 	}
 
@@ -98,15 +100,15 @@ func TestDeadLetters(t *testing.T) {
 		want string
 		left int
 	}{
-		{[]string{"show", "99"}, exitInvalid, "dead letter 99", 3},
-		{[]string{"show", "x"}, exitUsage, `"x" is not the number`, 3},
-		{[]string{"drop"}, exitUsage, "either by their numbers", 3},
-		{[]string{"drop", "1", "--all"}, exitUsage, "either by their numbers", 3},
-		{[]string{"drop", "--reason", "unredable"}, exitUsage, "did you mean unreadable?", 3},
-		{[]string{"drop", "99"}, exitInvalid, "dead letter 99", 3},
-		{[]string{"replay", "2"}, exitDone, "replayed 1 dead letter", 2},
-		{[]string{"drop", "--reason", "unreadable"}, exitDone, "dropped 2 dead letters", 0},
-		{[]string{"replay", "--all"}, exitDone, "replayed 0 dead letters", 0},
+		{[]string{"show", "99"}, cli.ExitInvalid, "dead letter 99", 3},
+		{[]string{"show", "x"}, cli.ExitUsage, `"x" is not the number`, 3},
+		{[]string{"drop"}, cli.ExitUsage, "either by their numbers", 3},
+		{[]string{"drop", "1", "--all"}, cli.ExitUsage, "either by their numbers", 3},
+		{[]string{"drop", "--reason", "unredable"}, cli.ExitUsage, "did you mean unreadable?", 3},
+		{[]string{"drop", "99"}, cli.ExitInvalid, "dead letter 99", 3},
+		{[]string{"replay", "2"}, cli.ExitDone, "replayed 1 dead letter", 2},
+		{[]string{"drop", "--reason", "unreadable"}, cli.ExitDone, "dropped 2 dead letters", 0},
+		{[]string{"replay", "--all"}, cli.ExitDone, "replayed 0 dead letters", 0},
 	} {
 		got := f.do(t.Context(), "", append([]string{"deadletters"}, tt.args...)...)
 		if got.code != tt.code || !strings.Contains(got.stdout+got.stderr, tt.want) {
@@ -124,11 +126,11 @@ func TestBusSetupAndStatus(t *testing.T) {
 	run := func(args ...string) result {
 		return call{args: append(args, "--nats-url", srv.URL)}.do(t.Context())
 	}
-	if got := run("bus", "status"); got.code != exitDiffers || strings.Count(got.stdout, "missing") != 6 {
-		t.Errorf("%+v, want all six missing and exit %d", got, exitDiffers)
+	if got := run("bus", "status"); got.code != cli.ExitDiffers || strings.Count(got.stdout, "missing") != 6 {
+		t.Errorf("%+v, want all six missing and exit %d", got, cli.ExitDiffers)
 	}
 	for range 2 {
-		if got := run("bus", "setup"); got.code != exitDone || !strings.Contains(got.stdout, "are as they should be") {
+		if got := run("bus", "setup"); got.code != cli.ExitDone || !strings.Contains(got.stdout, "are as they should be") {
 			t.Errorf("%+v", got)
 		}
 	}
@@ -146,11 +148,11 @@ func TestBusSetupAndStatus(t *testing.T) {
 	if _, err := srv.JetStream().UpdateStream(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	if got := run("bus", "status"); got.code != exitDiffers || !strings.Contains(got.stdout, "discard") {
-		t.Errorf("%+v, want the difference and exit %d", got, exitDiffers)
+	if got := run("bus", "status"); got.code != cli.ExitDiffers || !strings.Contains(got.stdout, "discard") {
+		t.Errorf("%+v, want the difference and exit %d", got, cli.ExitDiffers)
 	}
-	if got := run("bus", "setup"); got.code != exitInvalid || !strings.Contains(got.stderr, "discard") {
-		t.Errorf("%+v, want the difference and exit %d", got, exitInvalid)
+	if got := run("bus", "setup"); got.code != cli.ExitInvalid || !strings.Contains(got.stderr, "discard") {
+		t.Errorf("%+v, want the difference and exit %d", got, cli.ExitInvalid)
 	}
 }
 
@@ -191,39 +193,39 @@ func TestDoctor(t *testing.T) {
 		want map[string]string // check to its status, where that is not ok
 		say  string            // a part of what is printed
 	}{
-		{"nothing wrong", func(*testing.T, *call) {}, exitDone, nil, "0 connections pending"},
-		{"a setting", func(_ *testing.T, c *call) { c.environ["APPROVER_NAT_URL"] = "x" }, exitInvalid, map[string]string{"configuration": checkFailed, "everything else": checkSkipped}, "did you mean"},
-		{"no targets", func(_ *testing.T, c *call) { c.files = nil }, exitInvalid, map[string]string{"configuration": checkWarning, "policies": checkFailed, "clock": checkSkipped}, "list yours under targets"},
-		{"wrong policies", func(_ *testing.T, c *call) { c.args = append(c.args, "--policies-dir", "testdata/policies/wrong") }, exitInvalid, map[string]string{"policies": checkFailed}, "worker policy check"},
-		{"odd policies", func(_ *testing.T, c *call) { c.args = append(c.args, "--policies-dir", "testdata/policies/odd") }, exitDone, map[string]string{"policies": checkWarning}, "1 warning"},
+		{"nothing wrong", func(*testing.T, *call) {}, cli.ExitDone, nil, "0 connections pending"},
+		{"a setting", func(_ *testing.T, c *call) { c.environ["APPROVER_NAT_URL"] = "x" }, cli.ExitInvalid, map[string]string{"configuration": checkFailed, "everything else": checkSkipped}, "did you mean"},
+		{"no targets", func(_ *testing.T, c *call) { c.files = nil }, cli.ExitInvalid, map[string]string{"configuration": checkWarning, "policies": checkFailed, "clock": checkSkipped}, "list yours under targets"},
+		{"wrong policies", func(_ *testing.T, c *call) { c.args = append(c.args, "--policies-dir", "testdata/policies/wrong") }, cli.ExitInvalid, map[string]string{"policies": checkFailed}, "worker policy check"},
+		{"odd policies", func(_ *testing.T, c *call) { c.args = append(c.args, "--policies-dir", "testdata/policies/odd") }, cli.ExitDone, map[string]string{"policies": checkWarning}, "1 warning"},
 		{"wrong candidates", func(_ *testing.T, c *call) {
 			c.args = append(c.args, "--policies-shadow-dir", "testdata/policies/wrong")
-		}, exitInvalid, map[string]string{"candidate policies": checkFailed}, "worker policy check testdata/policies/wrong"},
-		{"no policies", func(t *testing.T, c *call) { c.args = append(c.args, "--policies-dir", t.TempDir()) }, exitDone, map[string]string{"policies": checkWarning}, "everything would be held"},
-		{"no broker", func(_ *testing.T, c *call) { c.args = append(c.args, "--nats-url", "nats://127.0.0.1:1") }, exitUnreachable, map[string]string{"broker": checkFailed, "streams": checkSkipped, "permissions": checkSkipped}, "check nats.url"},
-		{"no streams", func(t *testing.T, c *call) { c.args = append(c.args, "--nats-url", natstest.Start(t).URL) }, exitDone, map[string]string{"streams": checkWarning}, "those to make what is missing among them"},
+		}, cli.ExitInvalid, map[string]string{"candidate policies": checkFailed}, "worker policy check testdata/policies/wrong"},
+		{"no policies", func(t *testing.T, c *call) { c.args = append(c.args, "--policies-dir", t.TempDir()) }, cli.ExitDone, map[string]string{"policies": checkWarning}, "everything would be held"},
+		{"no broker", func(_ *testing.T, c *call) { c.args = append(c.args, "--nats-url", "nats://127.0.0.1:1") }, cli.ExitUnreachable, map[string]string{"broker": checkFailed, "streams": checkSkipped, "permissions": checkSkipped}, "check nats.url"},
+		{"no streams", func(t *testing.T, c *call) { c.args = append(c.args, "--nats-url", natstest.Start(t).URL) }, cli.ExitDone, map[string]string{"streams": checkWarning}, "those to make what is missing among them"},
 		{"no streams, and none are made", func(t *testing.T, c *call) {
 			c.args = append(c.args, "--nats-url", natstest.Start(t).URL, "--nats-create=false")
-		}, exitInvalid, map[string]string{"streams": checkFailed, "permissions": checkSkipped}, "worker bus setup"},
-		{"no credentials", func(_ *testing.T, c *call) { delete(c.environ, "HUAWEICLOUD_SDK_SK") }, exitInvalid, map[string]string{"credentials": checkFailed, "target payments": checkSkipped}, "HUAWEICLOUD_SDK_SK not set"},
-		{"refused credentials", func(_ *testing.T, c *call) { c.environ["HUAWEICLOUD_SDK_SK"] = canary }, exitFailed, map[string]string{"target payments": checkFailed}, "check the credentials"},
+		}, cli.ExitInvalid, map[string]string{"streams": checkFailed, "permissions": checkSkipped}, "worker bus setup"},
+		{"no credentials", func(_ *testing.T, c *call) { delete(c.environ, "HUAWEICLOUD_SDK_SK") }, cli.ExitInvalid, map[string]string{"credentials": checkFailed, "target payments": checkSkipped}, "HUAWEICLOUD_SDK_SK not set"},
+		{"refused credentials", func(_ *testing.T, c *call) { c.environ["HUAWEICLOUD_SDK_SK"] = canary }, cli.ExitFailed, map[string]string{"target payments": checkFailed}, "check the credentials"},
 		{"no API", func(_ *testing.T, c *call) {
 			c.environ["APPROVER_CLOUD_ENDPOINTS_FUNCTIONGRAPH"] = "http://127.0.0.1:1"
-		}, exitUnreachable, map[string]string{"API functiongraph": checkFailed}, "check the region"},
+		}, cli.ExitUnreachable, map[string]string{"API functiongraph": checkFailed}, "check the region"},
 		{"a service that is not there", func(_ *testing.T, c *call) {
 			c.files = map[string]string{"worker.yaml": strings.ReplaceAll(goodFile, "4189d3c2", "5189d3c2")}
-		}, exitInvalid, map[string]string{"target payments": checkFailed}, "check the target's id"},
-		{"approval is disabled", func(t *testing.T, c *call) { c.environ["APPROVER_CLOUD_ENDPOINTS_VPCEP"] = doctoredCloud(t, false) }, exitInvalid, map[string]string{"approval payments": checkFailed}, "enable connection approval"},
+		}, cli.ExitInvalid, map[string]string{"target payments": checkFailed}, "check the target's id"},
+		{"approval is disabled", func(t *testing.T, c *call) { c.environ["APPROVER_CLOUD_ENDPOINTS_VPCEP"] = doctoredCloud(t, false) }, cli.ExitInvalid, map[string]string{"approval payments": checkFailed}, "enable connection approval"},
 		{"the approval setting is hidden", func(t *testing.T, c *call) {
 			c.environ["APPROVER_CLOUD_ENDPOINTS_VPCEP"] = doctoredCloud(t, true, simulator.Fault{API: simulator.VPCEP, Operation: "ListServiceDetails", Kind: simulator.Refuse, Status: 403, Code: "EndPoint.0004"})
-		}, exitDone, map[string]string{"approval payments": checkWarning}, "grant vpcep:endpointServices:get"},
+		}, cli.ExitDone, map[string]string{"approval payments": checkWarning}, "grant vpcep:endpointServices:get"},
 		{"a wrong clock", func(t *testing.T, c *call) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Date", "Mon, 02 Jan 2006 15:04:05 GMT")
 			}))
 			t.Cleanup(srv.Close)
 			c.environ["APPROVER_CLOUD_ENDPOINTS_FUNCTIONGRAPH"] = srv.URL
-		}, exitFailed, map[string]string{"clock": checkFailed}, "synchronise it"},
+		}, cli.ExitFailed, map[string]string{"clock": checkFailed}, "synchronise it"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

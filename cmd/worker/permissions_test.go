@@ -19,6 +19,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // TestRolesDoTheirWork runs worker and commands on the server of deploy/nats, each
@@ -31,7 +33,7 @@ func TestRolesDoTheirWork(t *testing.T) {
 	server, denied := natstest.StartOptions(t, natstest.Options(t, "../../deploy/nats/nats-server.conf"))
 	url := server.ClientURL()
 
-	env := environment{Stdout: io.Discard, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
+	env := cli.Environment{Stdout: io.Discard, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
 	d := &demo{env: env, dir: t.TempDir(), seed: 1, settings: map[string]string{
 		"nats.create": "false", "nats.inbox_prefix": "_INBOX_vpcep_worker", "http.listen": "127.0.0.1:0", "sweep.interval": "1s",
 	}}
@@ -68,7 +70,7 @@ func TestRolesDoTheirWork(t *testing.T) {
 	do := func(role string, args ...string) string {
 		t.Helper()
 		got := command(role, args...)
-		if got.code != exitDone {
+		if got.code != cli.ExitDone {
 			t.Fatalf("%s: worker %s: %+v", role, strings.Join(args, " "), got)
 		}
 		if lines := violations(denied); len(lines) > 0 {
@@ -216,18 +218,18 @@ func TestDoctorOfALeastPrivilegeUser(t *testing.T) {
 	if got := run("setup", doctor...); !strings.Contains(got.stdout, "worker run makes them") || strings.Contains(got.stdout, "CREATE") {
 		t.Errorf("before anything is made, with the right to make it:\n%s", got.stdout)
 	}
-	if got := run("worker", doctor...); got.code != exitFailed || !strings.Contains(got.stdout, "allow the user: publish $JS.API.STREAM.CREATE.VPCEP_REQUESTS") {
+	if got := run("worker", doctor...); got.code != cli.ExitFailed || !strings.Contains(got.stdout, "allow the user: publish $JS.API.STREAM.CREATE.VPCEP_REQUESTS") {
 		t.Errorf("before anything is made, without the right to make it:\n%s", got.stdout)
 	}
-	if got := run("setup", "bus", "setup"); got.code != exitDone {
+	if got := run("setup", "bus", "setup"); got.code != cli.ExitDone {
 		t.Fatalf("%+v", got)
 	}
-	if got := run("worker", doctor...); got.code != exitDone || !regexp.MustCompile(`ok +permissions +all \d+ rights that the worker needs were tried`).MatchString(got.stdout) {
+	if got := run("worker", doctor...); got.code != cli.ExitDone || !regexp.MustCompile(`ok +permissions +all \d+ rights that the worker needs were tried`).MatchString(got.stdout) {
 		t.Errorf("the worker:\n%s", got.stdout)
 	}
 	got := run("reader", doctor...)
 	for _, want := range []string{"publish vpcep.results.>", "publish vpcep.deadletters.>", "publish $KV.vpcep-ledger.>", "publish $JS.ACK.VPCEP_REQUESTS.vpcep-approver.>", "publish $JS.API.CONSUMER.MSG.NEXT.VPCEP_REQUESTS.vpcep-approver"} {
-		if got.code != exitFailed || !strings.Contains(got.stdout, "allow the user: "+want) {
+		if got.code != cli.ExitFailed || !strings.Contains(got.stdout, "allow the user: "+want) {
 			t.Errorf("a reader lacks %s:\n%s", want, got.stdout)
 		}
 	}
@@ -245,9 +247,9 @@ func TestDoctorWithTheEmbeddedServer(t *testing.T) {
 		name, dir, listen, want string
 		code                    int
 	}{
-		{"a folder that is not there yet", filepath.Join(t.TempDir(), "a", "b"), freePort(t), "embedded: worker run starts it", exitDone},
-		{"a file", file, freePort(t), file + "/lock: not a directory", exitInvalid},
-		{"an address that is taken", t.TempDir(), strings.TrimPrefix(taken.URL, "nats://"), "nats.listen: ", exitInvalid},
+		{"a folder that is not there yet", filepath.Join(t.TempDir(), "a", "b"), freePort(t), "embedded: worker run starts it", cli.ExitDone},
+		{"a file", file, freePort(t), file + "/lock: not a directory", cli.ExitInvalid},
+		{"an address that is taken", t.TempDir(), strings.TrimPrefix(taken.URL, "nats://"), "nats.listen: ", cli.ExitInvalid},
 	} {
 		c := doctored(t)
 		c.args = append(c.args, "--nats-url", "embedded", "--nats-data-dir", tt.dir, "--nats-listen", tt.listen)

@@ -15,6 +15,8 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // shipped are the example policies, where the tests of this package run.
@@ -108,7 +110,7 @@ func explainByCommand(t *testing.T, in approval.Input) string {
 	t.Helper()
 	args := append([]string{"policy", "explain", shipped}, explainFlags(in)...)
 	got := call{args: args, stdin: textOf(t, dataOf(in))}.do(t.Context())
-	if got.code != exitDone {
+	if got.code != cli.ExitDone {
 		t.Fatalf("explain %q: %+v", args, got)
 	}
 	return got.stdout
@@ -117,7 +119,7 @@ func explainByCommand(t *testing.T, in approval.Input) string {
 // explainBySet is what the command does once the policies are loaded.
 func explainBySet(t *testing.T, in approval.Input, b bench, set *policy.Set) string {
 	t.Helper()
-	env := environment{Stdin: strings.NewReader(textOf(t, dataOf(in)))}
+	env := cli.Environment{Stdin: strings.NewReader(textOf(t, dataOf(in)))}
 	q := &question{}
 	c := q.command(env)
 	if err := c.ParseFlags(explainFlags(in)); err != nil {
@@ -241,7 +243,7 @@ func TestCommandsDecideAlike(t *testing.T) {
 			passed++
 		}
 	}
-	if passed != inputs || got.code != exitDone {
+	if passed != inputs || got.code != cli.ExitDone {
 		t.Errorf("test: %d of %d decided as live, exit %d", passed, inputs, got.code)
 	}
 
@@ -329,7 +331,7 @@ func BenchmarkBacktestOfAFile(b *testing.B) {
 	b.SetBytes(int64(lines.Len()))
 	b.ReportAllocs()
 	for b.Loop() {
-		if got := c.do(b.Context()); got.code != exitDone {
+		if got := c.do(b.Context()); got.code != cli.ExitDone {
 			b.Fatalf("%+v", got)
 		}
 	}

@@ -12,9 +12,11 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
-func newPolicyCommand(env environment) *cobra.Command {
+func newPolicyCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "policy",
 		Short: "Checks, tests, explains and compares policies",
@@ -71,7 +73,7 @@ func (r checkReport) count(s policy.Severity) int {
 	return n
 }
 
-func newPolicyCheckCommand(env environment) *cobra.Command {
+func newPolicyCheckCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check [dir]",
 		Short: "Finds what is wrong with the policies, or looks wrong",
@@ -86,11 +88,11 @@ those that the tests beside the policies name are used; or name them:
 		Example: `  worker policy check policies
   worker policy check policies --strict -o sarif > policies.sarif
   worker policy check policies --strict --now 2027-01-01   # what will have expired by then`,
-		Args: atMost(1, "one folder"),
+		Args: cli.AtMost(1, "one folder"),
 	}
-	output := formatFlag(c, "table", "json", "sarif")
+	output := cli.FormatFlag(c, "table", "json", "sarif")
 	strict := c.Flags().Bool("strict", false, "let warnings fail too")
-	at := &timeFlag{}
+	at := &cli.TimeFlag{}
 	c.Flags().Var(at, "now", "find what has expired at this `time` (default now)")
 	named := targetFlag(c)
 	addSettings(c.Flags(), "policies.dir")
@@ -99,22 +101,22 @@ those that the tests beside the policies name are used; or name them:
 		if err != nil {
 			return err
 		}
-		report, err := checkPoliciesAt(bench.dirs[0], bench.targets, at.or(time.Now()))
+		report, err := checkPoliciesAt(bench.dirs[0], bench.targets, at.Or(time.Now()))
 		if err != nil {
 			return err
 		}
 		if shadow := bench.cfg.Policies.ShadowDir; len(args) == 0 && shadow != "" {
-			beside, err := checkPoliciesAt(shadow, bench.targets, at.or(time.Now()))
+			beside, err := checkPoliciesAt(shadow, bench.targets, at.Or(time.Now()))
 			if err != nil {
 				return fmt.Errorf("policies.shadow_dir: %w", err)
 			}
 			report.Shadow = &beside
 		}
-		if err := report.write(c.OutOrStdout(), output.text, colors(c, env, c.OutOrStdout())); err != nil {
+		if err := report.write(c.OutOrStdout(), output.Text, cli.Colors(c, env, c.OutOrStdout())); err != nil {
 			return err
 		}
 		if report.fails(*strict) {
-			return withCode(exitInvalid, errReported)
+			return cli.WithCode(cli.ExitInvalid, cli.ErrReported)
 		}
 		return nil
 	}
@@ -136,7 +138,7 @@ func checkPoliciesAt(dir string, targets approval.Targets, now time.Time) (check
 		return report, nil
 	}
 	if err != nil {
-		return report, withCode(exitInvalid, fmt.Errorf("%w — name a folder of policies, or set policies.dir", err))
+		return report, cli.WithCode(cli.ExitInvalid, fmt.Errorf("%w — name a folder of policies, or set policies.dir", err))
 	}
 	report.OK = true
 	report.Policies, report.Rules, report.Digest = set.Policies(), set.Rules(), set.Digest()
@@ -149,10 +151,10 @@ func checkPoliciesAt(dir string, targets approval.Targets, now time.Time) (check
 }
 
 // write prints r: each finding with its excerpt, and a line that sums them up.
-func (r checkReport) write(w io.Writer, format string, p palette) error {
+func (r checkReport) write(w io.Writer, format string, p cli.Palette) error {
 	switch format {
 	case "json":
-		return writeIndented(w, r)
+		return cli.WriteJSON(w, r)
 	case "sarif":
 		findings := r.Findings
 		if r.Shadow != nil {
@@ -168,16 +170,16 @@ func (r checkReport) write(w io.Writer, format string, p palette) error {
 }
 
 // text is r for people.
-func (r checkReport) text(p palette) string {
+func (r checkReport) text(p cli.Palette) string {
 	var b strings.Builder
 	for _, f := range r.Findings {
-		severity := p.yellow(string(f.Severity))
+		severity := p.Yellow(string(f.Severity))
 		if f.Severity == policy.SeverityError {
-			severity = p.red(string(f.Severity))
+			severity = p.Red(string(f.Severity))
 		}
 		fmt.Fprintf(&b, "%s [%s] %s\n", severity, f.Code, f.String())
 		if f.Excerpt != "" {
-			b.WriteString(p.dim(f.Excerpt) + "\n")
+			b.WriteString(p.Dim(f.Excerpt) + "\n")
 		}
 	}
 	if len(r.Findings) > 0 {
@@ -185,18 +187,10 @@ func (r checkReport) text(p palette) string {
 	}
 	bad, odd := r.count(policy.SeverityError), r.count(policy.SeverityWarning)
 	if r.OK {
-		fmt.Fprintf(&b, "%s: %s: %s, %s, %s, %s\n", p.green("ok"), r.Dir,
-			counted(r.Policies, "policy", "policies"), counted(r.Rules, "rule", "rules"), counted(odd, "warning", "warnings"), r.Digest)
+		fmt.Fprintf(&b, "%s: %s: %s, %s, %s, %s\n", p.Green("ok"), r.Dir,
+			cli.Plural(r.Policies, "policy", "policies"), cli.Plural(r.Rules, "rule", "rules"), cli.Plural(odd, "warning", "warnings"), r.Digest)
 	} else {
-		fmt.Fprintf(&b, "%s: %s: %s, %s: a worker would not load them\n", p.red("failed"), r.Dir, counted(bad, "error", "errors"), counted(odd, "warning", "warnings"))
+		fmt.Fprintf(&b, "%s: %s: %s, %s: a worker would not load them\n", p.Red("failed"), r.Dir, cli.Plural(bad, "error", "errors"), cli.Plural(odd, "warning", "warnings"))
 	}
 	return b.String()
-}
-
-// counted says "1 rule" and "2 rules".
-func counted(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }

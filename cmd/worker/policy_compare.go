@@ -12,9 +12,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
-func newPolicyDiffCommand(env environment) *cobra.Command {
+func newPolicyDiffCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "diff [<old> <new>]",
 		Short: "Says in words what changes between two folders of policies",
@@ -30,10 +32,10 @@ Without folders it compares policies.dir with the candidates in policies.shadow_
 			if len(args) == 0 {
 				return nil
 			}
-			return exactly(2, "two folders, the old one first")(c, args)
+			return cli.Exactly(2, "two folders, the old one first")(c, args)
 		},
 	}
-	output := formatFlag(c, "table", "json")
+	output := cli.FormatFlag(c, "table", "json")
 	records := recordFlags(c, "also compare decisions of the ledger made within the last `duration`, such as 30d")
 	named := targetFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -43,7 +45,7 @@ Without folders it compares policies.dir with the candidates in policies.shadow_
 				return err
 			}
 			if cfg.Policies.ShadowDir == "" {
-				return usageError(c.CommandPath(), errors.New("name two folders, the old one first — or set policies.shadow_dir to compare with it"))
+				return cli.UsageError(c.CommandPath(), errors.New("name two folders, the old one first — or set policies.shadow_dir to compare with it"))
 			}
 			args = []string{cfg.Policies.Dir, cfg.Policies.ShadowDir}
 		}
@@ -62,21 +64,21 @@ Without folders it compares policies.dir with the candidates in policies.shadow_
 		view := diffView{Changes: []policy.Change{}}
 		view.Changes = append(view.Changes, policy.Diff(old, candidate)...)
 		var hole error
-		if records.since.d > 0 || records.file != "" {
+		if records.since.Duration > 0 || records.file != "" {
 			var flips policy.Flips
 			if flips, hole, err = backtest(c, env, records, bench, candidate, old); err != nil {
 				return err
 			}
 			view.Flips = &flips
 		}
-		if err := view.write(c.OutOrStdout(), output.text, colors(c, env, c.OutOrStdout())); err != nil {
+		if err := view.write(c.OutOrStdout(), output.Text, cli.Colors(c, env, c.OutOrStdout())); err != nil {
 			return err
 		}
 		if hole != nil {
 			return hole
 		}
 		if len(view.Changes) > 0 || view.Flips != nil && len(view.Flips.Flips)+len(view.Flips.Untold) > 0 {
-			return withCode(exitDiffers, errReported)
+			return cli.WithCode(cli.ExitDiffers, cli.ErrReported)
 		}
 		return nil
 	}
@@ -89,22 +91,22 @@ type diffView struct {
 	Flips   *policy.Flips   `json:"flips,omitempty"` // nil if nothing recorded was asked for
 }
 
-func (v diffView) write(w io.Writer, format string, p palette) error {
+func (v diffView) write(w io.Writer, format string, p cli.Palette) error {
 	if format == "json" {
-		return writeIndented(w, v)
+		return cli.WriteJSON(w, v)
 	}
 	var text, b strings.Builder
 	if err := policy.WriteChanges(&text, v.Changes); err != nil {
 		return err
 	}
-	for line := range strings.Lines(harmless(text.String())) {
+	for line := range strings.Lines(cli.PrintableLines(text.String())) {
 		switch line = strings.TrimSuffix(line, "\n"); line[:1] {
 		case "+":
-			line = p.green(line)
+			line = p.Green(line)
 		case "-":
-			line = p.red(line)
+			line = p.Red(line)
 		case "~":
-			line = p.yellow(line)
+			line = p.Yellow(line)
 		}
 		b.WriteString(line + "\n")
 	}
@@ -120,7 +122,7 @@ func (v diffView) write(w io.Writer, format string, p palette) error {
 
 // backtest decides the records by candidate, and by current if there is one. hole
 // tells which of them could not be read.
-func backtest(c *cobra.Command, env environment, records *recordSource, b bench, candidate, current *policy.Set) (flips policy.Flips, hole, err error) {
+func backtest(c *cobra.Command, env cli.Environment, records *recordSource, b bench, candidate, current *policy.Set) (flips policy.Flips, hole, err error) {
 	list, hole, err := records.read(c, env)
 	if err != nil {
 		return flips, nil, err
@@ -135,11 +137,11 @@ func writeFlips(w io.Writer, flips policy.Flips) error {
 	if err := flips.WriteText(&text); err != nil {
 		return err
 	}
-	_, err := io.WriteString(w, harmless(text.String()))
+	_, err := io.WriteString(w, cli.PrintableLines(text.String()))
 	return err
 }
 
-func newPolicyBacktestCommand(env environment) *cobra.Command {
+func newPolicyBacktestCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "backtest [dir]",
 		Short: "Decides anew what was decided, and shows what flips",
@@ -158,9 +160,9 @@ flips cannot be told, which fails like a flip: hold>unknown in a file of allowed
 		Example: `  worker policy backtest policies --since 30d
   worker policy backtest policies --against ../main/policies --allow-flips flips.txt
   worker policy backtest policies --records records.jsonl -o json`,
-		Args: atMost(1, "one folder"),
+		Args: cli.AtMost(1, "one folder"),
 	}
-	output := formatFlag(c, "table", "json")
+	output := cli.FormatFlag(c, "table", "json")
 	records := recordFlags(c, "decisions made within the last `duration` (default 30d; of a file, all)")
 	against := c.Flags().String("against", "", "compare with what the policies in this `folder` say, and not with what was recorded")
 	allow := c.Flags().String("allow-flips", "", "`file` of flips that are meant")
@@ -171,8 +173,8 @@ flips cannot be told, which fails like a flip: hold>unknown in a file of allowed
 		if err != nil {
 			return err
 		}
-		if output.text == "json" {
-			err = writeIndented(c.OutOrStdout(), view)
+		if output.Text == "json" {
+			err = cli.WriteJSON(c.OutOrStdout(), view)
 		} else {
 			err = view.write(c.OutOrStdout(), env.Stderr)
 		}
@@ -182,7 +184,7 @@ flips cannot be told, which fails like a flip: hold>unknown in a file of allowed
 		case hole != nil:
 			return hole
 		case len(view.Flips.Flips)+len(view.Untold) > 0:
-			return withCode(exitDiffers, errReported)
+			return cli.WithCode(cli.ExitDiffers, cli.ErrReported)
 		}
 		return nil
 	}
@@ -195,7 +197,7 @@ type backtestView struct {
 	Allowed int `json:"allowed"` // flips that are
 }
 
-func runBacktest(c *cobra.Command, env environment, records *recordSource, against, allow string, named, dirs []string) (view backtestView, hole, err error) {
+func runBacktest(c *cobra.Command, env cli.Environment, records *recordSource, against, allow string, named, dirs []string) (view backtestView, hole, err error) {
 	if len(dirs) == 0 {
 		cfg, err := loadConfig(env, flagsOf(c))
 		if err != nil {
@@ -235,7 +237,7 @@ func runBacktest(c *cobra.Command, env environment, records *recordSource, again
 	return view, hole, nil
 }
 
-func readAllowed(env environment, name string) (policy.AllowedFlips, error) {
+func readAllowed(env cli.Environment, name string) (policy.AllowedFlips, error) {
 	data, err := env.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("there is no file %s", name)
@@ -247,7 +249,7 @@ func readAllowed(env environment, name string) (policy.AllowedFlips, error) {
 		}
 	}
 	if err != nil {
-		return nil, withCode(exitInvalid, fmt.Errorf("--allow-flips: %w", err))
+		return nil, cli.WithCode(cli.ExitInvalid, fmt.Errorf("--allow-flips: %w", err))
 	}
 	return allowed, nil
 }
@@ -258,16 +260,16 @@ func (v backtestView) write(out, hints io.Writer) error {
 		return err
 	}
 	if v.Allowed > 0 {
-		if _, err := fmt.Fprintf(out, "%s more, and allowed\n", counted(v.Allowed, "flip", "flips")); err != nil {
+		if _, err := fmt.Fprintf(out, "%s more, and allowed\n", cli.Plural(v.Allowed, "flip", "flips")); err != nil {
 			return err
 		}
 	}
 	hint := ""
 	switch {
 	case len(v.Flips.Flips) > 0:
-		hint = "a flip that is meant goes into a file for --allow-flips, such as: " + printable(v.Flips.Flips[0].Key())
+		hint = "a flip that is meant goes into a file for --allow-flips, such as: " + cli.Printable(v.Flips.Flips[0].Key())
 	case len(v.Untold) > 0:
-		hint = "records of decisions without a limit hold no count; what is meant goes into a file for --allow-flips, such as: " + printable(v.Untold[0].Key())
+		hint = "records of decisions without a limit hold no count; what is meant goes into a file for --allow-flips, such as: " + cli.Printable(v.Untold[0].Key())
 	case v.Total == 0:
 		hint = "nothing was compared: no decision is on record for that time — see: worker requests list, and --since"
 	default:

@@ -16,6 +16,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // question is the request that explain is asked about.
@@ -23,41 +25,20 @@ type question struct {
 	submission
 	request        string // id in the ledger
 	domain, state  string
-	accepted       countFlag
+	accepted       cli.CountFlag
 	marker         int64
-	now, createdAt timeFlag
-}
-
-// countFlag is a flag that takes a count; without it nothing was counted.
-type countFlag struct{ approval.Count }
-
-func (f *countFlag) Type() string { return "number" }
-
-func (f *countFlag) String() string {
-	if !f.Known {
-		return ""
-	}
-	return strconv.Itoa(f.N)
-}
-
-func (f *countFlag) Set(text string) error {
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 0 {
-		return errors.New("not a whole number from 0")
-	}
-	f.Count = approval.Counted(n)
-	return nil
+	now, createdAt cli.TimeFlag
 }
 
 // anyEndpoint stands for the endpoint where none is named.
 const anyEndpoint = "00000000-0000-4000-8000-000000000001"
 
-func newPolicyExplainCommand(env environment) *cobra.Command {
+func newPolicyExplainCommand(env cli.Environment) *cobra.Command {
 	return new(question).command(env)
 }
 
 // command is the one that asks q, as its flags say.
-func (q *question) command(env environment) *cobra.Command {
+func (q *question) command(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "explain [dir]",
 		Short: "Shows why a request is decided as it is",
@@ -76,7 +57,7 @@ Unless a folder is named, the verdict of policies.shadow_dir is shown beside.`,
 		Example: `  worker policy explain policies --target payments --domain-id 6e9dfd51d1124e8d8498dce894923a0d --claim tags.env=prod
   worker policy explain policies --file event.json --domain-id 6e9dfd51d1124e8d8498dce894923a0d --now 2027-01-01
   worker policy explain --request 3f1c9a02`,
-		Args: atMost(1, "one folder"),
+		Args: cli.AtMost(1, "one folder"),
 	}
 	f := c.Flags()
 	f.StringVar(&q.target, "target", "", "`name` of the target, or name=kind of one that is not configured")
@@ -90,13 +71,13 @@ Unless a folder is named, the verdict of policies.shadow_dir is shown beside.`,
 	f.Var(&q.accepted, "accepted", "fact: how many connections of the account are accepted, a `number` (default not counted)")
 	f.Var(&q.createdAt, "created-at", "fact: `time` at which the connection was made")
 	f.Var(&q.now, "now", "`time` of the decision (default now; of a recorded one, its own)")
-	completeFlag(c, "state", []string{string(approval.Pending), string(approval.Accepted), string(approval.Rejected), string(approval.Failed)})
+	cli.CompleteFlag(c, "state", []string{string(approval.Pending), string(approval.Accepted), string(approval.Rejected), string(approval.Failed)})
 	all := f.Bool("all", false, "show every entry, not only those that match or nearly do")
-	output := formatFlag(c, "table", "json")
+	output := cli.FormatFlag(c, "table", "json")
 	addSettings(f, append([]string{"policies.dir"}, clientSettings()...)...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := q.check(); err != nil {
-			return usageError(c.CommandPath(), err)
+			return cli.UsageError(c.CommandPath(), err)
 		}
 		bench, err := openBench(c, env, nil, args...)
 		if err != nil {
@@ -124,21 +105,21 @@ Unless a folder is named, the verdict of policies.shadow_dir is shown beside.`,
 			}
 			a.explanation.Decision.Shadow = candidate.Would(&a.in)
 		}
-		return a.write(c.OutOrStdout(), output.text, colors(c, env, c.OutOrStdout()))
+		return a.write(c.OutOrStdout(), output.Text, cli.Colors(c, env, c.OutOrStdout()))
 	}
 	return c
 }
 
 // factual reports whether flags say what the cloud shows.
 func (q *question) factual() bool {
-	return q.domain != "" || q.state != "" || q.marker != 0 || q.accepted.Known || !q.createdAt.at.IsZero()
+	return q.domain != "" || q.state != "" || q.marker != 0 || q.accepted.Known || !q.createdAt.At.IsZero()
 }
 
 // check reports flags that do not go together.
 func (q *question) check() error {
 	factual := q.factual()
 	if q.request != "" {
-		factual = q.domain != "" || q.state != "" || q.marker != 0 || !q.createdAt.at.IsZero()
+		factual = q.domain != "" || q.state != "" || q.marker != 0 || !q.createdAt.At.IsZero()
 	}
 	asked := q.target != "" || q.endpointID != "" || len(q.claims) > 0
 	switch {
@@ -171,24 +152,24 @@ func requestPrefix(id *string) error {
 
 // input is the request of the flags or of the file with the facts of the flags,
 // and the targets with that of the request.
-func (q *question) input(c *cobra.Command, env environment, b bench) (approval.Input, approval.Targets, error) {
-	in := approval.Input{Now: q.now.or(time.Now())}
+func (q *question) input(c *cobra.Command, env cli.Environment, b bench) (approval.Input, approval.Targets, error) {
+	in := approval.Input{Now: q.now.Or(time.Now())}
 	cfg := b.cfg
 	cfg.Targets = b.targets
 	if q.file == "" {
 		target, all, err := b.pick(q.target)
 		switch {
 		case err != nil:
-			return in, nil, usageError(c.CommandPath(), err)
+			return in, nil, cli.UsageError(c.CommandPath(), err)
 		case target.Kind.Creates():
-			return in, nil, usageError(c.CommandPath(), fmt.Errorf("requests to %s create endpoints — give the request with its parameters as --file", target.Name))
+			return in, nil, cli.UsageError(c.CommandPath(), fmt.Errorf("requests to %s create endpoints — give the request with its parameters as --file", target.Name))
 		}
 		cfg.Targets, q.target = all, target.Name
 		q.endpointID = cmp.Or(q.endpointID, anyEndpoint)
 	}
 	req, err := q.submission.request(cfg, env)
 	if err != nil {
-		return in, nil, withCode(exitInvalid, err)
+		return in, nil, cli.WithCode(cli.ExitInvalid, err)
 	}
 	if req.Source == defaultSource { // it came without an event around it
 		req.Source, req.EventID, req.ID, req.Time = "", "", "", in.Now
@@ -196,12 +177,12 @@ func (q *question) input(c *cobra.Command, env environment, b bench) (approval.I
 	in.Request = req
 	if req.Creates() {
 		if q.factual() {
-			return in, nil, usageError(c.CommandPath(), fmt.Errorf("requests to %s create endpoints, and the cloud shows no facts of those — leave the facts out", req.Target.Name))
+			return in, nil, cli.UsageError(c.CommandPath(), fmt.Errorf("requests to %s create endpoints, and the cloud shows no facts of those — leave the facts out", req.Target.Name))
 		}
 	} else if q.factual() {
 		in.Facts = approval.Facts{
 			EndpointID: req.EndpointID, DomainID: approval.CanonicalID(q.domain), State: approval.State(cmp.Or(q.state, string(approval.Pending))),
-			MarkerID: q.marker, Accepted: q.accepted.Count, CreatedAt: q.createdAt.at, ReadAt: in.Now,
+			MarkerID: q.marker, Accepted: q.accepted.Count, CreatedAt: q.createdAt.At, ReadAt: in.Now,
 		}
 	}
 	return in, cfg.Targets, nil
@@ -216,7 +197,7 @@ type explained struct {
 
 // recall takes the request, its facts and its decision from the ledger. The target
 // is the configured one if there is such, as in a backtest.
-func (a *explained) recall(c *cobra.Command, env environment, q *question, b bench) error {
+func (a *explained) recall(c *cobra.Command, env cli.Environment, q *question, b bench) error {
 	return withLedger(env, func(c *cobra.Command, book *ledger.Ledger) error {
 		history, err := historyOf(c.Context(), book, q.request)
 		if err != nil {
@@ -224,7 +205,7 @@ func (a *explained) recall(c *cobra.Command, env environment, q *question, b ben
 		}
 		r := policy.RecordOf(history[len(history)-1])
 		a.in, a.recorded = r.Input, &r.Decision
-		a.in.Now = q.now.or(a.in.Now)
+		a.in.Now = q.now.Or(a.in.Now)
 		if q.accepted.Known {
 			a.in.Facts.Accepted = q.accepted.Count
 		}
@@ -235,7 +216,7 @@ func (a *explained) recall(c *cobra.Command, env environment, q *question, b ben
 	})(c, nil)
 }
 
-func (a explained) write(w io.Writer, format string, p palette) error {
+func (a explained) write(w io.Writer, format string, p cli.Palette) error {
 	if format == "json" {
 		return a.writeJSON(w)
 	}
@@ -245,14 +226,14 @@ func (a explained) write(w io.Writer, format string, p palette) error {
 		return err
 	}
 	if d := a.recorded; d != nil {
-		line := fmt.Sprintf("recorded: %s%s, on %s by %s", d.Verdict, byRule(*d), d.At.UTC().Format(time.RFC3339), dash(d.Digest))
+		line := fmt.Sprintf("recorded: %s%s, on %s by %s", d.Verdict, byRule(*d), d.At.UTC().Format(time.RFC3339), cli.OrDash(d.Digest))
 		switch now := a.explanation.Decision; {
 		case now.NeedsCount:
-			line = p.yellow(printable(line) + "; whether it flips cannot be told without --accepted")
+			line = p.Yellow(cli.Printable(line) + "; whether it flips cannot be told without --accepted")
 		case now.Verdict != d.Verdict:
-			line = p.yellow(printable(line) + "; it flips")
+			line = p.Yellow(cli.Printable(line) + "; it flips")
 		default:
-			line = printable(line)
+			line = cli.Printable(line)
 		}
 		b.WriteString(line + "\n")
 	}
@@ -269,8 +250,10 @@ func byRule(d approval.Decision) string {
 }
 
 // asked writes the request, and the facts, a line each.
-func (a explained) asked(b *strings.Builder, p palette) {
-	line := func(name, text string) { fmt.Fprintf(b, "%s %s\n", p.dim(fmt.Sprintf("%-8s", name)), printable(text)) }
+func (a explained) asked(b *strings.Builder, p cli.Palette) {
+	line := func(name, text string) {
+		fmt.Fprintf(b, "%s %s\n", p.Dim(fmt.Sprintf("%-8s", name)), cli.Printable(text))
+	}
 	req, facts := a.in.Request, a.in.Facts
 	line("request", fmt.Sprintf("%s (%s) %s", req.Target.Name, req.Target.Kind, asks(req)))
 	if !req.Creates() {
@@ -283,7 +266,7 @@ func (a explained) asked(b *strings.Builder, p palette) {
 			if facts.Accepted.Known {
 				accepted = strconv.Itoa(facts.Accepted.N)
 			}
-			text = fmt.Sprintf("domain_id %s, state %s, accepted %s", dash(facts.DomainID), facts.State, accepted)
+			text = fmt.Sprintf("domain_id %s, state %s, accepted %s", cli.OrDash(facts.DomainID), facts.State, accepted)
 			if !facts.CreatedAt.IsZero() {
 				text += ", created_at " + facts.CreatedAt.UTC().Format(time.RFC3339)
 			}
@@ -302,22 +285,22 @@ func (a explained) asked(b *strings.Builder, p palette) {
 }
 
 // tree writes what each entry says, and the verdict.
-func (a explained) tree(b *strings.Builder, p palette) error {
+func (a explained) tree(b *strings.Builder, p cli.Palette) error {
 	var text strings.Builder
 	if err := a.explanation.WriteText(&text); err != nil {
 		return err
 	}
-	for line := range strings.Lines(harmless(text.String())) {
+	for line := range strings.Lines(cli.PrintableLines(text.String())) {
 		line = strings.TrimSuffix(line, "\n")
 		switch {
 		case strings.HasPrefix(line, "├─ ✓"):
-			line = p.green(line)
+			line = p.Green(line)
 		case strings.HasPrefix(line, "├─ ?"):
-			line = p.yellow(line)
+			line = p.Yellow(line)
 		case strings.HasPrefix(line, "│"):
-			line = p.dim(line)
+			line = p.Dim(line)
 		case strings.HasPrefix(line, "verdict: "):
-			line = p.bold(line)
+			line = p.Bold(line)
 		}
 		b.WriteString(line + "\n")
 	}
@@ -347,5 +330,5 @@ func (a explained) writeJSON(w io.Writer) error {
 		line := newDecisionLine(*a.recorded)
 		v.Recorded = &line
 	}
-	return writeIndented(w, v)
+	return cli.WriteJSON(w, v)
 }

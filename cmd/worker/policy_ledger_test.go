@@ -13,6 +13,8 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // nobody is a folder of policies that accept nobody.
@@ -44,13 +46,13 @@ func TestPolicyCommandsReadTheLedger(t *testing.T) {
 			code int
 			want string
 		}{
-			{"thirty days unless it is said", []string{"backtest", now}, exitDone, "1 decision compared, 0 flips\n"},
-			{"longer", []string{"backtest", now, "--since", "41d"}, exitDone, "2 decisions compared, 0 flips\n"},
-			{"nothing so young", []string{"backtest", now, "--since", "1m"}, exitDone, "nothing was compared"},
-			{"a flip", []string{"backtest", nobody(t)}, exitDiffers, "accept>hold"},
-			{"against another set", []string{"backtest", nobody(t), "--against", now}, exitDiffers, young.ID},
-			{"against itself", []string{"backtest", nobody(t), "--against", nobody(t)}, exitDone, "0 flip"},
-			{"diff", []string{"diff", now, nobody(t), "--since", "30d"}, exitDiffers, "accept>hold"},
+			{"thirty days unless it is said", []string{"backtest", now}, cli.ExitDone, "1 decision compared, 0 flips\n"},
+			{"longer", []string{"backtest", now, "--since", "41d"}, cli.ExitDone, "2 decisions compared, 0 flips\n"},
+			{"nothing so young", []string{"backtest", now, "--since", "1m"}, cli.ExitDone, "nothing was compared"},
+			{"a flip", []string{"backtest", nobody(t)}, cli.ExitDiffers, "accept>hold"},
+			{"against another set", []string{"backtest", nobody(t), "--against", now}, cli.ExitDiffers, young.ID},
+			{"against itself", []string{"backtest", nobody(t), "--against", nobody(t)}, cli.ExitDone, "0 flip"},
+			{"diff", []string{"diff", now, nobody(t), "--since", "30d"}, cli.ExitDiffers, "accept>hold"},
 		} {
 			got := f.do(t.Context(), "", append([]string{"policy"}, tt.args...)...)
 			if got.code != tt.code || !strings.Contains(got.stdout+got.stderr, tt.want) {
@@ -61,7 +63,7 @@ func TestPolicyCommandsReadTheLedger(t *testing.T) {
 	t.Run("records", func(t *testing.T) {
 		t.Parallel()
 		printed := f.do(t.Context(), "", "policy", "records", "--since", "41d")
-		if printed.code != exitDone {
+		if printed.code != cli.ExitDone {
 			t.Fatalf("%+v", printed)
 		}
 		var ids []string
@@ -76,11 +78,11 @@ func TestPolicyCommandsReadTheLedger(t *testing.T) {
 		}
 		live := f.do(t.Context(), "", "policy", "backtest", nobody(t), "--since", "41d", "-o", "json")
 		filed := f.do(t.Context(), printed.stdout, "policy", "backtest", nobody(t), "--records", "-", "-o", "json")
-		if diff := cmp.Diff(live.stdout, filed.stdout); diff != "" || live.code != exitDiffers || filed.code != exitDiffers {
+		if diff := cmp.Diff(live.stdout, filed.stdout); diff != "" || live.code != cli.ExitDiffers || filed.code != cli.ExitDiffers {
 			t.Errorf("from the ledger and from a file (-ledger +file):\n%s", diff)
 		}
 		recent := f.do(t.Context(), printed.stdout, "policy", "backtest", now, "--records", "-", "--since", "2d")
-		if recent.code != exitDone || !strings.HasPrefix(recent.stdout, "1 decision compared") {
+		if recent.code != cli.ExitDone || !strings.HasPrefix(recent.stdout, "1 decision compared") {
 			t.Errorf("of a file, the young: %+v", recent)
 		}
 	})
@@ -98,7 +100,7 @@ func TestPolicyCommandsReadTheLedger(t *testing.T) {
 		} {
 			got := f.do(t.Context(), "", append([]string{"policy", "explain"}, tt.args...)...)
 			for _, want := range tt.want {
-				if got.code != exitDone || !strings.Contains(strings.ReplaceAll(got.stdout, `\\u`, `\u`), want) || strings.Contains(got.stdout, "\x1b") {
+				if got.code != cli.ExitDone || !strings.Contains(strings.ReplaceAll(got.stdout, `\\u`, `\u`), want) || strings.Contains(got.stdout, "\x1b") {
 					t.Errorf("%s: %+v, want %q", tt.name, got, want)
 				}
 			}
@@ -113,7 +115,7 @@ func TestPolicyCommandsReadTheLedger(t *testing.T) {
 			t.Errorf("%v: %+v", err, got)
 		}
 		none := f.do(t.Context(), "", "policy", "explain", now, "--request", strings.Repeat("0", 32))
-		if none.code != exitInvalid || !strings.Contains(none.stderr, "the ledger has no request") {
+		if none.code != cli.ExitInvalid || !strings.Contains(none.stderr, "the ledger has no request") {
 			t.Errorf("%+v", none)
 		}
 	})
@@ -151,7 +153,7 @@ func TestABacktestWithAHoleFails(t *testing.T) {
 		{"policy", "records"},
 	} {
 		got := f.do(t.Context(), "", args...)
-		if got.code != exitFailed || !strings.Contains(got.stderr, "1 entry of the ledger could not be read") || got.stdout == "" {
+		if got.code != cli.ExitFailed || !strings.Contains(got.stderr, "1 entry of the ledger could not be read") || got.stdout == "" {
 			t.Errorf("%q: %+v, want what can be read and exit 1", args, got)
 		}
 	}
@@ -164,16 +166,16 @@ func TestPolicyNew(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "policies")
 			got := call{args: []string{"policy", "new", "partners", "--target", "mine=" + string(kind), "--dir", dir}}.do(t.Context())
-			if got.code != exitDone || strings.Count(got.stdout, "wrote ") != 4 || !strings.Contains(got.stdout, "worker policy test "+dir) {
+			if got.code != cli.ExitDone || strings.Count(got.stdout, "wrote ") != 4 || !strings.Contains(got.stdout, "worker policy test "+dir) {
 				t.Fatalf("%+v", got)
 			}
 			for _, args := range [][]string{{"check", dir, "--strict"}, {"test", dir, "--min", "100"}} {
-				if got := (call{args: append([]string{"policy"}, args...)}).do(t.Context()); got.code != exitDone {
+				if got := (call{args: append([]string{"policy"}, args...)}).do(t.Context()); got.code != cli.ExitDone {
 					t.Errorf("%q: %+v", args, got)
 				}
 			}
 			again := call{args: []string{"policy", "new", "partners", "--target", "mine", "--dir", dir}}.do(t.Context())
-			if again.code != exitInvalid || !strings.Contains(again.stderr, "is there already") {
+			if again.code != cli.ExitInvalid || !strings.Contains(again.stderr, "is there already") {
 				t.Errorf("again: %+v", again)
 			}
 		})
@@ -193,7 +195,7 @@ func TestPolicyNewOverwritesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, code := range map[string]int{"a": exitInvalid, "b": exitInvalid, "c": exitDone} {
+	for name, code := range map[string]int{"a": cli.ExitInvalid, "b": cli.ExitInvalid, "c": cli.ExitDone} {
 		got := call{args: []string{"policy", "new", name, "--target", "payments", "--dir", dir}, files: map[string]string{"worker.yaml": goodFile}}.do(t.Context())
 		if got.code != code {
 			t.Errorf("%s: %+v, want exit %d", name, got, code)
@@ -227,7 +229,7 @@ func TestPolicySchema(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := call{args: append([]string{"policy", "schema"}, args...)}.do(t.Context())
-		if diff := cmp.Diff(string(want), got.stdout); diff != "" || got.code != exitDone {
+		if diff := cmp.Diff(string(want), got.stdout); diff != "" || got.code != cli.ExitDone {
 			t.Errorf("schema %q differs from %s (-file +command):\n%s", args, file, diff)
 		}
 	}
@@ -243,23 +245,8 @@ func TestShippedPolicies(t *testing.T) {
 		{"diff", shipped, shipped},
 		{"explain", shipped, "--target", "payments"},
 	} {
-		if got := (call{args: append([]string{"policy"}, args...)}).do(t.Context()); got.code != exitDone || got.stderr != "" {
+		if got := (call{args: append([]string{"policy"}, args...)}).do(t.Context()); got.code != cli.ExitDone || got.stderr != "" {
 			t.Errorf("%q: %+v", args, got)
-		}
-	}
-}
-
-func TestSpans(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]time.Duration{"30d": 720 * time.Hour, "12h": 12 * time.Hour, "1m30s": 90 * time.Second, "0d": 0, "-1h": 0, "d": 0, "1000000d": 0, "5": 0} {
-		var f spanFlag
-		if err := f.Set(text); (err == nil) != (want > 0) || f.d != want {
-			t.Errorf("%q = %s, %v; want %s", text, f.d, err, want)
-		}
-	}
-	for d, want := range map[time.Duration]string{0: "", 48 * time.Hour: "2d", 90 * time.Minute: "1h30m"} {
-		if got := (&spanFlag{d}).String(); got != want {
-			t.Errorf("%s = %q, want %q", d, got, want)
 		}
 	}
 }

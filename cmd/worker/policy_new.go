@@ -12,6 +12,8 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 func newPolicySchemaCommand() *cobra.Command {
@@ -26,9 +28,9 @@ knows the YAML language server completes and checks a file that begins with
 		ValidArgs: []string{"policy", "test"},
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 && args[0] != "policy" && args[0] != "test" {
-				return fmt.Errorf("there is no schema of %q%s — name policy or test", args[0], didYouMean(suggest(args[0], c.ValidArgs)))
+				return fmt.Errorf("there is no schema of %q%s — name policy or test", args[0], cli.DidYouMean(cli.Suggest(args[0], c.ValidArgs)))
 			}
-			return atMost(1, "policy or test")(c, args)
+			return cli.AtMost(1, "policy or test")(c, args)
 		},
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -46,7 +48,7 @@ knows the YAML language server completes and checks a file that begins with
 	return c
 }
 
-func newPolicyNewCommand(env environment) *cobra.Command {
+func newPolicyNewCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "new <name>",
 		Short: "Writes a commented policy to start from, with a test",
@@ -54,17 +56,17 @@ func newPolicyNewCommand(env environment) *cobra.Command {
 editors if they are missing. They are right as they are, and allow only ids that
 belong to nobody. Nothing is ever overwritten.`,
 		Example: "  worker policy new partners --target payments\n  worker policy new partners --target payments=service --dir policies",
-		Args:    exactly(1, "the new policy, with a-z, 0-9 and -"),
+		Args:    cli.Exactly(1, "the new policy, with a-z, 0-9 and -"),
 	}
 	f := c.Flags()
 	target := f.String("target", "", "`name` of the target, or name=kind of one that is not configured")
 	dir := f.String("dir", "", "`folder` to write to (default policies.dir)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if *target == "" {
-			return usageError(c.CommandPath(), fmt.Errorf("no --target — name the target that the policy is for, such as payments, or payments=service; kinds are %s", kindList()))
+			return cli.UsageError(c.CommandPath(), fmt.Errorf("no --target — name the target that the policy is for, such as payments, or payments=service; kinds are %s", kindList()))
 		}
 		if err := approval.ValidName(args[0]); err != nil {
-			return usageError(c.CommandPath(), err)
+			return cli.UsageError(c.CommandPath(), err)
 		}
 		cfg, err := loadConfig(env, flagsOf(c))
 		if err != nil {
@@ -82,7 +84,7 @@ belong to nobody. Nothing is ever overwritten.`,
 		}
 		t, _, err := b.pick(*target)
 		if err != nil {
-			return usageError(c.CommandPath(), err)
+			return cli.UsageError(c.CommandPath(), err)
 		}
 		written, err := writeStarter(where, args[0], t)
 		if err != nil {
@@ -120,7 +122,7 @@ func writeStarter(dir, name string, t approval.Target) ([]string, error) {
 	}
 	for _, f := range files {
 		if _, err := os.Lstat(f.name); err == nil && f.must {
-			return nil, withCode(exitInvalid, fmt.Errorf("%s is there already, and nothing was written — choose another name", f.name))
+			return nil, cli.WithCode(cli.ExitInvalid, fmt.Errorf("%s is there already, and nothing was written — choose another name", f.name))
 		}
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "schema"), 0o755); err != nil { //nolint:gosec // likewise as for files: policies are no secret

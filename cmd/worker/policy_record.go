@@ -18,6 +18,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // recordLine is a recorded decision as a line of a file: all that a decision
@@ -264,7 +266,7 @@ func readRecords(name string, data []byte) iter.Seq2[policy.Record, error] {
 
 // recordSource says where recorded decisions are taken from.
 type recordSource struct {
-	since spanFlag
+	since cli.DurationFlag
 	file  string // "-": stdin; empty: the ledger
 }
 
@@ -281,7 +283,7 @@ func recordFlags(c *cobra.Command, since string) *recordSource {
 }
 
 // read returns the records, and an error for what of them could not be read.
-func (s *recordSource) read(c *cobra.Command, env environment) (records iter.Seq2[policy.Record, error], hole, err error) {
+func (s *recordSource) read(c *cobra.Command, env cli.Environment) (records iter.Seq2[policy.Record, error], hole, err error) {
 	if s.file != "" {
 		var data []byte
 		name := s.file
@@ -295,24 +297,24 @@ func (s *recordSource) read(c *cobra.Command, env environment) (records iter.Seq
 			err = fmt.Errorf("there is no file %s", s.file)
 		}
 		if err != nil {
-			return nil, nil, withCode(exitInvalid, fmt.Errorf("--records: %w", err))
+			return nil, nil, cli.WithCode(cli.ExitInvalid, fmt.Errorf("--records: %w", err))
 		}
 		var after time.Time
-		if s.since.d > 0 {
-			after = time.Now().Add(-s.since.d)
+		if s.since.Duration > 0 {
+			after = time.Now().Add(-s.since.Duration)
 		}
 		return func(yield func(policy.Record, error) bool) {
 			for r, err := range readRecords(name, data) {
 				if err == nil && r.Input.Now.Before(after) {
 					continue
 				}
-				if !yield(r, withCode(exitInvalid, err)) {
+				if !yield(r, cli.WithCode(cli.ExitInvalid, err)) {
 					return
 				}
 			}
 		}, nil, nil
 	}
-	since := s.since.d
+	since := s.since.Duration
 	if since == 0 {
 		since = defaultSince
 	}
@@ -329,7 +331,7 @@ func (s *recordSource) read(c *cobra.Command, env environment) (records iter.Seq
 // recorded reads the decisions since then from the ledger, the latest first. Of
 // requests that ended before a decision there is nothing to compare. hole tells
 // what could not be read: what rests on a part of the decisions is no proof.
-func recorded(c *cobra.Command, env environment, since time.Time) (list []policy.Record, hole, err error) {
+func recorded(c *cobra.Command, env cli.Environment, since time.Time) (list []policy.Record, hole, err error) {
 	err = withLedger(env, func(c *cobra.Command, book *ledger.Ledger) error {
 		found, err := entries(c.Context(), book, ledger.Filter{Since: since})
 		if err != nil {
@@ -341,7 +343,7 @@ func recorded(c *cobra.Command, env environment, since time.Time) (list []policy
 			}
 		}
 		if len(found.unreadable) > 0 {
-			hole = fmt.Errorf("%s of the ledger could not be read, the first: %w", counted(len(found.unreadable), "entry", "entries"), found.unreadable[0])
+			hole = fmt.Errorf("%s of the ledger could not be read, the first: %w", cli.Plural(len(found.unreadable), "entry", "entries"), found.unreadable[0])
 		}
 		return nil
 	})(c, nil)
@@ -355,7 +357,7 @@ func decided(d approval.Decision) bool {
 	})
 }
 
-func newPolicyRecordsCommand(env environment) *cobra.Command {
+func newPolicyRecordsCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "records",
 		Short: "Prints recorded decisions, for backtests elsewhere",
@@ -366,11 +368,11 @@ claimed: treat the file as you treat the ledger.`,
 		Example: `  worker policy records --since 30d > records.jsonl
   worker policy backtest policies --records records.jsonl`,
 	}
-	since := &spanFlag{defaultSince}
+	since := &cli.DurationFlag{Duration: defaultSince}
 	c.Flags().Var(since, "since", "decisions made within the last `duration`")
 	addSettings(c.Flags(), clientSettings()...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		list, hole, err := recorded(c, env, time.Now().Add(-since.d))
+		list, hole, err := recorded(c, env, time.Now().Add(-since.Duration))
 		if err != nil {
 			return err
 		}

@@ -8,9 +8,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
-func newPolicyTestCommand(env environment) *cobra.Command {
+func newPolicyTestCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "test [dir]",
 		Short: "Runs the tests beside the policies",
@@ -22,16 +24,16 @@ no tests; 4: a test failed, or fewer entries than --min decided one.`,
 		Example: `  worker policy test policies
   worker policy test policies --coverage --min 100
   worker policy test policies -o junit > policies.xml`,
-		Args: atMost(1, "one folder"),
+		Args: cli.AtMost(1, "one folder"),
 	}
-	output := formatFlag(c, "table", "json", "junit")
+	output := cli.FormatFlag(c, "table", "json", "junit")
 	coverage := c.Flags().Bool("coverage", false, "tell which entries decided no test")
 	least := c.Flags().Int("min", 0, "fail if less than this `percentage` of the entries decided a test")
 	named := targetFlag(c)
 	addSettings(c.Flags(), "policies.dir")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if *least < 0 || *least > 100 {
-			return usageError(c.CommandPath(), fmt.Errorf("--min %d is no percentage: write 0 to 100", *least))
+			return cli.UsageError(c.CommandPath(), fmt.Errorf("--min %d is no percentage: write 0 to 100", *least))
 		}
 		bench, err := openBench(c, env, *named, args...)
 		if err != nil {
@@ -43,16 +45,16 @@ no tests; 4: a test failed, or fewer entries than --min decided one.`,
 			return policyError(err)
 		}
 		if len(report.Results) == 0 {
-			return withCode(exitInvalid, fmt.Errorf("no tests in %s — write a file *_test.yaml beside the policies; worker policy new begins one", dir))
+			return cli.WithCode(cli.ExitInvalid, fmt.Errorf("no tests in %s — write a file *_test.yaml beside the policies; worker policy new begins one", dir))
 		}
 		out := c.OutOrStdout()
-		switch output.text {
+		switch output.Text {
 		case "json":
 			err = report.WriteJSON(out)
 		case "junit":
 			err = report.WriteJUnit(out)
 		default:
-			err = writeTests(out, report, *coverage || *least > 0, colors(c, env, out))
+			err = writeTests(out, report, *coverage || *least > 0, cli.Colors(c, env, out))
 		}
 		if err != nil {
 			return err
@@ -64,7 +66,7 @@ no tests; 4: a test failed, or fewer entries than --min decided one.`,
 			}
 		}
 		if report.Failed() > 0 || short {
-			return withCode(exitDiffers, errReported)
+			return cli.WithCode(cli.ExitDiffers, cli.ErrReported)
 		}
 		return nil
 	}
@@ -72,25 +74,25 @@ no tests; 4: a test failed, or fewer entries than --min decided one.`,
 }
 
 // writeTests prints a report for people.
-func writeTests(w io.Writer, report policy.TestReport, coverage bool, p palette) error {
+func writeTests(w io.Writer, report policy.TestReport, coverage bool, p cli.Palette) error {
 	var text, b strings.Builder
 	if err := report.WriteText(&text, coverage); err != nil {
 		return err
 	}
-	for line := range strings.Lines(harmless(text.String())) {
+	for line := range strings.Lines(cli.PrintableLines(text.String())) {
 		switch rest, failed := strings.CutPrefix(line, "FAIL "); {
 		case failed:
-			b.WriteString(p.red("FAIL") + " " + rest)
+			b.WriteString(p.Red("FAIL") + " " + rest)
 		case strings.HasPrefix(line, "     | "):
-			b.WriteString(p.dim(strings.TrimSuffix(line, "\n")) + "\n")
+			b.WriteString(p.Dim(strings.TrimSuffix(line, "\n")) + "\n")
 		default:
 			b.WriteString(line)
 		}
 	}
 	if report.Failed() == 0 {
-		b.WriteString(p.green("ok") + "\n")
+		b.WriteString(p.Green("ok") + "\n")
 	} else {
-		b.WriteString(p.red("failed") + "\n")
+		b.WriteString(p.Red("failed") + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -31,11 +31,3 @@ func (p problems) Error() string {
 	}
 	return b.String()
 }
-
-// didYouMean is the end of a sentence about a slip; empty if nothing is near.
-func didYouMean(candidate string) string {
-	if candidate == "" {
-		return ""
-	}
-	return " — did you mean " + candidate + "?"
-}

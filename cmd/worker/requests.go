@@ -16,16 +16,18 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
-func newRequestsCommand(env environment) *cobra.Command {
+func newRequestsCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{Use: "requests", Short: "Reads the ledger: what was decided, and what came of it"}
 	c.AddCommand(newRequestsListCommand(env), newRequestsShowCommand(env))
 	return c
 }
 
 // withLedger runs do with the ledger.
-func withLedger(env environment, do func(c *cobra.Command, book *ledger.Ledger) error) func(*cobra.Command, []string) error {
+func withLedger(env cli.Environment, do func(c *cobra.Command, book *ledger.Ledger) error) func(*cobra.Command, []string) error {
 	return withBus(env, func(c *cobra.Command, _ Config, bus *events.Bus) error {
 		bucket, err := bus.Bucket(c.Context())
 		if err != nil {
@@ -35,7 +37,7 @@ func withLedger(env environment, do func(c *cobra.Command, book *ledger.Ledger) 
 	})
 }
 
-func newRequestsListCommand(env environment) *cobra.Command {
+func newRequestsListCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
 		Short: "Lists requests, the latest first",
@@ -47,11 +49,11 @@ func newRequestsListCommand(env environment) *cobra.Command {
 	f.StringVar(&filter.DomainID, "domain-id", "", "only connections of this account: `id`")
 	f.BoolVar(&filter.Open, "open", false, "only those that have not ended, with what they wait for, oldest first")
 	outcomes := f.StringSlice("outcome", nil, "only these outcomes: `name,…`")
-	completeFlag(c, "outcome", outcomeNames())
+	cli.CompleteFlag(c, "outcome", outcomeNames())
 	since := f.Duration("since", 0, "only those decided within the last `duration`")
 	until := f.Duration("until", 0, "only those decided before the last `duration`")
 	limit := f.Int("limit", 50, "at most this many; 0: all")
-	output := outputFlag(c)
+	output := cli.OutputFlag(c)
 	addSettings(f, clientSettings()...)
 	list := func(c *cobra.Command, cfg Config, bus *events.Bus, book *ledger.Ledger) error {
 		now := time.Now()
@@ -77,13 +79,13 @@ func newRequestsListCommand(env environment) *cobra.Command {
 	}
 	c.RunE = func(c *cobra.Command, args []string) (err error) {
 		if filter.Outcomes, err = parseOutcomes(*outcomes); err != nil {
-			return usageError(c.CommandPath(), err)
+			return cli.UsageError(c.CommandPath(), err)
 		}
 		if filter.Open && len(filter.Outcomes) > 0 {
-			return usageError(c.CommandPath(), errors.New("--open and --outcome: an open request has no outcome yet; leave one out"))
+			return cli.UsageError(c.CommandPath(), errors.New("--open and --outcome: an open request has no outcome yet; leave one out"))
 		}
 		if err := filterIDs(&filter); err != nil {
-			return usageError(c.CommandPath(), err)
+			return cli.UsageError(c.CommandPath(), err)
 		}
 		return withBus(env, func(c *cobra.Command, cfg Config, bus *events.Bus) error {
 			bucket, err := bus.Bucket(c.Context())
@@ -126,7 +128,7 @@ func configured(cfg Config, target string) error {
 	for _, t := range cfg.Targets {
 		names = append(names, t.Name)
 	}
-	return withCode(exitInvalid, fmt.Errorf("there is no target %q%s; the configuration has %s", target, didYouMean(suggest(target, names)), strings.Join(names, ", ")))
+	return cli.WithCode(cli.ExitInvalid, fmt.Errorf("there is no target %q%s; the configuration has %s", target, cli.DidYouMean(cli.Suggest(target, names)), strings.Join(names, ", ")))
 }
 
 // found is what the ledger gave, and what of it could not be read.
@@ -155,7 +157,7 @@ func entries(ctx context.Context, book *ledger.Ledger, filter ledger.Filter) (fo
 
 // printRequests prints at most limit of what was found. What could not be read is
 // told on stderr and makes the command fail: a list with a hole is no list.
-func printRequests(c *cobra.Command, env environment, output *choiceFlag, found foundEntries, limit int, now time.Time) error {
+func printRequests(c *cobra.Command, env cli.Environment, output *cli.ChoiceFlag, found foundEntries, limit int, now time.Time) error {
 	all := len(found.entries)
 	if limit > 0 && all > limit {
 		found.entries = found.entries[:limit]
@@ -164,11 +166,11 @@ func printRequests(c *cobra.Command, env environment, output *choiceFlag, found 
 	for _, e := range found.entries {
 		records = append(records, events.NewRecord(e))
 	}
-	err := printAs(c, output, records, func(row row) {
+	err := cli.Print(c, output, records, func(row cli.Row) {
 		row("REQUEST", "TARGET", "ACCOUNT", "ASKS", "VERDICT", "RULE", "OUTCOME", "AGE")
 		for i, e := range found.entries {
 			v := viewOf(e)
-			row(v.ID, printable(v.Target), printable(dash(v.DomainID)), printable(v.Asks), dash(v.Verdict), printable(dash(v.rulePath())), dash(v.Outcome), age(now, found.entries[i].Decision.At))
+			row(v.ID, cli.Printable(v.Target), cli.Printable(cli.OrDash(v.DomainID)), cli.Printable(v.Asks), cli.OrDash(v.Verdict), cli.Printable(cli.OrDash(v.rulePath())), cli.OrDash(v.Outcome), cli.Age(now, found.entries[i].Decision.At))
 		}
 	})
 	if err != nil {
@@ -187,27 +189,10 @@ func (f foundEntries) incomplete() error {
 	if len(f.unreadable) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s could not be read, the first: %w", counted(len(f.unreadable), "entry", "entries"), f.unreadable[0])
+	return fmt.Errorf("%s could not be read, the first: %w", cli.Plural(len(f.unreadable), "entry", "entries"), f.unreadable[0])
 }
 
-// age is how long ago t was, in one or two units.
-func age(now, t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	d := now.Sub(t)
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
-	}
-	return fmt.Sprintf("%dd", int(d.Hours())/24)
-}
-
-func newRequestsShowCommand(env environment) *cobra.Command {
+func newRequestsShowCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show <request>",
 		Short: "Shows all that is known of a request, with its history",
@@ -219,19 +204,19 @@ it by its id or the beginning of it, or by --source and --event-id.`,
 	f := c.Flags()
 	source := f.String("source", "", "`source` of the event")
 	event := f.String("event-id", "", "`id` of the event")
-	output := outputFlag(c)
+	output := cli.OutputFlag(c)
 	addSettings(f, clientSettings()...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		byEvent := *source != "" && *event != ""
 		if byEvent == (len(args) == 1) {
-			return usageError(c.CommandPath(), errors.New("name the request either by its id or by --source and --event-id"))
+			return cli.UsageError(c.CommandPath(), errors.New("name the request either by its id or by --source and --event-id"))
 		}
 		id := approval.RequestID(*source, *event)
 		if !byEvent {
 			id = strings.ToLower(args[0])
 		}
 		if len(id) < 4 || strings.Trim(id, "0123456789abcdef") != "" {
-			return usageError(c.CommandPath(), fmt.Errorf("%q is not the id of a request: that is 32 hexadecimal digits, of which the first 4 may be enough", id))
+			return cli.UsageError(c.CommandPath(), fmt.Errorf("%q is not the id of a request: that is 32 hexadecimal digits, of which the first 4 may be enough", id))
 		}
 		return withLedger(env, func(c *cobra.Command, book *ledger.Ledger) error {
 			history, err := historyOf(c.Context(), book, id)
@@ -258,7 +243,7 @@ func historyOf(ctx context.Context, book *ledger.Ledger, id string) ([]approval.
 			}
 		}
 		if len(match) > 1 {
-			return nil, withCode(exitInvalid, fmt.Errorf("%d requests begin with %s — give more of it: %s", len(match), id, strings.Join(match[:min(len(match), 5)], ", ")))
+			return nil, cli.WithCode(cli.ExitInvalid, fmt.Errorf("%d requests begin with %s — give more of it: %s", len(match), id, strings.Join(match[:min(len(match), 5)], ", ")))
 		}
 		if len(match) == 1 {
 			id = match[0]
@@ -266,22 +251,22 @@ func historyOf(ctx context.Context, book *ledger.Ledger, id string) ([]approval.
 	}
 	history, err := book.History(ctx, id)
 	if err == nil && len(history) == 0 {
-		err = withCode(exitInvalid, fmt.Errorf("the ledger has no request %s — not decided yet, or no request at all: see worker requests list, worker deadletters list", id))
+		err = cli.WithCode(cli.ExitInvalid, fmt.Errorf("the ledger has no request %s — not decided yet, or no request at all: see worker requests list, worker deadletters list", id))
 	}
 	return history, err
 }
 
-func printHistory(c *cobra.Command, env environment, output *choiceFlag, history []approval.Entry) error {
+func printHistory(c *cobra.Command, env cli.Environment, output *cli.ChoiceFlag, history []approval.Entry) error {
 	last := history[len(history)-1]
 	record := events.NewRecord(last)
 	for _, e := range history {
 		record.History = append(record.History, events.Version{Revision: e.Revision, What: stateOf(e)})
 	}
-	if output.text != "table" {
-		return printAs(c, output, record, nil)
+	if output.Text != "table" {
+		return cli.Print(c, output, record, nil)
 	}
 	v := viewOf(last)
-	p := colors(c, env, c.OutOrStdout())
+	p := cli.Colors(c, env, c.OutOrStdout())
 	var b strings.Builder
 	b.WriteString(v.details(p))
 	if len(v.Claims) > 0 {
@@ -289,10 +274,10 @@ func printHistory(c *cobra.Command, env environment, output *choiceFlag, history
 		if err != nil {
 			return fmt.Errorf("write the claims: %w", err)
 		}
-		fmt.Fprintf(&b, "%s %s\n", p.dim("claims    "), printable(string(claims)))
+		fmt.Fprintf(&b, "%s %s\n", p.Dim("claims    "), cli.Printable(string(claims)))
 	}
 	for _, h := range record.History {
-		fmt.Fprintf(&b, "%s revision %d: %s\n", p.dim("history   "), h.Revision, h.What)
+		fmt.Fprintf(&b, "%s revision %d: %s\n", p.Dim("history   "), h.Revision, h.What)
 	}
 	_, err := io.WriteString(c.OutOrStdout(), b.String())
 	return err
@@ -308,7 +293,7 @@ func stateOf(e approval.Entry) string {
 	case e.Intent != nil && e.Intent.Created != nil:
 		return "the cloud created it"
 	case e.Intent != nil:
-		return "about to create, " + counted(e.Intent.Sends, "send", "sends") + " with unknown outcome"
+		return "about to create, " + cli.Plural(e.Intent.Sends, "send", "sends") + " with unknown outcome"
 	}
 	return "decided to " + string(e.Decision.Verdict)
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // openRequest is a request that has not ended.
@@ -22,7 +24,7 @@ type openRequest struct {
 
 // listOpen prints the requests that have not ended: those of the ledger without a
 // result, and those of the bus that no worker has acknowledged.
-func listOpen(c *cobra.Command, env environment, output *choiceFlag, bus *events.Bus, book *ledger.Ledger, filter ledger.Filter, known foundEntries, limit int) error {
+func listOpen(c *cobra.Command, env cli.Environment, output *cli.ChoiceFlag, bus *events.Bus, book *ledger.Ledger, filter ledger.Filter, known foundEntries, limit int) error {
 	open := map[string]*openRequest{}
 	for _, e := range known.entries {
 		open[e.Request.ID] = &openRequest{entry: e, waiting: waitingOf(e)}
@@ -78,7 +80,7 @@ func listOpen(c *cobra.Command, env environment, output *choiceFlag, bus *events
 		return err
 	}
 	if cut {
-		if _, err := fmt.Fprintf(env.Stderr, "there are more; %s not acknowledged on the bus: see --limit\n", counted(all, "request is", "requests are")); err != nil {
+		if _, err := fmt.Fprintf(env.Stderr, "there are more; %s not acknowledged on the bus: see --limit\n", cli.Plural(all, "request is", "requests are")); err != nil {
 			return err
 		}
 	}
@@ -101,14 +103,14 @@ func waitingOf(e approval.Entry) events.Waiting {
 	return w
 }
 
-func printOpen(c *cobra.Command, output *choiceFlag, open []*openRequest, now time.Time) error {
+func printOpen(c *cobra.Command, output *cli.ChoiceFlag, open []*openRequest, now time.Time) error {
 	records := []events.Record{}
 	for _, o := range open {
 		r := events.NewRecord(o.entry)
 		r.Waiting = &o.waiting
 		records = append(records, r)
 	}
-	return printAs(c, output, records, func(row row) {
+	return cli.Print(c, output, records, func(row cli.Row) {
 		row("REQUEST", "TARGET", "ACCOUNT", "ASKS", "VERDICT", "AGE", "WAITS FOR")
 		for _, o := range open {
 			v, w := viewOf(o.entry), o.waiting
@@ -119,7 +121,7 @@ func printOpen(c *cobra.Command, output *choiceFlag, open []*openRequest, now ti
 			if w.RequestID != "" {
 				why += " [request id " + w.RequestID + "]"
 			}
-			row(v.ID, printable(v.Target), printable(dash(v.DomainID)), printable(v.Asks), dash(v.Verdict), age(now, w.Since), printable(why))
+			row(v.ID, cli.Printable(v.Target), cli.Printable(cli.OrDash(v.DomainID)), cli.Printable(v.Asks), cli.OrDash(v.Verdict), cli.Age(now, w.Since), cli.Printable(why))
 		}
 	})
 }

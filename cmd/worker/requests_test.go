@@ -10,6 +10,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // book returns the ledger of the fixture.
@@ -77,7 +79,7 @@ func TestRequests(t *testing.T) {
 			t.Parallel()
 			got := f.do(t.Context(), "", append([]string{"requests", "list", "-o", "json"}, tt.args...)...)
 			var views []events.Record
-			if err := json.Unmarshal([]byte(got.stdout), &views); err != nil || got.code != exitDone {
+			if err := json.Unmarshal([]byte(got.stdout), &views); err != nil || got.code != cli.ExitDone {
 				t.Fatalf("%+v: %v", got, err)
 			}
 			var ids, want []string
@@ -98,10 +100,10 @@ func TestRequests(t *testing.T) {
 		args       []string
 		code       int
 	}{
-		{"a target that is not there", `there is no target "paymnts" — did you mean payments?`, []string{"--target", "paymnts"}, exitInvalid},
-		{"an account that is no id", "--domain-id", []string{"--domain-id", "acme"}, exitUsage},
-		{"an endpoint that is no id", "--endpoint-id", []string{"--endpoint-id", "e"}, exitUsage},
-		{"open, with an outcome", "leave one out", []string{"--open", "--outcome", "held"}, exitUsage},
+		{"a target that is not there", `there is no target "paymnts" — did you mean payments?`, []string{"--target", "paymnts"}, cli.ExitInvalid},
+		{"an account that is no id", "--domain-id", []string{"--domain-id", "acme"}, cli.ExitUsage},
+		{"an endpoint that is no id", "--endpoint-id", []string{"--endpoint-id", "e"}, cli.ExitUsage},
+		{"open, with an outcome", "leave one out", []string{"--open", "--outcome", "held"}, cli.ExitUsage},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -125,7 +127,7 @@ func TestRequests(t *testing.T) {
 		for _, args := range [][]string{{failed.ID}, {failed.ID[:12]}, {"--source", "/crm", "--event-id", "failed"}} {
 			got := f.do(t.Context(), "", append([]string{"requests", "show"}, args...)...)
 			for _, want := range []string{"failed payments " + endpoint(2), "because", "decided to accept", "ended failed", `alice@example.org\u001b[31m`} {
-				if got.code != exitDone || !strings.Contains(strings.ReplaceAll(got.stdout, `\\`, `\`), want) {
+				if got.code != cli.ExitDone || !strings.Contains(strings.ReplaceAll(got.stdout, `\\`, `\`), want) {
 					t.Errorf("show %q = %+v, want %q", args, got, want)
 				}
 			}
@@ -139,11 +141,11 @@ func TestRequests(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{strings.Repeat("0", 32)}, exitInvalid, "the ledger has no request"},
-		{[]string{"ffff0000"}, exitInvalid, "the ledger has no request"},
-		{[]string{"../x"}, exitUsage, "is not the id of a request"},
-		{nil, exitUsage, "name the request either by its id"},
-		{[]string{"abcd", "--source", "a", "--event-id", "b"}, exitUsage, "name the request either by its id"},
+		{[]string{strings.Repeat("0", 32)}, cli.ExitInvalid, "the ledger has no request"},
+		{[]string{"ffff0000"}, cli.ExitInvalid, "the ledger has no request"},
+		{[]string{"../x"}, cli.ExitUsage, "is not the id of a request"},
+		{nil, cli.ExitUsage, "name the request either by its id"},
+		{[]string{"abcd", "--source", "a", "--event-id", "b"}, cli.ExitUsage, "name the request either by its id"},
 	} {
 		t.Run("not "+strings.Join(tt.args, " "), func(t *testing.T) {
 			t.Parallel()
@@ -152,21 +154,6 @@ func TestRequests(t *testing.T) {
 				t.Errorf("%+v, want exit %d and %q", got, tt.code, tt.want)
 			}
 		})
-	}
-}
-
-func TestAge(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 11, 18, 12, 0, 0, 0, time.UTC)
-	for d, want := range map[time.Duration]string{
-		5 * time.Second: "5s", 90 * time.Second: "1m", 125 * time.Minute: "2h5m", 50 * time.Hour: "2d",
-	} {
-		if got := age(now, now.Add(-d)); got != want {
-			t.Errorf("age of %s = %q, want %q", d, got, want)
-		}
-	}
-	if got := age(now, time.Time{}); got != "-" {
-		t.Errorf("age of nothing = %q", got)
 	}
 }
 
@@ -179,7 +166,7 @@ func TestOpenRequests(t *testing.T) {
 	book := f.book(t)
 	submit := func(id string, n int) approval.Request {
 		t.Helper()
-		if got := f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpoint(n), "--id", id, "--source", "/crm"); got.code != exitDone {
+		if got := f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpoint(n), "--id", id, "--source", "/crm"); got.code != cli.ExitDone {
 			t.Fatalf("%+v", got)
 		}
 		return approval.Request{ID: approval.RequestID("/crm", id)}
@@ -199,7 +186,7 @@ func TestOpenRequests(t *testing.T) {
 
 	got := f.do(t.Context(), "", "requests", "list", "--open", "-o", "json")
 	var records []events.Record
-	if err := json.Unmarshal([]byte(got.stdout), &records); err != nil || got.code != exitDone {
+	if err := json.Unmarshal([]byte(got.stdout), &records); err != nil || got.code != cli.ExitDone {
 		t.Fatalf("%+v: %v", got, err)
 	}
 	want := []struct{ id, code, api string }{

@@ -4,60 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
 
-	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
-// environment is all that the program gets from the process around it.
-type environment struct {
-	Program        string   // the path it was started by
-	Args           []string // without the program's name
-	Environ        []string // as os.Environ has it
-	Stdin          io.Reader
-	Stdout, Stderr io.Writer
-	ReadFile       func(name string) ([]byte, error)
-	IsTerminal     func(w io.Writer) bool
-}
-
-// processEnvironment is the one of this process.
-func processEnvironment() environment {
-	return environment{
-		Program: os.Args[0], Args: os.Args[1:], Environ: os.Environ(),
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		ReadFile: os.ReadFile,
-		IsTerminal: func(w io.Writer) bool {
-			f, ok := w.(*os.File)
-			return ok && isatty.IsTerminal(f.Fd())
-		},
-	}
-}
-
-// variables returns the environment variables by name.
-func (e environment) variables() map[string]string {
-	out := map[string]string{}
-	for _, pair := range e.Environ {
-		if name, text, ok := strings.Cut(pair, "="); ok {
-			out[name] = text
-		}
-	}
-	return out
-}
-
 // execute runs the command line and returns the exit code.
-func execute(ctx context.Context, env environment) int {
+func execute(ctx context.Context, env cli.Environment) int {
 	root := newRootCommand(env) //nolint:contextcheck // commands get ctx from ExecuteContext
 	root.SetArgs(env.Args)
-	return finish(ctx, env.Stderr, root.ExecuteContext(ctx))
+	return cli.Finish(ctx, env.Stderr, root.ExecuteContext(ctx))
 }
 
 // newRootCommand returns the whole command line.
-func newRootCommand(env environment) *cobra.Command {
+func newRootCommand(env cli.Environment) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "worker",
 		Short: "Approves VPC endpoint connections on Huawei Cloud by allow-lists",
@@ -76,11 +40,11 @@ dependency is unreachable, 130 interrupted.`,
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError(c.CommandPath(), err)
+		return cli.UsageError(c.CommandPath(), err)
 	})
 	flags := root.PersistentFlags()
 	flags.String("config", "", "configuration `file` (default "+defaultFile+" if it is there)")
-	flags.Var(&choiceFlag{text: "auto", choices: colorChoices()}, "color", "colour on a terminal unless NO_COLOR is set, always, or never")
+	flags.Var(&cli.ChoiceFlag{Text: "auto", Choices: cli.ColorChoices()}, "color", "colour on a terminal unless NO_COLOR is set, always, or never")
 	addSettings(flags, "log")
 
 	root.AddCommand(
@@ -133,7 +97,7 @@ func noSuchCommand(c *cobra.Command, word string) error {
 	for _, sub := range c.Commands() {
 		names = append(names, sub.Name())
 	}
-	return usageError(c.CommandPath(), fmt.Errorf("there is no command %q%s", c.CommandPath()+" "+word, didYouMean(suggest(word, names))))
+	return cli.UsageError(c.CommandPath(), fmt.Errorf("there is no command %q%s", c.CommandPath()+" "+word, cli.DidYouMean(cli.Suggest(word, names))))
 }
 
 // finishCommands gives every command below c the same manners with arguments.
@@ -153,21 +117,14 @@ func finishCommands(c *cobra.Command) {
 	}
 	check := c.Args
 	if check == nil {
-		check = noArguments
+		check = cli.NoArguments
 	}
 	c.Args = func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {
-			return usageError(c.CommandPath(), err)
+			return cli.UsageError(c.CommandPath(), err)
 		}
 		return nil
 	}
-}
-
-func noArguments(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("%q is too much: the command takes no arguments", args[0])
-	}
-	return nil
 }
 
 // settingFlag is a flag of a setting; the text is checked by loadConfig, where

@@ -25,13 +25,15 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // gcPercent has the collector run more often than it does by itself: the
 // worker waits for others most of the time, and holds less memory for it.
 const gcPercent = 25
 
-func newRunCommand(env environment) *cobra.Command {
+func newRunCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Runs the worker",
@@ -45,14 +47,14 @@ second signal ends it at once. The policies are watched; SIGHUP loads them now.`
 		if err != nil {
 			return err
 		}
-		log, err := newLogger(cfg.Log, env.Stderr, env.IsTerminal(env.Stderr), colors(c, env, env.Stderr))
+		log, err := cli.NewLogger(cfg.Log.Level, cfg.Log.Format, env.Stderr, env.IsTerminal(env.Stderr), cli.Colors(c, env, env.Stderr))
 		if err != nil {
 			return err
 		}
 		log.Info().Str("file", configSource(env, flagsOf(c))).Msg("configuration")
 		limits := worker.DefaultLimits()
 		limits.MaxAge, limits.ConfirmFor = cfg.Worker.MaxAge, cfg.Worker.ConfirmFor
-		if env.variables()["GOGC"] == "" {
+		if env.Variables()["GOGC"] == "" {
 			debug.SetGCPercent(gcPercent)
 		}
 		s := service{cfg: cfg, log: log, limits: limits, watchEvery: 2 * time.Second}
@@ -87,7 +89,7 @@ func (s *service) run(ctx context.Context) (err error) {
 	}
 	client, err := cloud.New(cloudConfig(cfg, newAlarms(counters, s.log)))
 	if err != nil {
-		return withCode(exitInvalid, err)
+		return cli.WithCode(cli.ExitInvalid, err)
 	}
 
 	if cfg.NATS.Embedded() && s.server == nil {
@@ -106,14 +108,14 @@ func (s *service) run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, bus.Close()) }()
 	bucket, err := bus.Bucket(ctx)
 	if err != nil {
-		return withCode(exitUnreachable, err)
+		return cli.WithCode(cli.ExitUnreachable, err)
 	}
 	book := ledger.New(bucket, counters)
 
 	w := &worker.Worker{
 		Cloud: client, Creator: client, Places: places{client, book}, Policy: policies, Ledger: book, Results: bus,
 		Metrics: counters, Log: s.log, Now: time.Now, Limits: s.limits, Started: time.Now(), Targets: cfg.Targets,
-		Shares: worker.NewShares(cfg.Worker.Slots, len(cfg.Targets), time.Now), Version: readBuild().Version,
+		Shares: worker.NewShares(cfg.Worker.Slots, len(cfg.Targets), time.Now), Version: cli.ReadBuild().Version,
 	}
 	instrument(w)
 	sweep = &worker.Sweep{
@@ -189,7 +191,7 @@ func (s *service) loadPolicies(ctx context.Context, counters *metrics.Metrics, c
 	if _, unstable := errors.AsType[*policy.UnstableError](err); unstable {
 		s.log.Warn().Err(err).Msg("no policies are loaded yet; everything is held until then")
 	} else if err != nil {
-		return nil, withCode(exitInvalid, fmt.Errorf("policies.dir %s: %w", dirs.Dir, err))
+		return nil, cli.WithCode(cli.ExitInvalid, fmt.Errorf("policies.dir %s: %w", dirs.Dir, err))
 	}
 	if dirs.ShadowDir == "" {
 		return policies, nil
@@ -217,7 +219,7 @@ func startBroker(cfg NATSConfig, log zerolog.Logger) (*broker.Server, func() (us
 	if login != nil {
 		var err error
 		if worker.Name, worker.Password, err = login(); err != nil {
-			return nil, nil, withCode(exitInvalid, err)
+			return nil, nil, cli.WithCode(cli.ExitInvalid, err)
 		}
 	}
 	producer := broker.User{
@@ -228,7 +230,7 @@ func startBroker(cfg NATSConfig, log zerolog.Logger) (*broker.Server, func() (us
 		Dir: cfg.DataDir, Listen: cfg.Listen, SyncAlways: true, Log: log, Users: []broker.User{worker, producer},
 	})
 	if errors.Is(err, broker.ErrLocked) {
-		err = withCode(exitInvalid, err)
+		err = cli.WithCode(cli.ExitInvalid, err)
 	}
 	if login == nil {
 		login = ownLogin(cfg)
@@ -254,10 +256,10 @@ func (s *service) connect(ctx context.Context, observer events.Observer, describ
 	}
 	bus, err := events.Connect(ctx, cfg)
 	if err != nil {
-		return nil, withCode(exitUnreachable, err)
+		return nil, cli.WithCode(cli.ExitUnreachable, err)
 	}
 	if err := bus.Setup(ctx); err != nil {
-		return nil, withCode(exitInvalid, errors.Join(err, bus.Close()))
+		return nil, cli.WithCode(cli.ExitInvalid, errors.Join(err, bus.Close()))
 	}
 	return bus, nil
 }

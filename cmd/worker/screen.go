@@ -12,19 +12,21 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // screen prints the demo for a person.
 type screen struct {
 	out     io.Writer
-	paint   palette
+	paint   cli.Palette
 	began   time.Time
 	ended   map[approval.Outcome][]float64 // seconds of each request, by outcome
 	letters int
 	faults  []string // what did not go as it should
 }
 
-func newScreen(out io.Writer, paint palette) *screen {
+func newScreen(out io.Writer, paint cli.Palette) *screen {
 	return &screen{out: out, paint: paint, began: time.Now(), ended: map[approval.Outcome][]float64{}}
 }
 
@@ -32,13 +34,13 @@ func newScreen(out io.Writer, paint palette) *screen {
 func (s *screen) line(format string, args ...any) { _, _ = fmt.Fprintf(s.out, format+"\n", args...) }
 
 func (s *screen) opening(d *demo, base, nats string) {
-	s.line("%s  not for production: all of it runs in this process and is gone afterwards", s.paint.bold("vpcep-approver demo"))
+	s.line("%s  not for production: all of it runs in this process and is gone afterwards", s.paint.Bold("vpcep-approver demo"))
 	s.line("  NATS JetStream   %s", nats)
 	s.line("  simulated cloud  %s  VPCEP, APIG, FunctionGraph, HSS, DataArts Insight, IAM", d.url)
 	s.line("  policies         %s", d.dir+"/policies")
 	s.line("  metrics          %s/metrics", base)
 	s.line("")
-	s.line("%s", s.paint.dim(fmt.Sprintf("%6s  %-10s %-14s %-46s %s", "time", "outcome", "target", "who asks", "why")))
+	s.line("%s", s.paint.Dim(fmt.Sprintf("%6s  %-10s %-14s %-46s %s", "time", "outcome", "target", "who asks", "why")))
 }
 
 // result shows how a request of p ended, or one that the demo did not send.
@@ -63,7 +65,7 @@ func (s *screen) result(r approval.Result, p play, ours bool) {
 		why += " " + r.Failure.Text
 	}
 	if r.Attempts > 1 {
-		why += s.paint.dim(fmt.Sprintf(" (delivery %d)", r.Attempts))
+		why += s.paint.Dim(fmt.Sprintf(" (delivery %d)", r.Attempts))
 	}
 	mark := ""
 	total := 0.0
@@ -72,7 +74,7 @@ func (s *screen) result(r approval.Result, p play, ours bool) {
 	}
 	s.ended[r.Outcome] = append(s.ended[r.Outcome], total)
 	if ours && r.Outcome != p.want {
-		mark = s.paint.red(" ← should be " + string(p.want))
+		mark = s.paint.Red(" ← should be " + string(p.want))
 		s.fault(fmt.Sprintf("%s: %s ended %s and should have ended %s", p.target, p.who, r.Outcome, p.want))
 	}
 	s.row(string(r.Outcome), s.colour(r.Outcome), r.Request.Target.Name, who, why+mark)
@@ -85,17 +87,17 @@ func (s *screen) row(outcome string, colour func(string) string, target, who, wh
 func (s *screen) colour(o approval.Outcome) func(string) string {
 	switch o {
 	case approval.OutcomeAccepted, approval.OutcomeCreated:
-		return s.paint.green
+		return s.paint.Green
 	case approval.OutcomeRejected, approval.OutcomeFailed, approval.OutcomeUnknown:
-		return s.paint.red
+		return s.paint.Red
 	default:
-		return s.paint.yellow
+		return s.paint.Yellow
 	}
 }
 
 func (s *screen) deadLetter(l events.DeadLetter) {
 	s.letters++
-	s.row("(letter)", s.paint.yellow, "-", "someone, with an event that cannot be served", l.Reason+": "+l.Text)
+	s.row("(letter)", s.paint.Yellow, "-", "someone, with an event that cannot be served", l.Reason+": "+l.Text)
 }
 
 func (s *screen) missing(p play) {
@@ -109,7 +111,7 @@ func (s *screen) wrong() bool { return len(s.faults) > 0 }
 
 func (s *screen) summary(c simulator.Counters) {
 	s.line("")
-	s.line("%s", s.paint.dim(fmt.Sprintf("%-12s %8s %8s %8s", "outcome", "requests", "median", "slowest")))
+	s.line("%s", s.paint.Dim(fmt.Sprintf("%-12s %8s %8s %8s", "outcome", "requests", "median", "slowest")))
 	total := s.letters
 	for _, o := range approval.Outcomes() {
 		seconds := slices.Sorted(slices.Values(s.ended[o]))
@@ -138,10 +140,10 @@ func (s *screen) summary(c simulator.Counters) {
 		s.fault("the cloud was asked to turn a decision round")
 	}
 	if len(s.faults) == 0 {
-		s.line("%s", s.paint.green(fmt.Sprintf("All %d requests ended as they should, in %.1f s.", total, time.Since(s.began).Seconds())))
+		s.line("%s", s.paint.Green(fmt.Sprintf("All %d requests ended as they should, in %.1f s.", total, time.Since(s.began).Seconds())))
 		return
 	}
-	s.line("%s", s.paint.red(fmt.Sprintf("%d of %d requests did not end as they should:", len(s.faults), total)))
+	s.line("%s", s.paint.Red(fmt.Sprintf("%d of %d requests did not end as they should:", len(s.faults), total)))
 	for _, f := range s.faults {
 		s.line("  - %s", f)
 	}

@@ -27,6 +27,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // running is a worker in this process, over real HTTP to the simulator and a
@@ -43,7 +45,7 @@ type running struct {
 // may change the cloud before.
 func start(t testing.TB, settings map[string]string, edit func(cfg *simulator.Config)) *running {
 	t.Helper()
-	env := environment{Stdout: io.Discard, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
+	env := cli.Environment{Stdout: io.Discard, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
 	r := &running{demo: &demo{env: env, dir: t.TempDir(), seed: 1, settings: settings, edit: edit}, log: &bytes.Buffer{}}
 	must := func(err error) {
 		t.Helper()

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // setting is one row of the table that everything about settings is made from:
@@ -153,7 +155,7 @@ func secret(key, doc string, conventional ...string) setting {
 func choice(key, def string, values []string, doc string, at func(*Config) *string) setting {
 	return setting{key: key, form: strings.Join(values, "|"), def: def, doc: doc, set: func(c *Config, text string) error {
 		if !slices.Contains(values, text) {
-			return fmt.Errorf("%q is not one of %s%s", text, strings.Join(values, ", "), didYouMean(suggest(text, values)))
+			return fmt.Errorf("%q is not one of %s%s", text, strings.Join(values, ", "), cli.DidYouMean(cli.Suggest(text, values)))
 		}
 		*at(c) = text
 		return nil
@@ -182,7 +184,7 @@ func integer(key, def string, least, most int, doc string, at func(*Config) *int
 }
 
 func duration(key, def string, least, most time.Duration, doc string, at func(*Config) *time.Duration) setting {
-	span := fmt.Sprintf("%s to %s", shortDuration(least), shortDuration(most))
+	span := fmt.Sprintf("%s to %s", cli.ShortDuration(least), cli.ShortDuration(most))
 	return setting{key: key, form: "duration", def: def, doc: doc + "; " + span, set: func(c *Config, text string) error {
 		d, err := time.ParseDuration(text)
 		if err != nil {
@@ -194,18 +196,6 @@ func duration(key, def string, least, most time.Duration, doc string, at func(*C
 		*at(c) = d
 		return nil
 	}}
-}
-
-// shortDuration writes 5m for 5m0s.
-func shortDuration(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
 }
 
 // embedded is the nats.url of a server inside the process.

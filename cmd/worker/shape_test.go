@@ -14,6 +14,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // TestOneShape compares the data of a result event with what commands print of the
@@ -113,15 +115,15 @@ func TestSubmitWithAUsedID(t *testing.T) {
 		return f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpoint, "--id", "same")
 	}
 	for range 2 {
-		if got := submit(endpointA); got.code != exitDone {
+		if got := submit(endpointA); got.code != cli.ExitDone {
 			t.Errorf("%+v", got)
 		}
 	}
 	got := submit(strings.Replace(endpointA, "7", "8", 1))
-	if got.code != exitFailed || got.stdout != "" || !strings.Contains(got.stderr, "id already used (sequence 1)") {
+	if got.code != cli.ExitFailed || got.stdout != "" || !strings.Contains(got.stderr, "id already used (sequence 1)") {
 		t.Errorf("%+v, want exit 1 and the sequence", got)
 	}
-	if got := f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpointA, "--source", approval.SweepSource); got.code != exitInvalid || !strings.Contains(got.stderr, "sweep's own") {
+	if got := f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpointA, "--source", approval.SweepSource); got.code != cli.ExitInvalid || !strings.Contains(got.stderr, "sweep's own") {
 		t.Errorf("%+v, want the sweep's source refused", got)
 	}
 }
@@ -131,7 +133,7 @@ func TestSubmitSaysThatNobodyServes(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	got := f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpointA, "--wait", "--timeout", "200ms")
-	if got.code != exitFailed || !strings.Contains(got.stderr, "no worker takes requests") || !strings.Contains(got.stderr, "no result within 200ms") {
+	if got.code != cli.ExitFailed || !strings.Contains(got.stderr, "no worker takes requests") || !strings.Contains(got.stderr, "no result within 200ms") {
 		t.Errorf("%+v", got)
 	}
 }

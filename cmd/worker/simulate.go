@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // simulateStop is how long calls in hand may take after the end was asked for.
@@ -51,7 +53,7 @@ The kinds are ` + kindsInWords() + `.`,
 	flags.StringVar(&s.listen, "listen", "127.0.0.1:0", "`address` to serve on; port 0 takes a free one")
 	flags.Uint64Var(&s.cfg.Seed, "seed", 1, "of all ids and of the faults' dice")
 	flags.StringArrayVar(&s.faults, "fault", nil, "a `fault` to make; can be given again")
-	preset := &choiceFlag{text: "mild", choices: simulator.Presets()}
+	preset := &cli.ChoiceFlag{Text: "mild", Choices: simulator.Presets()}
 	flags.Var(preset, "faults", "a set of faults to make besides")
 	flags.StringVar(&s.script, "script", "", "YAML `file` with services, gateways, connections and timed faults, instead of those of the demo")
 	flags.BoolVar(&s.cfg.Admin, "admin", false, "serve calls below /_sim/ that show and change the simulated cloud, to whoever can reach the address")
@@ -59,11 +61,11 @@ The kinds are ` + kindsInWords() + `.`,
 	flags.BoolVar(&s.cfg.SmallMarkers, "small-marker-ids", false, "number endpoints from 1 on; real marker ids go beyond what 32 bits hold")
 	flags.StringVar(&s.auth.AccessKey, "access-key", s.auth.AccessKey, "that signatures are checked with; invent one")
 	flags.StringVar(&s.auth.SecretKey, "secret-key", s.auth.SecretKey, "that belongs to it; never a real one")
-	completeFlag(c, "faults", simulator.Presets())
+	cli.CompleteFlag(c, "faults", simulator.Presets())
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		s.preset = preset.text
+		s.preset = preset.Text
 		if err := s.check(); err != nil {
-			return usageError(c.CommandPath(), err)
+			return cli.UsageError(c.CommandPath(), err)
 		}
 		return s.run(c.Context(), c.OutOrStdout())
 	}
@@ -117,20 +119,20 @@ func (s *simulation) run(ctx context.Context, out io.Writer) error {
 	if s.script != "" {
 		text, err := os.ReadFile(s.script)
 		if err != nil {
-			return withCode(exitInvalid, fmt.Errorf("--script: %w", err))
+			return cli.WithCode(cli.ExitInvalid, fmt.Errorf("--script: %w", err))
 		}
 		if world, err = readScript(text); err != nil {
-			return withCode(exitInvalid, fmt.Errorf("--script %s: %w", s.script, err))
+			return cli.WithCode(cli.ExitInvalid, fmt.Errorf("--script %s: %w", s.script, err))
 		}
 		world.configure(&s.cfg)
 	}
 	sim := simulator.New(s.cfg)
 	if err := world.build(sim); err != nil {
-		return withCode(exitInvalid, fmt.Errorf("--script %s: %w", s.script, err))
+		return cli.WithCode(cli.ExitInvalid, fmt.Errorf("--script %s: %w", s.script, err))
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.listen)
 	if err != nil {
-		return withCode(exitFailed, fmt.Errorf("--listen %s: %w — choose another port, or 0 for any that is free", s.listen, err))
+		return cli.WithCode(cli.ExitFailed, fmt.Errorf("--listen %s: %w — choose another port, or 0 for any that is free", s.listen, err))
 	}
 	if err := s.explain(out, listener.Addr(), world); err != nil {
 		return errors.Join(err, listener.Close())

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // startSimulate runs `worker simulate` with these arguments and returns its URL
@@ -147,17 +149,17 @@ func TestSimulateRefuses(t *testing.T) {
 		code int
 		want string
 	}{
-		{"fault without a kind", []string{"--fault", "vpcep"}, exitUsage, `--fault "vpcep" has no kind; the form is`},
-		{"fault of no API", []string{"--fault", "vpc:slow"}, exitUsage, `there is no API "vpc"; there are vpcep, apig`},
-		{"fault of no kind", []string{"--fault", "*:sloww"}, exitUsage, `there is no kind "sloww"; there are throttle-429`},
-		{"latency below zero", []string{"--latency", "-1s"}, exitUsage, "--latency -1s"},
-		{"address without a port", []string{"--listen", "localhost"}, exitUsage, `--listen "localhost": not an address with a port`},
-		{"address of nobody", []string{"--listen", "192.0.2.1:1"}, exitFailed, "choose another port"},
-		{"no secret key", []string{"--secret-key", ""}, exitUsage, "--access-key and --secret-key: both are needed"},
-		{"script that is not there", []string{"--script", filepath.Join(dir, "none.yaml")}, exitInvalid, "none.yaml"},
-		{"script with an unknown key", []string{"--script", file("a.yaml", "service: []\n")}, exitInvalid, "service"},
-		{"script with a target of nobody", []string{"--script", file("b.yaml", "connections: [{target: x}]\n")}, exitInvalid, `connections[0]: target "x"`},
-		{"script with a bad fault", []string{"--script", file("c.yaml", "faults: ['*:x']\n")}, exitInvalid, `faults[0]: "*:x": there is no kind "x"`},
+		{"fault without a kind", []string{"--fault", "vpcep"}, cli.ExitUsage, `--fault "vpcep" has no kind; the form is`},
+		{"fault of no API", []string{"--fault", "vpc:slow"}, cli.ExitUsage, `there is no API "vpc"; there are vpcep, apig`},
+		{"fault of no kind", []string{"--fault", "*:sloww"}, cli.ExitUsage, `there is no kind "sloww"; there are throttle-429`},
+		{"latency below zero", []string{"--latency", "-1s"}, cli.ExitUsage, "--latency -1s"},
+		{"address without a port", []string{"--listen", "localhost"}, cli.ExitUsage, `--listen "localhost": not an address with a port`},
+		{"address of nobody", []string{"--listen", "192.0.2.1:1"}, cli.ExitFailed, "choose another port"},
+		{"no secret key", []string{"--secret-key", ""}, cli.ExitUsage, "--access-key and --secret-key: both are needed"},
+		{"script that is not there", []string{"--script", filepath.Join(dir, "none.yaml")}, cli.ExitInvalid, "none.yaml"},
+		{"script with an unknown key", []string{"--script", file("a.yaml", "service: []\n")}, cli.ExitInvalid, "service"},
+		{"script with a target of nobody", []string{"--script", file("b.yaml", "connections: [{target: x}]\n")}, cli.ExitInvalid, `connections[0]: target "x"`},
+		{"script with a bad fault", []string{"--script", file("c.yaml", "faults: ['*:x']\n")}, cli.ExitInvalid, `faults[0]: "*:x": there is no kind "x"`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -167,8 +169,8 @@ func TestSimulateRefuses(t *testing.T) {
 			c.SetArgs(tt.args)
 			c.SetOut(io.Discard)
 			err := c.ExecuteContext(t.Context())
-			e, ok := errors.AsType[*exitError](err)
-			if !ok || e.code != tt.code || !strings.Contains(err.Error(), tt.want) {
+			e, ok := errors.AsType[*cli.ExitError](err)
+			if !ok || e.Code != tt.code || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want code %d and %q in it", err, tt.code, tt.want)
 			}
 		})

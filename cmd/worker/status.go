@@ -11,9 +11,11 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
-func newStatusCommand(env environment) *cobra.Command {
+func newStatusCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Lists the live workers by their heartbeats",
@@ -21,7 +23,7 @@ func newStatusCommand(env environment) *cobra.Command {
 instance, host, version, start, requests in flight, policies and last sweep. A
 worker that died is listed for a few seconds more.`,
 	}
-	output := outputFlag(c)
+	output := cli.OutputFlag(c)
 	addSettings(c.Flags(), clientSettings()...)
 	c.RunE = withBus(env, func(c *cobra.Command, _ Config, bus *events.Bus) error {
 		workers, err := ledger.NewWorkers(bus).List(c.Context())
@@ -37,16 +39,16 @@ worker that died is listed for a few seconds more.`,
 				return err
 			}
 		}
-		return printAs(c, output, views, func(row row) {
+		return cli.Print(c, output, views, func(row cli.Row) {
 			row("INSTANCE", "HOST", "VERSION", "STATE", "SINCE", "IN FLIGHT", "TARGETS", "LAST SWEEP", "POLICIES")
 			for _, w := range views {
 				lastSweep := "-"
 				if w.LastSweep != nil {
-					lastSweep = age(now, *w.LastSweep)
+					lastSweep = cli.Age(now, *w.LastSweep)
 				}
 				digest, _ := strings.CutPrefix(w.PolicyDigest, "sha256:")
-				row(printable(w.Instance), printable(dash(w.Host)), printable(dash(w.Version)), printable(string(w.State)), age(now, w.StartedAt),
-					strconv.Itoa(w.InFlight), strconv.Itoa(len(w.Targets)), lastSweep, printable(dash(digest[:min(len(digest), 12)])))
+				row(cli.Printable(w.Instance), cli.Printable(cli.OrDash(w.Host)), cli.Printable(cli.OrDash(w.Version)), cli.Printable(string(w.State)), cli.Age(now, w.StartedAt),
+					strconv.Itoa(w.InFlight), strconv.Itoa(len(w.Targets)), lastSweep, cli.Printable(cli.OrDash(digest[:min(len(digest), 12)])))
 			}
 		})
 	})

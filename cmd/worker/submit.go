@@ -15,6 +15,8 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // submission is what the flags of submit say.
@@ -27,7 +29,7 @@ type submission struct {
 
 const defaultSource = "vpcep-approver/submit"
 
-func newSubmitCommand(env environment) *cobra.Command {
+func newSubmitCommand(env cli.Environment) *cobra.Command {
 	var s submission
 	c := &cobra.Command{
 		Use:   "submit",
@@ -53,11 +55,11 @@ unknown, or if no result came in time. That needs the right to read results.`,
 	f.StringVar(&s.source, "source", "", "`source` of the event (default "+defaultSource+")")
 	wait := f.Bool("wait", false, "wait for the result")
 	timeout := f.Duration("timeout", 5*time.Minute, "how long to wait")
-	output := outputFlag(c)
+	output := cli.OutputFlag(c)
 	addSettings(f, clientSettings()...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := s.check(); err != nil {
-			return usageError(c.CommandPath(), err)
+			return cli.UsageError(c.CommandPath(), err)
 		}
 		cfg, err := loadConfig(env, flagsOf(c))
 		if err != nil {
@@ -65,7 +67,7 @@ unknown, or if no result came in time. That needs the right to read results.`,
 		}
 		req, err := s.request(cfg, env)
 		if err != nil {
-			return withCode(exitInvalid, err)
+			return cli.WithCode(cli.ExitInvalid, err)
 		}
 		return withBus(env, func(c *cobra.Command, _ Config, bus *events.Bus) error {
 			if !*wait {
@@ -103,7 +105,7 @@ func (s submission) check() error {
 }
 
 // request makes the request and checks it as a worker would.
-func (s submission) request(cfg Config, env environment) (approval.Request, error) {
+func (s submission) request(cfg Config, env cli.Environment) (approval.Request, error) {
 	var body []byte
 	var err error
 	if s.file == "" {
@@ -138,7 +140,7 @@ func (s submission) request(cfg Config, env environment) (approval.Request, erro
 // maxInput is the most that is read of a file or stdin: more is never taken.
 const maxInput = 4 * events.MaxEvent
 
-func readInput(env environment, name string) ([]byte, error) {
+func readInput(env cli.Environment, name string) ([]byte, error) {
 	in := env.Stdin
 	if name != "-" {
 		data, err := env.ReadFile(name)
@@ -265,14 +267,14 @@ func cutClaim(pair string) (path, value string, ok bool) {
 }
 
 // printSubmitted says what the request is called from now on.
-func printSubmitted(c *cobra.Command, output *choiceFlag, req approval.Request) error {
+func printSubmitted(c *cobra.Command, output *cli.ChoiceFlag, req approval.Request) error {
 	v := struct {
 		ID      string `json:"id"`
 		EventID string `json:"event_id"`
 		Source  string `json:"source"`
 		Target  string `json:"target"`
 	}{req.ID, req.EventID, req.Source, req.Target.Name}
-	return printAs(c, output, v, func(row row) {
+	return cli.Print(c, output, v, func(row cli.Row) {
 		row("submitted request " + v.ID + " to " + v.Target)
 		row("its result: worker watch --since 1h --request " + v.ID)
 	})
@@ -282,7 +284,7 @@ func printSubmitted(c *cobra.Command, output *choiceFlag, req approval.Request) 
 const noticeAfter = 10 * time.Second
 
 // awaitResult prints how req ended.
-func awaitResult(c *cobra.Command, env environment, bus *events.Bus, waiting *events.ResultWait, req approval.Request, timeout time.Duration, output *choiceFlag) error {
+func awaitResult(c *cobra.Command, env cli.Environment, bus *events.Bus, waiting *events.ResultWait, req approval.Request, timeout time.Duration, output *cli.ChoiceFlag) error {
 	ctx, cancel := context.WithTimeout(c.Context(), timeout)
 	defer cancel()
 	notice := min(noticeAfter, timeout/2)
@@ -305,13 +307,13 @@ func awaitResult(c *cobra.Command, env environment, bus *events.Bus, waiting *ev
 	case err != nil:
 		return err
 	}
-	if output.text == "table" {
-		_, err = io.WriteString(c.OutOrStdout(), resultOf(result).details(colors(c, env, c.OutOrStdout())))
+	if output.Text == "table" {
+		_, err = io.WriteString(c.OutOrStdout(), resultOf(result).details(cli.Colors(c, env, c.OutOrStdout())))
 	} else {
-		err = printAs(c, output, events.ResultRecord(result), nil)
+		err = cli.Print(c, output, events.ResultRecord(result), nil)
 	}
 	if err == nil && (result.Outcome == approval.OutcomeFailed || result.Outcome == approval.OutcomeUnknown) {
-		return withCode(exitFailed, errReported)
+		return cli.WithCode(cli.ExitFailed, cli.ErrReported)
 	}
 	return err
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // requestView is a request, and as far as they exist its decision and result, as
@@ -119,12 +121,12 @@ func asks(r approval.Request) string {
 	case c.FunctionGraph != nil:
 		return "create in VPC " + c.FunctionGraph.VPCID
 	case c.HSS != nil:
-		text := "create for " + counted(len(c.HSS.HostIDs), "host", "hosts")
+		text := "create for " + cli.Plural(len(c.HSS.HostIDs), "host", "hosts")
 		if len(c.HSS.HostIDs) == 0 {
 			text = "create for all hosts"
 		}
 		if len(c.HSS.VPCs) > 0 {
-			text += " in " + counted(len(c.HSS.VPCs), "VPC", "VPCs")
+			text += " in " + cli.Plural(len(c.HSS.VPCs), "VPC", "VPCs")
 		}
 		return text
 	case c.DataArtsInsight != nil:
@@ -150,25 +152,8 @@ func (v requestView) total() time.Duration {
 	return time.Duration(sum * float64(time.Second)).Round(time.Millisecond)
 }
 
-// colored gives an outcome the colour of what it means for the requester.
-func (p palette) outcome(outcome, text string) string {
-	switch approval.Outcome(outcome) {
-	case approval.OutcomeAccepted, approval.OutcomeCreated:
-		return p.green(text)
-	case approval.OutcomeRejected, approval.OutcomeRefused:
-		return p.red(text)
-	case approval.OutcomeHeld:
-		return p.yellow(text)
-	case approval.OutcomeFailed, approval.OutcomeUnknown:
-		return p.bold(p.red(text))
-	case approval.OutcomeIgnored, approval.OutcomeGone, approval.OutcomeSuperseded:
-		return p.dim(text)
-	}
-	return text
-}
-
 // line is a result on one line.
-func (v requestView) line(p palette) string {
+func (v requestView) line(p cli.Palette) string {
 	at := "--:--:--"
 	if v.EndedAt != nil {
 		at = v.EndedAt.Format(time.TimeOnly)
@@ -181,22 +166,22 @@ func (v requestView) line(p palette) string {
 		why = v.Error.Code + ": " + v.Error.Text
 	}
 	return fmt.Sprintf("%s %s %-16s %-36s %-24s %8s  %s",
-		at, p.outcome(v.Outcome, fmt.Sprintf("%-10s", v.Outcome)), printable(v.Target), printable(v.Asks), printable(dash(v.rulePath())), v.total(), printable(why))
+		at, p.Outcome(v.Outcome, fmt.Sprintf("%-10s", v.Outcome)), cli.Printable(v.Target), cli.Printable(v.Asks), cli.Printable(cli.OrDash(v.rulePath())), v.total(), cli.Printable(why))
 }
 
 // details are all that is known of a request, a line each.
-func (v requestView) details(p palette) string {
+func (v requestView) details(p cli.Palette) string {
 	var b strings.Builder
 	line := func(name, text string) {
 		if text != "" {
-			fmt.Fprintf(&b, "%s %s\n", p.dim(fmt.Sprintf("%-10s", name)), printable(text))
+			fmt.Fprintf(&b, "%s %s\n", p.Dim(fmt.Sprintf("%-10s", name)), cli.Printable(text))
 		}
 	}
 	state := "under way"
 	if v.Outcome != "" {
 		state = v.Outcome
 	}
-	fmt.Fprintf(&b, "%s %s %s\n", p.outcome(v.Outcome, p.bold(state)), printable(v.Target), printable(v.Asks))
+	fmt.Fprintf(&b, "%s %s %s\n", p.Outcome(v.Outcome, p.Bold(state)), cli.Printable(v.Target), cli.Printable(v.Asks))
 	line("request", v.ID)
 	line("event", v.EventID+" from "+v.Source)
 	line("domain", v.DomainID)
@@ -241,23 +226,7 @@ func (v requestView) details(p palette) string {
 		for _, s := range v.Seconds {
 			parts = append(parts, fmt.Sprintf("%s %.3f s", s.Stage, s.Seconds))
 		}
-		line("took", strings.Join(parts, ", ")+fmt.Sprintf("; %s", counted(v.Attempts, "delivery", "deliveries")))
-	}
-	return b.String()
-}
-
-// printable keeps what others wrote from steering a terminal: control characters
-// and characters that turn the direction of text become visible.
-func printable(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		switch {
-		case r < ' ' || r >= 0x7f && r < 0xa0,
-			r >= 0x200b && r <= 0x200f, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069, r == 0xfeff:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			b.WriteRune(r)
-		}
+		line("took", strings.Join(parts, ", ")+fmt.Sprintf("; %s", cli.Plural(v.Attempts, "delivery", "deliveries")))
 	}
 	return b.String()
 }

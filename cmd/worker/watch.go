@@ -11,9 +11,11 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
-func newWatchCommand(env environment) *cobra.Command {
+func newWatchCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "watch",
 		Short: "Follows results as they are published",
@@ -25,13 +27,13 @@ begins with those that are stored already, with --no-follow it ends after them.`
 	f.StringVar(&filter.Target, "target", "", "only this target: `name`")
 	f.StringVar(&filter.RequestID, "request", "", "only this request: `id`")
 	outcomes := f.StringSlice("outcome", nil, "only these outcomes: `name,…`")
-	completeFlag(c, "outcome", outcomeNames())
+	cli.CompleteFlag(c, "outcome", outcomeNames())
 	since := f.Duration("since", 0, "begin with the results of the last `duration`")
 	noFollow := f.Bool("no-follow", false, "end after the stored results")
 	count := f.Int("count", 0, "end after this many results; 0: go on")
-	output := &choiceFlag{text: "text", choices: []string{"text", "json"}}
+	output := &cli.ChoiceFlag{Text: "text", Choices: []string{"text", "json"}}
 	f.VarP(output, "output", "o", "how to print; json: an object a line")
-	completeFlag(c, "output", output.choices)
+	cli.CompleteFlag(c, "output", output.Choices)
 	addSettings(f, clientSettings()...)
 	follow := func(c *cobra.Command, cfg Config, bus *events.Bus) error {
 		if !*noFollow { // of a target that is not configured no result will come
@@ -47,13 +49,13 @@ begins with those that are stored already, with --no-follow it ends after them.`
 			filter.New = true
 		}
 		out := c.OutOrStdout()
-		p := colors(c, env, out)
+		p := cli.Colors(c, env, out)
 		seen := 0
 		for result, err := range bus.Results(c.Context(), filter) {
 			if err != nil {
 				return err
 			}
-			if output.text == "json" {
+			if output.Text == "json" {
 				err = json.NewEncoder(out).Encode(events.ResultRecord(result))
 			} else {
 				_, err = fmt.Fprintln(out, resultOf(result).line(p))
@@ -69,7 +71,7 @@ begins with those that are stored already, with --no-follow it ends after them.`
 	}
 	c.RunE = func(c *cobra.Command, args []string) (err error) {
 		if filter.Outcomes, err = parseOutcomes(*outcomes); err != nil {
-			return usageError(c.CommandPath(), err)
+			return cli.UsageError(c.CommandPath(), err)
 		}
 		return withBus(env, follow)(c, args)
 	}
@@ -89,7 +91,7 @@ func parseOutcomes(texts []string) ([]approval.Outcome, error) {
 	var out []approval.Outcome
 	for _, text := range texts {
 		if !slices.Contains(approval.Outcomes(), approval.Outcome(text)) {
-			return nil, fmt.Errorf("--outcome %s: not one of %s%s", text, strings.Join(outcomeNames(), ", "), didYouMean(suggest(text, outcomeNames())))
+			return nil, fmt.Errorf("--outcome %s: not one of %s%s", text, strings.Join(outcomeNames(), ", "), cli.DidYouMean(cli.Suggest(text, outcomeNames())))
 		}
 		out = append(out, approval.Outcome(text))
 	}

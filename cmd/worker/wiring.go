@@ -12,6 +12,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // cloudConfig says in the words of package cloud what the settings say.
@@ -50,7 +52,7 @@ func busConfig(cfg Config) events.Config {
 		Slots:           cfg.Worker.Slots,
 		ShutdownGrace:   cfg.Worker.ShutdownGrace,
 		Targets:         cfg.Targets,
-		Version:         readBuild().Version,
+		Version:         cli.ReadBuild().Version,
 		Login:           n.User,
 		Ledger:          crashRecords,
 	}
@@ -75,7 +77,7 @@ func labelsOf(targets approval.Targets) metrics.Labels {
 }
 
 func metricsBuild() metrics.Build {
-	b := readBuild()
+	b := cli.ReadBuild()
 	return metrics.Build{Version: b.Version, Revision: b.Commit, GoVersion: b.Go}
 }
 

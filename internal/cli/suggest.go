@@ -1,10 +1,10 @@
-package main
+package cli
 
 import "strings"
 
-// suggest returns the candidate that word is most likely a slip of; empty if
+// Suggest returns the candidate that word is most likely a slip of; empty if
 // none is near: more than a third of it wrong.
-func suggest(word string, candidates []string) string {
+func Suggest(word string, candidates []string) string {
 	best, least := "", len(word)/3+1
 	for _, c := range candidates {
 		if d := distance(strings.ToLower(word), strings.ToLower(c)); d < least {
@@ -36,4 +36,12 @@ func distance(a, b string) int {
 		before, last, now = last, now, before
 	}
 	return last[len(b)]
+}
+
+// DidYouMean is the end of a sentence about a slip; empty if nothing is near.
+func DidYouMean(candidate string) string {
+	if candidate == "" {
+		return ""
+	}
+	return " — did you mean " + candidate + "?"
 }

@@ -1,0 +1,46 @@
+// Package cli holds what the commands share: the environment of the process,
+// flags, tables, colors, exit codes and errors that carry them.
+package cli
+
+import (
+	"io"
+	"os"
+	"strings"
+
+	"github.com/mattn/go-isatty"
+)
+
+// Environment is all that the program gets from the process around it.
+type Environment struct {
+	Program        string   // the path it was started by
+	Args           []string // without the program's name
+	Environ        []string // as os.Environ has it
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	ReadFile       func(name string) ([]byte, error)
+	IsTerminal     func(w io.Writer) bool
+}
+
+// ProcessEnvironment returns the environment of this process.
+func ProcessEnvironment() Environment {
+	return Environment{
+		Program: os.Args[0], Args: os.Args[1:], Environ: os.Environ(),
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		ReadFile: os.ReadFile,
+		IsTerminal: func(w io.Writer) bool {
+			f, ok := w.(*os.File)
+			return ok && isatty.IsTerminal(f.Fd())
+		},
+	}
+}
+
+// Variables returns the environment variables by name.
+func (e Environment) Variables() map[string]string {
+	out := map[string]string{}
+	for _, pair := range e.Environ {
+		if name, text, ok := strings.Cut(pair, "="); ok {
+			out[name] = text
+		}
+	}
+	return out
+}
