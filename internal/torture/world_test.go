@@ -220,7 +220,7 @@ func (w *world) config(o options) string {
 		bus = "url: " + strconv.Quote("nats://"+o.nats)
 	}
 	if w.guarded != nil {
-		bus += ", create: false, inbox_prefix: _INBOX_" + strings.ReplaceAll(w.user(o), "-", "_")
+		bus += ", create: false, inbox_prefix: " + inboxOf(w.user(o))
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "nats: {%s}\ncloud:\n  region: %s\n  auth: {mode: %s}\n  rate_per_second: %d\n  rates: {hss: %d/s}\n  endpoints:\n", bus, region, o.auth, o.rate, o.rate)
@@ -248,6 +248,14 @@ func (w *world) config(o options) string {
 func (w *world) start(name string, o options) *process {
 	w.t.Helper()
 	return start(w.t, name, w.config(o), w.environ(o)...)
+}
+
+// inboxOf is the prefix of the inboxes of a user of deploy/nats.
+func inboxOf(user string) string {
+	if strings.HasPrefix(user, withoutRight) {
+		user = "vpcep-worker"
+	}
+	return "_INBOX_" + strings.ReplaceAll(user, "-", "_")
 }
 
 func (w *world) user(o options) string { return cmp.Or(o.user, "vpcep-worker") }
