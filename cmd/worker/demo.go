@@ -44,7 +44,7 @@ this machine is called, and nothing is kept.`,
 	requests := c.Flags().Int("requests", 40, "how many requests to send")
 	serve := c.Flags().Bool("serve", false, "stay up after that and print how to send requests of your own")
 	seed := c.Flags().Uint64("seed", 1, "of the simulated cloud's ids and faults")
-	faults := &cli.ChoiceFlag{Text: "mild", Choices: []string{"none", "mild", "storm"}}
+	faults := &cli.ChoiceFlag{Text: "mild", Choices: []string{"none", "mild", "severe"}}
 	c.Flags().Var(faults, "faults", "how the simulated cloud misbehaves")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *requests < 0 || *requests > 10_000 {
@@ -191,7 +191,7 @@ func (d *demo) startCloud(ctx context.Context) (stop func(), err error) {
 
 // climate is how the cloud misbehaves all the time; plays add their own faults.
 func (d *demo) climate() []simulator.Fault {
-	if d.faults != "storm" {
+	if d.faults != "severe" {
 		return nil
 	}
 	return []simulator.Fault{

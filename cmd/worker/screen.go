@@ -135,8 +135,8 @@ func (s *screen) summary(c simulator.Counters) {
 		s.line("It misbehaved: %s.", strings.Join(faults, ", "))
 	}
 	s.line("What that changed: %d accepted, %d rejected, %d created; %d turned round.",
-		c.Count(simulator.EffectAccept, ""), c.Count(simulator.EffectReject, ""), c.Count(simulator.EffectCreate, ""), c.Contrary)
-	if c.Contrary > 0 {
+		c.Count(simulator.EffectAccept, ""), c.Count(simulator.EffectReject, ""), c.Count(simulator.EffectCreate, ""), c.Reversals)
+	if c.Reversals > 0 {
 		s.fault("the cloud was asked to turn a decision round")
 	}
 	if len(s.faults) == 0 {

@@ -19,10 +19,10 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
-// simulateStop is how long calls in hand may take after the end was asked for.
+// simulateStop is the time that running calls have to finish at shutdown.
 const simulateStop = 3 * time.Second
 
-// simulation is what `worker simulate` was asked for.
+// simulation holds the flags of `worker simulate`.
 type simulation struct {
 	listen string
 	script string
@@ -36,13 +36,13 @@ func newSimulateCommand() *cobra.Command {
 	s := &simulation{auth: simulator.DefaultAuth()}
 	c := &cobra.Command{
 		Use:   "simulate",
-		Short: "Serves the cloud's APIs from this machine, simulated, with faults if wanted",
-		Long: `simulate serves VPCEP, APIG, FunctionGraph, HSS, DataArts Insight and IAM on one
-address, prints how to point the worker at it, and stays up until it is
-interrupted. It checks signatures and tokens, walks connections through their
-states, and misbehaves as --faults and --fault say. Nothing is kept.
+		Short: "Serve a simulated cloud on a local address",
+		Long: `Serve VPCEP, APIG, FunctionGraph, HSS, DataArts Insight and IAM on one address
+until interrupted, and print the configuration that points the worker to it. The
+simulator checks signatures and tokens, and stores nothing. --faults and --fault
+make it fail.
 
-A fault is API[/OPERATION]:KIND[:KEY=VALUE,…], with * for any API, such as
+The format of a fault is API[/OPERATION]:KIND[:KEY=VALUE,…], with * for any API:
   vpcep:throttle-400:count=3
   */ListServiceConnections:stale-list:delay=10s,probability=0.2
   functiongraph:cut-after:after=30s,for=1m
@@ -50,18 +50,18 @@ The kinds are ` + kindsInWords() + `.`,
 		Example: "  worker simulate --admin --fault 'vpcep:throttle-400:count=3'\n  worker simulate --listen 127.0.0.1:8440 --faults none --script cloud.yaml",
 	}
 	flags := c.Flags()
-	flags.StringVar(&s.listen, "listen", "127.0.0.1:0", "`address` to serve on; port 0 takes a free one")
-	flags.Uint64Var(&s.cfg.Seed, "seed", 1, "of all ids and of the faults' dice")
-	flags.StringArrayVar(&s.faults, "fault", nil, "a `fault` to make; can be given again")
-	preset := &cli.ChoiceFlag{Text: "mild", Choices: simulator.Presets()}
-	flags.Var(preset, "faults", "a set of faults to make besides")
-	flags.StringVar(&s.script, "script", "", "YAML `file` with services, gateways, connections and timed faults, instead of those of the demo")
-	flags.BoolVar(&s.cfg.Admin, "admin", false, "serve calls below /_sim/ that show and change the simulated cloud, to whoever can reach the address")
-	flags.DurationVar(&s.cfg.Latency, "latency", 0, "of every answer")
-	flags.BoolVar(&s.cfg.SmallMarkers, "small-marker-ids", false, "number endpoints from 1 on; real marker ids go beyond what 32 bits hold")
-	flags.StringVar(&s.auth.AccessKey, "access-key", s.auth.AccessKey, "that signatures are checked with; invent one")
-	flags.StringVar(&s.auth.SecretKey, "secret-key", s.auth.SecretKey, "that belongs to it; never a real one")
-	cli.CompleteFlag(c, "faults", simulator.Presets())
+	flags.StringVar(&s.listen, "listen", "127.0.0.1:0", "listen `address`; port 0 selects a free port")
+	flags.Uint64Var(&s.cfg.Seed, "seed", 1, "random seed for ids and faults")
+	flags.StringArrayVar(&s.faults, "fault", nil, "additional `fault`; repeatable")
+	preset := &cli.ChoiceFlag{Text: "mild", Choices: simulator.FaultProfiles()}
+	flags.Var(preset, "faults", "fault `profile`")
+	flags.StringVar(&s.script, "script", "", "YAML `file` with services, gateways, connections and timed faults; replaces those of the demo")
+	flags.BoolVar(&s.cfg.Admin, "admin", false, "serve the admin API below /_sim/, which shows and changes the simulated cloud without authentication")
+	flags.DurationVar(&s.cfg.Latency, "latency", 0, "delay added to every response")
+	flags.BoolVar(&s.cfg.SmallMarkers, "small-marker-ids", false, "marker ids that start at 1; real ones exceed 32 bits")
+	flags.StringVar(&s.auth.AccessKey, "access-key", s.auth.AccessKey, "access key that signatures are checked with; never use a real one")
+	flags.StringVar(&s.auth.SecretKey, "secret-key", s.auth.SecretKey, "secret key that signatures are checked with; never use a real one")
+	cli.CompleteFlag(c, "faults", simulator.FaultProfiles())
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		s.preset = preset.Text
 		if err := s.check(); err != nil {
@@ -80,18 +80,18 @@ func kindsInWords() string {
 	return strings.Join(out, ", ")
 }
 
-// check reads what the flags say.
+// check validates the flags and sets cfg.
 func (s *simulation) check() error {
 	if s.cfg.Latency < 0 {
-		return fmt.Errorf("--latency %s: an answer cannot come before its question; give 0 or more", s.cfg.Latency)
+		return fmt.Errorf("--latency %s: must not be negative", s.cfg.Latency)
 	}
 	if _, _, err := net.SplitHostPort(s.listen); err != nil {
 		return fmt.Errorf("--listen %q: not an address with a port, such as 127.0.0.1:8440", s.listen)
 	}
 	if s.auth.AccessKey == "" || s.auth.SecretKey == "" {
-		return errors.New("--access-key and --secret-key: both are needed; leave both away for those of the simulator")
+		return errors.New("--access-key and --secret-key: must not be empty; omit both to use the defaults")
 	}
-	set, err := simulator.FaultPreset(s.preset)
+	set, err := simulator.FaultProfile(s.preset)
 	if err != nil {
 		return fmt.Errorf("--faults: %w", err)
 	}
@@ -132,12 +132,12 @@ func (s *simulation) run(ctx context.Context, out io.Writer) error {
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.listen)
 	if err != nil {
-		return cli.WithCode(cli.ExitFailed, fmt.Errorf("--listen %s: %w — choose another port, or 0 for any that is free", s.listen, err))
+		return cli.WithCode(cli.ExitFailed, fmt.Errorf("--listen %s: %w; choose another port, or 0 for a free one", s.listen, err))
 	}
 	if err := s.explain(out, listener.Addr(), world); err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	// Calls that a fault makes wait are let go when ctx ends.
+	// Calls that a fault delays end with ctx.
 	server := &http.Server{
 		Handler: sim, ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx },
@@ -151,7 +151,7 @@ func (s *simulation) run(ctx context.Context, out io.Writer) error {
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), simulateStop)
 	defer cancel()
-	if server.Shutdown(stop) != nil { // somebody holds a connection; it is cut
+	if server.Shutdown(stop) != nil { // a call takes too long
 		err = server.Close()
 	}
 	if end := <-served; !errors.Is(end, http.ErrServerClosed) {
@@ -160,14 +160,14 @@ func (s *simulation) run(ctx context.Context, out io.Writer) error {
 	return err
 }
 
-// explain prints where the cloud is and how to use it.
+// explain prints the address and how to use it.
 func (s *simulation) explain(out io.Writer, at net.Addr, world *script) error {
 	url := "http://" + at.String()
 	var text strings.Builder
 	fmt.Fprintf(&text, "simulated cloud: %s\n", url)
 	fmt.Fprintf(&text, "faults: %s", s.preset)
 	if n := len(s.faults) + len(world.Faults); n > 0 {
-		fmt.Fprintf(&text, ", and %d of your own", n)
+		fmt.Fprintf(&text, ", and %d from --fault and --script", n)
 	}
 	fmt.Fprintf(&text, "\n\nIn the shell of the worker:\n\n  export HUAWEICLOUD_SDK_AK=%s HUAWEICLOUD_SDK_SK=%s\n", s.auth.AccessKey, s.auth.SecretKey)
 	fmt.Fprintf(&text, "\nIn its configuration:\n\n  cloud:\n    region: %s\n    auth: {mode: aksk}\n    endpoints:\n", s.cfg.Region)
@@ -186,8 +186,8 @@ func (s *simulation) explain(out io.Writer, at net.Addr, world *script) error {
 		text.WriteString("}\n")
 	}
 	if s.cfg.Admin {
-		fmt.Fprintf(&text, "\nA consumer connects:\n\n  curl -d '{\"target\": \"%s\", \"domain_id\": \"%s\"}' %s/_sim/connections\n", world.someTarget(), demoAcme, url)
-		fmt.Fprintf(&text, "\nWhat the cloud was asked, and did:\n\n  curl %s/_sim/counters\n", url)
+		fmt.Fprintf(&text, "\nConnect a consumer:\n\n  curl -d '{\"target\": \"%s\", \"domain_id\": \"%s\"}' %s/_sim/connections\n", world.someTarget(), demoAcme, url)
+		fmt.Fprintf(&text, "\nShow what was called and changed:\n\n  curl %s/_sim/counters\n", url)
 	}
 	_, err := io.WriteString(out, text.String())
 	return err

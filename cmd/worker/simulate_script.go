@@ -9,7 +9,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 )
 
-// script is what a simulated cloud holds, and what happens to it.
+// script describes the content of a simulated cloud and its faults.
 type script struct {
 	Region           string             `yaml:"region"`
 	DomainID         string             `yaml:"domain_id"`          // the caller's account
@@ -62,7 +62,7 @@ type scriptConnection struct {
 	Becomes    []scriptTurn  `yaml:"becomes"`
 }
 
-// scriptTurn is another identity that a connection takes.
+// scriptTurn replaces a connection by another one with the same id.
 type scriptTurn struct {
 	After    time.Duration `yaml:"after"` // the start
 	DomainID string        `yaml:"domain_id"`
@@ -83,7 +83,7 @@ func demoWorld() *script {
 	}
 }
 
-// readScript reads a script strictly: what it does not know is an error.
+// readScript decodes a script. Unknown keys are errors.
 func readScript(text []byte) (*script, error) {
 	var out script
 	if err := yaml.Load(text, &out, yaml.WithKnownFields()); err != nil {
@@ -92,7 +92,7 @@ func readScript(text []byte) (*script, error) {
 	return &out, nil
 }
 
-// configure sets in cfg what the script says.
+// configure applies the settings of the script to cfg.
 func (s *script) configure(cfg *simulator.Config) {
 	if s.Region != "" {
 		cfg.Region = s.Region
@@ -109,40 +109,40 @@ func (s *script) configure(cfg *simulator.Config) {
 	}
 }
 
-// build puts what the script says into sim. Errors name the place in the script.
+// build adds the script's resources and faults to sim. Errors name the place in the script.
 func (s *script) build(sim *simulator.Simulator) error {
 	for i, p := range s.Projects {
 		if p.ID == "" || p.Name == "" {
-			return fmt.Errorf("projects[%d]: id and name are needed", i)
+			return fmt.Errorf("projects[%d]: id and name are required", i)
 		}
 		sim.AddProject(simulator.Project(p))
 	}
 	for i, v := range s.Services {
 		if v.ID == "" || v.ProjectID == "" {
-			return fmt.Errorf("services[%d]: id and project_id are needed", i)
+			return fmt.Errorf("services[%d]: id and project_id are required", i)
 		}
 		sim.AddService(simulator.Service{ID: v.ID, Name: v.Name, ProjectID: v.ProjectID, DomainID: v.DomainID, ApprovalEnabled: v.Approval == nil || *v.Approval})
 	}
 	for i, g := range s.Gateways {
 		if g.ID == "" || g.ProjectID == "" {
-			return fmt.Errorf("gateways[%d]: id and project_id are needed", i)
+			return fmt.Errorf("gateways[%d]: id and project_id are required", i)
 		}
 		sim.AddGateway(simulator.Gateway{ID: g.ID, ProjectID: g.ProjectID, ServiceID: g.ServiceID, DomainID: g.DomainID})
 	}
 	now := time.Now()
 	for i, c := range s.Connections {
 		if c.After < 0 {
-			return fmt.Errorf("connections[%d]: after is %s; give 0 or more", i, c.After)
+			return fmt.Errorf("connections[%d]: after must not be negative, got %s", i, c.After)
 		}
 		made := sim.Connect(c.Target, simulator.Connection{
 			ID: c.ID, DomainID: c.DomainID, State: c.State, AcceptEnds: c.AcceptEnds, CreatedAt: now.Add(c.After),
 		})
 		if made.ID == "" {
-			return fmt.Errorf("connections[%d]: target %q is the id of no service and no gateway above", i, c.Target)
+			return fmt.Errorf("connections[%d]: target %q: no such service or gateway; add it to services or gateways", i, c.Target)
 		}
 		for n, turn := range c.Becomes {
 			if turn.After < 0 || turn.DomainID == "" && turn.MarkerID == 0 {
-				return fmt.Errorf("connections[%d].becomes[%d]: domain_id or marker_id is needed, and after is 0 or more", i, n)
+				return fmt.Errorf("connections[%d].becomes[%d]: domain_id or marker_id is required, and after must not be negative", i, n)
 			}
 			sim.Reidentify(made.ID, simulator.Identity{At: now.Add(turn.After), DomainID: turn.DomainID, MarkerID: turn.MarkerID})
 		}

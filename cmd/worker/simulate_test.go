@@ -155,7 +155,7 @@ func TestSimulateRefuses(t *testing.T) {
 		{"latency below zero", []string{"--latency", "-1s"}, cli.ExitUsage, "--latency -1s"},
 		{"address without a port", []string{"--listen", "localhost"}, cli.ExitUsage, `--listen "localhost": not an address with a port`},
 		{"address of nobody", []string{"--listen", "192.0.2.1:1"}, cli.ExitFailed, "choose another port"},
-		{"no secret key", []string{"--secret-key", ""}, cli.ExitUsage, "--access-key and --secret-key: both are needed"},
+		{"no secret key", []string{"--secret-key", ""}, cli.ExitUsage, "--access-key and --secret-key: must not be empty"},
 		{"script that is not there", []string{"--script", filepath.Join(dir, "none.yaml")}, cli.ExitInvalid, "none.yaml"},
 		{"script with an unknown key", []string{"--script", file("a.yaml", "service: []\n")}, cli.ExitInvalid, "service"},
 		{"script with a target of nobody", []string{"--script", file("b.yaml", "connections: [{target: x}]\n")}, cli.ExitInvalid, `connections[0]: target "x"`},

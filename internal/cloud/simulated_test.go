@@ -114,8 +114,8 @@ func TestSimulated(t *testing.T) {
 				}
 			}
 			create(ctx, t, c)
-			if n := sim.Counters(); n.Contrary != 0 || n.Refused != 0 {
-				t.Errorf("contrary %d, refused %d", n.Contrary, n.Refused)
+			if n := sim.Counters(); n.Reversals != 0 || n.Refused != 0 {
+				t.Errorf("reversals %d, refused %d", n.Reversals, n.Refused)
 			}
 		})
 	}
@@ -200,8 +200,8 @@ func TestSimulatedFaults(t *testing.T) {
 				})
 			}
 			wg.Wait()
-			if n := sim.Counters(); n.Contrary != 0 || n.Repeats != 0 || n.Locks != 0 {
-				t.Errorf("contrary %d, repeats %d, locks %d", n.Contrary, n.Repeats, n.Locks)
+			if n := sim.Counters(); n.Reversals != 0 || n.Repeats != 0 || n.Locks != 0 {
+				t.Errorf("reversals %d, repeats %d, locks %d", n.Reversals, n.Repeats, n.Locks)
 			}
 		})
 	}
@@ -216,14 +216,14 @@ func TestSimulatedLies(t *testing.T) {
 		faults []simulator.Fault
 		fails  bool // counts and pending lists
 	}{
-		{"short", []simulator.Fault{{Kind: simulator.ShortList}}, true},
-		{"one row short", []simulator.Fault{{Kind: simulator.ShortList, Rows: 1}}, true},
+		{"short", []simulator.Fault{{Kind: simulator.MissingRows}}, true},
+		{"one row short", []simulator.Fault{{Kind: simulator.MissingRows, Rows: 1}}, true},
 		{"small pages", []simulator.Fault{{Kind: simulator.SmallPages}}, false},
-		{"a row that slips", []simulator.Fault{{Kind: simulator.SmallPages}, {Kind: simulator.SlippedRows}}, true},
+		{"a row that slips", []simulator.Fault{{Kind: simulator.SmallPages}, {Kind: simulator.ShiftedRows}}, true},
 		{"large pages", []simulator.Fault{{Kind: simulator.LargePages}}, false},
-		{"the same row twice", []simulator.Fault{{Kind: simulator.TwinRows, Field: "none"}}, true},
-		{"members twice", []simulator.Fault{{Kind: simulator.DoubleMember}}, true},
-		{"states twice", []simulator.Fault{{Kind: simulator.DoubleMember, Field: "status"}}, true},
+		{"the same row twice", []simulator.Fault{{Kind: simulator.DuplicateRows, Field: "none"}}, true},
+		{"members twice", []simulator.Fault{{Kind: simulator.DuplicateMember}}, true},
+		{"states twice", []simulator.Fault{{Kind: simulator.DuplicateMember, Field: "status"}}, true},
 		{"a part", []simulator.Fault{{Kind: simulator.Partial206}}, true},
 	}
 	for _, tt := range tests {
@@ -260,7 +260,7 @@ func TestSimulatedLies(t *testing.T) {
 		sim, c := start(t, simulator.Config{}, signed())
 		for _, target := range targets().Connections() {
 			own := sim.Connect(target.ID, simulator.Connection{State: simulator.PendingAcceptance})
-			sim.Inject(simulator.Fault{Kind: simulator.TwinRows})
+			sim.Inject(simulator.Fault{Kind: simulator.DuplicateRows})
 			facts, err := c.Facts(t.Context(), approval.Request{Target: target, EndpointID: own.ID})
 			if err != nil || facts.DomainID != "" || facts.State != approval.Pending {
 				t.Errorf("%s: facts %+v, %v", target.Name, facts, err)
@@ -276,7 +276,7 @@ func TestSimulatedLies(t *testing.T) {
 		sim, c := start(t, simulator.Config{}, signed())
 		target := targets()[0]
 		own := sim.Connect(target.ID, simulator.Connection{State: simulator.PendingAcceptance})
-		sim.Inject(simulator.Fault{Kind: simulator.LateRows})
+		sim.Inject(simulator.Fault{Kind: simulator.DelayedRows})
 		if n, err := c.Accepted(t.Context(), target, own.DomainID, own.ID); err == nil {
 			t.Errorf("counted %d by a list that does not show the connection", n)
 		}
@@ -321,7 +321,7 @@ func TestSimulatedServers(t *testing.T) {
 // is known as unknown, is found where it can be, and is there once.
 func TestSimulatedCreationLost(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []simulator.FaultKind{simulator.CutAfter, simulator.GarbageJSON, simulator.ServerError} {
+	for _, kind := range []simulator.FaultKind{simulator.CutAfter, simulator.TruncatedJSON, simulator.ServerError} {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			sim, c := start(t, simulator.Config{}, signed())

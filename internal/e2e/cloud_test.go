@@ -46,12 +46,12 @@ func (s *stack) effects() []string {
 		Effects []struct {
 			Kind, API, Key string
 		} `json:"effects"`
-		Contrary int `json:"contrary"`
-		Refused  int `json:"refused"`
+		Reversals int `json:"reversals"`
+		Refused   int `json:"refused"`
 	}
 	s.admin(http.MethodGet, countersPath, http.StatusOK, nil, &counters)
-	if counters.Contrary != 0 || counters.Refused != 0 {
-		s.t.Errorf("the cloud counted %d decisions that were turned round and %d bad credentials", counters.Contrary, counters.Refused)
+	if counters.Reversals != 0 || counters.Refused != 0 {
+		s.t.Errorf("the cloud counted %d decisions that were turned round and %d bad credentials", counters.Reversals, counters.Refused)
 	}
 	var out []string
 	for _, e := range counters.Effects {

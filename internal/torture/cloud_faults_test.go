@@ -191,7 +191,7 @@ func TestLostAnswers(t *testing.T) {
 			}
 		}
 		f := r.judge()
-		if n := r.sim.Counters().Contrary; n > 0 {
+		if n := r.sim.Counters().Reversals; n > 0 {
 			f.wrong("%d actions turned an earlier one round", n)
 		}
 		table.add(t, row{Name: "F8 answers lost after the deed", Tries: lost, findings: f, Took: time.Since(begin), Note: "simulated time"})

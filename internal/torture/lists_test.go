@@ -24,8 +24,8 @@ func lyingLists() []struct {
 	kinds          []simulator.FaultKind
 } {
 	connections := []simulator.FaultKind{
-		simulator.ShortList, simulator.ShortList, simulator.SlippedRows, simulator.SmallPages, simulator.LargePages, simulator.TwinRows,
-		simulator.TwinRows, simulator.DoubleMember, simulator.LateRows, simulator.Partial206, simulator.GarbageJSON, simulator.StaleList,
+		simulator.MissingRows, simulator.MissingRows, simulator.ShiftedRows, simulator.SmallPages, simulator.LargePages, simulator.DuplicateRows,
+		simulator.DuplicateRows, simulator.DuplicateMember, simulator.DelayedRows, simulator.Partial206, simulator.TruncatedJSON, simulator.StaleList,
 	}
 	return []struct {
 		api, operation string
@@ -36,7 +36,7 @@ func lyingLists() []struct {
 		{simulator.APIG, "ListEndpointConnections", connections},
 		{simulator.VPCEP, "ListEndpoints", connections},
 		{simulator.HSS, "ShowEndpointStatus", []simulator.FaultKind{
-			simulator.TwinRows, simulator.DoubleMember, simulator.LateRows, simulator.Partial206, simulator.GarbageJSON, simulator.StaleList,
+			simulator.DuplicateRows, simulator.DuplicateMember, simulator.DelayedRows, simulator.Partial206, simulator.TruncatedJSON, simulator.StaleList,
 		}},
 	}
 }
@@ -53,11 +53,11 @@ func drawLie(dice *rand.Rand) simulator.Fault {
 		f.Probability = 0.2 + 0.7*dice.Float64()
 	}
 	switch f.Kind {
-	case simulator.TwinRows:
+	case simulator.DuplicateRows:
 		f.Field = []string{"domain_id", "marker_id", "created_at", "status", "none"}[dice.IntN(5)]
-	case simulator.DoubleMember:
+	case simulator.DuplicateMember:
 		f.Field = []string{"domain_id", "marker_id", "created_at", "status"}[dice.IntN(4)]
-	case simulator.LateRows:
+	case simulator.DelayedRows:
 		f.Delay = time.Duration(1+dice.IntN(25)) * time.Second
 	case simulator.StaleList:
 		// Lies add up; lists that show what was more than half a minute ago are
@@ -235,7 +235,7 @@ func listsLie(t *testing.T, seed uint64, sets []*policy.Set) (told, requests int
 			f.doubled("seed %d: a creation was sent %d times, and was done each time: %.200s", seed, n, key)
 		}
 	}
-	contradicted := slices.ContainsFunc(lies, func(l simulator.Fault) bool { return l.Kind == simulator.TwinRows || l.Kind == simulator.DoubleMember })
+	contradicted := slices.ContainsFunc(lies, func(l simulator.Fault) bool { return l.Kind == simulator.DuplicateRows || l.Kind == simulator.DuplicateMember })
 	for _, req := range append(partners, others...) {
 		end := r.ends[req.ID]
 		if end.Outcome != approval.OutcomeHeld {

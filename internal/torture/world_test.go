@@ -448,7 +448,7 @@ func (w *world) judge() findings {
 	if err != nil {
 		f.wrong("%v", err)
 	}
-	if n := w.sim.Counters().Contrary; n > 0 {
+	if n := w.sim.Counters().Reversals; n > 0 {
 		f.wrong("%d actions turned an earlier one round", n)
 	}
 	return f

@@ -140,7 +140,7 @@ type adminCounters struct {
 	Faults      map[string]int `json:"faults"`
 	MaxInFlight map[string]int `json:"max_in_flight"`
 	Effects     []adminEffect  `json:"effects"`
-	Contrary    int            `json:"contrary"`
+	Reversals   int            `json:"reversals"`
 	Repeats     int            `json:"repeats"`
 	Refused     int            `json:"refused"`
 	Locks       int            `json:"locks"`
@@ -155,15 +155,15 @@ type adminState struct {
 	Tokens      int               `json:"tokens"`
 }
 
-type adminProblem struct {
+type adminError struct {
 	Error string `json:"error"`
 }
 
 // serveAdmin answers the calls below /_sim/, which are docs/simulator.md's.
 func (s *Simulator) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /_sim/state", func(w http.ResponseWriter, _ *http.Request) { tell(w, http.StatusOK, s.adminState()) })
-	mux.HandleFunc("GET /_sim/counters", func(w http.ResponseWriter, _ *http.Request) { tell(w, http.StatusOK, s.adminCounters()) })
+	mux.HandleFunc("GET /_sim/state", func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, s.adminState()) })
+	mux.HandleFunc("GET /_sim/counters", func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, s.adminCounters()) })
 	mux.HandleFunc("DELETE /_sim/counters", func(w http.ResponseWriter, _ *http.Request) {
 		s.ResetCounters()
 		w.WriteHeader(http.StatusNoContent)
@@ -173,7 +173,7 @@ func (s *Simulator) serveAdmin(w http.ResponseWriter, r *http.Request) {
 		for _, f := range s.Faults() {
 			out = append(out, adminFaultOf(f))
 		}
-		tell(w, http.StatusOK, out)
+		writeAdmin(w, http.StatusOK, out)
 	})
 	mux.HandleFunc("POST /_sim/faults", s.adminInject)
 	mux.HandleFunc("DELETE /_sim/faults", func(w http.ResponseWriter, _ *http.Request) {
@@ -188,7 +188,7 @@ func (s *Simulator) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	mux.HandleFunc("PUT /_sim/connections/{id}", s.adminChange)
 	mux.HandleFunc("DELETE /_sim/connections/{id}", func(w http.ResponseWriter, r *http.Request) {
 		if !s.Delete(r.PathValue("id")) {
-			tell(w, http.StatusNotFound, adminProblem{"there is no such connection"})
+			writeAdmin(w, http.StatusNotFound, adminError{"there is no such connection"})
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -197,7 +197,7 @@ func (s *Simulator) serveAdmin(w http.ResponseWriter, r *http.Request) {
 }
 
 // tell answers an admin call.
-func tell(w http.ResponseWriter, status int, body any) {
+func writeAdmin(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(body) // a client that has gone hears nothing
@@ -209,7 +209,7 @@ func readAdmin(w http.ResponseWriter, r *http.Request, to any) bool {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
 	d.DisallowUnknownFields()
 	if err := d.Decode(to); err != nil {
-		tell(w, http.StatusBadRequest, adminProblem{"the body cannot be read: " + err.Error()})
+		writeAdmin(w, http.StatusBadRequest, adminError{"the body cannot be read: " + err.Error()})
 		return false
 	}
 	return true
@@ -222,11 +222,11 @@ func (s *Simulator) adminInject(w http.ResponseWriter, r *http.Request) {
 	}
 	f, err := body.read()
 	if err != nil {
-		tell(w, http.StatusBadRequest, adminProblem{err.Error()})
+		writeAdmin(w, http.StatusBadRequest, adminError{err.Error()})
 		return
 	}
 	s.Inject(f)
-	tell(w, http.StatusCreated, adminFaultOf(f))
+	writeAdmin(w, http.StatusCreated, adminFaultOf(f))
 }
 
 func (s *Simulator) adminAddService(w http.ResponseWriter, r *http.Request) {
@@ -235,11 +235,11 @@ func (s *Simulator) adminAddService(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if body.ID == "" || body.ProjectID == "" {
-		tell(w, http.StatusBadRequest, adminProblem{"id and project_id are needed"})
+		writeAdmin(w, http.StatusBadRequest, adminError{"id and project_id are needed"})
 		return
 	}
 	s.AddService(Service(body))
-	tell(w, http.StatusCreated, body)
+	writeAdmin(w, http.StatusCreated, body)
 }
 
 func (s *Simulator) adminSetApproval(w http.ResponseWriter, r *http.Request) {
@@ -251,9 +251,9 @@ func (s *Simulator) adminSetApproval(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case body.ApprovalEnabled == nil:
-		tell(w, http.StatusBadRequest, adminProblem{"approval_enabled is needed"})
+		writeAdmin(w, http.StatusBadRequest, adminError{"approval_enabled is needed"})
 	case !s.SetApproval(r.PathValue("id"), *body.ApprovalEnabled):
-		tell(w, http.StatusNotFound, adminProblem{"there is no such service"})
+		writeAdmin(w, http.StatusNotFound, adminError{"there is no such service"})
 	default:
 		w.WriteHeader(http.StatusNoContent)
 	}
@@ -265,11 +265,11 @@ func (s *Simulator) adminAddGateway(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if body.ID == "" || body.ProjectID == "" {
-		tell(w, http.StatusBadRequest, adminProblem{"id and project_id are needed"})
+		writeAdmin(w, http.StatusBadRequest, adminError{"id and project_id are needed"})
 		return
 	}
 	s.AddGateway(Gateway(body))
-	tell(w, http.StatusCreated, body)
+	writeAdmin(w, http.StatusCreated, body)
 }
 
 func (s *Simulator) adminConnect(w http.ResponseWriter, r *http.Request) {
@@ -282,19 +282,19 @@ func (s *Simulator) adminConnect(w http.ResponseWriter, r *http.Request) {
 		Description: body.Description, ProjectID: body.ProjectID, VpcID: body.VpcID, SubnetID: body.SubnetID, AcceptEnds: body.AcceptEnds,
 	})
 	if c.ID == "" {
-		tell(w, http.StatusNotFound, adminProblem{fmt.Sprintf("there is no service or gateway %q; GET /_sim/state shows those that are", body.Target)})
+		writeAdmin(w, http.StatusNotFound, adminError{fmt.Sprintf("there is no service or gateway %q; GET /_sim/state shows those that are", body.Target)})
 		return
 	}
-	tell(w, http.StatusCreated, adminConnectionOf(c))
+	writeAdmin(w, http.StatusCreated, adminConnectionOf(c))
 }
 
 func (s *Simulator) adminShow(w http.ResponseWriter, id string) {
 	c, found := s.Connection(id)
 	if !found {
-		tell(w, http.StatusNotFound, adminProblem{"there is no such connection"})
+		writeAdmin(w, http.StatusNotFound, adminError{"there is no such connection"})
 		return
 	}
-	tell(w, http.StatusOK, adminConnectionOf(c))
+	writeAdmin(w, http.StatusOK, adminConnectionOf(c))
 }
 
 // adminChange puts a connection into a state, or gives it another identity.
@@ -312,7 +312,7 @@ func (s *Simulator) adminChange(w http.ResponseWriter, r *http.Request) {
 	changed := true
 	switch {
 	case body.State == "" && to == (Identity{}):
-		tell(w, http.StatusBadRequest, adminProblem{"state is needed, or one of domain_id, marker_id and created_at; DELETE takes a connection away"})
+		writeAdmin(w, http.StatusBadRequest, adminError{"state is needed, or one of domain_id, marker_id and created_at; DELETE takes a connection away"})
 		return
 	case to != (Identity{}):
 		changed = s.Reidentify(id, to)
@@ -321,7 +321,7 @@ func (s *Simulator) adminChange(w http.ResponseWriter, r *http.Request) {
 		changed = s.SetState(id, body.State)
 	}
 	if !changed {
-		tell(w, http.StatusNotFound, adminProblem{"there is no such connection"})
+		writeAdmin(w, http.StatusNotFound, adminError{"there is no such connection"})
 		return
 	}
 	s.adminShow(w, id)
@@ -350,7 +350,7 @@ func (s *Simulator) adminCounters() adminCounters {
 	c := s.Counters()
 	out := adminCounters{
 		Calls: c.Calls, Statuses: c.Statuses, Faults: c.Faults, MaxInFlight: c.MaxInFlight, Effects: []adminEffect{},
-		Contrary: c.Contrary, Repeats: c.Repeats, Refused: c.Refused, Locks: c.Locks,
+		Reversals: c.Reversals, Repeats: c.Repeats, Refused: c.Refused, Locks: c.Locks,
 	}
 	for _, e := range c.Effects {
 		out.Effects = append(out.Effects, adminEffect(e))

@@ -79,15 +79,15 @@ func (s *Simulator) apigConnections(c *call) answer {
 			from = []*endpoint{e}
 		}
 	}
-	rows := slices.DeleteFunc(c.sorted(from, false, false), func(x seen) bool {
-		return q.Get("status") != "" && x.now.state != q.Get("status") || marker != 0 && x.as(c.listAt).MarkerID != marker
+	rows := slices.DeleteFunc(c.sorted(from, false, false), func(x listed) bool {
+		return q.Get("status") != "" && x.now.state != q.Get("status") || marker != 0 && x.identityAt(c.listAt).MarkerID != marker
 	})
 	var shown []apigConnection
 	offset, limit = c.window(offset, limit)
 	for _, x := range page(rows, offset, limit) {
 		shown = append(shown, c.apigRow(x.endpoint, x.now))
 	}
-	falsified, total := falsified(c, shown, len(rows))
+	falsified, total := applyListFaults(c, shown, len(rows))
 	return ok(apigConnections{Size: len(falsified), Total: int64(total), Connections: falsified})
 }
 
@@ -126,7 +126,7 @@ func (s *Simulator) apigAction(c *call) answer {
 	out := apigConnections{Size: len(all), Total: int64(len(all)), Connections: []any{}}
 	for _, e := range all {
 		s.decide(e, body.Action, c)
-		out.Connections = append(out.Connections, c.apigRow(e, e.at(c.now)))
+		out.Connections = append(out.Connections, c.apigRow(e, e.stateAt(c.now)))
 	}
 	return ok(out)
 }

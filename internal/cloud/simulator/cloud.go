@@ -21,7 +21,7 @@ const (
 )
 
 // oddState is a state that no reference knows, for the fault UnknownState.
-const oddState = "switchingPool"
+const undocumentedState = "switchingPool"
 
 // firstMarker is the marker id of the first endpoint: as large as the one in the
 // reference's own example, beyond what 32 bits or a float64 can hold.
@@ -101,8 +101,8 @@ type endpoint struct {
 	serviceName string
 	ip          string
 	shownAt     time.Time  // lists do not show it before
-	walk        []step     // in order of time, the future among them
-	by          string     // effective deed that decided it last
+	timeline    []step     // in order of time, the future among them
+	decidedBy   string     // effective deed that decided it last
 	becomes     []Identity // in the order in which they were told
 }
 
@@ -116,7 +116,7 @@ type Identity struct {
 }
 
 // as is e with the identity that it has at t.
-func (e *endpoint) as(t time.Time) Connection {
+func (e *endpoint) identityAt(t time.Time) Connection {
 	c := e.Connection
 	for _, i := range e.becomes {
 		if i.At.After(t) {
@@ -175,8 +175,8 @@ func newCloud() cloud {
 }
 
 // at returns the state at t and since when; gone if there is none.
-func (e *endpoint) at(t time.Time) step {
-	for _, s := range slices.Backward(e.walk) {
+func (e *endpoint) stateAt(t time.Time) step {
+	for _, s := range slices.Backward(e.timeline) {
 		if !s.at.After(t) {
 			return s
 		}
@@ -189,13 +189,13 @@ func (e *endpoint) shown(t time.Time) step {
 	if t.Before(e.shownAt) {
 		return step{}
 	}
-	return e.at(t)
+	return e.stateAt(t)
 }
 
 // goOn replaces what would come after now by steps.
-func (e *endpoint) goOn(now time.Time, steps ...step) {
-	e.walk = slices.DeleteFunc(e.walk, func(s step) bool { return s.at.After(now) })
-	e.walk = append(e.walk, steps...)
+func (e *endpoint) replaceFuture(now time.Time, steps ...step) {
+	e.timeline = slices.DeleteFunc(e.timeline, func(s step) bool { return s.at.After(now) })
+	e.timeline = append(e.timeline, steps...)
 }
 
 // newHex returns a new id of 32 hexadecimal digits.
@@ -277,15 +277,15 @@ func (s *Simulator) connect(to *service, c Connection) *endpoint {
 	if c.CreatedAt.IsZero() {
 		c.CreatedAt = s.now()
 	}
-	s.made++
+	s.created++
 	first := int64(firstMarker)
 	if s.cfg.SmallMarkers {
 		first = 1
 	}
-	c.MarkerID = cmp.Or(c.MarkerID, first+s.made-1)
+	c.MarkerID = cmp.Or(c.MarkerID, first+s.created-1)
 	begin, delays := c.CreatedAt, s.cfg.Delays
 	e := &endpoint{Connection: c, service: to, shownAt: begin.Add(delays.Visible)}
-	e.ip = fmt.Sprintf("192.168.%d.%d", s.made/250%250, s.made%250+2)
+	e.ip = fmt.Sprintf("192.168.%d.%d", s.created/250%250, s.created%250+2)
 	next := Accepted
 	if to != nil {
 		e.ServiceID, e.serviceName = to.ID, to.fullName(s.cfg.Region)
@@ -295,9 +295,9 @@ func (s *Simulator) connect(to *service, c Connection) *endpoint {
 		}
 	}
 	if c.State == "" {
-		e.walk = []step{{begin, Creating}, {begin.Add(delays.Create), next}}
+		e.timeline = []step{{begin, Creating}, {begin.Add(delays.Create), next}}
 	} else {
-		e.walk = []step{{begin, c.State}}
+		e.timeline = []step{{begin, c.State}}
 	}
 	s.cloud.endpoints[c.ID] = e
 	if c.ProjectID != "" {
@@ -308,7 +308,7 @@ func (s *Simulator) connect(to *service, c Connection) *endpoint {
 
 // snapshot is e as it really is at t.
 func (e *endpoint) snapshot(t time.Time) Connection {
-	c, now := e.as(t), e.at(t)
+	c, now := e.identityAt(t), e.stateAt(t)
 	c.State, c.UpdatedAt = now.state, now.at
 	return c
 }
@@ -319,7 +319,7 @@ func (s *Simulator) Connection(id string) (Connection, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.cloud.endpoints[id]
-	if e == nil || e.at(s.now()).state == gone {
+	if e == nil || e.stateAt(s.now()).state == gone {
 		return Connection{}, false
 	}
 	return e.snapshot(s.now()), true
@@ -336,7 +336,7 @@ func (s *Simulator) Connections(serviceOrGatewayID string) []Connection {
 	}
 	var out []Connection
 	for _, e := range s.cloud.endpoints {
-		if (id == "" || e.ServiceID == id) && e.at(s.now()).state != gone {
+		if (id == "" || e.ServiceID == id) && e.stateAt(s.now()).state != gone {
 			out = append(out, e.snapshot(s.now()))
 		}
 	}
@@ -353,7 +353,7 @@ func (s *Simulator) SetState(id, state string) bool {
 	if e == nil {
 		return false
 	}
-	e.goOn(s.now(), step{s.now(), state})
+	e.replaceFuture(s.now(), step{s.now(), state})
 	return true
 }
 
@@ -363,7 +363,7 @@ func (s *Simulator) Delete(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.cloud.endpoints[id]
-	if e == nil || e.at(s.now()).state == gone {
+	if e == nil || e.stateAt(s.now()).state == gone {
 		return false
 	}
 	s.remove(e)
@@ -372,11 +372,11 @@ func (s *Simulator) Delete(id string) bool {
 
 func (s *Simulator) remove(e *endpoint) {
 	now := s.now()
-	e.goOn(now, step{now, Deleting}, step{now.Add(s.cfg.Delays.Delete), gone})
+	e.replaceFuture(now, step{now, Deleting}, step{now.Add(s.cfg.Delays.Delete), gone})
 }
 
 // owned returns the service id in the project, nil if there is none that VPCEP shows.
-func (s *Simulator) owned(project, id string) *service {
+func (s *Simulator) ownedService(project, id string) *service {
 	if v := s.cloud.services[id]; v != nil && v.ProjectID == project {
 		return v
 	}
@@ -385,7 +385,7 @@ func (s *Simulator) owned(project, id string) *service {
 
 // named returns the service with this id, or this full name, whose last part is
 // the id; nil if there is none.
-func (s *Simulator) named(id, name string) *service {
+func (s *Simulator) serviceByName(id, name string) *service {
 	if id == "" {
 		id = name[strings.LastIndex(name, ".")+1:]
 	}

@@ -40,7 +40,7 @@ type Counters struct {
 	Faults      map[string]int // by kind, as often as it was made
 	MaxInFlight map[string]int // by API
 	Effects     []Effect       // in order
-	Contrary    int            // decisions that turned an earlier call's decision of the same connection around
+	Reversals   int            // decisions that turned an earlier call's decision of the same connection around
 	Repeats     int            // calls that asked for what was so already
 	Refused     int            // calls with bad credentials
 	Locks       int            // of keys and users
@@ -73,7 +73,7 @@ func (c Counters) Total(api string) int {
 type tally struct {
 	calls, statuses, faults, most map[string]int
 	effects                       []Effect
-	contrary, repeats             int
+	reversals, repeats            int
 	refused, locks                int
 	journal                       []*Call
 	journalSize                   int
@@ -94,7 +94,7 @@ func (s *Simulator) Counters() Counters {
 	}
 	return Counters{
 		Calls: maps.Clone(t.calls), Statuses: maps.Clone(t.statuses), Faults: maps.Clone(t.faults), MaxInFlight: maps.Clone(t.most),
-		Effects: slices.Clone(t.effects), Contrary: t.contrary, Repeats: t.repeats,
+		Effects: slices.Clone(t.effects), Reversals: t.reversals, Repeats: t.repeats,
 		Refused: t.refused, Locks: t.locks, Journal: journal,
 	}
 }

@@ -107,7 +107,7 @@ func (s *Simulator) insightCreate(c *call) answer {
 	case body.ServerName == "" && body.ServerID == "":
 		return insightParameter("vpc_ep_server_id")
 	}
-	to := s.named(body.ServerID, body.ServerName)
+	to := s.serviceByName(body.ServerID, body.ServerName)
 	if to == nil && body.ServerID != "" && s.cloud.services[body.ServerID] != nil || !serviceName(body.ServerID, body.ServerName) {
 		return insightNotFound()
 	}
@@ -125,7 +125,7 @@ func (s *Simulator) insightCreate(c *call) answer {
 	}
 	s.cloud.insight = append(s.cloud.insight, x)
 	s.effect(c, EffectCreate, x.project+"/"+workspace+"/"+body.DsType+"/"+e.ServiceID, e.ID)
-	return ok(s.insightRow(c, x, e.at(c.now)))
+	return ok(s.insightRow(c, x, e.stateAt(c.now)))
 }
 
 // serviceName reports whether an id and a full name can be those of a service.

@@ -21,7 +21,7 @@ func (s *Simulator) decidable(v *service, id string, c *call) (*endpoint, *denia
 	if e == nil {
 		return nil, &denial{http.StatusNotFound, "EndPoint.2006", "The endpoint does not exist."}
 	}
-	state := e.at(c.now).state
+	state := e.stateAt(c.now).state
 	switch {
 	case state == gone:
 		return nil, &denial{http.StatusNotFound, "EndPoint.2006", "The endpoint does not exist."}
@@ -44,7 +44,7 @@ func (s *Simulator) decide(e *endpoint, verb string, c *call) bool {
 	if verb == reject {
 		kind, already = EffectReject, Rejected
 	}
-	if e.at(c.now).state == already {
+	if e.stateAt(c.now).state == already {
 		s.tally.repeats++
 		return false
 	}
@@ -53,14 +53,14 @@ func (s *Simulator) decide(e *endpoint, verb string, c *call) bool {
 		if e.AcceptEnds != "" {
 			ends = e.AcceptEnds
 		}
-		e.goOn(c.now, step{c.now, Creating}, step{c.now.Add(s.cfg.Delays.Accept), ends})
+		e.replaceFuture(c.now, step{c.now, Creating}, step{c.now.Add(s.cfg.Delays.Accept), ends})
 	} else {
-		e.goOn(c.now, step{c.now, Rejected})
+		e.replaceFuture(c.now, step{c.now, Rejected})
 	}
 	s.effect(c, kind, e.ID, e.ID)
-	if e.by != "" && e.by != kind {
-		s.tally.contrary++
+	if e.decidedBy != "" && e.decidedBy != kind {
+		s.tally.reversals++
 	}
-	e.by = kind
+	e.decidedBy = kind
 	return true
 }

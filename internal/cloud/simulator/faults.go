@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"context"
 	"math/rand/v2"
 	"net/http"
@@ -17,30 +18,30 @@ type FaultKind string
 // Fault.Done is set; the first of them that fits a call is taken. Slow,
 // StaleList, UnknownState and those that falsify lists go together with any other.
 const (
-	Throttle429  FaultKind = "throttle-429"  // 429 APIGW.0308; FSS.0429 and IAM.0012 in their APIs
-	Throttle400  FaultKind = "throttle-400"  // 400 EndPoint.0022; VPCEP only
-	Throttle500  FaultKind = "throttle-500"  // 500 APIG.9008; APIG only
-	ServerError  FaultKind = "server-error"  // 500, or 502, 503, 504 by Status, with the code of the API
-	HTML         FaultKind = "html"          // a page of the firewall; 200 or by Status
-	Redirect302  FaultKind = "redirect-302"  // to nowhere
-	ExpiredToken FaultKind = "expired-token" // 401 APIGW.0307, and the token of the call is good no more
-	Refuse       FaultKind = "refuse"        // Status and Code of one's choice
-	CutBefore    FaultKind = "cut-before"    // the connection is closed, nothing was done
-	Down         FaultKind = "down"          // as cut-before, with no wait before
-	CutAfter     FaultKind = "cut-after"     // the connection is closed when it is done
-	Empty200     FaultKind = "empty-200"     // done, and the answer has no body
-	GarbageJSON  FaultKind = "garbage-json"  // done, and the answer breaks off
-	Slow         FaultKind = "slow"          // Delay before the deed, or after it if Done
-	StaleList    FaultKind = "stale-list"    // lists show the state of Delay ago
-	UnknownState FaultKind = "unknown-state" // lists show a state that no reference knows
+	Throttle429   FaultKind = "throttle-429"   // 429 APIGW.0308; FSS.0429 and IAM.0012 in their APIs
+	Throttle400   FaultKind = "throttle-400"   // 400 EndPoint.0022; VPCEP only
+	Throttle500   FaultKind = "throttle-500"   // 500 APIG.9008; APIG only
+	ServerError   FaultKind = "server-error"   // 500, or 502, 503, 504 by Status, with the code of the API
+	HTML          FaultKind = "html"           // a page of the firewall; 200 or by Status
+	Redirect302   FaultKind = "redirect-302"   // to nowhere
+	ExpiredToken  FaultKind = "expired-token"  // 401 APIGW.0307, and the token of the call is good no more
+	Refuse        FaultKind = "refuse"         // Status and Code of one's choice
+	CutBefore     FaultKind = "cut-before"     // the connection is closed, nothing was done
+	Down          FaultKind = "down"           // as cut-before, with no wait before
+	CutAfter      FaultKind = "cut-after"      // the connection is closed when it is done
+	Empty200      FaultKind = "empty-200"      // done, and the answer has no body
+	TruncatedJSON FaultKind = "truncated-json" // done, and the answer breaks off
+	Slow          FaultKind = "slow"           // Delay before the deed, or after it if Done
+	StaleList     FaultKind = "stale-list"     // lists show the state of Delay ago
+	UnknownState  FaultKind = "unknown-state"  // lists show a state that no reference knows
 )
 
 // FaultKinds returns all kinds, in the order of the documentation.
 func FaultKinds() []FaultKind {
 	return []FaultKind{
 		Throttle429, Throttle400, Throttle500, ServerError, HTML, Redirect302, ExpiredToken, Refuse,
-		CutBefore, Down, CutAfter, Empty200, GarbageJSON, Slow, StaleList, UnknownState,
-		ShortList, SlippedRows, SmallPages, LargePages, TwinRows, DoubleMember, LateRows, OtherIdentity, Partial206,
+		CutBefore, Down, CutAfter, Empty200, TruncatedJSON, Slow, StaleList, UnknownState,
+		MissingRows, ShiftedRows, SmallPages, LargePages, DuplicateRows, DuplicateMember, DelayedRows, WrongIdentity, Partial206,
 		Permission, Quota, UnknownService, WrongProject,
 	}
 }
@@ -67,7 +68,7 @@ type activeFault struct {
 	Fault
 	from time.Time
 	left int // calls, if Count is set
-	dice *rand.Rand
+	rng  *rand.Rand
 }
 
 // Inject puts f in force from now on, after those that are.
@@ -77,7 +78,7 @@ func (s *Simulator) Inject(f Fault) {
 	number := uint64(len(s.faults))
 	s.faults = append(s.faults, &activeFault{
 		Fault: f, from: s.now().Add(f.After), left: f.Count,
-		dice: rand.New(rand.NewPCG(s.cfg.Seed, number)), //nolint:gosec // G404: the dice of a simulation are to repeat
+		rng: rand.New(rand.NewPCG(s.cfg.Seed, number)), //nolint:gosec // G404: the dice of a simulation are to repeat
 	})
 }
 
@@ -107,40 +108,40 @@ func (s *Simulator) Faults() []Fault {
 
 // plan is what the faults do to one call.
 type plan struct {
-	answer *Fault        // nil: the call is answered as it should be
-	before time.Duration // to wait before the deed
-	after  time.Duration // to wait after it
-	stale  time.Duration
-	odd    bool
-	lies   []*Fault
-	kinds  []FaultKind
+	answer       *Fault        // nil: the call is answered as it should be
+	before       time.Duration // to wait before the deed
+	after        time.Duration // to wait after it
+	stale        time.Duration
+	unknownState bool
+	listFaults   []*Fault
+	kinds        []FaultKind
 }
 
 // plan asks every fault in force, and uses up those that meet the call.
 func (s *Simulator) plan(r route, now time.Time) plan {
 	var p plan
 	for _, f := range s.faults {
-		lies := slices.Contains(lieKinds(), f.Kind)
+		lies := slices.Contains(listFaultKinds(), f.Kind)
 		modifies := lies || f.Kind == Slow || f.Kind == StaleList || f.Kind == UnknownState
-		if !modifies && p.answer != nil || !f.meets(r, now) {
+		if !modifies && p.answer != nil || !f.matches(r, now) {
 			continue
 		}
 		p.kinds = append(p.kinds, f.Kind)
 		if lies {
-			p.lies = append(p.lies, &f.Fault)
+			p.listFaults = append(p.listFaults, &f.Fault)
 			continue
 		}
 		switch f.Kind {
 		case Slow:
 			if f.Done {
-				p.after += orElse(f.Delay, 2*time.Second)
+				p.after += cmp.Or(f.Delay, 2*time.Second)
 			} else {
-				p.before += orElse(f.Delay, 2*time.Second)
+				p.before += cmp.Or(f.Delay, 2*time.Second)
 			}
 		case StaleList:
-			p.stale += orElse(f.Delay, 10*time.Second)
+			p.stale += cmp.Or(f.Delay, 10*time.Second)
 		case UnknownState:
-			p.odd = true
+			p.unknownState = true
 		default:
 			p.answer = &f.Fault
 		}
@@ -148,15 +149,8 @@ func (s *Simulator) plan(r route, now time.Time) plan {
 	return p
 }
 
-func orElse(d, otherwise time.Duration) time.Duration {
-	if d > 0 {
-		return d
-	}
-	return otherwise
-}
-
 // meets reports whether f meets a call of r at now, and counts it if so.
-func (f *activeFault) meets(r route, now time.Time) bool {
+func (f *activeFault) matches(r route, now time.Time) bool {
 	api := f.API
 	if api == "" && f.Kind == Throttle400 {
 		api = VPCEP
@@ -169,11 +163,11 @@ func (f *activeFault) meets(r route, now time.Time) bool {
 		return false
 	case now.Before(f.from), f.For > 0 && !now.Before(f.from.Add(f.For)):
 		return false
-	case slices.Contains(lieKinds(), f.Kind) && !slices.Contains(listOperations(), r.operation):
+	case slices.Contains(listFaultKinds(), f.Kind) && !slices.Contains(listOperations(), r.operation):
 		return false
 	case f.Count > 0 && f.left == 0:
 		return false
-	case f.Probability > 0 && f.dice.Float64() >= f.Probability:
+	case f.Probability > 0 && f.rng.Float64() >= f.Probability:
 		return false
 	}
 	if f.Count > 0 {
@@ -187,7 +181,7 @@ func (f *activeFault) meets(r route, now time.Time) bool {
 const faultHeader = "X-Sim-Fault"
 
 // play carries c out as p wants it.
-func (s *Simulator) play(ctx context.Context, w http.ResponseWriter, c *call, p plan) {
+func (s *Simulator) respond(ctx context.Context, w http.ResponseWriter, c *call, p plan) {
 	f := p.answer
 	if f != nil && f.Kind == Down {
 		cut(w)
@@ -197,17 +191,17 @@ func (s *Simulator) play(ctx context.Context, w http.ResponseWriter, c *call, p 
 	if f == nil {
 		a := s.do(c, p)
 		wait(ctx, p.after)
-		if p.odd {
+		if p.unknownState {
 			a.header = map[string]string{faultHeader: string(UnknownState)}
 		}
-		if len(p.lies) > 0 {
-			a.header = map[string]string{faultHeader: string(p.lies[0].Kind)}
+		if len(p.listFaults) > 0 {
+			a.header = map[string]string{faultHeader: string(p.listFaults[0].Kind)}
 		}
 		s.write(w, c, a)
 		return
 	}
 	var a answer
-	if f.Done || slices.Contains([]FaultKind{CutAfter, Empty200, GarbageJSON, Partial206}, f.Kind) {
+	if f.Done || slices.Contains([]FaultKind{CutAfter, Empty200, TruncatedJSON, Partial206}, f.Kind) {
 		a = s.do(c, p)
 		wait(ctx, p.after)
 	}
@@ -223,7 +217,7 @@ func (s *Simulator) play(ctx context.Context, w http.ResponseWriter, c *call, p 
 		s.mu.Unlock()
 	default:
 	}
-	a = f.falsify(a, c)
+	a = f.answer(a, c)
 	if a.header == nil {
 		a.header = map[string]string{}
 	}
@@ -244,7 +238,7 @@ func cut(w http.ResponseWriter) {
 }
 
 // falsify returns what f answers to c, whose right answer, if it was done, is a.
-func (f *Fault) falsify(a answer, c *call) answer {
+func (f *Fault) answer(a answer, c *call) answer {
 	status := func(usual int) int {
 		if f.Status != 0 {
 			return f.Status
@@ -281,7 +275,7 @@ func (f *Fault) falsify(a answer, c *call) answer {
 		return answer{status: http.StatusFound, header: map[string]string{"Location": "/v1/elsewhere"}}
 	case Empty200:
 		return answer{status: http.StatusOK}
-	case GarbageJSON:
+	case TruncatedJSON:
 		return answer{
 			status: a.status, header: map[string]string{"Content-Type": "application/json"},
 			raw: []byte(`{"connections":[{"id":"705290f3-0d00-41f2-`),

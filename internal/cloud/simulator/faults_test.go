@@ -41,7 +41,7 @@ func TestFaultAnswers(t *testing.T) {
 		{"down", simulator.Fault{Kind: simulator.Down}, 0, "", "", false},
 		{"cut after", simulator.Fault{Kind: simulator.CutAfter}, 0, "", "", true},
 		{"empty", simulator.Fault{Kind: simulator.Empty200}, 200, "", "", true},
-		{"garbage", simulator.Fault{Kind: simulator.GarbageJSON}, 200, "", `{"connections":[{`, true},
+		{"garbage", simulator.Fault{Kind: simulator.TruncatedJSON}, 200, "", `{"connections":[{`, true},
 		{"a kind that is none", simulator.Fault{Kind: "frogs"}, 501, "Simulator.0001", "frogs", false},
 	}
 	for _, tt := range tests {
@@ -299,8 +299,8 @@ func TestParseFault(t *testing.T) {
 
 func TestFaultPresets(t *testing.T) {
 	t.Parallel()
-	for _, name := range simulator.Presets() {
-		set, err := simulator.FaultPreset(name)
+	for _, name := range simulator.FaultProfiles() {
+		set, err := simulator.FaultProfile(name)
 		if err != nil || (len(set) == 0) != (name == "none") {
 			t.Errorf("%s: %d faults, %v", name, len(set), err)
 		}
@@ -310,7 +310,7 @@ func TestFaultPresets(t *testing.T) {
 			}
 		}
 	}
-	if _, err := simulator.FaultPreset("breeze"); err == nil || !strings.Contains(err.Error(), "none, mild, storm") {
+	if _, err := simulator.FaultProfile("breeze"); err == nil || !strings.Contains(err.Error(), "none, mild, severe") {
 		t.Errorf("breeze: %v", err)
 	}
 }

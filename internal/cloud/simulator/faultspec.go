@@ -50,11 +50,11 @@ func (f Fault) Check() error {
 		return fmt.Errorf("numbers and times are not negative, and a probability is at most 1")
 	case f.Rows < 0:
 		return fmt.Errorf("rows is %d; give 0 or more", f.Rows)
-	case f.Rows > 0 && !slices.Contains([]FaultKind{ShortList, SlippedRows, SmallPages}, f.Kind):
-		return fmt.Errorf("%s has no rows; %s, %s and %s have", f.Kind, ShortList, SlippedRows, SmallPages)
-	case f.Field != "" && !slices.Contains(lieFields(f.Kind), f.Field):
+	case f.Rows > 0 && !slices.Contains([]FaultKind{MissingRows, ShiftedRows, SmallPages}, f.Kind):
+		return fmt.Errorf("%s has no rows; %s, %s and %s have", f.Kind, MissingRows, ShiftedRows, SmallPages)
+	case f.Field != "" && !slices.Contains(listFaultFields(f.Kind), f.Field):
 		return fmt.Errorf("%s knows no field %q; %s", f.Kind, f.Field, fieldsInWords(f.Kind))
-	case slices.Contains(lieKinds(), f.Kind) && f.Operation != "" && !slices.ContainsFunc(listOperations(), known):
+	case slices.Contains(listFaultKinds(), f.Kind) && f.Operation != "" && !slices.ContainsFunc(listOperations(), known):
 		return fmt.Errorf("%s is of lists only: %s", f.Kind, strings.Join(listOperations(), ", "))
 	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
 		return fmt.Errorf("status %d is not from 200 to 599", f.Status)
@@ -63,7 +63,7 @@ func (f Fault) Check() error {
 }
 
 func fieldsInWords(k FaultKind) string {
-	if fields := lieFields(k); len(fields) > 0 {
+	if fields := listFaultFields(k); len(fields) > 0 {
 		return "there are " + strings.Join(fields, ", ")
 	}
 	return "there is none"
@@ -144,12 +144,12 @@ func (f *Fault) set(option string) (err error) {
 }
 
 // Presets returns the names of the sets of faults that FaultPreset knows.
-func Presets() []string { return []string{"none", "mild", "storm", "lies"} }
+func FaultProfiles() []string { return []string{"none", "mild", "severe", "bad-lists"} }
 
 // FaultPreset returns a set of faults by name: none; mild, as a good day in a
 // real cloud has them; storm, everything at once that a client must survive; lies,
 // lists that do not show what there is.
-func FaultPreset(name string) ([]Fault, error) {
+func FaultProfile(name string) ([]Fault, error) {
 	switch name {
 	case "none":
 		return nil, nil
@@ -161,7 +161,7 @@ func FaultPreset(name string) ([]Fault, error) {
 			{API: VPCEP, Operation: "AcceptOrRejectEndpoint", Kind: CutAfter, Probability: 0.02},
 			{Kind: Slow, Delay: 500 * time.Millisecond, Probability: 0.02},
 		}, nil
-	case "storm":
+	case "severe":
 		return []Fault{
 			{Kind: Throttle429, Probability: 0.05},
 			{Kind: Throttle400, Probability: 0.08},
@@ -174,28 +174,28 @@ func FaultPreset(name string) ([]Fault, error) {
 			{Kind: HTML, Probability: 0.01},
 			{Kind: CutBefore, Probability: 0.02},
 			{Kind: CutAfter, Probability: 0.03},
-			{Kind: GarbageJSON, Probability: 0.01},
+			{Kind: TruncatedJSON, Probability: 0.01},
 			{Kind: Slow, Delay: time.Second, Probability: 0.05},
 			{Kind: StaleList, Delay: 3 * time.Second, Probability: 0.10},
 			{Kind: UnknownState, Probability: 0.03},
 		}, nil
-	case "lies":
+	case "bad-lists":
 		return []Fault{
 			{Kind: SmallPages, Probability: 0.5},
-			{Kind: SlippedRows, Probability: 0.10},
-			{Kind: ShortList, Probability: 0.10},
-			{Kind: ShortList, Rows: 1, Probability: 0.10},
-			{Kind: TwinRows, Probability: 0.05},
-			{Kind: TwinRows, Field: "status", Probability: 0.05},
-			{Kind: TwinRows, Field: exactTwin, Probability: 0.05},
-			{Kind: DoubleMember, Probability: 0.05},
-			{Kind: LateRows, Probability: 0.10},
+			{Kind: ShiftedRows, Probability: 0.10},
+			{Kind: MissingRows, Probability: 0.10},
+			{Kind: MissingRows, Rows: 1, Probability: 0.10},
+			{Kind: DuplicateRows, Probability: 0.05},
+			{Kind: DuplicateRows, Field: "status", Probability: 0.05},
+			{Kind: DuplicateRows, Field: exactDuplicate, Probability: 0.05},
+			{Kind: DuplicateMember, Probability: 0.05},
+			{Kind: DelayedRows, Probability: 0.10},
 			{Kind: StaleList, Delay: 3 * time.Second, Probability: 0.10},
-			{Kind: OtherIdentity, Probability: 0.03},
-			{Kind: OtherIdentity, Field: "marker_id", Probability: 0.03},
+			{Kind: WrongIdentity, Probability: 0.03},
+			{Kind: WrongIdentity, Field: "marker_id", Probability: 0.03},
 			{Kind: Partial206, API: VPCEP, Operation: "ListServiceConnections", Probability: 0.05},
 		}, nil
 	default:
-		return nil, fmt.Errorf("there is no set of faults %q; there are %s", name, strings.Join(Presets(), ", "))
+		return nil, fmt.Errorf("there is no set of faults %q; there are %s", name, strings.Join(FaultProfiles(), ", "))
 	}
 }

@@ -41,7 +41,7 @@ func (s *Simulator) functionGraphCreate(c *call) answer {
 		return refuse(http.StatusBadRequest, "FSS.0400", "vpc_id and subnet_id are needed")
 	}
 	key := functionKey(c, body.VpcID, body.SubnetID)
-	if old := s.cloud.functions[key]; old != nil && old.at(c.now).state != gone {
+	if old := s.cloud.functions[key]; old != nil && old.stateAt(c.now).state != gone {
 		s.tally.repeats++
 		return refuse(http.StatusConflict, "FSS.0409", "The endpoint already exists")
 	}
@@ -59,7 +59,7 @@ func (s *Simulator) functionGraphDelete(c *call) answer {
 		return refuse(http.StatusBadRequest, "FSS.0400", "The header Content-Type must be application/json")
 	}
 	key := functionKey(c, c.path["vpc"], c.path["subnet"])
-	if e := s.cloud.functions[key]; e != nil && e.at(c.now).state != gone {
+	if e := s.cloud.functions[key]; e != nil && e.stateAt(c.now).state != gone {
 		s.remove(e)
 		delete(s.cloud.functions, key)
 		s.effect(c, EffectDelete, key, e.ID)

@@ -45,7 +45,7 @@ func hssUnreadable() answer {
 }
 
 // sized reports whether every id has 1 to 256 bytes.
-func sized(ids ...string) bool {
+func validLengths(ids ...string) bool {
 	return !slices.ContainsFunc(ids, func(id string) bool { return id == "" || len(id) > 256 })
 }
 
@@ -68,12 +68,12 @@ func (s *Simulator) hssCreate(c *call) answer {
 		return hssParameter("enterprise_project_id")
 	case len(body.Hosts) == 0 && len(body.VPCs) == 0:
 		return hssParameter("host_id_list")
-	case len(body.Hosts) > 256 || !sized(body.Hosts...):
+	case len(body.Hosts) > 256 || !validLengths(body.Hosts...):
 		return hssParameter("host_id_list")
 	}
 	var vpcs []string
 	for _, v := range body.VPCs {
-		if !sized(v.VpcID) || v.Subnets == nil || !sized(v.Subnets...) {
+		if !validLengths(v.VpcID) || v.Subnets == nil || !validLengths(v.Subnets...) {
 			return hssParameter("vpc_list")
 		}
 		vpcs = append(vpcs, v.VpcID)
@@ -116,15 +116,15 @@ func (s *Simulator) hssQuery(c *call) answer {
 		return hssUnreadable()
 	case !c.enterpriseProject():
 		return hssParameter("enterprise_project_id")
-	case len(body.Hosts) > 64 || !sized(body.Hosts...):
+	case len(body.Hosts) > 64 || !validLengths(body.Hosts...):
 		return hssParameter("host_id_list")
-	case len(body.VPCs) > 64 || !sized(body.VPCs...):
+	case len(body.VPCs) > 64 || !validLengths(body.VPCs...):
 		return hssParameter("vpc_id_list")
 	}
 	var rows []hostStatus
 	for _, h := range s.cloud.hosts {
 		now := h.shown(c.listAt)
-		if h.project != c.path["project"] || now.state == gone || c.hidden(h.endpoint) ||
+		if h.project != c.path["project"] || now.state == gone || c.tooYoung(h.endpoint) ||
 			len(body.Hosts) > 0 && !slices.Contains(body.Hosts, h.host) ||
 			len(body.VPCs) > 0 && !slices.Contains(body.VPCs, h.vpc) {
 			continue
@@ -134,6 +134,6 @@ func (s *Simulator) hssQuery(c *call) answer {
 			PublicIP: []string{}, PrivateIP: []string{h.ip}, Status: c.status(now), VpcID: h.vpc,
 		})
 	}
-	shown, _ := falsified(c, rows, len(rows))
+	shown, _ := applyListFaults(c, rows, len(rows))
 	return ok(hostStatuses{DataList: shown})
 }

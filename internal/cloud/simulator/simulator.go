@@ -68,7 +68,7 @@ type Simulator struct {
 
 	mu       sync.Mutex // guards all below
 	ids      *rand.Rand
-	made     int64 // endpoints so far
+	created  int64 // endpoints so far
 	cloud    cloud
 	keyring  keyring
 	faults   []*activeFault
@@ -112,15 +112,15 @@ func New(cfg Config) *Simulator {
 // call is one request on its way through the cloud.
 type call struct {
 	route
-	request *http.Request
-	path    map[string]string // the variable segments of the path
-	body    []byte
-	now     time.Time
-	listAt  time.Time // the moment whose state lists show
-	odd     bool      // lists show a state that no reference knows
-	lies    []*Fault  // that falsify lists
-	id      string    // the request id
-	entry   *Call     // in the journal; nil: there is none
+	request      *http.Request
+	path         map[string]string // the variable segments of the path
+	body         []byte
+	now          time.Time
+	listAt       time.Time // the moment whose state lists show
+	unknownState bool      // lists show a state that no reference knows
+	listFaults   []*Fault  // that falsify lists
+	id           string    // the request id
+	entry        *Call     // in the journal; nil: there is none
 }
 
 // answer is what the cloud says to a call.
@@ -164,7 +164,7 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.write(w, c, gateway(http.StatusNotFound, "APIGW.0101", "The API does not exist or has not been published in the environment", c.id))
 		return
 	}
-	s.play(r.Context(), w, c, p)
+	s.respond(r.Context(), w, c, p)
 }
 
 // do carries c out: credentials first, then the deed.
@@ -173,7 +173,7 @@ func (s *Simulator) do(c *call, p plan) answer {
 	defer s.mu.Unlock()
 	c.now = s.now() // the answer may have waited
 	c.listAt = c.now.Add(-s.cfg.Delays.ListLag - p.stale)
-	c.odd, c.lies = p.odd, p.lies
+	c.unknownState, c.listFaults = p.unknownState, p.listFaults
 	if !c.open && !s.cfg.Auth.None {
 		if refused := s.authenticate(c); refused != nil {
 			return *refused

@@ -42,7 +42,7 @@ type vpcepConnections struct {
 
 // row is e with the state now, as a connection of its service.
 func (c *call) row(e *endpoint, now step, layout string) vpcepConnection {
-	as := e.as(c.listAt)
+	as := e.identityAt(c.listAt)
 	out := vpcepConnection{
 		ID: e.ID, MarkerID: as.MarkerID, DomainID: as.DomainID, Status: c.status(now), Description: e.Description,
 		CreatedAt: as.CreatedAt.UTC().Format(layout), UpdatedAt: now.at.UTC().Format(layout),
@@ -55,8 +55,8 @@ func (c *call) row(e *endpoint, now step, layout string) vpcepConnection {
 
 // status is the word for a state in an answer to c.
 func (c *call) status(now step) string {
-	if c.odd {
-		return oddState
+	if c.unknownState {
+		return undocumentedState
 	}
 	return now.state
 }
@@ -80,7 +80,7 @@ func (s *Simulator) vpcepAction(c *call) answer {
 	case len(body.Endpoints) > 1:
 		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.2031", "Only one endpoint is allowed.")
 	}
-	v := s.owned(c.path["project"], c.path["service"])
+	v := s.ownedService(c.path["project"], c.path["service"])
 	if v == nil {
 		return s.vpcepUnknownService()
 	}
@@ -91,7 +91,7 @@ func (s *Simulator) vpcepAction(c *call) answer {
 	if !s.decide(e, body.Action, c) && body.Action == receive && !s.cfg.RepeatOK {
 		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.2014", "The endpoint has been connected. There is no need to connect it again.")
 	}
-	return ok(vpcepConnections{Connections: []any{c.row(e, e.at(c.now), timeWithout)}})
+	return ok(vpcepConnections{Connections: []any{c.row(e, e.stateAt(c.now), timeWithout)}})
 }
 
 func (s *Simulator) vpcepUnknownService() answer {
@@ -137,26 +137,26 @@ func (s *Simulator) vpcepSort(c *call) (byUpdate, ascending bool, refused *answe
 }
 
 // seen is an endpoint with the state that a list shows.
-type seen struct {
+type listed struct {
 	*endpoint
 	now step
 }
 
 // sorted is what lists show of these endpoints at c.listAt, in order.
-func (c *call) sorted(from []*endpoint, byUpdate, ascending bool) []seen {
-	var out []seen
+func (c *call) sorted(from []*endpoint, byUpdate, ascending bool) []listed {
+	var out []listed
 	for _, e := range slices.Backward(from) {
-		if now := e.shown(c.listAt); now.state != gone && !c.hidden(e) {
-			out = append(out, seen{e, now})
+		if now := e.shown(c.listAt); now.state != gone && !c.tooYoung(e) {
+			out = append(out, listed{e, now})
 		}
 	}
-	when := func(x seen) time.Time {
+	when := func(x listed) time.Time {
 		if byUpdate {
 			return x.now.at
 		}
 		return x.CreatedAt
 	}
-	order := func(a, b seen) int {
+	order := func(a, b listed) int {
 		return cmp.Or(when(b).Compare(when(a)), cmp.Compare(b.MarkerID, a.MarkerID))
 	}
 	if !slices.IsSortedFunc(out, order) { // as a rule it is, and a long list is read often
@@ -169,7 +169,7 @@ func (c *call) sorted(from []*endpoint, byUpdate, ascending bool) []seen {
 }
 
 func (s *Simulator) vpcepConnections(c *call) answer {
-	v := s.owned(c.path["project"], c.path["service"])
+	v := s.ownedService(c.path["project"], c.path["service"])
 	if v == nil {
 		return s.vpcepUnknownService()
 	}
@@ -196,16 +196,16 @@ func (s *Simulator) vpcepConnections(c *call) answer {
 			from = []*endpoint{e}
 		}
 	}
-	rows := slices.DeleteFunc(c.sorted(from, byUpdate, ascending), func(x seen) bool {
+	rows := slices.DeleteFunc(c.sorted(from, byUpdate, ascending), func(x listed) bool {
 		return q.Get("status") != "" && x.now.state != q.Get("status") ||
-			marker != 0 && x.as(c.listAt).MarkerID != marker
+			marker != 0 && x.identityAt(c.listAt).MarkerID != marker
 	})
 	shown := []vpcepConnection{}
 	offset, limit = c.window(offset, limit)
 	for _, x := range page(rows, offset, limit) {
 		shown = append(shown, c.row(x.endpoint, x.now, timeWithZone))
 	}
-	falsified, total := falsified(c, shown, len(rows))
+	falsified, total := applyListFaults(c, shown, len(rows))
 	return ok(vpcepConnections{Connections: falsified, TotalCount: &total})
 }
 
@@ -216,7 +216,7 @@ func (s *Simulator) vpcepDescribeConnections(c *call) answer {
 			Description string `json:"description"`
 		} `json:"connections"`
 	}
-	v := s.owned(c.path["project"], c.path["service"])
+	v := s.ownedService(c.path["project"], c.path["service"])
 	switch {
 	case len(c.body) == 0:
 		return s.vpcepRefuse(http.StatusGatewayTimeout, "EndPoint.0011", "The request body is null.")
@@ -228,7 +228,7 @@ func (s *Simulator) vpcepDescribeConnections(c *call) answer {
 	for _, x := range body.Connections {
 		e := s.cloud.endpoints[x.ID]
 		switch {
-		case e == nil || e.at(c.now).state == gone:
+		case e == nil || e.stateAt(c.now).state == gone:
 			return s.vpcepRefuse(http.StatusNotFound, "EndPoint.2006", "The endpoint does not exist.")
 		case e.service != v:
 			return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.2013", "The endpoint does not belong to the endpoint service.")
@@ -240,7 +240,7 @@ func (s *Simulator) vpcepDescribeConnections(c *call) answer {
 	for _, x := range body.Connections {
 		e := s.cloud.endpoints[x.ID]
 		e.Description = x.Description
-		out.Connections = append(out.Connections, c.row(e, e.at(c.now), timeWithZone))
+		out.Connections = append(out.Connections, c.row(e, e.stateAt(c.now), timeWithZone))
 	}
 	return ok(out)
 }

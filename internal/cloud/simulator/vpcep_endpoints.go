@@ -59,10 +59,10 @@ func (s *Simulator) inProject(c *call) []*endpoint {
 }
 
 // used counts the endpoints of the project that is asked about.
-func (s *Simulator) used(c *call) int {
+func (s *Simulator) endpointCount(c *call) int {
 	n := 0
 	for _, e := range s.inProject(c) {
-		if e.at(c.now).state != gone {
+		if e.stateAt(c.now).state != gone {
 			n++
 		}
 	}
@@ -92,7 +92,7 @@ func (s *Simulator) vpcepEndpoints(c *call) answer {
 		rows = append(rows, c.endpointRow(x.endpoint, x.now))
 	}
 	offset, limit = c.window(offset, limit)
-	shown, total := falsified(c, page(rows, offset, limit), len(rows))
+	shown, total := applyListFaults(c, page(rows, offset, limit), len(rows))
 	return ok(vpcepEndpoints{Endpoints: shown, TotalCount: total})
 }
 
@@ -134,7 +134,7 @@ func (s *Simulator) vpcepCreateEndpoint(c *call) answer {
 		return s.vpcepInvalidVPC()
 	case to == nil:
 		return s.vpcepUnknownService()
-	case s.used(c) >= endpointQuota:
+	case s.endpointCount(c) >= endpointQuota:
 		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.1018", "The quota of endpoints is used up.")
 	}
 	e := s.connect(to, Connection{
@@ -142,5 +142,5 @@ func (s *Simulator) vpcepCreateEndpoint(c *call) answer {
 		VpcID: body.VpcID, SubnetID: body.SubnetID, Description: body.Description,
 	})
 	s.effect(c, EffectCreate, c.path["project"]+"/"+body.VpcID+"/"+body.SubnetID+"/"+to.ID, e.ID)
-	return ok(c.endpointRow(e, e.at(c.now)))
+	return ok(c.endpointRow(e, e.stateAt(c.now)))
 }

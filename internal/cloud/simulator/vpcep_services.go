@@ -73,7 +73,7 @@ func (s *Simulator) vpcepServices(c *call) answer {
 }
 
 func (s *Simulator) vpcepService(c *call) answer {
-	v := s.owned(c.path["project"], c.path["service"])
+	v := s.ownedService(c.path["project"], c.path["service"])
 	if v == nil {
 		return s.vpcepUnknownService()
 	}
@@ -94,7 +94,7 @@ func (s *Simulator) vpcepDescribeService(c *call) answer {
 	if (id == "") == (name == "") {
 		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0002", "Exactly one of id and endpoint_service_name is needed.")
 	}
-	v := s.named(id, name)
+	v := s.serviceByName(id, name)
 	if v == nil {
 		return s.vpcepUnknownService()
 	}
@@ -126,7 +126,7 @@ func (s *Simulator) vpcepQuotas(c *call) answer {
 			services.Used++
 		}
 	}
-	endpoints := vpcepQuota{Type: "endpoint", Quota: endpointQuota, Used: s.used(c)}
+	endpoints := vpcepQuota{Type: "endpoint", Quota: endpointQuota, Used: s.endpointCount(c)}
 	var out vpcepQuotas
 	out.Quotas.Resources = slices.DeleteFunc([]vpcepQuota{services, endpoints}, func(x vpcepQuota) bool { return kind != "" && kind != x.Type })
 	return ok(out)

@@ -54,8 +54,8 @@ func TestVPCEPAcceptWalks(t *testing.T) {
 		}
 	}
 	counted := p.Counters()
-	if counted.Count(simulator.EffectAccept, endpoint) != 1 || counted.Count(simulator.EffectReject, endpoint) != 1 || counted.Contrary != 1 {
-		t.Errorf("effects %+v, contrary %d; want one accept, one reject, one contrary", counted.Effects, counted.Contrary)
+	if counted.Count(simulator.EffectAccept, endpoint) != 1 || counted.Count(simulator.EffectReject, endpoint) != 1 || counted.Reversals != 1 {
+		t.Errorf("effects %+v, reversals %d; want one accept, one reject, one reversal", counted.Effects, counted.Reversals)
 	}
 }
 

@@ -38,25 +38,25 @@ func TestListsThatLie(t *testing.T) {
 		total int
 		text  string // in the answer
 	}{
-		{simulator.Fault{Kind: simulator.ShortList}, "?limit=10", "", 4, ""},
-		{simulator.Fault{Kind: simulator.ShortList, Rows: 1}, "?limit=10", "3 2 1", 4, ""},
-		{simulator.Fault{Kind: simulator.ShortList, Rows: 9}, "?limit=10", "", 4, ""},
-		{simulator.Fault{Kind: simulator.SlippedRows}, "?limit=2", "3 2", 4, ""},
-		{simulator.Fault{Kind: simulator.SlippedRows}, "?limit=2&offset=2", "0", 4, ""},
+		{simulator.Fault{Kind: simulator.MissingRows}, "?limit=10", "", 4, ""},
+		{simulator.Fault{Kind: simulator.MissingRows, Rows: 1}, "?limit=10", "3 2 1", 4, ""},
+		{simulator.Fault{Kind: simulator.MissingRows, Rows: 9}, "?limit=10", "", 4, ""},
+		{simulator.Fault{Kind: simulator.ShiftedRows}, "?limit=2", "3 2", 4, ""},
+		{simulator.Fault{Kind: simulator.ShiftedRows}, "?limit=2&offset=2", "0", 4, ""},
 		{simulator.Fault{Kind: simulator.SmallPages}, "?limit=10", "3 2", 4, ""},
 		{simulator.Fault{Kind: simulator.SmallPages, Rows: 3}, "?limit=10&offset=1", "2 1 0", 4, ""},
 		{simulator.Fault{Kind: simulator.LargePages}, "?limit=1", "3 2 1 0", 4, ""},
-		{simulator.Fault{Kind: simulator.TwinRows}, "?limit=10", "3 2 1 0 3", 5, `"domain_id":"0e9dfd51d1124e8d8498dce894923a0d"`},
-		{simulator.Fault{Kind: simulator.TwinRows, Field: "marker_id"}, "?limit=10", "3 2 1 0 3", 5, `"marker_id":40`},
-		{simulator.Fault{Kind: simulator.TwinRows, Field: "status"}, "?limit=10", "3 2 1 0 3", 5, `"status":"accepted"`},
-		{simulator.Fault{Kind: simulator.TwinRows, Field: "none"}, "?limit=10", "3 2 1 0 3", 5, ""},
-		{simulator.Fault{Kind: simulator.DoubleMember}, "?limit=10", "3 2 1 0", 4, `,"domain_id":"0e9dfd51d1124e8d8498dce894923a0d"}`},
-		{simulator.Fault{Kind: simulator.DoubleMember, Field: "status"}, "?limit=10", "3 2 1 0", 4, `,"status":"accepted"}`},
-		{simulator.Fault{Kind: simulator.LateRows}, "?limit=10", "2 1 0", 3, ""},
-		{simulator.Fault{Kind: simulator.LateRows, Delay: time.Second}, "?limit=10", "3 2 1 0", 4, ""},
-		{simulator.Fault{Kind: simulator.OtherIdentity}, "?limit=10", "3 2 1 0", 4, `"domain_id":"0e9dfd51d1124e8d8498dce894923a0d"`},
-		{simulator.Fault{Kind: simulator.OtherIdentity, Field: "marker_id"}, "?limit=10", "3 2 1 0", 4, `"marker_id":10`},
-		{simulator.Fault{Kind: simulator.OtherIdentity, Field: "created_at"}, "?limit=10", "3 2 1 0", 4, `"created_at":"2018-01-30T07:42:01Z"`},
+		{simulator.Fault{Kind: simulator.DuplicateRows}, "?limit=10", "3 2 1 0 3", 5, `"domain_id":"0e9dfd51d1124e8d8498dce894923a0d"`},
+		{simulator.Fault{Kind: simulator.DuplicateRows, Field: "marker_id"}, "?limit=10", "3 2 1 0 3", 5, `"marker_id":40`},
+		{simulator.Fault{Kind: simulator.DuplicateRows, Field: "status"}, "?limit=10", "3 2 1 0 3", 5, `"status":"accepted"`},
+		{simulator.Fault{Kind: simulator.DuplicateRows, Field: "none"}, "?limit=10", "3 2 1 0 3", 5, ""},
+		{simulator.Fault{Kind: simulator.DuplicateMember}, "?limit=10", "3 2 1 0", 4, `,"domain_id":"0e9dfd51d1124e8d8498dce894923a0d"}`},
+		{simulator.Fault{Kind: simulator.DuplicateMember, Field: "status"}, "?limit=10", "3 2 1 0", 4, `,"status":"accepted"}`},
+		{simulator.Fault{Kind: simulator.DelayedRows}, "?limit=10", "2 1 0", 3, ""},
+		{simulator.Fault{Kind: simulator.DelayedRows, Delay: time.Second}, "?limit=10", "3 2 1 0", 4, ""},
+		{simulator.Fault{Kind: simulator.WrongIdentity}, "?limit=10", "3 2 1 0", 4, `"domain_id":"0e9dfd51d1124e8d8498dce894923a0d"`},
+		{simulator.Fault{Kind: simulator.WrongIdentity, Field: "marker_id"}, "?limit=10", "3 2 1 0", 4, `"marker_id":10`},
+		{simulator.Fault{Kind: simulator.WrongIdentity, Field: "created_at"}, "?limit=10", "3 2 1 0", 4, `"created_at":"2018-01-30T07:42:01Z"`},
 	}
 	for _, tt := range tests {
 		t.Run(string(tt.fault.Kind)+" "+tt.fault.Field+tt.query, func(t *testing.T) {
@@ -100,9 +100,9 @@ func TestListsOfCreationsThatLie(t *testing.T) {
 		endpoints string
 		hosts     string
 	}{
-		{simulator.ShortList, `{"endpoints":[],"total_count":1}`, `{"data_list":[]}`},
-		{simulator.LateRows, `{"endpoints":[],"total_count":0}`, `{"data_list":[]}`},
-		{simulator.DoubleMember, `,"status":"pendingAcceptance"}`, `,"status":"pendingAcceptance"}`},
+		{simulator.MissingRows, `{"endpoints":[],"total_count":1}`, `{"data_list":[]}`},
+		{simulator.DelayedRows, `{"endpoints":[],"total_count":0}`, `{"data_list":[]}`},
+		{simulator.DuplicateMember, `,"status":"pendingAcceptance"}`, `,"status":"pendingAcceptance"}`},
 	} {
 		p.ClearFaults()
 		p.Inject(simulator.Fault{Kind: fault.kind})
@@ -247,16 +247,16 @@ func TestDefaultCloudListsItsProjects(t *testing.T) {
 func TestFaultsOfListsAreChecked(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"vpcep:short-list:rows=2":                             "",
-		"*/ListEndpoints:twin-rows:field=none":                "",
-		"apig:other-identity:field=marker_id,after=20s":       "",
-		"vpcep:slow:rows=2":                                   "has no rows",
-		"vpcep:short-list:rows=-1":                            "give 0 or more",
-		"vpcep:short-list:rows=x":                             "not a number",
-		"vpcep:other-identity:field=status":                   "there are domain_id, marker_id, created_at",
-		"vpcep:short-list:field=domain_id":                    "there is none",
-		"vpcep/AcceptOrRejectEndpoint:short-list":             "of lists only",
-		"vpcep/ListServiceDetails:double-member:field=status": "of lists only",
+		"vpcep:missing-rows:rows=2":                              "",
+		"*/ListEndpoints:duplicate-rows:field=none":              "",
+		"apig:wrong-identity:field=marker_id,after=20s":          "",
+		"vpcep:slow:rows=2":                                      "has no rows",
+		"vpcep:missing-rows:rows=-1":                             "give 0 or more",
+		"vpcep:missing-rows:rows=x":                              "not a number",
+		"vpcep:wrong-identity:field=status":                      "there are domain_id, marker_id, created_at",
+		"vpcep:missing-rows:field=domain_id":                     "there is none",
+		"vpcep/AcceptOrRejectEndpoint:missing-rows":              "of lists only",
+		"vpcep/ListServiceDetails:duplicate-member:field=status": "of lists only",
 	} {
 		_, err := simulator.ParseFault(text)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"cmp"
 	"encoding/json"
 	"math"
 	"net/http"
@@ -11,15 +12,15 @@ import (
 
 // The kinds of fault that falsify the rows of a list. They go together with others.
 const (
-	ShortList     FaultKind = "short-list"     // Rows rows of each page are left out, and still counted; 0: all
-	SlippedRows   FaultKind = "slipped-rows"   // each page after the first begins Rows rows later; 0: one
-	SmallPages    FaultKind = "small-pages"    // a page holds at most Rows rows; 0: two
-	LargePages    FaultKind = "large-pages"    // a page holds all rows, whatever the limit
-	TwinRows      FaultKind = "twin-rows"      // the first row of a page is there again, with another Field
-	DoubleMember  FaultKind = "double-member"  // each row holds the member Field twice
-	LateRows      FaultKind = "late-rows"      // what is younger than Delay does not show; 0: 30 s
-	OtherIdentity FaultKind = "other-identity" // rows show another Field than they have
-	Partial206    FaultKind = "partial-206"    // 206 instead of 200
+	MissingRows     FaultKind = "missing-rows"     // Rows rows of each page are left out, and still counted; 0: all
+	ShiftedRows     FaultKind = "shifted-rows"     // each page after the first begins Rows rows later; 0: one
+	SmallPages      FaultKind = "small-pages"      // a page holds at most Rows rows; 0: two
+	LargePages      FaultKind = "large-pages"      // a page holds all rows, whatever the limit
+	DuplicateRows   FaultKind = "duplicate-rows"   // the first row of a page is there again, with another Field
+	DuplicateMember FaultKind = "duplicate-member" // each row holds the member Field twice
+	DelayedRows     FaultKind = "delayed-rows"     // what is younger than Delay does not show; 0: 30 s
+	WrongIdentity   FaultKind = "wrong-identity"   // rows show another Field than they have
+	Partial206      FaultKind = "partial-206"      // 206 instead of 200
 )
 
 // The kinds of fault that only the operator of a client can fix. They answer, with
@@ -32,23 +33,23 @@ const (
 )
 
 // lieKinds are those of the first group that change rows or pages.
-func lieKinds() []FaultKind {
-	return []FaultKind{ShortList, SlippedRows, SmallPages, LargePages, TwinRows, DoubleMember, LateRows, OtherIdentity}
+func listFaultKinds() []FaultKind {
+	return []FaultKind{MissingRows, ShiftedRows, SmallPages, LargePages, DuplicateRows, DuplicateMember, DelayedRows, WrongIdentity}
 }
 
 // exactTwin is the Field of TwinRows that changes nothing.
-const exactTwin = "none"
+const exactDuplicate = "none"
 
 // lieFields returns what Field may be for a kind; none if it has no Field.
-func lieFields(k FaultKind) []string {
+func listFaultFields(k FaultKind) []string {
 	identity := []string{"domain_id", "marker_id", "created_at"}
 	switch k {
-	case OtherIdentity:
+	case WrongIdentity:
 		return identity
-	case DoubleMember:
+	case DuplicateMember:
 		return append(identity, "status")
-	case TwinRows:
-		return append(identity, "status", exactTwin)
+	case DuplicateRows:
+		return append(identity, "status", exactDuplicate)
 	default:
 		return nil
 	}
@@ -61,15 +62,15 @@ func listOperations() []string {
 
 // window is the part of a list that c asks for, as far as faults let it.
 func (c *call) window(offset, limit int64) (int64, int64) {
-	for _, f := range c.lies {
+	for _, f := range c.listFaults {
 		switch f.Kind {
 		case SmallPages:
-			limit = min(limit, int64(orDefault(f.Rows, 2)))
+			limit = min(limit, int64(cmp.Or(f.Rows, 2)))
 		case LargePages:
 			limit = math.MaxInt64
-		case SlippedRows:
+		case ShiftedRows:
 			if offset > 0 {
-				offset += int64(orDefault(f.Rows, 1))
+				offset += int64(cmp.Or(f.Rows, 1))
 			}
 		default:
 		}
@@ -77,42 +78,35 @@ func (c *call) window(offset, limit int64) (int64, int64) {
 	return offset, limit
 }
 
-func orDefault(n, otherwise int) int {
-	if n > 0 {
-		return n
-	}
-	return otherwise
-}
-
 // hidden reports whether the lists that c sees do not show e because it is young.
-func (c *call) hidden(e *endpoint) bool {
-	return slices.ContainsFunc(c.lies, func(f *Fault) bool {
-		return f.Kind == LateRows && c.now.Sub(e.CreatedAt) < orElse(f.Delay, 30*time.Second)
+func (c *call) tooYoung(e *endpoint) bool {
+	return slices.ContainsFunc(c.listFaults, func(f *Fault) bool {
+		return f.Kind == DelayedRows && c.now.Sub(e.CreatedAt) < cmp.Or(f.Delay, 30*time.Second)
 	})
 }
 
 // falsified returns a page of rows, and how many rows there are, as faults have it.
-func falsified[T any](c *call, rows []T, total int) ([]any, int) {
+func applyListFaults[T any](c *call, rows []T, total int) ([]any, int) {
 	out := make([]any, len(rows))
 	for i, r := range rows {
 		out[i] = r
 	}
-	for _, f := range c.lies {
+	for _, f := range c.listFaults {
 		if len(out) == 0 {
 			break
 		}
 		switch f.Kind {
-		case ShortList:
-			out = out[:len(out)-min(orDefault(f.Rows, len(out)), len(out))]
-		case TwinRows:
-			out, total = append(out, altered(out[0], f.Field, false)), total+1
-		case OtherIdentity:
+		case MissingRows:
+			out = out[:len(out)-min(cmp.Or(f.Rows, len(out)), len(out))]
+		case DuplicateRows:
+			out, total = append(out, alterField(out[0], f.Field, false)), total+1
+		case WrongIdentity:
 			for i := range out {
-				out[i] = altered(out[i], f.Field, false)
+				out[i] = alterField(out[i], f.Field, false)
 			}
-		case DoubleMember:
+		case DuplicateMember:
 			for i := range out {
-				out[i] = altered(out[i], f.Field, true)
+				out[i] = alterField(out[i], f.Field, true)
 			}
 		default:
 		}
@@ -122,9 +116,9 @@ func falsified[T any](c *call, rows []T, total int) ([]any, int) {
 
 // altered returns a row with another value of the member called field, in place of
 // the right one or after it. Rows without that member have another status.
-func altered(row any, field string, after bool) any {
+func alterField(row any, field string, after bool) any {
 	text, err := json.Marshal(row)
-	if err != nil || field == exactTwin {
+	if err != nil || field == exactDuplicate {
 		return row
 	}
 	members := map[string]json.RawMessage{}
