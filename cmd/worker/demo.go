@@ -113,7 +113,7 @@ func (d *demo) run(ctx context.Context) error {
 	}
 
 	limits := worker.DefaultLimits()
-	limits.Visible, limits.Settle = 2*time.Second, 2*time.Second
+	limits.Visible, limits.StabilizeFor = 2*time.Second, 2*time.Second
 	type up struct {
 		bus  *events.Bus
 		base string

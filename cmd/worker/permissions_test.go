@@ -84,7 +84,7 @@ func TestRolesDoTheirWork(t *testing.T) {
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	ctx, stop := context.WithCancel(t.Context())
 	s := service{cfg: cfg, log: zerolog.Nop(), limits: worker.DefaultLimits(), watchEvery: time.Second, ready: func(*events.Bus, string) { close(ready) }}
-	s.limits.Visible, s.limits.Settle = 2*time.Second, time.Second
+	s.limits.Visible, s.limits.StabilizeFor = 2*time.Second, time.Second
 	go func() { ended <- s.run(ctx) }()
 	select {
 	case <-ready:

@@ -63,7 +63,7 @@ func start(t testing.TB, settings map[string]string, edit func(cfg *simulator.Co
 	cfg, err := r.config(server.URL())
 	must(err)
 	limits := worker.DefaultLimits()
-	limits.Visible, limits.Settle = 2*time.Second, time.Second
+	limits.Visible, limits.StabilizeFor = 2*time.Second, time.Second
 	ready := make(chan struct{})
 	s := service{cfg: cfg, log: zerolog.New(zerolog.SyncWriter(r.log)), limits: limits, server: server, watchEvery: time.Second, ready: func(bus *events.Bus, base string) {
 		r.bus, r.base = bus, base

@@ -9,10 +9,11 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
+// How Await polls.
 const (
 	minPollInterval = time.Second
-	maxPollInterval = 15 * time.Second
-	listLag         = 30 * time.Second // after an act, in which a list may still show the past
+	MaxPollInterval = 15 * time.Second
+	ListLag         = 30 * time.Second // after an act, in which a list may still show the past
 )
 
 // Await follows the connection of req until its target's list shows the state
@@ -34,7 +35,7 @@ func (c *Client) Await(ctx context.Context, req approval.Request, want approval.
 	if err != nil {
 		return approval.Absent, err
 	}
-	polls := backoff.NewExponentialBackOff(backoff.WithInitialInterval(minPollInterval), backoff.WithMaxInterval(maxPollInterval),
+	polls := backoff.NewExponentialBackOff(backoff.WithInitialInterval(minPollInterval), backoff.WithMaxInterval(MaxPollInterval),
 		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(0.1), backoff.WithMaxElapsedTime(0))
 	var last approval.State
 	for reads := 0; ; reads++ {
@@ -55,7 +56,7 @@ func (c *Client) Await(ctx context.Context, req approval.Request, want approval.
 		if state == want && (state != approval.Absent || again) {
 			return state, nil
 		}
-		if again && final(state) && (actedAt.IsZero() || shown.at.Sub(actedAt) >= listLag) {
+		if again && final(state) && (actedAt.IsZero() || shown.at.Sub(actedAt) >= ListLag) {
 			return state, nil
 		}
 		if err := sleep(ctx, polls.NextBackOff()); err != nil {

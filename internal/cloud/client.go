@@ -251,7 +251,7 @@ func transport(concurrency int) http.RoundTripper {
 		ForceAttemptHTTP2:     true,
 		MaxIdleConnsPerHost:   concurrency,
 		IdleConnTimeout:       90 * time.Second,
-		ResponseHeaderTimeout: callTimeout,
+		ResponseHeaderTimeout: CallTimeout,
 		// Nearly all that goes to and fro is shorter, and long lists go past them.
 		WriteBufferSize: 1 << 10,
 		ReadBufferSize:  1 << 10,

@@ -19,9 +19,11 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
+// CallTimeout bounds one try of a call, from sending to the last byte.
+const CallTimeout = 30 * time.Second
+
 const (
-	callTimeout = 30 * time.Second // of one try, from sending to the last byte
-	maxResponse = 8 << 20          // bytes
+	maxResponse = 8 << 20 // bytes
 	// strangerWait is the pause of a host after a 401 in no shape of an API: a proxy
 	// may have answered, but if it was the API the key must not be tried in a row.
 	foreign401Wait = 5 * time.Second
@@ -199,7 +201,7 @@ func (c *Client) release(call *call, p permit) {
 
 // send exchanges one request for one answer and classes it.
 func (c *Client) send(ctx context.Context, host *host, call *call, body []byte, p permit) *Error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
 	r, err := c.request(ctx, host, call, body, p)
 	if err != nil {

@@ -215,7 +215,7 @@ func TestSlowAPI(t *testing.T) {
 		}))
 		start := time.Now()
 		_, err := c.Create(t.Context(), creation(approval.DataArtsInsight))
-		if e, ok := asError(err); !ok || !e.OutcomeUnknown() || time.Since(start) != callTimeout {
+		if e, ok := asError(err); !ok || !e.OutcomeUnknown() || time.Since(start) != CallTimeout {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
 	})

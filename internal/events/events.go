@@ -70,6 +70,9 @@ type Config struct {
 	Log      zerolog.Logger
 }
 
+// DefaultAckWait is Config.AckWait where nothing is set.
+const DefaultAckWait = 10 * time.Second
+
 func (c Config) withDefaults() Config {
 	def := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
@@ -92,7 +95,7 @@ func (c Config) withDefaults() Config {
 	def(&c.RequestsMaxAge, 30*day)
 	def(&c.ResultsMaxAge, 90*day)
 	def(&c.DeadLettersMaxAge, 365*day)
-	def(&c.AckWait, 10*time.Second)
+	def(&c.AckWait, DefaultAckWait)
 	def(&c.ShutdownGrace, 10*time.Second)
 	defInt(&c.Slots, 64)
 	defInt(&c.MaxAckPending, 100_000)

@@ -27,10 +27,12 @@ type Heartbeats interface {
 	Judge(ctx context.Context, instance string, since uint64) (approval.Liveness, error)
 }
 
-// heartbeatTTL is how long an instance lives after its last heartbeat. A message
+// HeartbeatTTL is how long an instance lives after its last heartbeat. A message
 // of a worker that died comes again two thirds of AckWait later, or more: by then
 // the instance must be dead.
-func (c Config) heartbeatTTL() time.Duration { return c.AckWait * 6 / 10 }
+func HeartbeatTTL(ackWait time.Duration) time.Duration { return ackWait * 6 / 10 }
+
+func (c Config) heartbeatTTL() time.Duration { return HeartbeatTTL(c.AckWait) }
 
 // presence is what this process knows of itself and the other workers. It is safe
 // for concurrent use.

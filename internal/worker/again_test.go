@@ -45,7 +45,7 @@ func TestAHeldCreationIsDecidedAgain(t *testing.T) {
 						b.deliver(t, d, 9)
 						bus := &fakeBus{got: map[string]approval.Request{}}
 						sweep := b.sweep(bus)
-						<-time.After(stalled + time.Minute)
+						<-time.After(stalledAfter + time.Minute)
 						if got := b.sweepAndDeliver(t, sweep, bus); len(got) != 0 {
 							t.Fatalf("decided again although nothing changed: %+v", got)
 						}
@@ -119,7 +119,7 @@ func TestWhatIsHeldAndSettledElsewhereEnds(t *testing.T) {
 						t.Fatalf("the sweep led to %+v, want one %s that follows request %s", got, tt.want, held.Request.ID)
 					}
 					for range 3 {
-						<-time.After(longestPause)
+						<-time.After(maxResubmit)
 						if got := b.sweepAndDeliver(t, sweep, bus); len(got) != 0 {
 							t.Errorf("told again: %+v", got)
 						}
@@ -240,8 +240,8 @@ func TestTwoLooksMustAgreeOnAnotherConnection(t *testing.T) {
 		wait  time.Duration // at least
 	}{
 		{"one look", time.Hour, 1, 1, 0},
-		{"for good", time.Hour, 1e6, 2, betweenLooks},
-		{"just after the act", time.Second, 1e6, 2, lag - time.Second},
+		{"for good", time.Hour, 1e6, 2, confirmLookAfter},
+		{"just after the act", time.Second, 1e6, 2, listLag - time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -95,7 +95,7 @@ func (w *Worker) recordUndecided(ctx context.Context, t *task, entry *approval.E
 		return rec.entry, err
 	}
 	if rec.entry.Decision.Verdict.Acts() { // another worker decided it meanwhile, and may be at it
-		return rec.entry, waits(approval.StageDecide, "decided_elsewhere", jitter(time.Second))
+		return rec.entry, waits(approval.StageDecide, "decided_elsewhere", soon())
 	}
 	return rec.entry, nil
 }
@@ -168,15 +168,11 @@ func (w *Worker) cannot(t *task, err error) {
 		Str("endpoint", t.Request.EndpointID).Err(err).Msg("a request cannot be carried out")
 }
 
-// fewestTries is how often a request is tried however old it was when it was
-// first delivered: a worker may have been away for longer than any limit.
-const fewestTries = 5
-
 // overdue reports whether a request has been tried for as long as it may be. Its
 // deliveries alone do not tell, for it may have been given back untried.
 func (w *Worker) overdue(t *task) bool {
 	tried := min(w.age(t.Delivery), w.Now().Sub(w.Started))
-	return tried >= w.Limits.MaxAge && t.Attempt >= fewestTries
+	return tried >= w.Limits.MaxAge && t.Attempt >= minAttempts
 }
 
 // age is how long ago the event was made, as far as the bus can vouch for it:

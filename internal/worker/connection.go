@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -33,10 +32,6 @@ func (w *Worker) actOnConnection(ctx context.Context, t *task, a acted) (_ acted
 	return a, false, nil
 }
 
-// betweenLooks is the time between two looks that must agree that a connection is
-// another one than that which was settled.
-const betweenLooks = 5 * time.Second
-
 // checkReplaced deals with a connection that is pending although an act settled one
 // with its endpoint id. It is another connection if the account, the number or the
 // time at which it was made are not the same in two looks, and not just after the
@@ -61,10 +56,10 @@ func (w *Worker) checkReplaced(ctx context.Context, t *task, a acted) (acted, er
 	if !settled.Decision.Facts.Differs(a.facts.Facts) {
 		return a, nil
 	}
-	if since := w.Now().Sub(actedAt); since < lag {
-		return a, waits(approval.StageVerify, "just_settled", jitter(max(lag-since, time.Second)))
+	if since := w.Now().Sub(actedAt); since < listLag {
+		return a, waits(approval.StageVerify, "just_settled", jitter(max(listLag-since, minRetryWait)))
 	}
-	if err := pause(ctx, betweenLooks); err != nil {
+	if err := pause(ctx, confirmLookAfter); err != nil {
 		return a, err
 	}
 	second, err := w.readFacts(ctx, a.entry.Request)
@@ -73,7 +68,7 @@ func (w *Worker) checkReplaced(ctx context.Context, t *task, a acted) (acted, er
 		return a, err
 	}
 	if second.State != approval.Pending || !second.Same(a.facts.Facts) {
-		return a, waits(approval.StageVerify, "looks_differ", jitter(time.Second))
+		return a, waits(approval.StageVerify, "looks_differ", soon())
 	}
 	if own {
 		return a.ends(&ending{outcome: approval.OutcomeGone, facts: second.Facts}), nil
@@ -146,7 +141,7 @@ func (w *Worker) followConnection(ctx, waiting context.Context, t *task, a acted
 	case (other == nil || other.Settled()) && w.Now().Sub(from) >= w.Limits.ConfirmFor:
 		return notConfirmed(entry, &facts), nil
 	}
-	return nil, waits(approval.StageConfirm, "not_confirmed_yet", followEvery)
+	return nil, waits(approval.StageConfirm, "not_confirmed_yet", followRetry)
 }
 
 // recordConfirm records the time for which a state was waited for. That it did not
@@ -157,9 +152,6 @@ func recordConfirm(waiting context.Context, t *task, err error) {
 	}
 	t.stages.record(approval.StageConfirm, err)
 }
-
-// followEvery is when a request comes again whose wanted state does not show.
-const followEvery = 10 * time.Second
 
 // notConfirmed is the end of a connection whose wanted state does not show in time.
 func notConfirmed(entry *approval.Entry, facts *approval.Facts) *ending {

@@ -13,10 +13,6 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// mostSends bounds how often a creation is sent: each time only after looking
-// for the one before, and finding nothing, for as long as Limits.Settle.
-const mostSends = 3
-
 // actOnCreation carries the decision on a creation out. What was sent and not
 // answered is looked for before anything is sent again; where nobody can look, it
 // ends as unknown.
@@ -34,7 +30,7 @@ func (w *Worker) actOnCreation(ctx context.Context, t *task, a acted) (acted, er
 		if err := w.resumeStalled(ctx, t, a.other); err != nil {
 			return a, err
 		}
-		return a, waits(approval.StageAct, "made_by_another", jitter(2*time.Second))
+		return a, waits(approval.StageAct, "made_by_another", jitter(otherRetry))
 	}
 	if answered(a.entry) {
 		return a, nil
@@ -61,7 +57,7 @@ func (w *Worker) resumeStalled(ctx context.Context, t *task, holder *approval.Cl
 	if entry.Intent != nil {
 		last = entry.Intent.At
 	}
-	if w.Now().Sub(last) < stalled {
+	if w.Now().Sub(last) < stalledAfter {
 		return nil
 	}
 	its := *t.Delivery
@@ -94,9 +90,9 @@ func (w *Worker) create(ctx context.Context, t *task, a acted) (acted, error) {
 	if found {
 		return a.ends(&ending{outcome: approval.OutcomeCreated, created: &there, facts: approval.Facts{State: there.State}}), nil
 	}
-	if a.other != nil && a.other.Settled() && w.Now().Sub(a.other.At) < w.Limits.Settle {
+	if a.other != nil && a.other.Settled() && w.Now().Sub(a.other.At) < w.Limits.StabilizeFor {
 		// What another request made just now may not show yet.
-		return a, waits(approval.StageAct, "just_made", jitter(w.Limits.Settle/4))
+		return a, waits(approval.StageAct, "just_made", jitter(w.Limits.StabilizeFor/4))
 	}
 	if sent {
 		a, err = w.reconcile(ctx, t, a, look, blind)
@@ -129,10 +125,6 @@ func alive(c *approval.Created) bool {
 	}
 }
 
-// missedFor is how long after an answer was found missing whoever has it may still
-// note it, where nobody can look.
-const missedFor = 15 * time.Second
-
 // reconcile deals with a creation that was sent and has no answer: what shows is
 // what it made, and becomes the answer. Without an end, an answer and an error it
 // was certainly not done.
@@ -148,12 +140,12 @@ func (w *Worker) reconcile(ctx context.Context, t *task, a acted, look approval.
 		if a.entry, err = w.noteIntent(ctx, t, a.entry, intent); err != nil {
 			return a, err
 		}
-		return a, waits(approval.StageAct, "answer_missing", jitter(missedFor))
-	case blind && w.Now().Sub(intent.MissedAt) < missedFor:
-		return a, waits(approval.StageAct, "answer_missing", jitter(missedFor/4))
-	case !blind && age < w.sendFor()+w.Limits.Settle:
-		return a, waits(approval.StageAct, "answer_missing", jitter(w.Limits.Settle/4))
-	case blind || look.Partial || intent.Sends >= mostSends:
+		return a, waits(approval.StageAct, "answer_missing", jitter(answerGrace))
+	case blind && w.Now().Sub(intent.MissedAt) < answerGrace:
+		return a, waits(approval.StageAct, "answer_missing", jitter(answerGrace/4))
+	case !blind && age < w.Limits.sendFor()+w.Limits.StabilizeFor:
+		return a, waits(approval.StageAct, "answer_missing", jitter(w.Limits.StabilizeFor/4))
+	case blind || look.Partial || intent.Sends >= maxSends:
 		return a.ends(&ending{outcome: approval.OutcomeUnknown, failure: unanswered(&a.entry.Request)}), nil
 	}
 	return a, nil
@@ -173,13 +165,13 @@ func (w *Worker) sendOnce(ctx context.Context, t *task, a acted, keys []string) 
 		return a, err
 	}
 	late := w.Now().Sub(intent.At)
-	if late > w.Limits.FactsFor {
+	if late > w.Limits.FactsMaxAge {
 		// This worker was stopped in between, and another may have taken over:
 		// the note that nothing was sent tells.
 		if a.entry, err = w.noteUnsent(ctx, t, a.entry); err != nil {
 			return a, err
 		}
-		return a, waits(approval.StageAct, "late", jitter(time.Second))
+		return a, waits(approval.StageAct, "late", soon())
 	}
 	facts, sent := approval.Facts{ReadAt: w.Now()}, false
 	permit := func() error {
@@ -191,7 +183,7 @@ func (w *Worker) sendOnce(ctx context.Context, t *task, a acted, keys []string) 
 	}
 	// Whoever takes over waits for Settle from when nothing of this send can be
 	// under way any more, for a list may show that moment late.
-	sending, cancel := context.WithTimeout(approval.WithPermit(ctx, permit), w.sendFor()-max(late, 0))
+	sending, cancel := context.WithTimeout(approval.WithPermit(ctx, permit), w.Limits.sendFor()-max(late, 0))
 	defer cancel()
 	created, err := w.Creator.Create(sending, a.entry.Request)
 	t.stages.record(approval.StageAct, err)
@@ -210,11 +202,8 @@ func (w *Worker) sendOnce(ctx context.Context, t *task, a acted, keys []string) 
 		return a, &actError{fmt.Errorf("create: %w", err)}
 	}
 	// Retrying means looking first, whatever the error itself thinks of it.
-	return a, &LaterError{After: jitter(w.Limits.Settle / 4), Cause: CauseRetry, Err: fmt.Errorf("create: %w", err)}
+	return a, &LaterError{After: jitter(w.Limits.StabilizeFor / 4), Cause: CauseRetry, Err: fmt.Errorf("create: %w", err)}
 }
-
-// sendFor is how long after its intent was noted a creation may be under way.
-func (w *Worker) sendFor() time.Duration { return w.Limits.Settle * 2 / 3 }
 
 // reuseExisting returns what is there already: made by an earlier request for the
 // same endpoint, or by whoever it was if this request has sent nothing.
@@ -285,12 +274,6 @@ func (w *Worker) noteUnsent(ctx context.Context, t *task, entry *approval.Entry)
 	})
 }
 
-// The waits between tries to note an answer.
-const (
-	firstNote   = 250 * time.Millisecond
-	longestNote = 2 * time.Second
-)
-
 // noteAnswer writes what came of a creation into the ledger, again and again until
 // it is there or ctx ends: the cloud does not say it a second time. If another
 // worker changed the entry meanwhile, answer is put into what that left, unless it
@@ -305,7 +288,7 @@ func (w *Worker) noteAnswer(ctx context.Context, entry *approval.Entry, created 
 		}
 		return l
 	}
-	for wait, told := firstNote, false; ; wait = min(2*wait, longestNote) {
+	for wait, told := minNoteWait, false; ; wait = min(2*wait, maxNoteWait) {
 		next, err := w.update(ctx, entry, func(e *approval.Entry) {
 			intent := *e.Intent
 			e.Intent = &intent
@@ -345,7 +328,7 @@ func (w *Worker) overtaken(current *approval.Entry, created *approval.Created) e
 		w.Log.Error().Str("request", current.Request.ID).Str("created_endpoint", created.EndpointID).Str("created_id", created.ID).
 			Msg("another worker went on with the request before the answer to its creation could be written")
 	}
-	return waits(approval.StageAct, "overtaken", jitter(time.Second))
+	return waits(approval.StageAct, "overtaken", soon())
 }
 
 // followCreation waits until the endpoint shows, where it can show: among the
@@ -375,7 +358,7 @@ func (w *Worker) followCreation(ctx, waiting context.Context, t *task, a acted) 
 	case ctx.Err() != nil || waiting.Err() == nil:
 		return nil, fmt.Errorf("follow: %w", err)
 	case w.Now().Sub(a.entry.ActedAt) < w.confirmCreated(a.entry):
-		return nil, waits(approval.StageConfirm, "not_confirmed_yet", followEvery)
+		return nil, waits(approval.StageConfirm, "not_confirmed_yet", followRetry)
 	}
 	if created.State == approval.Deleting {
 		end.outcome, end.failure = approval.OutcomeFailed, notConnected(created.State, nil)
@@ -409,7 +392,7 @@ func (w *Worker) confirmCreated(entry *approval.Entry) time.Duration {
 	if _, ours := w.connectionOf(entry.Request, *entry.Intent.Created); ours {
 		return w.Limits.ConfirmFor
 	}
-	return min(w.Limits.ConfirmFor, 4*w.Limits.Settle)
+	return w.Limits.confirmReadBack()
 }
 
 // connectionOf returns the request that names the connection which created made
@@ -431,7 +414,7 @@ func (w *Worker) connectionOf(req approval.Request, created approval.Created) (a
 // and returns created with what it shows. Where nobody can look, the answer of the
 // API is all there is. why is what the cloud says of a state that is a failure.
 func (w *Worker) readBack(ctx context.Context, entry *approval.Entry, created approval.Created) (_ approval.Created, why *approval.Failure, err error) {
-	for wait := time.Second; ; wait = min(2*wait, 10*time.Second) {
+	for wait := minLookWait; ; wait = min(2*wait, maxReadBackWait) {
 		look, err := w.Creator.Look(ctx, entry.Request, entry.Intent.Before)
 		switch {
 		case err != nil && isBlind(err) || created.Existing:

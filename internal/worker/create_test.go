@@ -42,7 +42,7 @@ func TestHowACreationEnds(t *testing.T) {
 			c.fail = func(op string, after bool) error {
 				switch {
 				case op == "create" && !after:
-					if sends++; sends < mostSends {
+					if sends++; sends < maxSends {
 						return unknown
 					}
 				case op == "create":

@@ -77,7 +77,7 @@ func laterOf(ctx context.Context, attempt int, err error) *LaterError {
 	if ctx.Err() != nil {
 		return &LaterError{Cause: CauseStopping, Err: err}
 	}
-	after := backoff(attempt, time.Second, 30*time.Second)
+	after := backoff(attempt, minRetryWait, maxRetryWait)
 	if e, ok := errors.AsType[interface {
 		error
 		RetryAfter() time.Duration

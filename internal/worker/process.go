@@ -48,11 +48,8 @@ func (w *Worker) process(ctx context.Context, d *approval.Delivery) (*approval.R
 		}
 		entry, facts = acted.entry, acted.facts // the endpoint id names another connection now
 	}
-	return w.conclude(ctx, t, entry, nil, waits(approval.StageDecide, "connection_changes", jitter(time.Second)))
+	return w.conclude(ctx, t, entry, nil, waits(approval.StageDecide, "connection_changes", soon()))
 }
-
-// maxDecisions bounds how often one delivery decides a connection.
-const maxDecisions = 3
 
 // task is one delivery of a request, and where its time goes.
 type task struct {
@@ -160,7 +157,7 @@ func (w *Worker) act(ctx context.Context, t *task, r recorded, facts *snapshot) 
 func (w *Worker) follow(ctx context.Context, t *task, a acted) (*ending, error) {
 	w.Metrics.Waiting(1)
 	defer w.Metrics.Waiting(-1)
-	waiting, cancel := context.WithTimeout(ctx, w.Limits.HoldSlot)
+	waiting, cancel := context.WithTimeout(ctx, w.Limits.SlotTimeout)
 	defer cancel()
 	if t.Request.Creates() {
 		return w.followCreation(ctx, waiting, t, a)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -34,22 +33,12 @@ func outdated(facts approval.Facts) *ending {
 	}}
 }
 
-// actWithin bounds how long an act goes by the same facts while it waits for its
-// turn at the cloud. It is longer than one call takes.
-const actWithin = 45 * time.Second
-
-// lag is how long a list may show the past.
-const lag = 30 * time.Second
-
-// mostLooks bounds how often one delivery reads the facts again for an act.
-const mostLooks = 3
-
 // acceptOrReject calls the cloud and notes that it did. Right before, the facts are
 // read again if they have aged, and must be pending still and of the connection that
 // was judged; and the policies must still say what was decided, with nothing but
 // the call itself in between. unsent is that of actOnConnection.
 func (w *Worker) acceptOrReject(ctx context.Context, t *task, a acted) (_ acted, unsent bool, err error) {
-	for range mostLooks {
+	for range maxLooks {
 		if a.facts, err = w.refresh(ctx, t, a.entry, a.facts); err != nil {
 			return a, unsent, err
 		}
@@ -89,17 +78,19 @@ func (w *Worker) acceptOrReject(ctx context.Context, t *task, a acted) (_ acted,
 		}
 		return a, unsent, err
 	}
-	return a, unsent, waits(approval.StageAct, "facts_aged", jitter(time.Second))
+	return a, unsent, waits(approval.StageAct, "facts_aged", soon())
 }
 
 // maybeDoneWait has a request come again whose act may have been done, and does not
 // show yet.
-func maybeDoneWait() *LaterError { return waits(approval.StageConfirm, "maybe_done", jitter(lag/4)) }
+func maybeDoneWait() *LaterError {
+	return waits(approval.StageConfirm, "maybe_done", jitter(listLag/4))
+}
 
 // refresh returns facts, read again if they have aged. Unless they say pending, the
 // request comes again to be looked at anew: one look may be at a stale list.
 func (w *Worker) refresh(ctx context.Context, t *task, entry *approval.Entry, facts *snapshot) (*snapshot, error) {
-	if w.Now().Sub(facts.at) <= w.Limits.FactsFor {
+	if w.Now().Sub(facts.at) <= w.Limits.FactsMaxAge {
 		return facts, nil
 	}
 	fresh, err := w.readFacts(ctx, entry.Request)
@@ -108,7 +99,7 @@ func (w *Worker) refresh(ctx context.Context, t *task, entry *approval.Entry, fa
 	case err != nil:
 		return facts, err
 	case fresh.State != approval.Pending:
-		return facts, waits(approval.StageVerify, "not_pending", jitter(time.Second))
+		return facts, waits(approval.StageVerify, "not_pending", soon())
 	}
 	return fresh, nil
 }
@@ -116,7 +107,7 @@ func (w *Worker) refresh(ctx context.Context, t *task, entry *approval.Entry, fa
 // recount returns facts, counted again for an accept within a limit that was
 // decided a while ago: people accept connections, too.
 func (w *Worker) recount(ctx context.Context, t *task, entry *approval.Entry, facts *snapshot) (*snapshot, error) {
-	if entry.Decision.Limit == 0 || facts.Accepted.Known || w.Now().Sub(entry.Decision.At) <= w.Limits.FactsFor {
+	if entry.Decision.Limit == 0 || facts.Accepted.Known || w.Now().Sub(entry.Decision.At) <= w.Limits.FactsMaxAge {
 		return facts, nil
 	}
 	n, err := w.Places.Accepted(ctx, entry.Request.Target, facts.DomainID, entry.Request.EndpointID)
@@ -152,7 +143,7 @@ func (w *Worker) send(ctx context.Context, t *task, entry *approval.Entry, judge
 		}
 		age, most := w.Now().Sub(judged.at), actWithin
 		if asked > 1 { // it is repeated, and there was time to read
-			most = max(w.Limits.FactsFor, 0)
+			most = max(w.Limits.FactsMaxAge, 0)
 		}
 		switch {
 		case age > most:

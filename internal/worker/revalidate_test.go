@@ -68,7 +68,7 @@ func TestActsOnlyOnTheConnectionThatWasJudged(t *testing.T) {
 						policy = func(in *approval.Input) approval.Decision {
 							if !late {
 								late = true
-								<-time.After(2 * DefaultLimits().FactsFor)
+								<-time.After(2 * DefaultLimits().FactsMaxAge)
 								cloud.set(tt.change)
 							}
 							return byAccount(in)

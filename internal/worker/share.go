@@ -26,16 +26,6 @@ type share struct {
 	due  time.Time     // when the last one that was sent away comes again
 }
 
-const (
-	shortestTurn = 50 * time.Millisecond
-	// To come in vain costs the broker a delivery, so a long queue comes seldom.
-	longestTurn = 2 * time.Minute
-	// A target in trouble may be well again soon, and what waits for it should be
-	// there then. In trouble is one at which requests are in hand for so long.
-	longestTurnInTrouble = 30 * time.Second
-	trouble              = 10 * time.Second
-)
-
 // NewShares divides slots among that many targets. One slot in sixteen stays
 // out, for taking requests that must be given back at once.
 func NewShares(slots, targets int, now func() time.Time) *Shares {
@@ -57,7 +47,7 @@ func (s *Shares) take(target string) (release func(), wait time.Duration) {
 	defer s.mu.Unlock()
 	t := s.targets[target]
 	if t == nil {
-		t = &share{mean: time.Second}
+		t = &share{mean: minRetryWait}
 		s.targets[target] = t
 	}
 	now := s.now()
@@ -85,13 +75,13 @@ func (t *share) turn(now time.Time) time.Duration {
 		t.due = now
 	}
 	t.due = t.due.Add(t.mean / time.Duration(max(t.used, 1)))
-	longest := longestTurn
-	if t.mean >= trouble {
-		longest = longestTurnInTrouble
+	longest := maxBusyWait
+	if t.mean >= slowAfter {
+		longest = maxBusyWaitSlow
 	}
 	if t.due.Sub(now) > longest {
 		t.due = now.Add(longest)
 		return jitter(longest) // many come then; not all at once
 	}
-	return max(t.due.Sub(now), shortestTurn)
+	return max(t.due.Sub(now), minBusyWait)
 }

@@ -66,8 +66,8 @@ func TestWhoIsSentAwayComesInTurn(t *testing.T) {
 		inHand  time.Duration
 		longest time.Duration
 	}{
-		{"a target that is well", 2 * time.Second, longestTurn},
-		{"one in trouble", 20 * time.Second, longestTurnInTrouble},
+		{"a target that is well", 2 * time.Second, maxBusyWait},
+		{"a slow one", 20 * time.Second, maxBusyWaitSlow},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -117,7 +117,7 @@ func TestABusyTargetGivesBack(t *testing.T) {
 	all(b.Shares, "payments")
 	err := b.Handle(t.Context(), connection("1"))
 	later, ok := errors.AsType[*LaterError](err)
-	if !ok || later.Cause != CauseBusy || later.After < shortestTurn || cloud.asked != 0 {
+	if !ok || later.Cause != CauseBusy || later.After < minBusyWait || cloud.asked != 0 {
 		t.Errorf("Handle = %v after %d questions, want busy without a question", err, cloud.asked)
 	}
 }

@@ -73,23 +73,9 @@ type handed struct {
 	pause time.Duration
 }
 
-const (
-	// tooYoung spares a connection whose event is probably on its way.
-	tooYoung = 30 * time.Second
-	// stalled is the time after which a decision that was not carried out is
-	// taken as lost with its event.
-	stalled = 10 * time.Minute
-	// tryFailedAgain is the pause after which a connection that is pending
-	// still, although a request for it failed, is tried anew.
-	tryFailedAgain = time.Hour
-	// longestPause is the longest time for which a request that was handed in,
-	// and of which nothing comes, is not handed in again. It doubles up to here:
-	// while the cloud takes no decisions, the requests must not pile up.
-	longestPause = 6 * time.Hour
-	// worthTelling is how many errors of one target say it all. Those that are of
-	// one connection only keep none from the rest.
-	worthTelling = 10
-)
+// maxErrors is how many errors of one target say it all. Those that are of one
+// connection only keep none from the rest.
+const maxErrors = 10
 
 // Run sweeps when it begins, each interval, and when kicked, until ctx ends. What
 // kicked it before a sweep begins is served by that sweep.
@@ -117,7 +103,7 @@ func (s *Sweep) Run(ctx context.Context) {
 // target does not keep it from the others.
 func (s *Sweep) Once(ctx context.Context) error {
 	// The lease ends before the next tick, so that whoever is alive then has it.
-	mine, err := s.Claims.Lease(ctx, "sweep", s.Holder, s.Interval*9/10)
+	mine, err := s.Claims.Lease(ctx, "sweep", s.Holder, leaseFor(s.Interval))
 	if err != nil {
 		s.Metrics.Swept(false)
 		return fmt.Errorf("the lease of the sweep: %w", err)
@@ -209,7 +195,7 @@ func (s *Sweep) target(ctx context.Context, t approval.Target, heardUntil time.T
 // person settled it, or its owner deleted it. The request finds out and tells. A
 // list that was read before it was held, or shortly after, says nothing of it.
 func (s *Sweep) settledElsewhere(ctx context.Context, t approval.Target, held *approval.HeldClaim, listed time.Time, before map[string]handed) error {
-	if listed.Sub(held.At) < tooYoung {
+	if listed.Sub(held.At) < eventGrace {
 		return nil
 	}
 	entry, err := s.held(ctx, held)
@@ -253,7 +239,7 @@ func (s *Sweep) creation(ctx context.Context, t approval.Target, held *approval.
 // held returns the entry of the request that holds claim, if it ended as held or
 // ignored. A claim whose request ended without saying so is ended first.
 func (s *Sweep) held(ctx context.Context, claim *approval.HeldClaim) (*approval.Entry, error) {
-	if claim.Outcome == "" && s.Now().Sub(claim.At) < stalled {
+	if claim.Outcome == "" && s.Now().Sub(claim.At) < stalledAfter {
 		return nil, nil // under way
 	}
 	entry, err := s.Claims.Get(ctx, claim.RequestID)
@@ -276,7 +262,7 @@ func (s *Sweep) held(ctx context.Context, claim *approval.HeldClaim) (*approval.
 	return entry, nil
 }
 
-// troubles are the errors of one target. The first worthTelling say it all.
+// troubles are the errors of one target. The first maxErrors say it all.
 type troubles struct {
 	errs   []error
 	inARow int
@@ -288,7 +274,7 @@ func (t *troubles) add(what string, err error) {
 		t.inARow = 0
 		return
 	}
-	if len(t.errs) < worthTelling {
+	if len(t.errs) < maxErrors {
 		t.errs = append(t.errs, fmt.Errorf("%s: %w", what, err))
 	}
 	if mayPass(err) {
@@ -297,7 +283,7 @@ func (t *troubles) add(what string, err error) {
 }
 
 // enough reports whether the ledger or the bus is away: the rest would say the same.
-func (t *troubles) enough() bool { return t.inARow >= worthTelling }
+func (t *troubles) enough() bool { return t.inARow >= maxErrors }
 
 func (t *troubles) join() error { return errors.Join(t.errs...) }
 
@@ -315,13 +301,13 @@ func (s *Sweep) handIn(ctx context.Context, r approval.Request, cause string, la
 		Poison() bool
 	}](err); ok && e.Poison() {
 		// It crashed workers. A replay of its dead letter is the only way back.
-		s.handed[r.ID] = handed{at: now, pause: longestPause}
+		s.handed[r.ID] = handed{at: now, pause: maxResubmit}
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	s.handed[r.ID] = handed{at: now, pause: min(max(2*last.pause, s.Interval), longestPause)}
+	s.handed[r.ID] = handed{at: now, pause: min(max(2*last.pause, s.Interval), maxResubmit)}
 	s.Metrics.SweepFound(r.Target.Name, cause)
 	s.Log.Info().Str("target", r.Target.Name).Str("endpoint", r.EndpointID).Str("request", r.ID).
 		Str("cause", cause).Msg("the sweep handed in a connection")
@@ -338,7 +324,7 @@ func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.F
 		return told, "", fmt.Errorf("read its claim: %w", err)
 	}
 	if !ok {
-		if !facts.CreatedAt.IsZero() && heardUntil.Sub(facts.CreatedAt) < min(tooYoung, s.Interval) {
+		if !facts.CreatedAt.IsZero() && heardUntil.Sub(facts.CreatedAt) < min(eventGrace, s.Interval) {
 			return told, "", nil
 		}
 		return told, "untold", nil
@@ -356,14 +342,14 @@ func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.F
 	switch {
 	case claim.Outcome != "" && entry.Decision.Facts.Differs(facts):
 		// It has only its id in common with what was decided.
-		if age < lag {
+		if age < listLag {
 			return told, "", nil
 		}
 		return s.request(told, claim.RequestID), "untold", nil
 	case claim.Settled():
 		return told, "", nil // the list shows the past, or cannot tell it from another
 	case claim.Outcome == "" && claim.Verdict.Acts():
-		if age < stalled {
+		if age < stalledAfter {
 			return told, "", nil
 		}
 		return entry.Request, "stalled", nil
@@ -373,7 +359,7 @@ func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.F
 			return told, "", err
 		}
 		return again, "redecide", nil
-	case age >= tryFailedAgain:
+	case age >= retryFailedAfter:
 		return again, "failed", nil
 	}
 	return told, "", nil

@@ -286,12 +286,12 @@ func TestTheSweepLeavesPoison(t *testing.T) {
 		b := newBench(t, newFakeCloud(approval.Pending), always(approval.Accept))
 		bus := &fakeBus{got: map[string]approval.Request{}, fail: poisonError{}}
 		sweep := b.sweep(bus)
-		<-time.After(tooYoung)
+		<-time.After(eventGrace)
 		if err := sweep.Once(t.Context()); err != nil {
 			t.Errorf("the sweep complains of what was given up: %v", err)
 		}
 		bus.fail = errors.New("asked too soon")
-		<-time.After(longestPause / 2)
+		<-time.After(maxResubmit / 2)
 		if err := sweep.Once(t.Context()); err != nil {
 			t.Errorf("the sweep asks for what was given up at every turn: %v", err)
 		}
@@ -309,8 +309,8 @@ func TestTheSweepKnowsThatEventsWait(t *testing.T) {
 	}{
 		{"made after it", -time.Minute, 0},
 		{"made when it was", 0, 0},
-		{"made shortly before it", tooYoung - time.Second, 0},
-		{"made long before it", tooYoung, 1},
+		{"made shortly before it", eventGrace - time.Second, 0},
+		{"made long before it", eventGrace, 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

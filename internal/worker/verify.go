@@ -63,23 +63,17 @@ func (w *Worker) waitUntilListed(ctx context.Context, t *task, v verified) (veri
 		}}
 		return v, nil
 	}
-	return v, waits(approval.StageVerify, "not_visible", backoff(t.Attempt, firstLook, longestLook))
+	return v, waits(approval.StageVerify, "not_visible", backoff(t.Attempt, minLookWait, maxLookWait))
 }
-
-// The waits between looks for an endpoint that is not listed.
-const (
-	firstLook   = time.Second
-	longestLook = 15 * time.Second
-)
 
 // lookedFor is how long an endpoint has been looked for at least by this
 // delivery, counted by the waits between the deliveries and not by a clock.
 func lookedFor(attempt int) time.Duration {
 	const enough = time.Hour
-	sum, wait := time.Duration(0), firstLook
+	sum, wait := time.Duration(0), minLookWait
 	for n := 1; n < attempt && sum < enough; n++ {
 		sum += wait
-		wait = min(2*wait, longestLook)
+		wait = min(2*wait, maxLookWait)
 	}
 	return sum
 }
@@ -96,7 +90,7 @@ func (w *Worker) confirmAbsent(ctx context.Context, entry *approval.Entry, facts
 
 // looksDiffer has a request come again whose second look agrees with nothing, or met err.
 func looksDiffer(ctx context.Context, err error) *LaterError {
-	later := waits(approval.StageVerify, "looks_differ", jitter(time.Second))
+	later := waits(approval.StageVerify, "looks_differ", soon())
 	if err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
 		later.Err = err
 	}
@@ -107,7 +101,7 @@ func looksDiffer(ctx context.Context, err error) *LaterError {
 // two reads agree that it is not: one look may be at a stale list, the more so
 // after an act that may have been done.
 func (w *Worker) recheck(ctx context.Context, entry *approval.Entry) (approval.State, error) {
-	waiting, cancel := context.WithTimeout(ctx, w.Limits.HoldSlot)
+	waiting, cancel := context.WithTimeout(ctx, w.Limits.SlotTimeout)
 	defer cancel()
 	return w.Cloud.Await(waiting, entry.Request, approval.Pending, entry.SentAt)
 }
@@ -126,5 +120,5 @@ func (w *Worker) clearUnsent(entry *approval.Entry, facts *snapshot) *approval.E
 // maybeUnderWay reports whether an act of entry that may have been done may not
 // show yet.
 func (w *Worker) maybeUnderWay(entry *approval.Entry) bool {
-	return entry.ActedAt.IsZero() && !entry.SentAt.IsZero() && w.Now().Sub(entry.SentAt) < actWithin+lag
+	return entry.ActedAt.IsZero() && !entry.SentAt.IsZero() && w.Now().Sub(entry.SentAt) < actWithin+listLag
 }

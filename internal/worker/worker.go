@@ -86,28 +86,6 @@ type Results interface {
 	Publish(ctx context.Context, r approval.Result) error
 }
 
-// Limits bound how long a request may take.
-type Limits struct {
-	MaxAge     time.Duration // from the event until a request that meets only errors ends
-	Visible    time.Duration // from the event until an endpoint that does not show is gone
-	ConfirmFor time.Duration // from the act until it is unknown what came of it
-	HoldSlot   time.Duration // longest wait in hand; longer ones are given back
-	Settle     time.Duration // from when a creation cannot be under way any more until one that does not show is taken as not done
-	FactsFor   time.Duration // age from which facts are read again before the act
-}
-
-// DefaultLimits suits the real cloud.
-func DefaultLimits() Limits {
-	return Limits{
-		MaxAge:     24 * time.Hour,
-		Visible:    2 * time.Minute,
-		ConfirmFor: time.Hour,
-		HoldSlot:   20 * time.Second,
-		Settle:     30 * time.Second,
-		FactsFor:   5 * time.Second,
-	}
-}
-
 // Worker carries requests out. Set its fields before first use.
 type Worker struct {
 	Cloud   Cloud

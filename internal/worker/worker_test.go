@@ -166,7 +166,7 @@ func TestALateLookIsNotTheLastWord(t *testing.T) {
 					return nil
 				}
 				b := newBench(t, cloud, always(approval.Accept))
-				b.Limits.FactsFor = -1 // each look has aged before the act
+				b.Limits.FactsMaxAge = -1 // each look has aged before the act
 				res, tries := b.deliver(t, connection("1"), 9)
 				if res.Outcome != approval.OutcomeAccepted || tries != 2 || len(cloud.acts) != 1 {
 					t.Errorf("ended %s after %d deliveries and %d acts, want accepted after 2 and 1", res.Outcome, tries, len(cloud.acts))
@@ -251,7 +251,7 @@ func TestAResultStands(t *testing.T) {
 			}
 			return approval.Decision{Verdict: approval.Accept, Policy: "p", Rule: "r"}
 		}))
-		b.Limits.HoldSlot = time.Minute // it would see that in one delivery
+		b.Limits.SlotTimeout = time.Minute // it would see that in one delivery
 		res, _ := b.deliver(t, connection("1"), 9)
 		entry, err := b.ledger.Get(t.Context(), res.Request.ID)
 		if err != nil {

@@ -1,0 +1,128 @@
+package worker
+
+import "time"
+
+// Limits bound how long a request may take. Those that the configuration sets have
+// the defaults of DefaultLimits.
+type Limits struct {
+	// MaxAge is from the event until a request that meets only errors ends. It is
+	// longer than ConfirmFor and stalledAfter.
+	MaxAge time.Duration
+	// Visible is from the event until an endpoint that is not listed is gone. It is
+	// longer than listLag, and than several waits of maxLookWait.
+	Visible time.Duration
+	// ConfirmFor is from the act until it is unknown what came of it. It is longer
+	// than an act may be under way and not show: actWithin and listLag.
+	ConfirmFor time.Duration
+	// SlotTimeout is the longest wait in a slot; longer ones are given back. It is
+	// longer than the time between two reads of a list.
+	SlotTimeout time.Duration
+	// StabilizeFor is from when a creation cannot be under way any more until one
+	// that is not listed is taken as not done. It is not shorter than listLag.
+	StabilizeFor time.Duration
+	// FactsMaxAge is the age from which facts are read again before the act. It is
+	// far shorter than actWithin, which is for what waits for its turn already.
+	FactsMaxAge time.Duration
+}
+
+// DefaultLimits suits the real cloud.
+func DefaultLimits() Limits {
+	return Limits{
+		MaxAge:       24 * time.Hour,
+		Visible:      2 * time.Minute,
+		ConfirmFor:   time.Hour,
+		SlotTimeout:  20 * time.Second,
+		StabilizeFor: 30 * time.Second,
+		FactsMaxAge:  5 * time.Second,
+	}
+}
+
+// sendFor is how long after its intent was noted a creation may be under way.
+func (l Limits) sendFor() time.Duration { return l.StabilizeFor * 2 / 3 }
+
+// confirmReadBack is how long a created endpoint is looked for in the product that
+// made it, which needs nobody's approval.
+func (l Limits) confirmReadBack() time.Duration { return min(l.ConfirmFor, 4*l.StabilizeFor) }
+
+// Every other duration of the worker, why it is as it is, and what it must be larger
+// than. TestTimingsFitTogether checks the relations.
+const (
+	// listLag is how long a list may show the past. It is that of the package cloud.
+	listLag = 30 * time.Second
+	// actWithin bounds how long an act goes by the same facts while it waits for its
+	// turn at the cloud. It is longer than one call takes.
+	actWithin = 45 * time.Second
+	// confirmLookAfter is the time between two looks that must agree that a connection
+	// is another one than that which was settled. It is not shorter than FactsMaxAge.
+	confirmLookAfter = 5 * time.Second
+	// answerGrace is how long after an answer was found missing whoever has it may
+	// still note it, where nobody can look. It is longer than maxNoteWait several times.
+	answerGrace = 15 * time.Second
+	// The waits between tries to note an answer in the ledger.
+	minNoteWait = 250 * time.Millisecond
+	maxNoteWait = 2 * time.Second
+
+	// The waits between looks for an endpoint that is not listed. The second bounds
+	// how late an approval begins, so it is well below Visible.
+	minLookWait = time.Second
+	maxLookWait = 15 * time.Second
+	// maxReadBackWait is the longest wait between two looks for what was created. Two
+	// of them fit into SlotTimeout.
+	maxReadBackWait = 10 * time.Second
+
+	// The waits after an error. The second bounds how long a request waits after the
+	// cloud works again.
+	minRetryWait = time.Second
+	maxRetryWait = 30 * time.Second
+	// otherRetry is when a request comes again that waits for another one.
+	otherRetry = 2 * time.Second
+	// followRetry is when a request comes again whose wanted state does not show. It
+	// leaves its slot to others for a while, so it is shorter than SlotTimeout.
+	followRetry = 10 * time.Second
+
+	// The waits of requests that find no slot. To come in vain costs the broker a
+	// delivery, so a long queue comes seldom.
+	minBusyWait = 50 * time.Millisecond
+	maxBusyWait = 2 * time.Minute
+	// maxBusyWaitSlow is the longest wait for a slow target: it may recover soon, and
+	// what waits for it should come then.
+	maxBusyWaitSlow = 30 * time.Second
+	// slowAfter is the mean handling time from which a target is slow. It is shorter
+	// than SlotTimeout, which handling takes while nothing gets confirmed.
+	slowAfter = 10 * time.Second
+
+	// eventGrace spares a connection from the sweep whose event is probably on its
+	// way. It is not shorter than listLag, and longer than AckWait, in which a worker
+	// may have it that is gone.
+	eventGrace = 30 * time.Second
+	// stalledAfter is the time after which a decision that was not carried out is
+	// taken as lost with its event. It is longer than any wait between two deliveries.
+	stalledAfter = 10 * time.Minute
+	// retryFailedAfter is the pause after which a connection that is pending still,
+	// although a request for it failed, is tried again. It is longer than stalledAfter.
+	retryFailedAfter = time.Hour
+	// maxResubmit is the longest time for which a request that was submitted, and of
+	// which nothing comes, is not submitted again. It doubles up to here: while the
+	// cloud takes no decisions, the requests must not pile up. It is longer than
+	// retryFailedAfter.
+	maxResubmit = 6 * time.Hour
+)
+
+// soon is when a request comes again that only has to look again.
+func soon() time.Duration { return jitter(minRetryWait) }
+
+// leaseFor is how long one worker has the sweep. It ends before the next tick, so
+// that whoever is alive then has it.
+func leaseFor(interval time.Duration) time.Duration { return interval * 9 / 10 }
+
+// The bounds on what one delivery, or one request, may try.
+const (
+	maxDecisions = 3 // of a connection, in one delivery
+	maxLooks     = 3 // at the facts before an act, in one delivery
+	// maxSends bounds how often a creation is sent: each time only after looking for
+	// the one before, and finding nothing, for as long as Limits.StabilizeFor.
+	maxSends = 3
+	// minAttempts is how often a request is tried however old it was when it was
+	// first delivered: a worker may have been away for longer than any limit.
+	minAttempts = 5
+)
