@@ -73,8 +73,8 @@ func TestConsumeLeavesALostNode(t *testing.T) {
 	begin := time.Now()
 	consume(t, b, done)
 	seen.exactly(t, "bound", 1)
-	if took := time.Since(begin); took < patience {
-		t.Errorf("it left after %s, and a cluster may take %s to elect a leader", took, patience)
+	if took := time.Since(begin); took < nodePatience {
+		t.Errorf("it left after %s, and a cluster may take %s to elect a leader", took, nodePatience)
 	}
 	if err := b.Submit(t.Context(), connection("1")); err != nil {
 		t.Fatal(err)

@@ -108,9 +108,9 @@ func text(v any) string {
 	return fmt.Sprint(v)
 }
 
-// harmlessInStreams are the fields of a stream's configuration that can be
+// ignoredStreamFields are the fields of a stream's configuration that can be
 // anything, each with the reason.
-func harmlessInStreams() map[string]string {
+func ignoredStreamFields() map[string]string {
 	return map[string]string{
 		"name":           "it is what the stream was looked up by",
 		"description":    "a text for people",
@@ -231,7 +231,7 @@ func streamDifferences(resource string, raw map[string]json.RawMessage, have, wa
 		key: "consumer_limits", name: "consumer limits: max ack pending", accept: !requests || limits.MaxAckPending >= 10*slots,
 		effect: "requests that wait would block the others",
 	}, limits.MaxAckPending, 0)
-	c.rest(raw, harmlessInStreams())
+	c.rest(raw, ignoredStreamFields())
 	return c.out
 }
 
@@ -243,7 +243,7 @@ func (c *comparison) sources(have jetstream.StreamConfig, subject string, reques
 	for _, s := range have.Sources {
 		r := rule{name: "source " + s.Name, effect: "what others wrote is taken for what workers wrote"}
 		if requests {
-			r.accept = comesUnder(s, strings.TrimSuffix(subject, ">"))
+			r.accept = deliversUnder(s, strings.TrimSuffix(subject, ">"))
 			r.effect = "its messages keep subjects outside of " + subject + ", and are stored and never delivered"
 			if r.accept {
 				r.effect = "whoever may publish there submits requests here"
@@ -253,8 +253,8 @@ func (c *comparison) sources(have jetstream.StreamConfig, subject string, reques
 	}
 }
 
-// comesUnder reports whether every message of s gets a subject under prefix.
-func comesUnder(s *jetstream.StreamSource, prefix string) bool {
+// deliversUnder reports whether every message of s gets a subject under prefix.
+func deliversUnder(s *jetstream.StreamSource, prefix string) bool {
 	for _, t := range s.SubjectTransforms {
 		if !strings.HasPrefix(cmp.Or(t.Destination, t.Source), prefix) {
 			return false
@@ -293,8 +293,8 @@ func overlaps(a, b string) bool {
 	return len(as) == len(bs)
 }
 
-// harmlessInConsumers is to consumers what harmlessInStreams is to streams.
-func harmlessInConsumers() map[string]string {
+// ignoredConsumerFields is to consumers what ignoredStreamFields is to streams.
+func ignoredConsumerFields() map[string]string {
 	return map[string]string{
 		"durable_name": "it is what the consumer was looked up by",
 		"name":         "it is what the consumer was looked up by",
@@ -307,8 +307,8 @@ func harmlessInConsumers() map[string]string {
 	}
 }
 
-// fewestWaiting is how many workers must be able to wait for requests.
-const fewestWaiting = 64
+// minWaiting is how many workers must be able to wait for requests.
+const minWaiting = 64
 
 func consumerDifferences(raw map[string]json.RawMessage, have, want jetstream.ConsumerConfig, slots, replicas int) []Difference {
 	c := &comparison{
@@ -335,7 +335,7 @@ func consumerDifferences(raw map[string]json.RawMessage, have, want jetstream.Co
 	field(c, rule{key: "rate_limit_bps", name: "rate limit", effect: "requests are held up"}, have.RateLimit, 0)
 	field(c, rule{key: "inactive_threshold", name: "inactive threshold", effect: "it is removed while no worker runs, and all requests come again"}, have.InactiveThreshold, 0)
 	field(c, rule{
-		key: "max_waiting", name: "max waiting", fixed: true, accept: have.MaxWaiting >= fewestWaiting, effect: "pulls of further workers are refused",
+		key: "max_waiting", name: "max waiting", fixed: true, accept: have.MaxWaiting >= minWaiting, effect: "pulls of further workers are refused",
 	}, cmp.Or(max(have.MaxWaiting, 0), defaultWaiting), defaultWaiting)
 	field(c, rule{
 		key: "max_batch", name: "max request batch", accept: have.MaxRequestBatch >= slots, effect: "pulls for all free slots are refused",
@@ -366,7 +366,7 @@ func consumerDifferences(raw map[string]json.RawMessage, have, want jetstream.Co
 		}
 	}
 	c.paused(raw["pause_until"])
-	c.rest(raw, harmlessInConsumers())
+	c.rest(raw, ignoredConsumerFields())
 	return c.out
 }
 

@@ -24,23 +24,23 @@ type Bus struct {
 	cfg     Config
 	nc      *nats.Conn
 	js      jetstream.JetStream
-	trouble *limiter
+	trouble *logLimiter
 	denials denials
 
-	closing  atomic.Bool
-	closed   chan struct{} // closed when the connection is, for good
-	wake     chan struct{} // gets a token when the connection is back
-	loop     atomic.Int64  // when the consume loop last turned, in Unix nanoseconds; 0: it does not run
-	bound    atomic.Bool   // whether the consumer was there when last looked at
-	doubtful atomic.Bool   // whether streams and consumer are to be looked at
-	refused  atomic.Pointer[VersionError]
+	closing    atomic.Bool
+	closed     chan struct{} // closed when the connection is, for good
+	wake       chan struct{} // gets a token when the connection is back
+	loop       atomic.Int64  // when the consume loop last turned, in Unix nanoseconds; 0: it does not run
+	bound      atomic.Bool   // whether the consumer was there when last looked at
+	setupDirty atomic.Bool   // whether streams and consumer are to be looked at
+	refused    atomic.Pointer[VersionError]
 
 	asking atomic.Int32 // questions that end when the broker denies a permission
 
-	records    CrashRecords
-	heartbeats Heartbeats
-	beatNow    chan struct{}            // gets a token when a heartbeat is to be sent
-	present    atomic.Pointer[presence] // of the consume loop; nil: it does not run
+	records      CrashRecords
+	heartbeats   Heartbeats
+	heartbeatNow chan struct{}            // gets a token when a heartbeat is to be sent
+	present      atomic.Pointer[presence] // of the consume loop; nil: it does not run
 
 	mu   sync.Mutex
 	stop context.CancelFunc // ends the pull or the look at the consumer that is under way
@@ -60,7 +60,7 @@ const (
 // refuses; later losses are repaired for as long as the Bus lives.
 func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 	cfg = cfg.withDefaults()
-	b := &Bus{cfg: cfg, closed: make(chan struct{}), wake: make(chan struct{}, 1), beatNow: make(chan struct{}, 1), trouble: newLimiter(troubleLines, time.Minute)}
+	b := &Bus{cfg: cfg, closed: make(chan struct{}), wake: make(chan struct{}, 1), heartbeatNow: make(chan struct{}, 1), trouble: newLogLimiter(maxWarnings, time.Minute)}
 	opts, err := b.options()
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
@@ -261,7 +261,7 @@ func (b *Bus) onReconnect(nc *nats.Conn) {
 	if p := b.present.Load(); p != nil {
 		p.reconnected()
 	}
-	for _, now := range []chan struct{}{b.wake, b.beatNow} {
+	for _, now := range []chan struct{}{b.wake, b.heartbeatNow} {
 		select {
 		case now <- struct{}{}:
 		default:
@@ -294,7 +294,7 @@ func (b *Bus) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	b.warn(err, "NATS reports an error")
 }
 
-// warn logs trouble with the broker, no more than troubleLines a minute.
+// warn logs trouble with the broker, no more than maxWarnings a minute.
 func (b *Bus) warn(err error, text string) {
 	if ok, missed := b.trouble.allow(); ok {
 		b.cfg.Log.Warn().Err(err).Int("lines_left_out", missed).Msg(text)
@@ -310,9 +310,9 @@ func (b *Bus) interrupt() {
 	}
 }
 
-// doubt has the consume loop look at streams, bucket and consumer at once.
-func (b *Bus) doubt() {
-	if !b.doubtful.Swap(true) {
+// markSetupDirty has the consume loop look at streams, bucket and consumer at once.
+func (b *Bus) markSetupDirty() {
+	if !b.setupDirty.Swap(true) {
 		b.interrupt()
 	}
 }

@@ -31,7 +31,7 @@ func TestServerVersions(t *testing.T) {
 		"2.11.0": true, "2.11.0-RC.1": true, "2.15.2": true, "3.0.0": true, "v2.12.1": true,
 		"2.10.29": false, "2.9.1": false, "1.4.0": false, "": false, "2": false, "dev": false, "2.x.1": false, "-2.11.0": false,
 	} {
-		if recent(version) != ok {
+		if supportedVersion(version) != ok {
 			t.Errorf("%q is recent: %t", version, !ok)
 		}
 	}
@@ -60,7 +60,7 @@ func TestAnOlderServerIsRefused(t *testing.T) {
 	}
 	err = <-ended
 	if _, ok := errors.AsType[*VersionError](err); !ok || !errors.Is(err, ErrClosed) || !strings.Contains(b.Ready().Error(), "2.10.29") {
-		t.Errorf("consuming ended with %v, ready says %v", err, b.Ready())
+		t.Errorf("consumeLoop ended with %v, ready says %v", err, b.Ready())
 	}
 	_, err = Connect(t.Context(), testConfig(&natstest.Server{URL: url}, nil))
 	if _, ok := errors.AsType[*VersionError](err); !ok || !strings.Contains(err.Error(), MinServer) {

@@ -33,36 +33,36 @@ const (
 	lateSettle    = 4 * time.Second // for handlers to return after their time was up
 	flushWithin   = time.Second
 
-	refusedPause        = 250 * time.Millisecond // after a pull that failed, then twice as long and so on
-	longestRefusedPause = 15 * time.Second       // well below stalledAfter
+	pullRetryPause    = 250 * time.Millisecond // after a pull that failed, then twice as long and so on
+	maxPullRetryPause = 15 * time.Second       // well below stalledAfter
 
 	// A node of a cluster may be of no use for as long, and at two attempts,
-	// before another is tried; then twice as long and so on, up to mostPatience.
-	patience     = 5 * time.Second
-	mostPatience = time.Minute
+	// before another is tried; then twice as long and so on, up to maxNodePatience.
+	nodePatience    = 5 * time.Second
+	maxNodePatience = time.Minute
 )
 
-// consuming is one run of Consume.
-type consuming struct {
+// consumeLoop is one run of Consume.
+type consumeLoop struct {
 	*Bus
-	handle   Handler
-	slots    chan struct{}   // holds a token for each request in hand
-	handlers context.Context //nolint:containedctx // ends with the grace of all handlers, not with one call
-	done     sync.WaitGroup  // of those who hold a slot
-	lookNow  chan struct{}   // gets a token when the consumer was bound
+	handle     Handler
+	slots      chan struct{}   // holds a token for each request in hand
+	handlers   context.Context //nolint:containedctx // ends with the grace of all handlers, not with one call
+	done       sync.WaitGroup  // of those who hold a slot
+	recheckNow chan struct{}   // gets a token when the consumer was bound
 
 	// Of the loop that pulls.
-	refusals int    // pulls that failed, one after the other
-	said     string // what was logged last; it is not repeated while nothing changes
+	failedPulls int    // pulls that failed, one after the other
+	lastWarning string // what was logged last; it is not repeated while nothing changes
 
 	present   *presence
 	isolation isolation
 	set       atomic.Bool // whether streams and buckets were there once, and a heartbeat was sent
 	stopping  atomic.Bool // whether no more requests are taken
 
-	handMu  sync.Mutex
-	hand    map[messageKey]*inHand
-	pending map[messageKey]recordEdit // changes of delivery records that could not be written yet
+	deliveriesMu sync.Mutex
+	deliveries   map[messageKey]*delivery
+	pending      map[messageKey]recordEdit // changes of delivery records that could not be written yet
 }
 
 // messageKey names a stored message, also if the stream is made anew and counts
@@ -86,55 +86,55 @@ func (b *Bus) Consume(ctx context.Context, handle func(context.Context, approval
 	}
 	handlers, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	c := &consuming{
+	c := &consumeLoop{
 		Bus: b, handle: handle, handlers: handlers,
-		slots: make(chan struct{}, b.cfg.Slots), hand: map[messageKey]*inHand{}, pending: map[messageKey]recordEdit{},
-		lookNow: make(chan struct{}, 1), present: newPresence(b.heartbeats, b.cfg),
+		slots: make(chan struct{}, b.cfg.Slots), deliveries: map[messageKey]*delivery{}, pending: map[messageKey]recordEdit{},
+		recheckNow: make(chan struct{}, 1), present: newPresence(b.heartbeats, b.cfg),
 	}
 	b.present.Store(c.present)
 	defer b.present.Store(nil)
-	var beside sync.WaitGroup
-	besideCtx, endBeside := context.WithCancel(handlers)
-	beside.Go(func() { c.ackProgress(besideCtx) })
-	beside.Go(func() { c.watchBroker(besideCtx) })
-	beside.Go(func() { c.sendHeartbeats(besideCtx) })
+	var background sync.WaitGroup
+	backgroundCtx, stopBackground := context.WithCancel(handlers)
+	background.Go(func() { c.ackProgress(backgroundCtx) })
+	background.Go(func() { c.watchBroker(backgroundCtx) })
+	background.Go(func() { c.sendHeartbeats(backgroundCtx) })
 
 	err := c.run(ctx)
 	c.stopping.Store(true)
 	b.bound.Store(false)
 	b.cfg.Observer.ConsumerBound(false)
 	err = errors.Join(err, c.finish(end)) //nolint:contextcheck // what is settled at the end outlives ctx
-	endBeside()
-	beside.Wait()
+	stopBackground()
+	background.Wait()
 	if err == nil && c.nc.IsConnected() {
-		c.sayStopped(context.WithoutCancel(ctx))
+		c.reportStopped(context.WithoutCancel(ctx))
 	}
 	b.loop.Store(0)
 	return err
 }
 
 // run pulls until ctx ends.
-func (c *consuming) run(ctx context.Context) error {
+func (c *consumeLoop) run(ctx context.Context) error {
 	bound := false
 	var since time.Time // of when nothing works, if failures is not 0, or of the last move
-	left := patience
+	left := nodePatience
 	for failures := 0; ctx.Err() == nil; {
-		c.turn()
+		c.recordTurn()
 		switch {
 		case c.nc.IsClosed():
 			return c.closedError()
 		case !c.nc.IsConnected():
 			c.wait(ctx, tick)
 			continue
-		case !bound || c.doubtful.Load():
+		case !bound || c.setupDirty.Load():
 			if failures == 0 {
-				since, left = time.Now(), patience
+				since, left = time.Now(), nodePatience
 			}
 			err := c.bind(ctx)
 			if bound = err == nil; !bound {
 				failures++
-				if failures > 1 && time.Since(since) >= left && c.move(err) {
-					since, left = time.Now(), min(2*left, mostPatience)
+				if failures > 1 && time.Since(since) >= left && c.switchNode(err) {
+					since, left = time.Now(), min(2*left, maxNodePatience)
 				}
 				c.wait(ctx, min(250*time.Millisecond<<min(failures, 3), 2*time.Second))
 				continue
@@ -144,55 +144,55 @@ func (c *consuming) run(ctx context.Context) error {
 			c.wait(ctx, tick)
 			continue
 		}
-		n, err := c.take(ctx)
+		n, err := c.acquireSlots(ctx)
 		if err != nil || n == 0 {
 			continue
 		}
 		if err := c.pull(ctx, n); err != nil {
 			bound = false
-			c.refused(ctx, err)
+			c.pullFailed(ctx, err)
 		}
 	}
 	return nil
 }
 
-// refused makes a pause after a pull that failed, which grows. A consumer that is
+// pullFailed makes a pause after a pull that failed, which grows. A consumer that is
 // there and gives nothing is as good as none: the worker is not ready.
-func (c *consuming) refused(ctx context.Context, err error) {
-	c.refusals++
-	if c.refusals > 1 {
+func (c *consumeLoop) pullFailed(ctx context.Context, err error) {
+	c.failedPulls++
+	if c.failedPulls > 1 {
 		c.setBound(false)
 	}
 	c.warnOnce(err, "pulling requests failed; looking at the consumer")
-	c.wait(ctx, min(refusedPause<<min(c.refusals-1, 8), longestRefusedPause))
+	c.wait(ctx, min(pullRetryPause<<min(c.failedPulls-1, 8), maxPullRetryPause))
 }
 
-// served says that the broker serves a pull.
-func (c *consuming) served() {
-	if c.refusals == 0 {
+// pullServed records that the broker serves a pull.
+func (c *consumeLoop) pullServed() {
+	if c.failedPulls == 0 {
 		return
 	}
-	c.refusals, c.said = 0, ""
+	c.failedPulls, c.lastWarning = 0, ""
 	c.setBound(true)
 }
 
-func (c *consuming) setBound(up bool) {
+func (c *consumeLoop) setBound(up bool) {
 	c.bound.Store(up)
 	c.cfg.Observer.ConsumerBound(up)
 }
 
 // warnOnce is warn unless it was the last thing that was said.
-func (c *consuming) warnOnce(err error, text string) {
-	if said := text + ": " + err.Error(); said != c.said {
-		c.said = said
+func (c *consumeLoop) warnOnce(err error, text string) {
+	if said := text + ": " + err.Error(); said != c.lastWarning {
+		c.lastWarning = said
 		c.warn(err, text)
 	}
 }
 
-func (c *consuming) turn() { c.loop.Store(time.Now().UnixNano()) }
+func (c *consumeLoop) recordTurn() { c.loop.Store(time.Now().UnixNano()) }
 
 // wait waits for the connection, for d, or until ctx ends.
-func (c *consuming) wait(ctx context.Context, d time.Duration) {
+func (c *consumeLoop) wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -203,10 +203,10 @@ func (c *consuming) wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// move connects to another node if err, which kept the consumer from being
+// switchNode connects to another node if err, which kept the consumer from being
 // bound, may be this node's only: one that is cut off from its cluster keeps its
 // clients, while JetStream goes on without it. It reports whether it did.
-func (c *consuming) move(err error) bool {
+func (c *consumeLoop) switchNode(err error) bool {
 	refused, ok := errors.AsType[*jetstream.APIError](err)
 	unanswered := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders)
 	unavailable := ok && refused.Code == http.StatusServiceUnavailable
@@ -218,12 +218,12 @@ func (c *consuming) move(err error) bool {
 }
 
 // bind makes or checks what is needed, the consumer last.
-func (c *consuming) bind(ctx context.Context) error {
+func (c *consumeLoop) bind(ctx context.Context) error {
 	// A broker that goes down leaves a question unanswered, so the next
 	// connection interrupts it.
 	ctx, cancel := c.interruptible(ctx, bindWithin)
 	defer cancel()
-	c.doubtful.Store(false)
+	c.setupDirty.Store(false)
 	err := c.lookup(ctx)
 	if errors.Is(err, context.Canceled) {
 		return err // says nothing of the broker, and is asked again at once
@@ -233,11 +233,11 @@ func (c *consuming) bind(ctx context.Context) error {
 		c.warnOnce(err, "no requests can come")
 		return err
 	}
-	if c.refusals <= 1 { // else it is ready once a pull is served
+	if c.failedPulls <= 1 { // else it is ready once a pull is served
 		c.setBound(true)
 	}
 	select {
-	case c.lookNow <- struct{}{}:
+	case c.recheckNow <- struct{}{}:
 	default:
 	}
 	return nil
@@ -246,7 +246,7 @@ func (c *consuming) bind(ctx context.Context) error {
 // errPaused says that the broker accepts pulls and serves none.
 var errPaused = errors.New("the consumer " + ConsumerName + " is paused; end that with `nats consumer resume " + RequestsStream + " " + ConsumerName + "`")
 
-func (c *consuming) lookup(ctx context.Context) error {
+func (c *consumeLoop) lookup(ctx context.Context) error {
 	// While a cluster has no leader nobody answers, and who asks before there is
 	// one gets no answer afterwards: it is better to ask again soon.
 	asked, cancel := context.WithTimeout(ctx, answerWithin)
@@ -280,8 +280,8 @@ func (b *Bus) interruptible(ctx context.Context, d time.Duration) (context.Conte
 	return ctx, cancel
 }
 
-// take takes all free slots; it waits for one for as long as a turn of the loop.
-func (c *consuming) take(ctx context.Context) (int, error) {
+// acquireSlots takes all free slots; it waits for one for as long as a turn of the loop.
+func (c *consumeLoop) acquireSlots(ctx context.Context) (int, error) {
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
 	select {
@@ -302,7 +302,7 @@ func (c *consuming) take(ctx context.Context) (int, error) {
 
 // finish waits for the requests in hand, gives back what takes too long, and
 // sees that the broker has it all.
-func (c *consuming) finish(end context.CancelFunc) error {
+func (c *consumeLoop) finish(end context.CancelFunc) error {
 	idle := make(chan struct{})
 	go func() {
 		c.done.Wait()
@@ -323,7 +323,7 @@ func (c *consuming) finish(end context.CancelFunc) error {
 		select {
 		case <-idle:
 		case <-late.C:
-			if n := c.giveBackAll(); n > 0 {
+			if n := c.nakAll(); n > 0 {
 				err = fmt.Errorf("%d requests were given back although their handlers had not ended", n)
 			}
 		}
@@ -339,7 +339,7 @@ func (c *consuming) finish(end context.CancelFunc) error {
 
 // ackProgress tells the broker that requests are still in hand, each within a
 // third of AckWait from its receipt and then again.
-func (c *consuming) ackProgress(ctx context.Context) {
+func (c *consumeLoop) ackProgress(ctx context.Context) {
 	t := time.NewTicker(c.cfg.AckWait / 3)
 	defer t.Stop()
 	for {
@@ -348,38 +348,38 @@ func (c *consuming) ackProgress(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		for _, h := range c.inFlight() {
-			h.beat()
+		for _, d := range c.inFlight() {
+			d.inProgress()
 		}
 	}
 }
 
 // inFlight returns the requests that are handled here now.
-func (c *consuming) inFlight() []*inHand {
-	c.handMu.Lock()
-	defer c.handMu.Unlock()
-	return slices.Collect(maps.Values(c.hand))
+func (c *consumeLoop) inFlight() []*delivery {
+	c.deliveriesMu.Lock()
+	defer c.deliveriesMu.Unlock()
+	return slices.Collect(maps.Values(c.deliveries))
 }
 
 // watchBroker tells the observer of the backlog, and has a stream, bucket or
 // consumer that vanished looked for although nothing asked for it yet.
-func (c *consuming) watchBroker(ctx context.Context) {
+func (c *consumeLoop) watchBroker(ctx context.Context) {
 	t := time.NewTicker(backlogEvery)
 	defer t.Stop()
 	for {
 		if c.nc.IsConnected() && c.bound.Load() {
-			c.look(ctx)
+			c.checkBroker(ctx)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-		case <-c.lookNow:
+		case <-c.recheckNow:
 		}
 	}
 }
 
-func (c *consuming) look(ctx context.Context) {
+func (c *consumeLoop) checkBroker(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, backlogEvery)
 	defer cancel()
 	differences, err := c.Status(ctx)
@@ -388,7 +388,7 @@ func (c *consuming) look(ctx context.Context) {
 	}
 	for _, d := range differences {
 		if d.Matters {
-			c.doubt()
+			c.markSetupDirty()
 			return
 		}
 	}
@@ -397,7 +397,7 @@ func (c *consuming) look(ctx context.Context) {
 		return
 	}
 	if info.Paused {
-		c.doubt()
+		c.markSetupDirty()
 		return
 	}
 	c.cfg.Observer.Backlog(clampInt(info.NumPending), info.NumAckPending, info.NumRedelivered)

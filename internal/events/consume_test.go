@@ -256,9 +256,9 @@ func TestWord(t *testing.T) {
 		{status: "777", over: true, says: `"777"`},
 	}
 	for _, tt := range tests {
-		over, err := word(nats.Header{"Status": {tt.status}, "Description": {tt.description}})
+		over, err := parseStatus(nats.Header{"Status": {tt.status}, "Description": {tt.description}})
 		if over != tt.over || (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
-			t.Errorf("word(%s %s) = %t, %v; want %t and an error that says %q", tt.status, tt.description, over, err, tt.over, tt.says)
+			t.Errorf("parseStatus(%s %s) = %t, %v; want %t and an error that says %q", tt.status, tt.description, over, err, tt.over, tt.says)
 		}
 	}
 }

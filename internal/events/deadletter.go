@@ -42,19 +42,19 @@ const reserve = 512
 // maxHeader is what the broker takes of headers, in bytes.
 const maxHeader = 64<<10 - reserve
 
-// onWire is what the headers of msg, and all of it, count as published, in bytes.
-func onWire(msg *nats.Msg) (header, all int) {
+// wireSize is what the headers of msg, and all of it, count as published, in bytes.
+func wireSize(msg *nats.Msg) (header, all int) {
 	all = (&nats.Msg{Header: msg.Header, Data: msg.Data}).Size()
 	return all - len(msg.Data), all
 }
 
 // storeDeadLetter stores the message of h as a dead letter. Stored again within
 // the hour, it is stored once.
-func (b *Bus) storeDeadLetter(ctx context.Context, h *inHand, why *InvalidEventError) error {
-	msg := deadLetter(h.msg.Subject, h.msg.Header, h.msg.Data, h.meta, why)
+func (b *Bus) storeDeadLetter(ctx context.Context, d *delivery, why *InvalidEventError) error {
+	msg := deadLetter(d.msg.Subject, d.msg.Header, d.msg.Data, d.meta, why)
 	request := ""
 	if why.Reason == ReasonPoison {
-		request = cmpOr(h.request, h.record.RequestID)
+		request = cmpOr(d.request, d.record.RequestID)
 	}
 	if request != "" {
 		msg.Header[headerRequest] = []string{request}
@@ -62,20 +62,20 @@ func (b *Bus) storeDeadLetter(ctx context.Context, h *inHand, why *InvalidEventE
 	// The whole may be larger than a message can be: the original was nearly as
 	// large already. It is in VPCEP_REQUESTS in full.
 	most := int(b.nc.MaxPayload()) - reserve
-	if header, all := onWire(msg); all > most || header > maxHeader {
+	if header, all := wireSize(msg); all > most || header > maxHeader {
 		truncate(msg, most)
 	}
-	id := deadLetterID(h.key.seq, h.key.at)
+	id := deadLetterID(d.key.seq, d.key.at)
 	same := func(raw *jetstream.RawStreamMsg) bool {
 		return raw.Header.Get(headerSequence) == msg.Header.Get(headerSequence) && raw.Header.Get(headerStored) == msg.Header.Get(headerStored)
 	}
-	stored, err := b.publishUnder(ctx, DeadLettersStream, id, msg, same)
+	stored, err := b.publishWithID(ctx, DeadLettersStream, id, msg, same)
 	if tooLarge(err) { // the stream takes less than the broker
 		truncate(msg, MaxEvent)
-		stored, err = b.publishUnder(ctx, DeadLettersStream, id, msg, same)
+		stored, err = b.publishWithID(ctx, DeadLettersStream, id, msg, same)
 	}
 	if err != nil || request == "" {
-		return b.published(fmt.Sprintf("the dead letter of message %d", h.key.seq), err)
+		return b.publishError(fmt.Sprintf("the dead letter of message %d", d.key.seq), err)
 	}
 	return b.records.SetPoison(ctx, request, stored)
 }
@@ -115,7 +115,7 @@ func deadLetter(subject string, header nats.Header, body []byte, meta *nats.MsgM
 // kept is how an original's header is kept: as it is, unless the broker, the
 // client library or we would take it for an order, or it would not arrive so.
 func kept(name string, values []string) (string, []string) {
-	if !sendable(name) || slices.ContainsFunc(values, changesUnderway) {
+	if !sendable(name) || slices.ContainsFunc(values, alteredInTransit) {
 		encoded := make([]string, len(values))
 		for i, v := range values {
 			encoded[i] = url.QueryEscape(v)
@@ -159,8 +159,8 @@ func sendable(name string) bool {
 	return name != ""
 }
 
-// changesUnderway reports whether the client library would alter a value.
-func changesUnderway(value string) bool {
+// alteredInTransit reports whether the client library would alter a value.
+func alteredInTransit(value string) bool {
 	return strings.ContainsAny(value, "\r\n") || textproto.TrimString(value) != value
 }
 
@@ -180,14 +180,14 @@ func truncate(msg *nats.Msg, most int) {
 	if msg.Header.Get(headerTruncated) == "" {
 		msg.Header[headerTruncated] = []string{strconv.Itoa(len(msg.Data))}
 	}
-	if header, _ := onWire(msg); header > min(maxHeader, most/2) {
+	if header, _ := wireSize(msg); header > min(maxHeader, most/2) {
 		for name := range msg.Header {
 			if !strings.HasPrefix(name, headerOurs) {
 				delete(msg.Header, name)
 			}
 		}
 	}
-	if _, all := onWire(msg); all > most {
+	if _, all := wireSize(msg); all > most {
 		msg.Data = msg.Data[:max(len(msg.Data)-(all-most), 0)]
 	}
 }
@@ -311,9 +311,9 @@ func (b *Bus) Replay(ctx context.Context, sequence uint64) error {
 		}
 	}
 	id := replayID(d)
-	if _, all := onWire(msg); int64(all+len(jetstream.MsgIDHeader)+len(id))+reserve <= b.nc.MaxPayload() {
+	if _, all := wireSize(msg); int64(all+len(jetstream.MsgIDHeader)+len(id))+reserve <= b.nc.MaxPayload() {
 		subject, body := msg.Subject, msg.Data
-		_, err = b.publishUnder(ctx, RequestsStream, id, msg, func(raw *jetstream.RawStreamMsg) bool {
+		_, err = b.publishWithID(ctx, RequestsStream, id, msg, func(raw *jetstream.RawStreamMsg) bool {
 			return raw.Subject == subject && bytes.Equal(raw.Data, body) && sameHeaders(raw.Header, msg.Header)
 		})
 	} else { // only the message itself fits
@@ -323,7 +323,7 @@ func (b *Bus) Replay(ctx context.Context, sequence uint64) error {
 		return fmt.Errorf("replay the dead letter %d: only workers publish what the sweep finds; drop it, and the sweep submits it again while its connection is pending: %w", sequence, err)
 	}
 	if err != nil {
-		return b.published(fmt.Sprintf("the original of dead letter %d", sequence), err)
+		return b.publishError(fmt.Sprintf("the original of dead letter %d", sequence), err)
 	}
 	return b.Drop(ctx, sequence)
 }

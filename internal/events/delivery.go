@@ -13,57 +13,58 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// inHand is a message from its receipt until it is settled.
-type inHand struct {
-	c    *consuming
+// delivery is a message from its receipt until it is settled. It is safe for
+// concurrent use.
+type delivery struct {
+	c    *consumeLoop
 	key  messageKey
 	msg  *nats.Msg
 	meta *nats.MsgMetadata
 
-	mu        sync.Mutex
-	newest    *nats.Msg               // the delivery to settle: the broker may make another meanwhile
-	record    approval.DeliveryRecord // as last read or written
-	touched   bool                    // the record was read or written
-	isolated  bool                    // no other crash suspect is handled by this process meanwhile
-	request   string                  // id, once it is decoded
-	handled   bool                    // the handler returned
-	panicking bool                    // or it panicked
-	over      bool                    // settled; what comes later is void
+	mu         sync.Mutex
+	latest     *nats.Msg               // the delivery to settle: the broker may redeliver meanwhile
+	record     approval.DeliveryRecord // as last read or written
+	recordUsed bool                    // whether the record was read or written
+	isolated   bool                    // whether this process handles no other crash suspect meanwhile
+	request    string                  // id, once it is decoded
+	handled    bool                    // whether the handler returned
+	didPanic   bool                    // whether the handler panicked
+	settled    bool                    // whether an answer was sent; later ones are ignored
 }
 
-// adopt makes msg the delivery to settle, unless h is settled already.
-func (h *inHand) adopt(msg *nats.Msg) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.over {
-		h.newest = msg
+// replace makes msg the delivery to settle, unless d is settled already.
+func (d *delivery) replace(msg *nats.Msg) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.settled {
+		d.latest = msg
 	}
-	return !h.over
+	return !d.settled
 }
 
-// begin handles msg in a goroutine of its own, which takes over a slot. It
-// reports false if there is nothing to do, and the slot stays the caller's.
-func (c *consuming) begin(msg *nats.Msg) bool {
+// start handles msg in a goroutine of its own, which takes over a slot. It
+// reports false if there is nothing to do; the caller then keeps the slot.
+func (c *consumeLoop) start(msg *nats.Msg) bool {
 	meta, err := msg.Metadata()
 	if err != nil {
-		c.warn(err, "a message came that is not JetStream's")
+		c.warn(err, "received a message that is not from JetStream")
 		return false
 	}
-	h := &inHand{
+	d := &delivery{
 		c: c, key: messageKey{seq: meta.Sequence.Stream, at: meta.Timestamp.UnixNano()},
-		msg: msg, meta: meta, newest: msg,
+		msg: msg, meta: meta, latest: msg,
 		record: approval.DeliveryRecord{Sequence: meta.Sequence.Stream, StoredAt: meta.Timestamp.UTC()},
 	}
-	c.handMu.Lock()
-	before, ok := c.hand[h.key]
-	if ok && before.adopt(msg) {
-		// The broker took us for lost while we were cut off. The handler is at
-		// it still, and settles the newer delivery.
-		c.handMu.Unlock()
+	c.deliveriesMu.Lock()
+	earlier, ok := c.deliveries[d.key]
+	if ok && earlier.replace(msg) {
+		// The worker was cut off for longer than AckWait. The handler still runs
+		// and settles the newer delivery.
+		c.deliveriesMu.Unlock()
 		return false
 	}
-	c.hand[h.key] = h
-	c.handMu.Unlock()
+	c.deliveries[d.key] = d
+	c.deliveriesMu.Unlock()
 
 	c.cfg.Observer.SlotsInUse(1)
 	c.done.Go(func() {
@@ -71,152 +72,151 @@ func (c *consuming) begin(msg *nats.Msg) bool {
 			c.cfg.Observer.SlotsInUse(-1)
 			<-c.slots
 		}()
-		h.settle(h.process())
-		if h.isolated {
+		d.settle(d.process())
+		if d.isolated {
 			c.isolation.release()
 		}
-		c.handMu.Lock()
-		if c.hand[h.key] == h {
-			delete(c.hand, h.key)
+		c.deliveriesMu.Lock()
+		if c.deliveries[d.key] == d {
+			delete(c.deliveries, d.key)
 		}
-		c.handMu.Unlock()
+		c.deliveriesMu.Unlock()
 	})
 	return true
 }
 
-// beat tells the broker that the message is still in hand.
-func (h *inHand) beat() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.over {
-		// What is lost here is repaired by the next beat or by a redelivery.
-		_ = h.newest.InProgress()
+// inProgress tells the broker that the message is still being handled.
+func (d *delivery) inProgress() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.settled {
+		// If it is lost, the next one or a redelivery follows.
+		_ = d.latest.InProgress()
 	}
 }
 
-// process marks a message that comes again, then decodes, then handles.
-func (h *inHand) process() error {
-	ctx := h.c.handlers
+// process marks a redelivered message as in flight, then decodes and handles it.
+func (d *delivery) process() error {
+	ctx := d.c.handlers
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if h.meta.NumDelivered > 1 {
-		if err := h.mark(ctx); err != nil {
+	if d.meta.NumDelivered > 1 {
+		if err := d.mark(ctx); err != nil {
 			return err
 		}
 	}
-	return h.run(ctx)
+	return d.run(ctx)
 }
 
-// errPanic is what a handler that panicked is taken to have returned.
+// errPanic stands for the error of a handler that panicked.
 var errPanic = errors.New("the handler panicked")
 
-// run decodes and handles; a panic of either is an error.
-func (h *inHand) run(ctx context.Context) (err error) {
+// run decodes and handles the message. A panic of either becomes an error.
+func (d *delivery) run(ctx context.Context) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			h.c.cfg.Log.Error().Uint64("stream_sequence", h.key.seq).Str("panic", fmt.Sprintf("%.200v", p)).
+			d.c.cfg.Log.Error().Uint64("stream_sequence", d.key.seq).Str("panic", fmt.Sprintf("%.200v", p)).
 				Bytes("stack", debug.Stack()).Msg("handling a request panicked")
-			err = h.panicked()
+			err = d.panicked()
 		}
 	}()
-	req, err := DecodeMessage(h.msg.Subject, h.msg.Header, h.msg.Data, h.c.cfg.Targets)
+	req, err := DecodeMessage(d.msg.Subject, d.msg.Header, d.msg.Data, d.c.cfg.Targets)
 	if err != nil {
 		return err
 	}
-	if err := h.identify(ctx, req.ID); err != nil {
+	if err := d.recordRequestID(ctx, req.ID); err != nil {
 		return err
 	}
 	kind := KindConnection
 	if req.Creates() {
 		kind = KindEndpoint
 	}
-	h.c.cfg.Observer.Delivered(kind)
-	err = h.c.handle(ctx, approval.Delivery{
-		Request: req, Attempt: clampInt(h.meta.NumDelivered), PublishedAt: h.meta.Timestamp,
+	d.c.cfg.Observer.Delivered(kind)
+	err = d.c.handle(ctx, approval.Delivery{
+		Request: req, Attempt: clampInt(d.meta.NumDelivered), PublishedAt: d.meta.Timestamp,
 	})
-	h.mu.Lock()
-	h.handled = true
-	h.mu.Unlock()
+	d.mu.Lock()
+	d.handled = true
+	d.mu.Unlock()
 	return err
 }
 
-// settle answers the broker by what became of the message.
-func (h *inHand) settle(err error) {
-	// The answer must go out also when the handlers' time is up.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(h.c.handlers), settleWithin)
+// settle acknowledges, dead-letters or naks the message, by the result of process.
+func (d *delivery) settle(err error) {
+	// The answer must be sent even if the handlers' context has ended.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(d.c.handlers), settleWithin)
 	defer cancel()
 	var invalidErr *InvalidEventError
 	switch {
 	case err == nil:
-		h.ack(ctx)
+		d.ack(ctx)
 	case errors.As(err, &invalidErr):
-		if err := h.c.storeDeadLetter(ctx, h, invalidErr); err != nil {
-			h.c.warn(err, "a dead letter cannot be stored; its message comes again")
-			h.giveBack(ctx, CauseRetry, h.growing())
+		if err := d.c.storeDeadLetter(ctx, d, invalidErr); err != nil {
+			d.c.warn(err, "storing a dead letter failed; its message is redelivered")
+			d.nak(ctx, CauseRetry, d.backoff())
 			return
 		}
-		h.c.cfg.Observer.DeadLettered(invalidErr.Reason)
-		h.c.cfg.Log.Warn().Uint64("stream_sequence", h.key.seq).Str("reason", invalidErr.Reason).
-			Str("field", invalidErr.Field).Str("text", invalidErr.Text).Msg("a message became a dead letter")
-		h.ack(ctx)
+		d.c.cfg.Observer.DeadLettered(invalidErr.Reason)
+		d.c.cfg.Log.Warn().Uint64("stream_sequence", d.key.seq).Str("reason", invalidErr.Reason).
+			Str("field", invalidErr.Field).Str("text", invalidErr.Text).Msg("dead-lettered a message")
+		d.ack(ctx)
 	case errors.Is(err, errPanic):
-		h.giveBack(ctx, CausePanic, h.growing())
-	case h.c.handlers.Err() != nil:
-		h.giveBack(ctx, CauseStopping, 0)
+		d.nak(ctx, CausePanic, d.backoff())
+	case d.c.handlers.Err() != nil:
+		d.nak(ctx, CauseStopping, 0)
 	default:
-		delay := h.growing()
+		delay := d.backoff()
 		if e, ok := errors.AsType[interface {
 			error
 			RetryAfter() time.Duration
 		}](err); ok && e.RetryAfter() > 0 {
 			delay = e.RetryAfter()
 		}
-		h.giveBack(ctx, causeOf(err), delay)
+		d.nak(ctx, causeOf(err), delay)
 	}
 }
 
-// growing is 1, 2, 4 and so on up to 60 s, by the number of deliveries.
-func (h *inHand) growing() time.Duration {
-	const most = time.Minute
-	return min(time.Second<<min(h.meta.NumDelivered-1, 6), most)
+// backoff is 1, 2, 4 and so on up to 60 s, by the number of deliveries.
+func (d *delivery) backoff() time.Duration {
+	return min(time.Second<<min(d.meta.NumDelivered-1, 6), time.Minute)
 }
 
-// close makes the caller the one who settles the message; false if it is settled.
-func (h *inHand) close() (msg *nats.Msg, ok bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.over {
+// finish marks the message as settled and returns the delivery to answer. ok is
+// false if it was settled before.
+func (d *delivery) finish() (msg *nats.Msg, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.settled {
 		return nil, false
 	}
-	h.over = true
-	return h.newest, true
+	d.settled = true
+	return d.latest, true
 }
 
-// ack tells the broker that the message is done, and makes sure that it knows. An
-// ack that is lost means another delivery, which finds the work done.
-func (h *inHand) ack(ctx context.Context) {
-	msg, ok := h.close()
+// ack acknowledges the message and waits for the broker's confirmation. If the
+// acknowledgement is lost, a redelivery finds the work done.
+func (d *delivery) ack(ctx context.Context) {
+	msg, ok := d.finish()
 	if !ok {
 		return
 	}
 	if err := msg.AckSync(nats.Context(ctx)); err != nil {
-		h.unmark(ctx, true)
-		h.c.warn(err, "an acknowledgement was lost; its request comes again")
+		d.unmark(ctx, true)
+		d.c.warn(err, "acknowledging a request failed; it is redelivered")
 		return
 	}
-	h.forget(ctx)
+	d.removeRecord(ctx)
 }
 
-// giveBack returns the message for another delivery after delay. Its mark is
-// removed first.
-func (h *inHand) giveBack(ctx context.Context, cause string, delay time.Duration) {
-	msg, ok := h.close()
+// nak asks for a redelivery after delay. It removes the message's mark first.
+func (d *delivery) nak(ctx context.Context, cause string, delay time.Duration) {
+	msg, ok := d.finish()
 	if !ok {
 		return
 	}
-	h.c.cfg.Observer.GivenBack(cause)
-	h.unmark(ctx, h.handled && cause == CauseRetry)
+	d.c.cfg.Observer.GivenBack(cause)
+	d.unmark(ctx, d.handled && cause == CauseRetry)
 	var err error
 	if delay > 0 {
 		err = msg.NakWithDelay(delay)
@@ -224,17 +224,17 @@ func (h *inHand) giveBack(ctx context.Context, cause string, delay time.Duration
 		err = msg.Nak()
 	}
 	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		h.c.warn(err, "a request could not be given back; it comes again after the ack wait")
+		d.c.warn(err, "giving a request back failed; it is redelivered after the ack wait")
 	}
 }
 
-// giveBackAll gives back what is in hand, whatever its handler does.
-func (c *consuming) giveBackAll() int {
+// nakAll naks every delivery, whether or not its handler has returned.
+func (c *consumeLoop) nakAll() int {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.handlers), settleWithin)
 	defer cancel()
 	all := c.inFlight()
-	for _, h := range all {
-		h.giveBack(ctx, CauseStopping, 0)
+	for _, d := range all {
+		d.nak(ctx, CauseStopping, 0)
 	}
 	return len(all)
 }

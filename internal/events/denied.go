@@ -73,9 +73,9 @@ func deniedBy(err error) *DeniedError {
 	return &DeniedError{"subscribe", m[2]}
 }
 
-// permitted runs do, and ends it as soon as the broker denies a publication to
+// abortOnDenial runs do, and ends it as soon as the broker denies a publication to
 // subject, or the subscription on which the answer would come.
-func (b *Bus) permitted(ctx context.Context, subject string, do func(context.Context) error) error {
+func (b *Bus) abortOnDenial(ctx context.Context, subject string, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	answers := b.inboxPrefix() + "."
@@ -99,7 +99,7 @@ func (b *Bus) request(ctx context.Context, subject string, data []byte) (*nats.M
 func (b *Bus) requestMsg(ctx context.Context, msg *nats.Msg) (answer *nats.Msg, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestWithin)
 	defer cancel()
-	err = b.permitted(ctx, msg.Subject, func(ctx context.Context) error {
+	err = b.abortOnDenial(ctx, msg.Subject, func(ctx context.Context) error {
 		answer, err = b.nc.RequestMsgWithContext(ctx, msg)
 		return err
 	})

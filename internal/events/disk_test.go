@@ -80,7 +80,7 @@ func TestDiskFull(t *testing.T) {
 	if !b.Alive() {
 		t.Error("not alive: a restart makes no room")
 	}
-	if !strings.Contains(log.String(), "a dead letter cannot be stored") {
+	if !strings.Contains(log.String(), "storing a dead letter failed") {
 		t.Errorf("the log does not tell:\n%s", log)
 	}
 	if n := strings.Count(log.String(), "\n"); n > 20 {

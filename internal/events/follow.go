@@ -130,7 +130,7 @@ func (w *ResultWait) Close() {
 // Served reports whether a worker takes requests now. known is false if that
 // cannot be told: the user may not ask, or all workers may be busy.
 func (b *Bus) Served(ctx context.Context) (served, known bool) {
-	ctx, done := b.whilePermitted(ctx)
+	ctx, done := b.cancelOnDenial(ctx)
 	defer done()
 	info, err := b.consumerInfo(ctx)
 	switch {

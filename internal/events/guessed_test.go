@@ -258,7 +258,7 @@ func TestAForgedResultIsCorrected(t *testing.T) {
 				t.Fatalf("%s: %v", name, err)
 			}
 		}
-		stands, err := b.standing(t.Context(), r.Decision.ID)
+		stands, err := b.storedResults(t.Context(), r.Decision.ID)
 		if err != nil || len(stands) != 2 || !isResult(stands[1], r) {
 			t.Errorf("%s: %d messages stand for the decision, %v", name, len(stands), err)
 			continue

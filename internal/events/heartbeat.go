@@ -18,13 +18,13 @@ import (
 // Heartbeats keeps what each worker says of itself, in a bucket whose values end
 // after Config.heartbeatTTL; *ledger.Workers provides it.
 type Heartbeats interface {
-	// Beat stores s as the latest heartbeat of its instance and returns the
+	// Store stores s as the latest heartbeat of its instance and returns the
 	// revision. last is the revision of the one before; 0: there was none. The
 	// error is approval.ErrInstanceDead if it came too late; any other may pass.
-	Beat(ctx context.Context, s approval.WorkerStatus, last uint64) (uint64, error)
-	// Judge says whether another instance lives. since is the revision of any
+	Store(ctx context.Context, s approval.WorkerStatus, last uint64) (uint64, error)
+	// CheckLiveness reports whether another instance is alive. since is the revision of any
 	// heartbeat after which every living worker has sent one.
-	Judge(ctx context.Context, instance string, since uint64) (approval.Liveness, error)
+	CheckLiveness(ctx context.Context, instance string, since uint64) (approval.Liveness, error)
 }
 
 // HeartbeatTTL is how long an instance lives after its last heartbeat. A message
@@ -40,27 +40,27 @@ type presence struct {
 	store Heartbeats
 	ttl   time.Duration
 
-	beating sync.Mutex // held while a heartbeat is sent
+	sending sync.Mutex // held while a heartbeat is sent
 
 	mu        sync.Mutex
 	status    approval.WorkerStatus // what does not change
 	revision  uint64                // of the latest heartbeat
 	sent      time.Time             // when the latest one that was acknowledged was sent; zero: none
 	judgeFrom time.Time             // nothing is judged before
-	recent    []sentBeat            // of this instance, oldest first
+	recent    []sentHeartbeat       // of this instance, oldest first
 	former    map[string]bool       // instances that this process was before
 	dead      map[string]bool       // others that were found dead, which is for good
 }
 
-// sentBeat is a heartbeat that was acknowledged.
-type sentBeat struct {
+// sentHeartbeat is a heartbeat that was acknowledged.
+type sentHeartbeat struct {
 	at       time.Time
 	revision uint64
 }
 
 const (
-	mostRecent = 8
-	mostDead   = 1 << 12 // each instance was a process
+	maxRecent = 8
+	maxDead   = 1 << 12 // each instance was a process
 )
 
 func newPresence(store Heartbeats, cfg Config) *presence {
@@ -84,8 +84,8 @@ func (p *presence) instance() string {
 	return p.status.Instance
 }
 
-// own reports whether an instance is, or was, this process.
-func (p *presence) own(instance string) bool {
+// isOwn reports whether an instance is, or was, this process.
+func (p *presence) isOwn(instance string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return instance == p.status.Instance || p.former[instance]
@@ -109,15 +109,15 @@ func (p *presence) reconnected() {
 
 // beat sends a heartbeat; edit adds what changes. It returns the instance that
 // this process was until now if others have declared that dead, else "".
-func (p *presence) beat(ctx context.Context, edit func(*approval.WorkerStatus)) (former string, err error) {
-	p.beating.Lock()
-	defer p.beating.Unlock()
+func (p *presence) send(ctx context.Context, edit func(*approval.WorkerStatus)) (former string, err error) {
+	p.sending.Lock()
+	defer p.sending.Unlock()
 	p.mu.Lock()
 	s, last, now := p.status, p.revision, time.Now()
 	p.mu.Unlock()
 	edit(&s)
 	s.SentAt = now
-	revision, err := p.store.Beat(ctx, s, last)
+	revision, err := p.store.Store(ctx, s, last)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -135,15 +135,15 @@ func (p *presence) beat(ctx context.Context, edit func(*approval.WorkerStatus)) 
 		p.judgeFrom = time.Now().Add(p.ttl)
 	}
 	p.revision, p.sent = revision, now
-	if p.recent = append(p.recent, sentBeat{now, revision}); len(p.recent) > mostRecent {
-		p.recent = p.recent[len(p.recent)-mostRecent:]
+	if p.recent = append(p.recent, sentHeartbeat{now, revision}); len(p.recent) > maxRecent {
+		p.recent = p.recent[len(p.recent)-maxRecent:]
 	}
 	return "", nil
 }
 
 // judge says whether another instance lives. While that cannot be told it is
 // unknown, and to be asked again after a while.
-func (p *presence) judge(ctx context.Context, instance string) (approval.Liveness, time.Duration, error) {
+func (p *presence) checkLiveness(ctx context.Context, instance string) (approval.Liveness, time.Duration, error) {
 	p.mu.Lock()
 	dead, now := p.dead[instance], time.Now()
 	wait, gap := p.judgeFrom.Sub(now), now.Sub(p.sent) > p.ttl*2/3
@@ -162,14 +162,14 @@ func (p *presence) judge(ctx context.Context, instance string) (approval.Livenes
 	case gap || since == 0:
 		return approval.InstanceUnknown, p.ttl / 3, nil
 	}
-	is, err := p.store.Judge(ctx, instance, since)
+	is, err := p.store.CheckLiveness(ctx, instance, since)
 	if err != nil {
 		return approval.InstanceUnknown, 0, fmt.Errorf("look whether the worker %s lives: %w", instance, err)
 	}
 	if is == approval.InstanceDead {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if len(p.dead) >= mostDead {
+		if len(p.dead) >= maxDead {
 			clear(p.dead)
 		}
 		p.dead[instance] = true
@@ -179,7 +179,7 @@ func (p *presence) judge(ctx context.Context, instance string) (approval.Livenes
 
 // sendHeartbeats sends a heartbeat each third of the time to live, and when the
 // connection is back, until ctx ends.
-func (c *consuming) sendHeartbeats(ctx context.Context) {
+func (c *consumeLoop) sendHeartbeats(ctx context.Context) {
 	t := time.NewTicker(c.present.ttl / 3)
 	defer t.Stop()
 	told := false
@@ -188,7 +188,7 @@ func (c *consuming) sendHeartbeats(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-		case <-c.beatNow:
+		case <-c.heartbeatNow:
 		}
 		if !c.set.Load() {
 			continue
@@ -211,22 +211,22 @@ func (c *consuming) sendHeartbeats(ctx context.Context) {
 var errLapsed = errors.New("no heartbeat of this worker was stored for so long that others may take it for dead")
 
 // sendHeartbeat sends one heartbeat, and writes what could not be written before.
-func (c *consuming) sendHeartbeat(ctx context.Context) {
+func (c *consumeLoop) sendHeartbeat(ctx context.Context) {
 	// What takes longer is too late for the next one.
 	ctx, cancel := context.WithTimeout(ctx, max(c.present.ttl/3, time.Second))
 	defer cancel()
 	lapsed := c.present.lapsed()
-	former, err := c.present.beat(ctx, c.describe)
+	former, err := c.present.send(ctx, c.describe)
 	if former != "" {
 		c.warn(err, "this worker goes on as a new instance")
-		_, err = c.present.beat(ctx, c.describe)
+		_, err = c.present.send(ctx, c.describe)
 	}
 	if err != nil {
 		if !errors.Is(err, context.Canceled) {
 			c.warn(err, "a heartbeat of this worker could not be stored")
 		}
 		if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
-			c.doubt() // the bucket may be gone
+			c.markSetupDirty() // the bucket may be gone
 		}
 		return
 	}
@@ -237,13 +237,13 @@ func (c *consuming) sendHeartbeat(ctx context.Context) {
 		}
 	}
 	if former != "" {
-		c.markAgain(ctx)
+		c.moveMarks(ctx)
 	}
-	c.revisePending(ctx)
+	c.flushPendingEdits(ctx)
 }
 
 // describe adds to s what changes.
-func (c *consuming) describe(s *approval.WorkerStatus) {
+func (c *consumeLoop) describe(s *approval.WorkerStatus) {
 	s.State, s.InFlight = approval.WorkerRunning, len(c.inFlight())
 	if c.stopping.Load() {
 		s.State = approval.WorkerStopping
@@ -253,16 +253,16 @@ func (c *consuming) describe(s *approval.WorkerStatus) {
 	}
 }
 
-// sayStopped has the last heartbeat tell that this worker ended with nothing in
+// reportStopped has the last heartbeat tell that this worker ended with nothing in
 // flight: whatever mark it left is no strike.
-func (c *consuming) sayStopped(ctx context.Context) {
+func (c *consumeLoop) reportStopped(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, flushWithin)
 	defer cancel()
-	c.revisePending(ctx)
+	c.flushPendingEdits(ctx)
 	if c.present.lapsed() {
 		return
 	}
-	_, err := c.present.beat(ctx, func(s *approval.WorkerStatus) {
+	_, err := c.present.send(ctx, func(s *approval.WorkerStatus) {
 		c.describe(s)
 		s.State = approval.WorkerStopped
 	})
@@ -276,11 +276,11 @@ type noLedger struct{}
 
 var errNoLedger = errors.New("no ledger is configured for the bus")
 
-func (noLedger) Beat(context.Context, approval.WorkerStatus, uint64) (uint64, error) {
+func (noLedger) Store(context.Context, approval.WorkerStatus, uint64) (uint64, error) {
 	return 0, errNoLedger
 }
 
-func (noLedger) Judge(context.Context, string, uint64) (approval.Liveness, error) {
+func (noLedger) CheckLiveness(context.Context, string, uint64) (approval.Liveness, error) {
 	return approval.InstanceUnknown, errNoLedger
 }
 

@@ -147,7 +147,7 @@ func TestALateHeartbeatRevivesNobody(t *testing.T) {
 		fault()
 		workers := ledger.NewWorkers(b)
 		eventually(t, "it is declared dead", func() bool {
-			is, err := workers.Judge(t.Context(), before, 1<<60)
+			is, err := workers.CheckLiveness(t.Context(), before, 1<<60)
 			return err == nil && is == approval.InstanceDead
 		})
 		wire.Heal()
@@ -169,7 +169,7 @@ type fakeHeartbeats struct {
 	since    []uint64 // of each look
 }
 
-func (f *fakeHeartbeats) Beat(context.Context, approval.WorkerStatus, uint64) (uint64, error) {
+func (f *fakeHeartbeats) Store(context.Context, approval.WorkerStatus, uint64) (uint64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
@@ -179,7 +179,7 @@ func (f *fakeHeartbeats) Beat(context.Context, approval.WorkerStatus, uint64) (u
 	return f.revision, nil
 }
 
-func (f *fakeHeartbeats) Judge(_ context.Context, _ string, since uint64) (approval.Liveness, error) {
+func (f *fakeHeartbeats) CheckLiveness(_ context.Context, _ string, since uint64) (approval.Liveness, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.since = append(f.since, since)
@@ -198,7 +198,7 @@ func TestNothingIsJudgedTooSoon(t *testing.T) {
 		judge := func() approval.Liveness {
 			t.Helper()
 			others++ // what is dead stays dead without a look
-			is, wait, err := p.judge(t.Context(), string(rune('a'+others)))
+			is, wait, err := p.checkLiveness(t.Context(), string(rune('a'+others)))
 			if err != nil || is == approval.InstanceUnknown && (wait <= 0 || wait > ttl) {
 				t.Errorf("judged %d, to be asked again after %s, %v", is, wait, err)
 			}
@@ -209,7 +209,7 @@ func TestNothingIsJudgedTooSoon(t *testing.T) {
 			t.Helper()
 			first := time.Duration(-1)
 			for passed := time.Duration(0); passed <= d; passed += ttl / 3 {
-				if _, err := p.beat(t.Context(), nothing); err != nil {
+				if _, err := p.send(t.Context(), nothing); err != nil {
 					t.Fatal(err)
 				}
 				if first < 0 && judge() == approval.InstanceDead {
@@ -231,7 +231,7 @@ func TestNothingIsJudgedTooSoon(t *testing.T) {
 		}
 		f.err = context.DeadlineExceeded
 		for range 2 {
-			_, _ = p.beat(t.Context(), nothing)
+			_, _ = p.send(t.Context(), nothing)
 			<-time.After(ttl / 3)
 		}
 		if is := judge(); is != approval.InstanceUnknown {
@@ -250,7 +250,7 @@ func TestNothingIsJudgedTooSoon(t *testing.T) {
 		}
 		f.err = approval.ErrInstanceDead
 		before := p.instance()
-		if former, err := p.beat(t.Context(), nothing); former != before || err == nil || p.instance() == before || !p.own(before) || p.own("b") {
+		if former, err := p.send(t.Context(), nothing); former != before || err == nil || p.instance() == before || !p.isOwn(before) || p.isOwn("b") {
 			t.Errorf("declared dead: former %q, now %q, %v", former, p.instance(), err)
 		}
 		// Who lives has sent a heartbeat after one of ours that is two thirds old.

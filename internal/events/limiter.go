@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// troubleLines is how many lines the bus logs about trouble in a window of a
+// maxWarnings is how many lines the bus logs about trouble in a window of a
 // minute, so at most twice as many in any minute.
-const troubleLines = 10
+const maxWarnings = 10
 
-// limiter allows a number of things in each window of time and counts the rest.
-type limiter struct {
+// logLimiter allows a number of things in each window of time and counts the rest.
+type logLimiter struct {
 	most   int
 	window time.Duration
 
@@ -20,13 +20,13 @@ type limiter struct {
 	missed  int
 }
 
-func newLimiter(most int, window time.Duration) *limiter {
-	return &limiter{most: most, window: window}
+func newLogLimiter(most int, window time.Duration) *logLimiter {
+	return &logLimiter{most: most, window: window}
 }
 
 // allow reports whether one more is allowed, and how many were not since the
 // last that was.
-func (l *limiter) allow() (ok bool, missed int) {
+func (l *logLimiter) allow() (ok bool, missed int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()

@@ -61,13 +61,13 @@ func (b *Bus) publishOnce(ctx context.Context, r approval.Result) (conflict bool
 		if last > 0 {
 			id += correctionSuffix
 		}
-		refused, err := b.offerResult(ctx, r, id, last)
+		refused, err := b.tryPublish(ctx, r, id, last)
 		if err != nil || !refused {
 			return last > 0, err
 		}
-		stands, err := b.standing(ctx, r.Decision.ID)
+		stands, err := b.storedResults(ctx, r.Decision.ID)
 		if err != nil {
-			return false, b.published("the result of request "+r.Request.ID, err)
+			return false, b.publishError("the result of request "+r.Request.ID, err)
 		}
 		for _, raw := range stands {
 			if isResult(raw, r) {
@@ -76,15 +76,15 @@ func (b *Bus) publishOnce(ctx context.Context, r approval.Result) (conflict bool
 			last = raw.Sequence
 		}
 		if len(stands) > 0 {
-			b.reportConflict(stands[len(stands)-1], r)
+			b.logConflict(stands[len(stands)-1], r)
 		}
 	}
 	return false, fmt.Errorf("publish the result of request %s: others write results of its decision at the same time", r.Request.ID)
 }
 
-// offerResult publishes r under the event id if the last result of its decision
+// tryPublish publishes r under the event id if the last result of its decision
 // has the sequence last. refused says that it has not.
-func (b *Bus) offerResult(ctx context.Context, r approval.Result, id string, last uint64) (refused bool, err error) {
+func (b *Bus) tryPublish(ctx context.Context, r approval.Result, id string, last uint64) (refused bool, err error) {
 	most := b.nc.MaxPayload() - reserve
 	for {
 		body, header, err := encodeResult(r, id, most)
@@ -100,13 +100,13 @@ func (b *Bus) offerResult(ctx context.Context, r approval.Result, id string, las
 			most = 0 // the stream takes less than the broker: without claims
 			continue
 		}
-		return false, b.published("the result of request "+r.Request.ID, err)
+		return false, b.publishError("the result of request "+r.Request.ID, err)
 	}
 }
 
-// standing returns what is stored for a decision, oldest first. It ends after a
+// storedResults returns what is stored for a decision, oldest first. It ends after a
 // few: workers store one, and a correction if it is not the first.
-func (b *Bus) standing(ctx context.Context, decision string) ([]*jetstream.RawStreamMsg, error) {
+func (b *Bus) storedResults(ctx context.Context, decision string) ([]*jetstream.RawStreamMsg, error) {
 	const enough = 16
 	stream, err := b.js.Stream(ctx, ResultsStream)
 	if err != nil {
@@ -131,11 +131,11 @@ func (b *Bus) standing(ctx context.Context, decision string) ([]*jetstream.RawSt
 func isResult(raw *jetstream.RawStreamMsg, r approval.Result) bool {
 	stored, err := DecodeResult(raw.Header, raw.Data)
 	return err == nil && raw.Subject == resultSubject(string(r.Outcome), r.Request.Target.Name, r.Decision.ID) &&
-		essenceOf(stored) == essenceOf(r)
+		identityOf(stored) == identityOf(r)
 }
 
-// essence is what readers of a result act on.
-type essence struct {
+// resultIdentity is what readers of a result act on.
+type resultIdentity struct {
 	request, source, event, target, subject string
 	decision, policy, rule, domain          string
 	verdict                                 approval.Verdict
@@ -143,8 +143,8 @@ type essence struct {
 	failure, created, instance              string
 }
 
-func essenceOf(r approval.Result) essence {
-	e := essence{
+func identityOf(r approval.Result) resultIdentity {
+	e := resultIdentity{
 		request: r.Request.ID, source: r.Request.Source, event: r.Request.EventID,
 		target: r.Request.Target.Name, subject: r.Request.Subject(),
 		decision: r.Decision.ID, policy: r.Decision.Policy, rule: r.Decision.Rule, domain: r.Decision.Facts.DomainID,
@@ -159,7 +159,7 @@ func essenceOf(r approval.Result) essence {
 	return e
 }
 
-func (b *Bus) reportConflict(raw *jetstream.RawStreamMsg, r approval.Result) {
+func (b *Bus) logConflict(raw *jetstream.RawStreamMsg, r approval.Result) {
 	b.cfg.Log.Error().Str("request", r.Request.ID).Str("target", r.Request.Target.Name).Str("outcome", string(r.Outcome)).
 		Uint64("stored_sequence", raw.Sequence).Str("stored_subject", raw.Subject).
 		Msg("another result stands for this decision, which no worker wrote; the true one is published as a correction: find out who may publish on " + ResultsSubject + ".>")
@@ -186,10 +186,10 @@ func tooLarge(err error) bool {
 	return errors.Is(err, nats.ErrMaxPayload) || hasCode(err, messageTooLarge)
 }
 
-// publishUnder stores msg under a message id. A broker that has a message with
+// publishWithID stores msg under a message id. A broker that has a message with
 // that id drops msg and says so: then it is looked at, and unless it is the same,
 // msg is stored under an id that nobody can guess.
-func (b *Bus) publishUnder(ctx context.Context, stream, id string, msg *nats.Msg, same func(*jetstream.RawStreamMsg) bool) (uint64, error) {
+func (b *Bus) publishWithID(ctx context.Context, stream, id string, msg *nats.Msg, same func(*jetstream.RawStreamMsg) bool) (uint64, error) {
 	ack, err := b.publishMsg(ctx, msg, jetstream.WithMsgID(id))
 	if err != nil {
 		return 0, err
@@ -211,7 +211,7 @@ func (b *Bus) publishUnder(ctx context.Context, stream, id string, msg *nats.Msg
 // publishMsg publishes msg and ends as soon as the broker denies it: a denied
 // publication has no answer.
 func (b *Bus) publishMsg(ctx context.Context, msg *nats.Msg, opts ...jetstream.PublishOpt) (ack *jetstream.PubAck, err error) {
-	err = b.permitted(ctx, msg.Subject, func(ctx context.Context) error {
+	err = b.abortOnDenial(ctx, msg.Subject, func(ctx context.Context) error {
 		ack, err = b.js.PublishMsg(ctx, msg, opts...)
 		return err
 	})
@@ -227,14 +227,14 @@ func (b *Bus) message(ctx context.Context, stream string, sequence uint64) (*jet
 	return s.GetMsg(ctx, sequence)
 }
 
-// published makes an error of publishing what readable, and has the streams
+// publishError makes an error of publishing what readable, and has the streams
 // looked at if the broker does not know one.
-func (b *Bus) published(what string, err error) error {
+func (b *Bus) publishError(what string, err error) error {
 	if err == nil {
 		return nil
 	}
 	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
-		b.doubt()
+		b.markSetupDirty()
 		return fmt.Errorf("publish %s: no stream takes it; see `worker bus status`: %w", what, err)
 	}
 	if refused, ok := errors.AsType[*jetstream.APIError](err); ok && refused.ErrorCode == insufficientResources {
@@ -292,8 +292,8 @@ func (b *Bus) Submit(ctx context.Context, r approval.Request) error {
 	if err := b.refusePoison(ctx, taken.ID); err != nil {
 		return err
 	}
-	_, err = b.publishUnder(ctx, RequestsStream, taken.ID, msg, func(raw *jetstream.RawStreamMsg) bool { return sameRequest(raw, taken) })
-	return b.published("the request "+taken.ID, err)
+	_, err = b.publishWithID(ctx, RequestsStream, taken.ID, msg, func(raw *jetstream.RawStreamMsg) bool { return sameRequest(raw, taken) })
+	return b.publishError("the request "+taken.ID, err)
 }
 
 // IDUsedError says that a request was not stored, because the broker has another
@@ -322,7 +322,7 @@ func (b *Bus) SubmitNew(ctx context.Context, r approval.Request) error {
 		return err
 	}
 	// Who may only publish cannot know this, and the worker finds it out itself.
-	allowed, done := b.whilePermitted(ctx)
+	allowed, done := b.cancelOnDenial(ctx)
 	err = b.refusePoison(allowed, taken.ID)
 	done()
 	if _, poison := errors.AsType[*PoisonError](err); poison {
@@ -330,9 +330,9 @@ func (b *Bus) SubmitNew(ctx context.Context, r approval.Request) error {
 	}
 	ack, err := b.publishMsg(ctx, msg, jetstream.WithMsgID(taken.ID))
 	if err != nil || !ack.Duplicate {
-		return b.published("the request "+taken.ID, err)
+		return b.publishError("the request "+taken.ID, err)
 	}
-	allowed, done = b.whilePermitted(ctx)
+	allowed, done = b.cancelOnDenial(ctx)
 	defer done()
 	stored, err := b.message(allowed, RequestsStream, ack.Sequence)
 	if err == nil && sameRequest(stored, taken) {
@@ -369,5 +369,5 @@ func (b *Bus) SubmitRaw(ctx context.Context, target string, header nats.Header, 
 		return fmt.Errorf("publish a request: %w", err)
 	}
 	_, err := b.publishMsg(ctx, &nats.Msg{Subject: RequestsSubject + "." + target, Data: body, Header: header})
-	return b.published("a request", err)
+	return b.publishError("a request", err)
 }

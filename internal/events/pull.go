@@ -18,7 +18,7 @@ import (
 // body and with a header named Status for the broker's word, also one that
 // somebody stored, and drops it with those that come after it. What is stored
 // comes with a subject for its acknowledgement, and the broker's word with none.
-func (c *consuming) pull(ctx context.Context, n int) error {
+func (c *consumeLoop) pull(ctx context.Context, n int) error {
 	used := 0
 	defer func() {
 		for range n - used {
@@ -28,7 +28,7 @@ func (c *consuming) pull(ctx context.Context, n int) error {
 	// The broker ends the pull first, so that nothing is sent to nobody.
 	pullCtx, cancel := c.interruptible(ctx, pullFor+pullHeartbeat)
 	defer cancel()
-	if c.doubtful.Load() {
+	if c.setupDirty.Load() {
 		return nil
 	}
 	inbox, came := c.nc.NewInbox(), make(chan *nats.Msg, 2*n+16)
@@ -36,28 +36,28 @@ func (c *consuming) pull(ctx context.Context, n int) error {
 	if err != nil {
 		return fmt.Errorf("pull %d requests: %w", n, err)
 	}
-	begin := func(msg *nats.Msg) { //nolint:contextcheck // handlers outlive the pull, and ctx by their grace
+	start := func(msg *nats.Msg) { //nolint:contextcheck // handlers outlive the pull, and ctx by their grace
 		if msg.Reply != "" {
-			c.served()
+			c.pullServed()
 		}
-		if msg.Reply != "" && c.begin(msg) {
+		if msg.Reply != "" && c.start(msg) {
 			used++
 		}
 	}
-	err = c.ask(RequestsStream, ConsumerName, inbox, n, pullFor, pullHeartbeat)
+	err = c.requestBatch(RequestsStream, ConsumerName, inbox, n, pullFor, pullHeartbeat)
 	silence := time.NewTimer(2 * pullHeartbeat)
 	defer silence.Stop()
 	for done := false; err == nil && !done && used < n; {
 		select {
 		case msg := <-came:
 			silence.Reset(2 * pullHeartbeat)
-			if begin(msg); msg.Reply == "" {
-				if done, err = word(msg.Header); err == nil {
-					c.served()
+			if start(msg); msg.Reply == "" {
+				if done, err = parseStatus(msg.Header); err == nil {
+					c.pullServed()
 				}
 			}
 		case <-silence.C:
-			err = errSilent
+			err = errNoHeartbeat
 		case <-pullCtx.Done():
 			done = true
 		}
@@ -68,7 +68,7 @@ func (c *consuming) pull(ctx context.Context, n int) error {
 	for used < n { // what has come by now is in this worker's hand
 		select {
 		case msg := <-came:
-			begin(msg)
+			start(msg)
 			continue
 		default:
 		}
@@ -80,12 +80,12 @@ func (c *consuming) pull(ctx context.Context, n int) error {
 	return nil
 }
 
-// errSilent says that the broker sent neither a message nor a heartbeat in time.
-var errSilent = errors.New("the broker is silent")
+// errNoHeartbeat says that the broker sent neither a message nor a heartbeat in time.
+var errNoHeartbeat = errors.New("the broker is silent")
 
-// ask sends the request of a pull. Its fields are the broker's
+// requestBatch sends the request of a pull. Its fields are the broker's
 // ConsumerGetNextRequest; times are in nanoseconds.
-func (b *Bus) ask(stream, consumer, inbox string, n int, wait, heartbeat time.Duration) error {
+func (b *Bus) requestBatch(stream, consumer, inbox string, n int, wait, heartbeat time.Duration) error {
 	body, err := json.Marshal(struct {
 		Batch     int   `json:"batch"`
 		Expires   int64 `json:"expires"`
@@ -97,8 +97,8 @@ func (b *Bus) ask(stream, consumer, inbox string, n int, wait, heartbeat time.Du
 	return b.nc.PublishRequest(b.api("CONSUMER.MSG.NEXT."+stream+"."+consumer), inbox, body)
 }
 
-// word tells what the broker says of a pull: that it is over, or why it failed.
-func word(h nats.Header) (over bool, err error) {
+// parseStatus returns what the broker says of a pull: that it is over, or why it failed.
+func parseStatus(h nats.Header) (over bool, err error) {
 	const alive, badRequest, nothing, timeUp, conflict, nobody = "100", "400", "404", "408", "409", "503"
 	description := h.Get("Description")
 	switch status := h.Get("Status"); status {

@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	readBatch     = 128              // messages of a pull
-	readerIdle    = 30 * time.Second // after which the broker drops the consumer of a reader that was killed
-	readerTries   = 3                // of a scan, without a message in between
-	readerRetry   = 250 * time.Millisecond
-	readerRetries = 5 * time.Second // the longest pause of a reader that follows
-	deleteWithin  = 2 * time.Second
-	scanPull      = time.Second // a pull of a scan; nothing new is waited for
+	readBatch      = 128              // messages of a pull
+	readerIdle     = 30 * time.Second // after which the broker drops the consumer of a reader that was killed
+	readerTries    = 3                // of a scan, without a message in between
+	readerRetry    = 250 * time.Millisecond
+	maxReaderRetry = 5 * time.Second // the longest pause of a reader that follows
+	deleteWithin   = 2 * time.Second
+	scanPull       = time.Second // a pull of a scan; nothing new is waited for
 )
 
 // reading says what is read of a stream.
@@ -85,7 +85,7 @@ func (b *Bus) read(ctx context.Context, what reading) iter.Seq2[message, error] 
 			r.close(ctx) // it may be gone, or be of no use
 			select {
 			case <-ctx.Done():
-			case <-time.After(min(readerRetry<<min(failed-1, 8), readerRetries)):
+			case <-time.After(min(readerRetry<<min(failed-1, 8), maxReaderRetry)):
 			}
 		}
 	}
@@ -97,7 +97,7 @@ var errStopped = errors.New("stopped")
 // step makes one pull, and the consumer before it if there is none. more is false
 // at the end of what is to be read.
 func (r *reader) step(ctx context.Context, yield func(message) bool) (more bool, err error) {
-	ctx, done := r.b.whilePermitted(ctx)
+	ctx, done := r.b.cancelOnDenial(ctx)
 	defer func() {
 		if denied, ok := errors.AsType[*DeniedError](context.Cause(ctx)); ok && err != nil {
 			err = denied
@@ -179,7 +179,7 @@ func (r *reader) pull(ctx context.Context, yield func(message) bool) (got int, e
 	if r.what.follow {
 		wait, heartbeat = pullFor, pullHeartbeat
 	}
-	if err := r.b.ask(r.what.stream, r.consumer, inbox, readBatch, wait, heartbeat); err != nil {
+	if err := r.b.requestBatch(r.what.stream, r.consumer, inbox, readBatch, wait, heartbeat); err != nil {
 		return 0, err
 	}
 	silence := time.NewTimer(2 * pullHeartbeat)
@@ -189,11 +189,11 @@ func (r *reader) pull(ctx context.Context, yield func(message) bool) (got int, e
 		case <-ctx.Done():
 			return got, ctx.Err()
 		case <-silence.C:
-			return got, errSilent
+			return got, errNoHeartbeat
 		case msg := <-came:
 			silence.Reset(2 * pullHeartbeat)
 			if msg.Reply == "" {
-				if over, err := word(msg.Header); over || err != nil {
+				if over, err := parseStatus(msg.Header); over || err != nil {
 					return got, err
 				}
 				continue
@@ -228,16 +228,16 @@ func (r *reader) close(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteWithin)
 	defer cancel()
-	ctx, done := r.b.whilePermitted(ctx)
+	ctx, done := r.b.cancelOnDenial(ctx)
 	defer done()
 	_ = r.b.js.DeleteConsumer(ctx, r.what.stream, r.consumer) // best effort, see above
 	r.consumer = ""
 }
 
-// whilePermitted is a context that ends when the broker denies to ask something of
+// cancelOnDenial is a context that ends when the broker denies to ask something of
 // JetStream, or to hear the answer. It is for commands, which ask one thing at a
 // time. The caller calls done when it has its answer.
-func (b *Bus) whilePermitted(ctx context.Context) (_ context.Context, done func()) {
+func (b *Bus) cancelOnDenial(ctx context.Context) (_ context.Context, done func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	b.asking.Add(1)
 	stop := b.denials.watch(func(e *DeniedError) {

@@ -89,7 +89,7 @@ func DecodeMessage(subject string, header nats.Header, body []byte, targets appr
 	swept := subject == SweepSubject || strings.HasPrefix(subject, SweepSubject+".")
 	limit := MaxEvent
 	if swept {
-		limit = maxStored + envelope // it was taken before, under another source
+		limit = maxStoredEvent + envelopeSize // it was taken before, under another source
 	}
 	r, err := decodeRequest(header, body, targets, limit)
 	if err != nil {
@@ -144,10 +144,10 @@ func decodeRequest(header nats.Header, body []byte, targets approval.Targets, li
 }
 
 const (
-	// envelope is more than what we write of an event and its producer did not.
-	envelope = 1 << 10
-	// maxStored is the size of an event as we write it, at most, in bytes.
-	maxStored = MaxEvent + envelope
+	// envelopeSize is more than what we write of an event and its producer did not.
+	envelopeSize = 1 << 10
+	// maxStoredEvent is the size of an event as we write it, at most, in bytes.
+	maxStoredEvent = MaxEvent + envelopeSize
 )
 
 // storable reports why r could not be written again, to the ledger, in its result
@@ -158,8 +158,8 @@ func storable(r approval.Request) error {
 	if err != nil {
 		return unreadable("", "it cannot be stored: %v", err)
 	}
-	if n := size(header, body); n > maxStored {
-		return invalid(ReasonTooLarge, "", "stored, the event has %d bytes, more than the %d that are allowed", n, maxStored)
+	if n := size(header, body); n > maxStoredEvent {
+		return invalid(ReasonTooLarge, "", "stored, the event has %d bytes, more than the %d that are allowed", n, maxStoredEvent)
 	}
 	return nil
 }

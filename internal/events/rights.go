@@ -31,8 +31,8 @@ type RightCheck struct {
 	Skipped string // why it was not tried; empty: it was
 }
 
-// tryWithin bounds one try. A denial comes as quickly as an answer.
-const tryWithin = 3 * time.Second
+// probeTimeout bounds one try. A denial comes as quickly as an answer.
+const probeTimeout = 3 * time.Second
 
 // try is a right with the messages that show it: whichever way they are answered,
 // the broker has let them through.
@@ -48,7 +48,7 @@ type try struct {
 // the broker refuses all of it after it has let it through. The rights to make
 // what is missing are among them if Config.Create is set.
 func (b *Bus) Rights(ctx context.Context) []RightCheck {
-	inbox := RightCheck{Right: Right{"subscribe", b.inboxPrefix() + ".>", "hear answers"}, Err: b.tryInbox(ctx)}
+	inbox := RightCheck{Right: Right{"subscribe", b.inboxPrefix() + ".>", "hear answers"}, Err: b.probeInbox(ctx)}
 	out := []RightCheck{inbox}
 	if inbox.Err != nil {
 		return out // without answers no other can be told
@@ -68,14 +68,14 @@ func (b *Bus) Rights(ctx context.Context) []RightCheck {
 		absent = append(absent, ConsumerName)
 	}
 	if b.cfg.Create {
-		out = append(out, b.tryAll(ctx, b.rightsToCreate(absent), nil)...)
+		out = append(out, b.probeAll(ctx, b.rightsToCreate(absent), nil)...)
 	}
-	return append(out, b.tryAll(ctx, b.rightsToWork(have), absent)...)
+	return append(out, b.probeAll(ctx, b.rightsToWork(have), absent)...)
 }
 
-// tryInbox subscribes as a request does.
-func (b *Bus) tryInbox(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, tryWithin)
+// probeInbox subscribes as a request does.
+func (b *Bus) probeInbox(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	subject := b.nc.NewInbox()
 	sub, err := b.nc.SubscribeSync(subject)
@@ -147,7 +147,7 @@ func (b *Bus) rightsToWork(have map[string]*found[jetstream.StreamInfo]) []try {
 			if b.cfg.Domain != "" {
 				prefix = b.api("") + prefix
 			}
-			out = append(out, try{right(prefix+">", "write to the bucket "+bucket), []*nats.Msg{expectingNobody(prefix + "doctor")}, want.Name, false})
+			out = append(out, try{right(prefix+">", "write to the bucket "+bucket), []*nats.Msg{refusedMessage(prefix + "doctor")}, want.Name, false})
 		}
 	}
 	purge := b.api("STREAM.PURGE." + bucketStream)
@@ -174,12 +174,12 @@ func (b *Bus) rightsToWork(have map[string]*found[jetstream.StreamInfo]) []try {
 			outcomes = outcomes[i%len(outcomes):][:1]
 		}
 		for _, outcome := range outcomes {
-			results = append(results, expectingNobody(resultSubject(string(outcome), target, "doctor")))
+			results = append(results, refusedMessage(resultSubject(string(outcome), target, "doctor")))
 		}
-		swept = append(swept, expectingNobody(SweepSubject+"."+target))
+		swept = append(swept, refusedMessage(SweepSubject+"."+target))
 	}
 	for _, reason := range DeadLetterReasons() {
-		letters = append(letters, expectingNobody(DeadLettersSubject+"."+reason))
+		letters = append(letters, refusedMessage(DeadLettersSubject+"."+reason))
 	}
 	return append(out,
 		try{right(ResultsSubject+".>", "publish results"), results, ResultsStream, false},
@@ -188,13 +188,13 @@ func (b *Bus) rightsToWork(have map[string]*found[jetstream.StreamInfo]) []try {
 	)
 }
 
-// expectingNobody is a message that no stream stores.
-func expectingNobody(subject string) *nats.Msg {
+// refusedMessage is a message that no stream stores.
+func refusedMessage(subject string) *nats.Msg {
 	return &nats.Msg{Subject: subject, Header: nats.Header{jetstream.ExpectedStreamHeader: {"none-doctor-only-tries"}}}
 }
 
-// tryAll tries rights, but those for which something is absent.
-func (b *Bus) tryAll(ctx context.Context, tries []try, absent []string) []RightCheck {
+// probeAll tries rights, but those for which something is absent.
+func (b *Bus) probeAll(ctx context.Context, tries []try, absent []string) []RightCheck {
 	out := make([]RightCheck, len(tries))
 	var running sync.WaitGroup
 	slots := make(chan struct{}, 8)
@@ -211,7 +211,7 @@ func (b *Bus) tryAll(ctx context.Context, tries []try, absent []string) []RightC
 		running.Go(func() {
 			for _, msg := range t.messages {
 				slots <- struct{}{}
-				err := b.tryMessage(ctx, msg)
+				err := b.probeMessage(ctx, msg)
 				<-slots
 				if err != nil && (!t.quiet || !errors.Is(err, nats.ErrNoResponders)) {
 					out[i].Err = err
@@ -224,16 +224,16 @@ func (b *Bus) tryAll(ctx context.Context, tries []try, absent []string) []RightC
 	return out
 }
 
-// tryMessage is nil if anything answers.
-func (b *Bus) tryMessage(ctx context.Context, msg *nats.Msg) error {
-	ctx, cancel := context.WithTimeout(ctx, tryWithin)
+// probeMessage is nil if anything answers.
+func (b *Bus) probeMessage(ctx context.Context, msg *nats.Msg) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	_, err := b.requestMsg(ctx, msg)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("nobody listens on %s: is JetStream switched on for this account, and nats.domain right? %w", msg.Subject, err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("no answer on %s within %s", msg.Subject, tryWithin)
+		return fmt.Errorf("no answer on %s within %s", msg.Subject, probeTimeout)
 	}
 	return err
 }

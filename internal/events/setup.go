@@ -268,7 +268,7 @@ func (b *Bus) WorkersBucket(ctx context.Context) (jetstream.KeyValue, error) {
 
 func (b *Bus) openBucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
 	var kv jetstream.KeyValue
-	err := b.permitted(ctx, b.api("STREAM.INFO."+bucketPrefix+name), func(ctx context.Context) (err error) {
+	err := b.abortOnDenial(ctx, b.api("STREAM.INFO."+bucketPrefix+name), func(ctx context.Context) (err error) {
 		kv, err = b.js.KeyValue(ctx, name)
 		return err
 	})

@@ -39,12 +39,12 @@ type CrashRecords interface {
 const (
 	suspectAt = 2
 	poisonAt  = 3 // strikes, or panics
-	mostMarks = 16
+	maxMarks  = 16
 )
 
-// graceFor is how long a message with poisonAt strikes is left alone before it is
+// deadLetterGrace is how long a message with poisonAt strikes is left alone before it is
 // a dead letter: a worker that was cut off removes its marks when it is back.
-func (c *consuming) graceFor() time.Duration { return 2 * c.cfg.AckWait }
+func (c *consumeLoop) deadLetterGrace() time.Duration { return 2 * c.cfg.AckWait }
 
 // retryLaterError gives a message back because of what is recorded of it.
 type retryLaterError struct {
@@ -57,35 +57,35 @@ func (e retryLaterError) RetryAfter() time.Duration { return e.after }
 
 // mark marks the message as in flight here. The error says why it is not to be
 // handled now.
-func (h *inHand) mark(ctx context.Context) error {
-	if h.c.present.lapsed() {
-		return retryLaterError{"no heartbeat of this worker was stored for long", h.c.present.ttl / 3}
+func (d *delivery) mark(ctx context.Context) error {
+	if d.c.present.lapsed() {
+		return retryLaterError{"no heartbeat of this worker was stored for long", d.c.present.ttl / 3}
 	}
-	var verdict error
-	err := h.revise(ctx, func(r *approval.DeliveryRecord) error {
+	var skip error
+	err := d.revise(ctx, func(r *approval.DeliveryRecord) error {
 		var err error
-		verdict, err = h.judge(ctx, r)
+		skip, err = d.checkMarks(ctx, r)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("mark a message as in flight: %w", err)
 	}
-	return verdict
+	return skip
 }
 
 // judge decides by its record whether the message is handled now, and if so marks
-// it in r. verdict says why not; an error that nothing can be said.
-func (h *inHand) judge(ctx context.Context, r *approval.DeliveryRecord) (verdict, err error) {
+// it in r. skip says why not; an error that nothing can be said.
+func (d *delivery) checkMarks(ctx context.Context, r *approval.DeliveryRecord) (skip, err error) {
 	if r.Panics >= poisonAt {
 		return tooManyPanics(r.Panics), nil
 	}
 	var kept []approval.DeliveryMark
 	for _, m := range r.Marks {
-		if h.c.present.own(m.Instance) {
+		if d.c.present.isOwn(m.Instance) {
 			continue // left by this process, which lives
 		}
 		if !m.Dead {
-			is, wait, err := h.c.present.judge(ctx, m.Instance)
+			is, wait, err := d.c.present.checkLiveness(ctx, m.Instance)
 			switch {
 			case err != nil:
 				return nil, err
@@ -98,7 +98,7 @@ func (h *inHand) judge(ctx context.Context, r *approval.DeliveryRecord) (verdict
 		}
 		kept = append(kept, m)
 	}
-	r.Marks = kept[max(0, len(kept)-mostMarks+1):]
+	r.Marks = kept[max(0, len(kept)-maxMarks+1):]
 	strikes, last := r.Strikes(), approval.DeliveryMark{}
 	for _, m := range r.Marks {
 		if m.Dead {
@@ -107,30 +107,30 @@ func (h *inHand) judge(ctx context.Context, r *approval.DeliveryRecord) (verdict
 	}
 	r.Cleared = min(r.Cleared, strikes)
 	if strikes >= poisonAt && last.Isolated {
-		return h.deadLetterAfter(r), nil
+		return d.deadLetterAfter(r), nil
 	}
 	r.DeadLetterAfter = time.Time{}
-	if isolate := strikes >= suspectAt && strikes > r.Cleared; isolate && !h.isolated {
-		if wait, ok := h.c.isolation.acquire(h.key); !ok {
+	if isolate := strikes >= suspectAt && strikes > r.Cleared; isolate && !d.isolated {
+		if wait, ok := d.c.isolation.acquire(d.key); !ok {
 			return retryLaterError{"waiting for another crash suspect", wait}, nil
 		}
-		h.mu.Lock()
-		h.isolated = true
-		h.mu.Unlock()
-		h.c.cfg.Log.Warn().Uint64("stream_sequence", h.key.seq).Int("strikes", strikes).
+		d.mu.Lock()
+		d.isolated = true
+		d.mu.Unlock()
+		d.c.cfg.Log.Warn().Uint64("stream_sequence", d.key.seq).Int("strikes", strikes).
 			Msg("a message is suspected of crashing workers; retried in isolation")
 	}
-	r.Marks = append(r.Marks, approval.DeliveryMark{Instance: h.c.present.instance(), At: time.Now().UTC(), Isolated: h.isolated})
+	r.Marks = append(r.Marks, approval.DeliveryMark{Instance: d.c.present.instance(), At: time.Now().UTC(), Isolated: d.isolated})
 	return nil, nil
 }
 
 // deadLetterAfter is what becomes of a message with enough strikes.
-func (h *inHand) deadLetterAfter(r *approval.DeliveryRecord) error {
-	now, grace := time.Now().UTC(), h.c.graceFor()
+func (d *delivery) deadLetterAfter(r *approval.DeliveryRecord) error {
+	now, grace := time.Now().UTC(), d.c.deadLetterGrace()
 	left := r.DeadLetterAfter.Sub(now)
 	if r.DeadLetterAfter.IsZero() || left > grace { // a clock that was set back says nothing
 		r.DeadLetterAfter, left = now.Add(grace), grace
-		h.c.cfg.Log.Warn().Uint64("stream_sequence", h.key.seq).Int("strikes", r.Strikes()).Time("dead_letter_after", r.DeadLetterAfter).
+		d.c.cfg.Log.Warn().Uint64("stream_sequence", d.key.seq).Int("strikes", r.Strikes()).Time("dead_letter_after", r.DeadLetterAfter).
 			Msg("a message crashes workers; it becomes a dead letter unless one of them turns out to live")
 	}
 	if left > 0 {
@@ -151,17 +151,17 @@ func tooManyPanics(n int) *InvalidEventError {
 	return invalid(ReasonPoison, "", "its handling panicked %d times", n)
 }
 
-// identify records which request it is that is handled in isolation: if it
+// recordRequestID records which request it is that is handled in isolation: if it
 // crashes this worker, the message can be dead-lettered without decoding it.
-func (h *inHand) identify(ctx context.Context, requestID string) error {
-	h.mu.Lock()
-	h.request = requestID
-	known := !h.isolated || h.record.RequestID == requestID
-	h.mu.Unlock()
+func (d *delivery) recordRequestID(ctx context.Context, requestID string) error {
+	d.mu.Lock()
+	d.request = requestID
+	known := !d.isolated || d.record.RequestID == requestID
+	d.mu.Unlock()
 	if known {
 		return nil
 	}
-	return h.revise(ctx, func(r *approval.DeliveryRecord) error {
+	return d.revise(ctx, func(r *approval.DeliveryRecord) error {
 		r.RequestID = requestID
 		return nil
 	})
@@ -169,11 +169,11 @@ func (h *inHand) identify(ctx context.Context, requestID string) error {
 
 // panicked counts a panic of this delivery, and gives the message up if it was
 // one too many.
-func (h *inHand) panicked() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.panicking = true
-	if n := h.record.Panics + 1; n >= poisonAt {
+func (d *delivery) panicked() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.didPanic = true
+	if n := d.record.Panics + 1; n >= poisonAt {
 		return tooManyPanics(n)
 	}
 	return errPanic
@@ -181,55 +181,55 @@ func (h *inHand) panicked() error {
 
 // unmark records that the handling ended, before another delivery can begin.
 // survived: the message went through its handling.
-func (h *inHand) unmark(ctx context.Context, survived bool) {
-	h.mu.Lock()
-	touched, panicking, request, isolated := h.touched, h.panicking, h.request, h.isolated
-	h.mu.Unlock()
-	if !touched && !panicking && !h.c.isPending(h.key) {
+func (d *delivery) unmark(ctx context.Context, survived bool) {
+	d.mu.Lock()
+	recordUsed, didPanic, request, isolated := d.recordUsed, d.didPanic, d.request, d.isolated
+	d.mu.Unlock()
+	if !recordUsed && !didPanic && !d.c.isPending(d.key) {
 		return // of a first delivery nothing is written
 	}
-	err := h.revise(ctx, func(r *approval.DeliveryRecord) error {
-		if panicking {
+	err := d.revise(ctx, func(r *approval.DeliveryRecord) error {
+		if didPanic {
 			r.Panics++
 			r.RequestID = cmpOr(request, r.RequestID)
 		}
-		err := h.c.unmark(r)
+		err := d.c.unmark(r)
 		if survived && isolated {
 			r.Cleared = r.Strikes()
 		}
 		return err
 	})
 	if err != nil {
-		h.c.remember(h.key, h.c.unmark)
-		h.c.warn(err, "that a request is not in flight any more could not be recorded; that is tried again")
+		d.c.queueEdit(d.key, d.c.unmark)
+		d.c.warn(err, "that a request is not in flight any more could not be recorded; that is tried again")
 	}
 }
 
-// forget removes the record of a message that is done.
-func (h *inHand) forget(ctx context.Context) {
-	h.mu.Lock()
-	touched := h.touched
-	h.mu.Unlock()
-	if !touched && !h.c.isPending(h.key) {
+// removeRecord removes the record of a message that is done.
+func (d *delivery) removeRecord(ctx context.Context) {
+	d.mu.Lock()
+	recordUsed := d.recordUsed
+	d.mu.Unlock()
+	if !recordUsed && !d.c.isPending(d.key) {
 		return
 	}
-	if err := h.revise(ctx, empty); err != nil {
-		h.c.remember(h.key, empty)
-		h.c.warn(err, "the delivery record of a request that is done could not be removed; that is tried again")
+	if err := d.revise(ctx, clearRecord); err != nil {
+		d.c.queueEdit(d.key, clearRecord)
+		d.c.warn(err, "the delivery record of a request that is done could not be removed; that is tried again")
 	}
 }
 
 // revise changes the record of the message.
-func (h *inHand) revise(ctx context.Context, edit recordEdit) error {
-	h.mu.Lock()
-	h.touched = true // also if it fails: the change may be stored all the same
-	r := h.record
-	h.mu.Unlock()
-	err := h.c.revise(ctx, &r, edit)
+func (d *delivery) revise(ctx context.Context, edit recordEdit) error {
+	d.mu.Lock()
+	d.recordUsed = true // also if it fails: the change may be stored all the same
+	r := d.record
+	d.mu.Unlock()
+	err := d.c.revise(ctx, &r, edit)
 	if err == nil {
-		h.mu.Lock()
-		h.record = r
-		h.mu.Unlock()
+		d.mu.Lock()
+		d.record = r
+		d.mu.Unlock()
 	}
 	return err
 }
@@ -238,29 +238,29 @@ func (h *inHand) revise(ctx context.Context, edit recordEdit) error {
 type recordEdit = func(*approval.DeliveryRecord) error
 
 // unmark removes the marks of this process.
-func (c *consuming) unmark(r *approval.DeliveryRecord) error {
-	r.Marks = slices.DeleteFunc(r.Marks, func(m approval.DeliveryMark) bool { return c.present.own(m.Instance) })
+func (c *consumeLoop) unmark(r *approval.DeliveryRecord) error {
+	r.Marks = slices.DeleteFunc(r.Marks, func(m approval.DeliveryMark) bool { return c.present.isOwn(m.Instance) })
 	return nil
 }
 
-func empty(r *approval.DeliveryRecord) error {
+func clearRecord(r *approval.DeliveryRecord) error {
 	r.Marks, r.Panics = nil, 0
 	return nil
 }
 
-// markAgain puts the marks of this process under its new instance, after others
+// moveMarks puts the marks of this process under its new instance, after others
 // have taken the former one for dead.
-func (c *consuming) markAgain(ctx context.Context) {
-	for _, h := range c.inFlight() {
-		h.mu.Lock()
-		touched := h.touched && !h.over
-		h.mu.Unlock()
-		if !touched {
+func (c *consumeLoop) moveMarks(ctx context.Context) {
+	for _, d := range c.inFlight() {
+		d.mu.Lock()
+		recordUsed := d.recordUsed && !d.settled
+		d.mu.Unlock()
+		if !recordUsed {
 			continue
 		}
-		err := h.revise(ctx, func(r *approval.DeliveryRecord) error {
+		err := d.revise(ctx, func(r *approval.DeliveryRecord) error {
 			for i, m := range r.Marks {
-				if c.present.own(m.Instance) {
+				if c.present.isOwn(m.Instance) {
 					r.Marks[i].Instance, r.Marks[i].Dead = c.present.instance(), false
 				}
 			}
@@ -273,46 +273,46 @@ func (c *consuming) markAgain(ctx context.Context) {
 	}
 }
 
-// mostPending bounds the messages whose records are to be changed later.
-const mostPending = 1 << 16
+// maxPendingEdits bounds the messages whose records are to be changed later.
+const maxPendingEdits = 1 << 16
 
-// remember keeps a change of a record that could not be written, for later.
-func (c *consuming) remember(key messageKey, edit recordEdit) {
-	c.handMu.Lock()
-	defer c.handMu.Unlock()
-	if _, ok := c.pending[key]; ok || len(c.pending) < mostPending {
+// queueEdit keeps a change of a record that could not be written, for later.
+func (c *consumeLoop) queueEdit(key messageKey, edit recordEdit) {
+	c.deliveriesMu.Lock()
+	defer c.deliveriesMu.Unlock()
+	if _, ok := c.pending[key]; ok || len(c.pending) < maxPendingEdits {
 		c.pending[key] = edit // the later one includes the earlier
 	}
 }
 
-func (c *consuming) isPending(key messageKey) bool {
-	c.handMu.Lock()
-	defer c.handMu.Unlock()
+func (c *consumeLoop) isPending(key messageKey) bool {
+	c.deliveriesMu.Lock()
+	defer c.deliveriesMu.Unlock()
 	_, ok := c.pending[key]
 	return ok
 }
 
 // revise changes a record, by what could not be written before, too. What this
 // process left behind goes with any change, because the message is in flight here now.
-func (c *consuming) revise(ctx context.Context, r *approval.DeliveryRecord, edit recordEdit) error {
+func (c *consumeLoop) revise(ctx context.Context, r *approval.DeliveryRecord, edit recordEdit) error {
 	err := c.records.Revise(ctx, r, edit)
 	if err == nil {
-		c.handMu.Lock()
-		defer c.handMu.Unlock()
+		c.deliveriesMu.Lock()
+		defer c.deliveriesMu.Unlock()
 		delete(c.pending, messageKey{seq: r.Sequence, at: r.StoredAt.UnixNano()})
 	}
 	return err
 }
 
-// revisePending writes what could not be written before, of messages that are not
+// flushPendingEdits writes what could not be written before, of messages that are not
 // in flight here.
-func (c *consuming) revisePending(ctx context.Context) {
-	c.handMu.Lock()
+func (c *consumeLoop) flushPendingEdits(ctx context.Context) {
+	c.deliveriesMu.Lock()
 	pending := maps.Clone(c.pending)
-	for key := range c.hand {
+	for key := range c.deliveries {
 		delete(pending, key)
 	}
-	c.handMu.Unlock()
+	c.deliveriesMu.Unlock()
 	for key, edit := range pending {
 		err := c.revise(ctx, &approval.DeliveryRecord{Sequence: key.seq, StoredAt: time.Unix(0, key.at).UTC()}, edit)
 		if err != nil {
@@ -333,8 +333,8 @@ type isolation struct {
 
 // The pause of a suspect that has to wait grows with the number of those before it.
 const (
-	leastPause = time.Second
-	mostPause  = 20 * time.Second
+	minPause = time.Second
+	maxPause = 20 * time.Second
 )
 
 // acquire reports whether the suspect may be handled now, or how long it waits.
@@ -349,10 +349,10 @@ func (i *isolation) acquire(key messageKey) (wait time.Duration, ok bool) {
 	if i.waiting == nil {
 		i.waiting = map[messageKey]bool{}
 	}
-	if len(i.waiting) < mostPending {
+	if len(i.waiting) < maxPendingEdits {
 		i.waiting[key] = true
 	}
-	wait = min(max(i.mean*time.Duration(len(i.waiting))/2, leastPause), mostPause)
+	wait = min(max(i.mean*time.Duration(len(i.waiting))/2, minPause), maxPause)
 	return wait/2 + rand.N(wait), false //nolint:gosec // it spreads them
 }
 
@@ -361,7 +361,7 @@ func (i *isolation) release() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.busy, i.mean = false, (3*i.mean+time.Since(i.since))/4
-	if len(i.waiting) > 0 && time.Since(i.since) > mostPause {
+	if len(i.waiting) > 0 && time.Since(i.since) > maxPause {
 		clear(i.waiting) // some went to other workers
 	}
 }

@@ -238,7 +238,7 @@ func TestBuryWhatIsNearlyTooLarge(t *testing.T) {
 	}
 }
 
-// TestConsumeAdoptsADeliveryOfWhatIsInHand lets the broker lose patience with a
+// TestConsumeAdoptsADeliveryOfWhatIsInHand lets the broker lose nodePatience with a
 // worker that is still at it.
 func TestConsumeAdoptsADeliveryOfWhatIsInHand(t *testing.T) {
 	t.Parallel()
@@ -347,7 +347,7 @@ func TestEmbedded(t *testing.T) {
 func TestLimiter(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := newLimiter(3, time.Minute)
+		l := newLogLimiter(3, time.Minute)
 		for range 2 {
 			allowed := 0
 			for range 10 {

@@ -17,9 +17,9 @@ func (e *VersionError) Error() string {
 	return fmt.Sprintf("the NATS server %s has version %q, and %s or later is needed: older ones store a second result of a decision; upgrade it", e.Server, e.Version, MinServer)
 }
 
-// recent reports whether version, such as "2.11.4" or "2.12.0-RC.1", is new
+// supportedVersion reports whether version, such as "2.11.4" or "2.12.0-RC.1", is new
 // enough. One that cannot be read is not.
-func recent(version string) bool {
+func supportedVersion(version string) bool {
 	have, ok := majorMinor(strings.TrimPrefix(version, "v"))
 	least, _ := majorMinor(MinServer)
 	return ok && (have[0] > least[0] || have[0] == least[0] && have[1] >= least[1])
@@ -43,7 +43,7 @@ func majorMinor(version string) (out [2]int, ok bool) {
 // tooOld returns what is wrong with the version of the connected server; nil if
 // nothing is, or if there is no server.
 func (b *Bus) tooOld() error {
-	if version := b.nc.ConnectedServerVersion(); b.nc.IsConnected() && !recent(version) {
+	if version := b.nc.ConnectedServerVersion(); b.nc.IsConnected() && !supportedVersion(version) {
 		return &VersionError{Server: redacted(b.nc.ConnectedUrl()), Version: version}
 	}
 	return nil

@@ -200,11 +200,11 @@ func TestHeartbeats(t *testing.T) {
 	b := newBuckets(t, time.Second)
 	w := ledger.NewWorkers(b)
 	beat := func(instance string, last uint64) (uint64, error) {
-		return w.Beat(t.Context(), approval.WorkerStatus{Instance: instance, Host: "h", State: approval.WorkerRunning, StartedAt: time.Now()}, last)
+		return w.Store(t.Context(), approval.WorkerStatus{Instance: instance, Host: "h", State: approval.WorkerRunning, StartedAt: time.Now()}, last)
 	}
 	judge := func(instance string, since uint64, want approval.Liveness) {
 		t.Helper()
-		if got, err := w.Judge(t.Context(), instance, since); err != nil || got != want {
+		if got, err := w.CheckLiveness(t.Context(), instance, since); err != nil || got != want {
 			t.Errorf("%s is %d, %v; want %d", instance, got, err, want)
 		}
 	}
@@ -227,7 +227,7 @@ func TestHeartbeats(t *testing.T) {
 		t.Errorf("listed %+v, %v", all, err)
 	}
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
-		if is, err := w.Judge(t.Context(), "a", third); err != nil || is == approval.InstanceDead {
+		if is, err := w.CheckLiveness(t.Context(), "a", third); err != nil || is == approval.InstanceDead {
 			break
 		}
 	}
@@ -253,7 +253,7 @@ func TestHeartbeats(t *testing.T) {
 	if _, err := beat("b", lone); !errors.Is(err, approval.ErrInstanceDead) {
 		t.Errorf("a heartbeat after its time to live: %v", err)
 	}
-	stopped, err := w.Beat(t.Context(), approval.WorkerStatus{Instance: "c", State: approval.WorkerStopped}, 0)
+	stopped, err := w.Store(t.Context(), approval.WorkerStatus{Instance: "c", State: approval.WorkerStopped}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,11 +41,11 @@ func (s storedWorker) version() int { return s.V }
 
 func workerKey(instance string) string { return "worker." + instance }
 
-// Beat stores s as the latest heartbeat of its instance and returns the revision.
+// Store stores s as the latest heartbeat of its instance and returns the revision.
 // last is the revision of the heartbeat before; 0: there was none. A heartbeat
 // that comes late is refused: approval.ErrInstanceDead says that the instance was
 // declared dead, or that its heartbeats stopped for so long that it might have been.
-func (w *Workers) Beat(ctx context.Context, s approval.WorkerStatus, last uint64) (uint64, error) {
+func (w *Workers) Store(ctx context.Context, s approval.WorkerStatus, last uint64) (uint64, error) {
 	data, err := json.Marshal(storedWorker{
 		V: format, Instance: s.Instance, Host: s.Host, Version: s.Version, StartedAt: s.StartedAt.UTC(), SentAt: s.SentAt.UTC(),
 		State: s.State, Targets: s.Targets, InFlight: s.InFlight, PolicyDigest: s.PolicyDigest, LastSweep: s.LastSweep.UTC(),
@@ -100,10 +100,10 @@ func (w *Workers) state(ctx context.Context, kv jetstream.KeyValue, instance str
 	return found.Revision(), s.State, nil
 }
 
-// Judge says whether another instance lives. since is the revision of any
+// CheckLiveness reports whether another instance is alive. since is the revision of any
 // heartbeat after which every living worker has sent one. An instance that has no
 // heartbeat any more is declared dead: whatever it sends later is refused.
-func (w *Workers) Judge(ctx context.Context, instance string, since uint64) (approval.Liveness, error) {
+func (w *Workers) CheckLiveness(ctx context.Context, instance string, since uint64) (approval.Liveness, error) {
 	kv, err := w.bucket.get(ctx)
 	if err != nil {
 		return approval.InstanceUnknown, err
