@@ -21,6 +21,7 @@ func arrows() map[string][]string {
 	return map[string][]string{
 		"internal/approval":                  {},
 		"internal/policy":                    {"internal/approval"},
+		"internal/policy/workbench":          {"internal/approval", "internal/policy"},
 		"internal/cli":                       {"internal/approval"},
 		"internal/cloud":                     {"internal/approval"},
 		"internal/cloud/simulator":           {},

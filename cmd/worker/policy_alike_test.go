@@ -15,6 +15,7 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
@@ -133,7 +134,7 @@ func explainBySet(t *testing.T, in approval.Input, b bench, set *policy.Set) str
 	if a.in, _, err = q.input(c, env, b); err != nil {
 		t.Fatal(err)
 	}
-	a.explanation = set.Explain(&a.in)
+	a.explanation = workbench.Explain(set, &a.in)
 	var out strings.Builder
 	if err := a.writeJSON(&out); err != nil {
 		t.Fatal(err)
@@ -220,7 +221,7 @@ func TestCommandsDecideAlike(t *testing.T) {
 			t.Fatalf("explain says otherwise of %s (-live +explain):\n%s", textOf(t, newRequestLine(in.Request)), diff)
 		}
 		tests.WriteString(testOf(t, in, want))
-		rec := policy.Record{ID: in.Request.ID, Input: in, Decision: want}
+		rec := workbench.Record{ID: in.Request.ID, Input: in, Decision: want}
 		lines.WriteString(textOf(t, newRecordLine(rec)) + "\n")
 		rec.Decision.Verdict = approval.Ignore // which no shipped policy says
 		against.WriteString(textOf(t, newRecordLine(rec)) + "\n")
@@ -233,7 +234,7 @@ func TestCommandsDecideAlike(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := call{args: []string{"policy", "test", dir, "-o", "json"}}.do(t.Context())
-	var report policy.TestReport
+	var report workbench.TestReport
 	if err := json.Unmarshal([]byte(got.stdout), &report); err != nil {
 		t.Fatalf("%v: %s%s", err, got.stdout, got.stderr)
 	}
@@ -249,7 +250,7 @@ func TestCommandsDecideAlike(t *testing.T) {
 
 	for name, want := range map[string]int{lines.String(): 0, against.String(): inputs} {
 		got := call{args: []string{"policy", "backtest", shipped, "--records", "-", "-o", "json"}, stdin: name}.do(t.Context())
-		var flips policy.Flips
+		var flips workbench.Flips
 		if err := json.Unmarshal([]byte(got.stdout), &flips); err != nil || flips.Total != inputs || len(flips.Flips) != want {
 			t.Errorf("backtest: %v, %d compared, %d flip, want %d\n%s", err, flips.Total, len(flips.Flips), want, got.stderr)
 		}
@@ -271,7 +272,7 @@ func TestRecordsKeepEverything(t *testing.T) {
 		}
 		in.Facts.UpdatedAt = in.Now
 		in.Request.Target.WorkspaceID = "w"
-		want := policy.Record{ID: in.Request.ID, Input: in, Decision: approval.Decision{
+		want := workbench.Record{ID: in.Request.ID, Input: in, Decision: approval.Decision{
 			Verdict: approval.Hold, Policy: "p", Rule: "r", Digest: "d", Facts: in.Facts, At: in.Now,
 			Reasons: []approval.Reason{{Code: approval.ReasonNotAllowed, Text: "No <b>rule</b>."}},
 		}}
@@ -323,7 +324,7 @@ func BenchmarkBacktestOfAFile(b *testing.B) {
 	enc := json.NewEncoder(&lines)
 	for n := range records {
 		in := randomInput(r, targets, n)
-		if err := enc.Encode(newRecordLine(policy.Record{ID: in.Request.ID, Input: in, Decision: set.Evaluate(&in)})); err != nil {
+		if err := enc.Encode(newRecordLine(workbench.Record{ID: in.Request.ID, Input: in, Decision: set.Evaluate(&in)})); err != nil {
 			b.Fatal(err)
 		}
 	}

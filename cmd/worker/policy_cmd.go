@@ -12,6 +12,7 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
@@ -160,7 +161,7 @@ func (r checkReport) write(w io.Writer, format string, p cli.Palette) error {
 		if r.Shadow != nil {
 			findings = slices.Concat(findings, r.Shadow.Findings)
 		}
-		return policy.WriteSARIF(w, findings)
+		return workbench.WriteSARIF(w, findings)
 	}
 	if _, err := io.WriteString(w, r.text(p)); err != nil || r.Shadow == nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
@@ -61,11 +62,11 @@ Without folders it compares policies.dir with the candidates in policies.shadow_
 		if err != nil {
 			return err
 		}
-		view := diffView{Changes: []policy.Change{}}
-		view.Changes = append(view.Changes, policy.Diff(old, candidate)...)
+		view := diffView{Changes: []workbench.Change{}}
+		view.Changes = append(view.Changes, workbench.Diff(old, candidate)...)
 		var hole error
 		if records.since.Duration > 0 || records.file != "" {
-			var flips policy.Flips
+			var flips workbench.Flips
 			if flips, hole, err = backtest(c, env, records, bench, candidate, old); err != nil {
 				return err
 			}
@@ -87,8 +88,8 @@ Without folders it compares policies.dir with the candidates in policies.shadow_
 
 // diffView is what changes from one set to another.
 type diffView struct {
-	Changes []policy.Change `json:"changes"`
-	Flips   *policy.Flips   `json:"flips,omitempty"` // nil if nothing recorded was asked for
+	Changes []workbench.Change `json:"changes"`
+	Flips   *workbench.Flips   `json:"flips,omitempty"` // nil if nothing recorded was asked for
 }
 
 func (v diffView) write(w io.Writer, format string, p cli.Palette) error {
@@ -96,7 +97,7 @@ func (v diffView) write(w io.Writer, format string, p cli.Palette) error {
 		return cli.WriteJSON(w, v)
 	}
 	var text, b strings.Builder
-	if err := policy.WriteChanges(&text, v.Changes); err != nil {
+	if err := workbench.WriteChanges(&text, v.Changes); err != nil {
 		return err
 	}
 	for line := range strings.Lines(cli.PrintableLines(text.String())) {
@@ -122,17 +123,17 @@ func (v diffView) write(w io.Writer, format string, p cli.Palette) error {
 
 // backtest decides the records by candidate, and by current if there is one. hole
 // tells which of them could not be read.
-func backtest(c *cobra.Command, env cli.Environment, records *recordSource, b bench, candidate, current *policy.Set) (flips policy.Flips, hole, err error) {
+func backtest(c *cobra.Command, env cli.Environment, records *recordSource, b bench, candidate, current *policy.Set) (flips workbench.Flips, hole, err error) {
 	list, hole, err := records.read(c, env)
 	if err != nil {
 		return flips, nil, err
 	}
-	flips, err = policy.Backtest(list, candidate, current, b.targets)
+	flips, err = workbench.Backtest(list, candidate, current, b.targets)
 	return flips, hole, err
 }
 
 // writeFlips writes a table of flips for people.
-func writeFlips(w io.Writer, flips policy.Flips) error {
+func writeFlips(w io.Writer, flips workbench.Flips) error {
 	var text strings.Builder
 	if err := flips.WriteText(&text); err != nil {
 		return err
@@ -193,7 +194,7 @@ flips cannot be told, which fails like a flip: hold>unknown in a file of allowed
 
 // backtestView is what a backtest found, without the flips that are allowed.
 type backtestView struct {
-	policy.Flips
+	workbench.Flips
 	Allowed int `json:"allowed"` // flips that are
 }
 
@@ -222,7 +223,7 @@ func runBacktest(c *cobra.Command, env cli.Environment, records *recordSource, a
 			return view, nil, err
 		}
 	}
-	var allowed policy.AllowedFlips
+	var allowed workbench.AllowedFlips
 	if allow != "" {
 		if allowed, err = readAllowed(env, allow); err != nil {
 			return view, nil, err
@@ -237,14 +238,14 @@ func runBacktest(c *cobra.Command, env cli.Environment, records *recordSource, a
 	return view, hole, nil
 }
 
-func readAllowed(env cli.Environment, name string) (policy.AllowedFlips, error) {
+func readAllowed(env cli.Environment, name string) (workbench.AllowedFlips, error) {
 	data, err := env.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("there is no file %s", name)
 	}
-	var allowed policy.AllowedFlips
+	var allowed workbench.AllowedFlips
 	if err == nil {
-		if allowed, err = policy.ReadAllowedFlips(bytes.NewReader(data)); err != nil {
+		if allowed, err = workbench.ReadAllowedFlips(bytes.NewReader(data)); err != nil {
 			err = fmt.Errorf("%s: %w", name, err)
 		}
 	}

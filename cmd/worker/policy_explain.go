@@ -15,7 +15,7 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
-	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
@@ -96,7 +96,7 @@ Unless a folder is named, the verdict of policies.shadow_dir is shown beside.`,
 		if err != nil {
 			return err
 		}
-		a.explanation = set.Explain(&a.in)
+		a.explanation = workbench.Explain(set, &a.in)
 		a.explanation.All = *all
 		if shadow := bench.cfg.Policies.ShadowDir; len(args) == 0 && shadow != "" { // as the worker decides
 			candidate, err := bench.load(shadow)
@@ -192,7 +192,7 @@ func (q *question) input(c *cobra.Command, env cli.Environment, b bench) (approv
 type explained struct {
 	in          approval.Input
 	recorded    *approval.Decision // nil if the request is none of the ledger
-	explanation policy.Explanation
+	explanation workbench.Explanation
 }
 
 // recall takes the request, its facts and its decision from the ledger. The target
@@ -203,7 +203,7 @@ func (a *explained) recall(c *cobra.Command, env cli.Environment, q *question, b
 		if err != nil {
 			return err
 		}
-		r := policy.RecordOf(history[len(history)-1])
+		r := workbench.RecordOf(history[len(history)-1])
 		a.in, a.recorded = r.Input, &r.Decision
 		a.in.Now = q.now.Or(a.in.Now)
 		if q.accepted.Known {

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
-	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
@@ -257,7 +257,7 @@ func TestBacktestSkipsWhatWasNeverDecided(t *testing.T) {
 	for code, want := range map[approval.ReasonCode]bool{
 		approval.ReasonAllowed: true, approval.ReasonFactMissing: true, approval.ReasonNotDecided: false, approval.ReasonNotVisible: false,
 	} {
-		r := policy.Record{Decision: approval.Decision{Reasons: []approval.Reason{{Code: code}}}}
+		r := workbench.Record{Decision: approval.Decision{Reasons: []approval.Reason{{Code: code}}}}
 		if decided(r.Decision) != want {
 			t.Errorf("%s: %v, want %v", code, !want, want)
 		}

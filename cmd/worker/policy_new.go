@@ -12,6 +12,7 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
@@ -98,7 +99,7 @@ belong to nobody. Nothing is ever overwritten.`,
 // writeStarter writes the policy called name, its tests, and the schemas that are
 // missing, and returns what it wrote.
 func writeStarter(dir, name string, t approval.Target) ([]string, error) {
-	text, tests, err := policy.Starter(name, t)
+	text, tests, err := workbench.Starter(name, t)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
-	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
@@ -197,7 +197,7 @@ func timeOf(t *time.Time) time.Time {
 	return t.UTC()
 }
 
-func newRecordLine(r policy.Record) recordLine {
+func newRecordLine(r workbench.Record) recordLine {
 	return recordLine{
 		ID: r.ID, Now: r.Input.Now.UTC(), Request: newRequestLine(r.Input.Request),
 		Facts: newFactsLine(r.Input.Facts), Decision: newDecisionLine(r.Decision),
@@ -205,20 +205,20 @@ func newRecordLine(r policy.Record) recordLine {
 }
 
 // record reports what cannot be in a record.
-func (l recordLine) record() (policy.Record, error) {
+func (l recordLine) record() (workbench.Record, error) {
 	verdict := approval.Verdict(l.Decision.Verdict)
 	switch {
 	case l.Now.IsZero():
-		return policy.Record{}, errors.New("it has no now, the time of the decision")
+		return workbench.Record{}, errors.New("it has no now, the time of the decision")
 	case !slices.Contains(approval.Verdicts(), verdict):
-		return policy.Record{}, fmt.Errorf("decision.verdict %.40q is none", l.Decision.Verdict)
+		return workbench.Record{}, fmt.Errorf("decision.verdict %.40q is none", l.Decision.Verdict)
 	case l.Facts.Accepted != nil && *l.Facts.Accepted < 0:
-		return policy.Record{}, fmt.Errorf("facts.accepted %d is less than none — leave it out if nothing was counted", *l.Facts.Accepted)
+		return workbench.Record{}, fmt.Errorf("facts.accepted %d is less than none — leave it out if nothing was counted", *l.Facts.Accepted)
 	}
 	if err := approval.ValidName(l.Request.Target); err != nil {
-		return policy.Record{}, fmt.Errorf("request.target: %w", err)
+		return workbench.Record{}, fmt.Errorf("request.target: %w", err)
 	}
-	r := policy.Record{
+	r := workbench.Record{
 		ID:    l.ID,
 		Input: approval.Input{Request: l.Request.request(l.ID), Facts: l.Facts.facts(), Now: l.Now.UTC()},
 		Decision: approval.Decision{
@@ -234,8 +234,8 @@ func (l recordLine) record() (policy.Record, error) {
 
 // readRecords yields the records in data, one a line. An error names the file and
 // the line and is the last thing that is yielded.
-func readRecords(name string, data []byte) iter.Seq2[policy.Record, error] {
-	return func(yield func(policy.Record, error) bool) {
+func readRecords(name string, data []byte) iter.Seq2[workbench.Record, error] {
+	return func(yield func(workbench.Record, error) bool) {
 		n := 0
 		for text := range bytes.Lines(data) {
 			n++
@@ -249,7 +249,7 @@ func readRecords(name string, data []byte) iter.Seq2[policy.Record, error] {
 			if err == nil && dec.More() {
 				err = errors.New("more than one record on the line")
 			}
-			var r policy.Record
+			var r workbench.Record
 			if err == nil {
 				r, err = line.record()
 			}
@@ -283,7 +283,7 @@ func recordFlags(c *cobra.Command, since string) *recordSource {
 }
 
 // read returns the records, and an error for what of them could not be read.
-func (s *recordSource) read(c *cobra.Command, env cli.Environment) (records iter.Seq2[policy.Record, error], hole, err error) {
+func (s *recordSource) read(c *cobra.Command, env cli.Environment) (records iter.Seq2[workbench.Record, error], hole, err error) {
 	if s.file != "" {
 		var data []byte
 		name := s.file
@@ -303,7 +303,7 @@ func (s *recordSource) read(c *cobra.Command, env cli.Environment) (records iter
 		if s.since.Duration > 0 {
 			after = time.Now().Add(-s.since.Duration)
 		}
-		return func(yield func(policy.Record, error) bool) {
+		return func(yield func(workbench.Record, error) bool) {
 			for r, err := range readRecords(name, data) {
 				if err == nil && r.Input.Now.Before(after) {
 					continue
@@ -319,7 +319,7 @@ func (s *recordSource) read(c *cobra.Command, env cli.Environment) (records iter
 		since = defaultSince
 	}
 	list, hole, err := recorded(c, env, time.Now().Add(-since))
-	return func(yield func(policy.Record, error) bool) {
+	return func(yield func(workbench.Record, error) bool) {
 		for _, r := range list {
 			if !yield(r, nil) {
 				return
@@ -331,7 +331,7 @@ func (s *recordSource) read(c *cobra.Command, env cli.Environment) (records iter
 // recorded reads the decisions since then from the ledger, the latest first. Of
 // requests that ended before a decision there is nothing to compare. hole tells
 // what could not be read: what rests on a part of the decisions is no proof.
-func recorded(c *cobra.Command, env cli.Environment, since time.Time) (list []policy.Record, hole, err error) {
+func recorded(c *cobra.Command, env cli.Environment, since time.Time) (list []workbench.Record, hole, err error) {
 	err = withLedger(env, func(c *cobra.Command, book *ledger.Ledger) error {
 		found, err := entries(c.Context(), book, ledger.Filter{Since: since})
 		if err != nil {
@@ -339,7 +339,7 @@ func recorded(c *cobra.Command, env cli.Environment, since time.Time) (list []po
 		}
 		for _, e := range found.entries {
 			if decided(e.Decision) {
-				list = append(list, policy.RecordOf(e))
+				list = append(list, workbench.RecordOf(e))
 			}
 		}
 		if len(found.unreadable) > 0 {

@@ -7,9 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vpcep-approver/vpcep-approver/internal/policy"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 )
 
 func newPolicyTestCommand(env cli.Environment) *cobra.Command {
@@ -40,7 +39,7 @@ no tests; 4: a test failed, or fewer entries than --min decided one.`,
 			return err
 		}
 		dir := bench.dirs[0]
-		report, err := policy.RunTests(dir, bench.targets)
+		report, err := workbench.RunTests(dir, bench.targets)
 		if err != nil {
 			return policyError(err)
 		}
@@ -74,7 +73,7 @@ no tests; 4: a test failed, or fewer entries than --min decided one.`,
 }
 
 // writeTests prints a report for people.
-func writeTests(w io.Writer, report policy.TestReport, coverage bool, p cli.Palette) error {
+func writeTests(w io.Writer, report workbench.TestReport, coverage bool, p cli.Palette) error {
 	var text, b strings.Builder
 	if err := report.WriteText(&text, coverage); err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
-	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 )
 
 // TestReadmeRunsForReal follows "Run it for real" of the README to the letter, in
@@ -206,5 +206,5 @@ func (s *readmeShell) start(t *testing.T, line string) {
 
 // starterOf returns the starter policy for a service of this name.
 func starterOf(name string) (rules, tests string, err error) {
-	return policy.Starter(name, approval.Target{Name: name, Kind: approval.Service})
+	return workbench.Starter(name, approval.Target{Name: name, Kind: approval.Service})
 }

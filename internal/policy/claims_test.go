@@ -247,8 +247,8 @@ func TestClaimPathsInPolicies(t *testing.T) {
 	}
 	a := load(t, head("a")+`allow: [{id: x, domain_id: `+acme+`, claims: {tags.env: prod}}]`)
 	b := load(t, head("a")+`allow: [{id: x, domain_id: `+acme+`, claims: {'"tags"."env"': prod}}]`)
-	if d := Diff(a, b); len(d) != 0 {
-		t.Errorf("another spelling of a path is a change: %v", d)
+	if diff := cmp.Diff(a.Describe(), b.Describe()); diff != "" {
+		t.Errorf("another spelling of a path is a change:\n%s", diff)
 	}
 }
 
@@ -306,7 +306,7 @@ func TestClaimsAreReadAlike(t *testing.T) {
 		if err := json.Unmarshal([]byte(`{"v": `+tt.json+`}`), &event); err != nil {
 			t.Fatalf("%s: %v", tt.json, err)
 		}
-		in, err := ReadInput("x", []byte("request:\n  target: payments\n  claims:\n    v: "+tt.yaml+"\nfacts: {domain_id: "+acme+"}\n"), demoTargets(), noon())
+		in, err := readInput("x", []byte("request:\n  target: payments\n  claims:\n    v: "+tt.yaml+"\nfacts: {domain_id: "+acme+"}\n"), demoTargets(), noon())
 		if err != nil {
 			t.Errorf("%s: %v", tt.yaml, err)
 			continue
@@ -346,7 +346,7 @@ func TestClaimsOfATestAreThoseOfAnEvent(t *testing.T) {
 		`"0x10"`: false, `"017"`: false, "1.2.3": false, "12:30": false, "a": false, "|\n      12": false,
 		deep: false, "{a: " + deep + "}": true, "[" + deep + "]": true, "[1, 0x2]": true, "!!str 12": true, "*a": true,
 	} {
-		_, err := ReadInput("x", []byte("request:\n  target: payments\n  claims:\n    v: "+text+"\nfacts: {domain_id: "+acme+"}\n"), demoTargets(), noon())
+		_, err := readInput("x", []byte("request:\n  target: payments\n  claims:\n    v: "+text+"\nfacts: {domain_id: "+acme+"}\n"), demoTargets(), noon())
 		if (err != nil) != bad {
 			t.Errorf("%s: %v, want an error: %v", text, err, bad)
 		}

@@ -100,7 +100,7 @@ func (c *fieldCondition) seen(in *approval.Input, deny bool) string {
 		vs = append(vs, v)
 		return true
 	})
-	return list(vs)
+	return FormatValues(vs)
 }
 
 // claimCondition asks a claim for one of the values.
@@ -141,7 +141,7 @@ func (c *claimCondition) seen(in *approval.Input, _ bool) string {
 		vs = append(vs, v)
 		return true
 	})
-	return list(vs)
+	return FormatValues(vs)
 }
 
 // eachClaim hands the values of the claim at steps to yield until it returns
@@ -188,8 +188,8 @@ func claimSpelling(v string) string {
 // maxListed is how many values of a list are written out for people.
 const maxListed = 5
 
-// list writes values for people: one as it is, several in brackets, many cut.
-func list(vs []string) string {
+// FormatValues writes values for people: one as it is, several in brackets, many cut.
+func FormatValues(vs []string) string {
 	switch len(vs) {
 	case 0:
 		return "nothing"
@@ -218,9 +218,9 @@ func (m *matcher) String() string {
 	}
 	all := m.all()
 	if len(all) == 1 {
-		return list(all)
+		return FormatValues(all)
 	}
-	return "one of " + list(all)
+	return "one of " + FormatValues(all)
 }
 
 // all returns every value of m.

@@ -15,13 +15,13 @@ import (
 // snapshotOf is a folder of these files, by name.
 func snapshotOf(files map[string][]byte) *snapshot { return &snapshot{files: files} }
 
-// runTests runs the tests in fsys.
-func runTests(fsys fs.FS, dir string, targets approval.Targets) (TestReport, error) {
+// loadSuite is LoadSuite of fsys.
+func loadSuite(fsys fs.FS, dir string, targets approval.Targets) (*Suite, error) {
 	snap, err := readFolder(fsys)
 	if err != nil {
-		return TestReport{}, err
+		return nil, err
 	}
-	return snap.runTests(dir, targets)
+	return snap.loadSuite(dir, targets)
 }
 
 // folder is a folder of policies: each text is a file, p0.yaml, p1.yaml and so on.
@@ -454,8 +454,8 @@ func TestGlob(t *testing.T) {
 		{"a", "ab", false},
 	}
 	for _, tt := range tests {
-		if got := globMatch(tt.pattern, tt.s); got != tt.want {
-			t.Errorf("globMatch(%q, %q) = %t, want %t", tt.pattern, tt.s, got, tt.want)
+		if got := MatchGlob(tt.pattern, tt.s); got != tt.want {
+			t.Errorf("MatchGlob(%q, %q) = %t, want %t", tt.pattern, tt.s, got, tt.want)
 		}
 	}
 }

@@ -78,8 +78,8 @@ func TestFindingsDoNotSteerATerminal(t *testing.T) {
 	t.Parallel()
 	set := load(t, head("a")+`deny: [{id: a, any_domain: true, claims: {"\"x\e[2J\"": []}, expires: 2026-01-01}]`)
 	var b strings.Builder
-	if err := WriteFindings(&b, set.FindingsAt(noon())); err != nil {
-		t.Fatal(err)
+	for _, f := range set.FindingsAt(noon()) {
+		b.WriteString(f.Long() + "\n")
 	}
 	if got := b.String(); strings.Contains(got, "\x1b") || !strings.Contains(got, `claims."\"x\x1b[2J\"": the list is empty`) {
 		t.Errorf("%q", got)

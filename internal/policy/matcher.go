@@ -72,7 +72,7 @@ func (m *matcher) hasGlob(s string) bool {
 // globHas reports whether the pattern g matches s, which is spelled as m compares
 // it. A pattern matches an id if it matches it with dashes or without.
 func (m *matcher) globHas(g, s string) bool {
-	if globMatch(g, s) {
+	if MatchGlob(g, s) {
 		return true
 	}
 	dashes := strings.Contains(s, "-")
@@ -94,7 +94,7 @@ func (m *matcher) globHas(g, s string) bool {
 			b = append(b, id[i])
 		}
 	}
-	return globMatch(g, string(b))
+	return MatchGlob(g, string(b))
 }
 
 // isGlob reports whether v holds a wildcard: "*" for any text, "?" for one
@@ -104,9 +104,9 @@ func isGlob(v string) bool { return strings.ContainsAny(v, "*?") }
 // onlyWild reports whether v is nothing but wildcards.
 func onlyWild(v string) bool { return v != "" && strings.Trim(v, "*?") == "" }
 
-// globMatch reports whether pattern matches all of s. It goes back to the last
+// MatchGlob reports whether pattern matches all of s. It goes back to the last
 // star only, so its time is bounded by the product of the lengths.
-func globMatch(pattern, s string) bool {
+func MatchGlob(pattern, s string) bool {
 	p, i := 0, 0
 	star, mark := -1, 0
 	for i < len(s) {

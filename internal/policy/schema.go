@@ -5,9 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"strings"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
 // Schema returns the JSON Schema (draft 2020-12) of policy files, for editors. It
@@ -71,72 +68,4 @@ func object[T any](table []key[T], list string) map[string]any {
 		out["required"] = required
 	}
 	return out
-}
-
-// Tables returns the tables of keys and of names in expressions, in Markdown, as
-// docs/policy.md holds them.
-func Tables() string {
-	k := newKeys()
-	var b strings.Builder
-	b.WriteString("### A policy\n\n")
-	table(&b, k.policy, nil)
-	b.WriteString("\n### An entry of allow or deny\n\n")
-	kinds := make(map[string]string)
-	for _, s := range specs() {
-		kinds[s.name] = kindWords(s.kinds)
-	}
-	kinds["any_domain"] = "connections"
-	kinds["limit"] = "connections"
-	table(&b, k.entry, kinds)
-	b.WriteString("\n### hours\n\n")
-	table(&b, k.hours, nil)
-	b.WriteString("\n### Names in an expression\n\n| name | type | of | what |\n| --- | --- | --- | --- |\n")
-	for _, v := range variables() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", v.name, strings.ReplaceAll(v.kind.String(), "google.protobuf.Timestamp", "timestamp"), kindWords(v.kinds), v.doc)
-	}
-	return b.String()
-}
-
-func table[T any](b *strings.Builder, keys []key[T], of map[string]string) {
-	if of == nil {
-		b.WriteString("| key | value | what |\n| --- | --- | --- |\n")
-	} else {
-		b.WriteString("| key | of | value | what |\n| --- | --- | --- | --- |\n")
-	}
-	for _, k := range keys {
-		name := "`" + k.name + "`"
-		if k.must {
-			name += " (needed)"
-		}
-		if of != nil {
-			what := "all"
-			if of[k.name] != "" {
-				what = of[k.name]
-			}
-			if k.only != "" {
-				what += ", " + k.only + " only"
-			}
-			name += " | " + what
-		}
-		words := k.form.words
-		if def, ok := k.form.schema["default"]; ok {
-			words += fmt.Sprintf("; default %v", def)
-		}
-		fmt.Fprintf(b, "| %s | %s | %s |\n", name, words, k.doc)
-	}
-}
-
-// kindWords names kinds of targets, or what they have in common.
-func kindWords(kinds []approval.TargetKind) string {
-	switch {
-	case len(kinds) == len(approval.TargetKinds()):
-		return "all"
-	case len(kinds) == 2 && kinds[0] == approval.Service:
-		return "connections"
-	}
-	var out []string
-	for _, k := range kinds {
-		out = append(out, string(k))
-	}
-	return strings.Join(out, ", ")
 }

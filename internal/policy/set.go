@@ -252,7 +252,7 @@ func admits(t approval.Target, name string) bool {
 		return true
 	}
 	for pattern := range strings.SplitSeq(t.Policies, ",") {
-		if globMatch(pattern, name) {
+		if MatchGlob(pattern, name) {
 			return true
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger/ledgertest"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
 
@@ -165,7 +166,7 @@ func inBothWays(t *testing.T, m *metrics.Metrics, source *policy.Source, in appr
 			t.Errorf("what the sweep hands in is decided otherwise:\n%s\n%s", text, again)
 		}
 	}
-	rec := policy.RecordOf(approval.Entry{Request: in.Request, Decision: live})
+	rec := workbench.RecordOf(approval.Entry{Request: in.Request, Decision: live})
 	if explained := textOf(t, source.Current().Explain(&rec.Input).Decision); explained != text {
 		t.Errorf("explain decides otherwise:\n%s\n%s", text, explained)
 	}

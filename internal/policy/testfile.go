@@ -29,15 +29,7 @@ type testCase struct {
 	target  string
 	input   approval.Input
 	facts   bool // facts are given
-	expect  expectation
-}
-
-// expectation is what a test expects of a decision; what is not set may be anything.
-type expectation struct {
-	verdict                       string
-	policy, rule, contact, shadow *string
-	reasons                       []string
-	limit                         *int
+	expect  Expectation
 }
 
 func reasonCodes() []string {
@@ -217,7 +209,7 @@ func testKeys() []key[testCase] {
 			c.input.Facts.Accepted = approval.Counted(0)
 			return &c.input.Facts
 		}),
-		mappingKey("expect", "What is expected of the decision. What is left out may be anything.", "expect", true, expectKeys(), func(c *testCase) *expectation { return &c.expect }),
+		mappingKey("expect", "What is expected of the decision. What is left out may be anything.", "expect", true, expectKeys(), func(c *testCase) *Expectation { return &c.expect }),
 	}
 }
 
@@ -310,33 +302,33 @@ func factsKeys() []key[approval.Facts] {
 	}
 }
 
-func expectKeys() []key[expectation] {
-	return []key[expectation]{
+func expectKeys() []key[Expectation] {
+	return []key[Expectation]{
 		{
 			name: "verdict", must: true, doc: "The verdict.", form: form{oneOf(verdicts()), map[string]any{"enum": verdicts()}},
-			read: func(d *decoder, n *yaml.Node, e *expectation) { e.verdict, _ = d.choice(n, verdicts()) },
+			read: func(d *decoder, n *yaml.Node, e *Expectation) { e.Verdict, _ = d.choice(n, verdicts()) },
 		},
-		nothingKey("policy", "The policy that decides.", func(e *expectation, s string) { e.policy = &s }),
-		nothingKey("rule", "The entry that decides.", func(e *expectation, s string) { e.rule = &s }),
+		nothingKey("policy", "The policy that decides.", func(e *Expectation, s string) { e.Policy = &s }),
+		nothingKey("rule", "The entry that decides.", func(e *Expectation, s string) { e.Rule = &s }),
 		{
 			name: "reasons", doc: "The codes of all reasons, in order.",
 			form: form{"a list of codes", map[string]any{"type": "array", "items": map[string]any{"enum": reasonCodes()}}},
-			read: func(d *decoder, n *yaml.Node, e *expectation) {
-				e.reasons = []string{}
+			read: func(d *decoder, n *yaml.Node, e *Expectation) {
+				e.Reasons = []string{}
 				d.items(n, "a list of codes", func(_ int, item *yaml.Node) {
 					if s, ok := d.choice(item, reasonCodes()); ok {
-						e.reasons = append(e.reasons, s)
+						e.Reasons = append(e.Reasons, s)
 					}
 				})
 			},
 		},
-		numberKey("limit", "The limit that applies; 0 for none.", func(e *expectation, v int64) { n := int(v); e.limit = &n }),
-		nothingKey("contact", "Whom the requester may ask.", func(e *expectation, s string) { e.contact = &s }),
+		numberKey("limit", "The limit that applies; 0 for none.", func(e *Expectation, v int64) { n := int(v); e.Limit = &n }),
+		nothingKey("contact", "Whom the requester may ask.", func(e *Expectation, s string) { e.Contact = &s }),
 		{
 			name: "shadow", doc: "The verdict with the shadow policies in force.", form: form{oneOf(verdicts()), map[string]any{"enum": verdicts()}},
-			read: func(d *decoder, n *yaml.Node, e *expectation) {
+			read: func(d *decoder, n *yaml.Node, e *Expectation) {
 				if s, ok := d.choice(n, verdicts()); ok {
-					e.shadow = &s
+					e.Shadow = &s
 				}
 			},
 		},

@@ -1,27 +1,12 @@
-package policy
+package workbench
 
 import (
-	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
-	"strings"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 )
-
-// WriteFindings writes findings with their excerpts.
-func WriteFindings(w io.Writer, findings []Finding) error {
-	var b strings.Builder
-	for _, f := range findings {
-		fmt.Fprintf(&b, "%s[%s] %s\n", f.Severity, f.Code, f.Long())
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-// WriteFindingsJSON writes findings as JSON.
-func WriteFindingsJSON(w io.Writer, findings []Finding) error {
-	return writeJSON(w, orEmpty(findings))
-}
 
 // sarif is the part of SARIF 2.1.0 that findings need.
 //
@@ -82,7 +67,7 @@ type sarifRegion struct {
 
 // WriteSARIF writes findings as SARIF 2.1.0, which code hosts show beside the
 // lines of a change.
-func WriteSARIF(w io.Writer, findings []Finding) error {
+func WriteSARIF(w io.Writer, findings []policy.Finding) error {
 	run := sarifRun{Tool: sarifTool{sarifDriver{Name: "vpcep-approver", Rules: []sarifRule{}}}, Results: []sarifResult{}}
 	var codes []string
 	for _, f := range findings {

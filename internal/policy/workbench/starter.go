@@ -1,4 +1,4 @@
-package policy
+package workbench
 
 import (
 	"crypto/sha256"

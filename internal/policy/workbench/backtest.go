@@ -1,4 +1,4 @@
-package policy
+package workbench
 
 import (
 	"bufio"
@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 )
 
 // Record is a request that was decided, for Backtest.
@@ -67,7 +68,7 @@ type UnknownTarget struct {
 // that records yields. targets are the configured ones; what a record says of
 // its target is replaced by them. Where a limit applies and the connections were
 // not counted, every count is tried: if the outcome depends on it, it is untold.
-func Backtest(records iter.Seq2[Record, error], candidate, current *Set, targets approval.Targets) (Flips, error) {
+func Backtest(records iter.Seq2[Record, error], candidate, current *policy.Set, targets approval.Targets) (Flips, error) {
 	out := Flips{Flips: []Flip{}, Untold: []Flip{}, Unknown: []UnknownTarget{}, Digest: candidate.Digest()}
 	unknown := make(map[string]int)
 	for r, err := range records {
@@ -97,7 +98,7 @@ func Backtest(records iter.Seq2[Record, error], candidate, current *Set, targets
 }
 
 // compare decides r by candidate, and by current unless that is nil.
-func compare(r *Record, candidate, current *Set) (f Flip, differs bool) {
+func compare(r *Record, candidate, current *policy.Set) (f Flip, differs bool) {
 	decide := func(in approval.Input) (Flip, bool) {
 		before, after := r.Decision, candidate.Evaluate(&in)
 		if current != nil {
@@ -142,7 +143,7 @@ func compare(r *Record, candidate, current *Set) (f Flip, differs bool) {
 // for each of the verdicts that are possible, if a limit applies and nothing was
 // counted. Below the limit that a decision names it accepts; from there on the
 // count makes no difference, since no other entry has a higher one.
-func missingCounts(in *approval.Input, sets ...*Set) []int {
+func missingCounts(in *approval.Input, sets ...*policy.Set) []int {
 	var counts []int
 	for _, s := range sets {
 		if s == nil {
@@ -185,11 +186,14 @@ func ReadAllowedFlips(r io.Reader) (AllowedFlips, error) {
 	var out AllowedFlips
 	lines := bufio.NewScanner(r)
 	for n := 1; lines.Scan(); n++ {
-		fields := strings.Fields(uncomment(strings.TrimPrefix(lines.Text(), byteOrderMark)))
+		fields := strings.Fields(strings.TrimPrefix(lines.Text(), "\ufeff"))
+		if i := slices.IndexFunc(fields, func(f string) bool { return strings.HasPrefix(f, "#") }); i >= 0 {
+			fields = fields[:i]
+		}
 		switch {
 		case len(fields) == 0:
 		case len(fields) != 4 || !strings.Contains(fields[0], ">"):
-			return nil, fmt.Errorf("line %d: %q is no flip; write FROM>TO TARGET POLICY/RULE CONSUMER, such as hold>accept payments payments/acme *", n, cut(lines.Text()))
+			return nil, fmt.Errorf("line %d: %.60q is no flip; write FROM>TO TARGET POLICY/RULE CONSUMER, such as hold>accept payments payments/acme *", n, lines.Text())
 		default:
 			out = append(out, strings.Join(fields, " "))
 		}
@@ -201,7 +205,7 @@ func ReadAllowedFlips(r io.Reader) (AllowedFlips, error) {
 }
 
 func (a AllowedFlips) has(key string) bool {
-	return slices.ContainsFunc(a, func(pattern string) bool { return globMatch(pattern, key) })
+	return slices.ContainsFunc(a, func(pattern string) bool { return policy.MatchGlob(pattern, key) })
 }
 
 // WriteText writes a table of the flips by rule and consumer.

@@ -1,4 +1,4 @@
-package policy
+package workbench
 
 import (
 	"strings"
@@ -6,6 +6,7 @@ import (
 	"testing/fstest"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 )
 
 func TestStarter(t *testing.T) {
@@ -16,7 +17,7 @@ func TestStarter(t *testing.T) {
 			t.Fatal(err)
 		}
 		fsys := fstest.MapFS{"fresh.yaml": {Data: []byte(text)}, "fresh_test.yaml": {Data: []byte(tests)}}
-		report, err := runTests(fsys, "", nil)
+		report, err := runTests(t, fsys, nil)
 		if err != nil {
 			t.Errorf("%s: %v\n%s\n%s", target.Name, err, text, tests)
 			continue
@@ -26,7 +27,7 @@ func TestStarter(t *testing.T) {
 			_ = report.WriteText(&b, true)
 			t.Errorf("%s: %s\n%s", target.Name, b.String(), text)
 		}
-		set, err := Load(fsys, approval.Targets{target})
+		set, err := policy.Load(fsys, approval.Targets{target})
 		if err != nil || len(set.Findings()) > 0 {
 			t.Errorf("%s: %v, findings %v", target.Name, err, set.Findings())
 		}
@@ -50,7 +51,7 @@ func TestStartersBesideEachOther(t *testing.T) {
 			}
 			fsys[name+".yaml"], fsys[name+"_test.yaml"] = &fstest.MapFile{Data: []byte(text)}, &fstest.MapFile{Data: []byte(tests)}
 		}
-		report, err := runTests(fsys, "", nil)
+		report, err := runTests(t, fsys, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +60,7 @@ func TestStartersBesideEachOther(t *testing.T) {
 			_ = report.WriteText(&b, true)
 			t.Errorf("%s: %s", target.Name, b.String())
 		}
-		if set, err := Load(fsys, approval.Targets{target}); err != nil || len(set.Findings()) > 0 {
+		if set, err := policy.Load(fsys, approval.Targets{target}); err != nil || len(set.Findings()) > 0 {
 			t.Errorf("%s: %v, findings %v", target.Name, err, set.Findings())
 		}
 	}

@@ -1,4 +1,4 @@
-package policy
+package workbench
 
 import (
 	"bytes"
@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math/rand/v2"
-	"os"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -15,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 )
 
 // records yields these records.
@@ -44,7 +43,7 @@ deny:
 	in := connection("payments", insight)
 	in.Request.Claims = approval.Claims{"tags": map[string]any{"env": "test"}, "risk": 1.0}
 	var text, wire bytes.Buffer
-	x := set.Explain(&in)
+	x := Explain(set, &in)
 	if err := x.WriteText(&text); err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +53,7 @@ deny:
 	out := text.String() + "\n" + wire.String()
 	in.Request.Claims = approval.Claims{"domain_id": nobody}
 	text.Reset()
-	if err := set.Explain(&in).WriteText(&text); err != nil {
+	if err := Explain(set, &in).WriteText(&text); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "explain.golden", strings.ReplaceAll(out+"\nwith a claim that lies\n"+text.String(), set.Digest(), "sha256:…"))
@@ -63,8 +62,8 @@ deny:
 func TestExplainWithoutPolicies(t *testing.T) {
 	t.Parallel()
 	in := connection("payments", acme)
-	var none *Set
-	if x := none.Explain(&in); x.Decision.Verdict != approval.Hold || len(x.Policies) != 0 {
+	var none *policy.Set
+	if x := Explain(none, &in); x.Decision.Verdict != approval.Hold || len(x.Policies) != 0 {
 		t.Errorf("Explain of no set = %+v, want hold", x)
 	}
 }
@@ -73,7 +72,7 @@ func TestExplainIsCutForManyEntries(t *testing.T) {
 	t.Parallel()
 	in := connection("payments", fmt.Sprintf("%032x", 700))
 	var b strings.Builder
-	if err := load(t, rules(1000)).Explain(&in).WriteText(&b); err != nil {
+	if err := Explain(load(t, rules(1000)), &in).WriteText(&b); err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(b.String(), "\n"); n > 100 || !strings.Contains(b.String(), "allow a699") || !strings.Contains(b.String(), "entries more do not match") {
@@ -175,147 +174,28 @@ func TestBacktest(t *testing.T) {
 	}
 }
 
+// TestCommentsInAllowedFlips: # begins a comment where a field would begin.
+func TestCommentsInAllowedFlips(t *testing.T) {
+	t.Parallel()
+	allowed, err := ReadAllowedFlips(strings.NewReader("# all\nhold>accept payments p/a#1 * # why\n"))
+	if err != nil || len(allowed) != 1 || allowed[0] != "hold>accept payments p/a#1 *" {
+		t.Errorf("allowed flips are %q, %v", allowed, err)
+	}
+}
+
 func TestSARIF(t *testing.T) {
 	t.Parallel()
-	_, err := snapshotOf(map[string][]byte{"a.yaml": []byte(head("a") + "ownr: x\n")}).load("policies", demoTargets())
-	refused, ok := errors.AsType[*LoadError](err)
+	dir := inDir(t, fstest.MapFS{"a.yaml": {Data: []byte(head("a") + "ownr: x\n")}})
+	_, err := policy.LoadDir(dir, demoTargets())
+	refused, ok := errors.AsType[*policy.LoadError](err)
 	if !ok {
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	if err := WriteSARIF(&b, append(refused.Findings, Finding{Severity: SeverityWarning, Code: "no-policy", File: "policies", Text: "none"})); err != nil {
+	if err := WriteSARIF(&b, append(refused.Findings, policy.Finding{Severity: policy.SeverityWarning, Code: "no-policy", File: "policies", Text: "none"})); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "findings.sarif.golden", b.String())
-}
-
-// TestEveryToolDecidesAlike puts 10,000 random requests through each way that
-// leads to a decision; all of them must give the same one, to the last byte.
-func TestEveryToolDecidesAlike(t *testing.T) {
-	t.Parallel()
-	const sets, inputs = 500, 20
-	for seed := range uint64(sets) {
-		r := rand.New(rand.NewPCG(seed, 7))
-		texts := randomPolicies(r)
-		fsys := folder(texts...)
-		set := load(t, texts...)
-		src := NewSource("unused", demoTargets(), nil)
-		src.current.Store(set)
-		var tests strings.Builder
-		tests.WriteString("version: 1\nnow: " + noon().Format("2006-01-02T15:04:05Z07:00") + "\ntests:\n")
-		var want []approval.Decision
-		var rs []Record
-		for range inputs {
-			in := randomInput(r)
-			if !in.Request.Creates() {
-				in.Facts.CreatedAt, in.Facts.Accepted = noon(), approval.Counted(0)
-			}
-			d := set.Evaluate(&in)
-			want = append(want, d)
-			rs = append(rs, RecordOf(approval.Entry{Request: in.Request, Decision: d}))
-			if got := src.Evaluate(&in); !same(d, got) {
-				t.Fatalf("seed %d: live: %s", seed, cmp.Diff(d, got))
-			}
-			x := set.Explain(&in)
-			if !same(d, x.Decision) {
-				t.Fatalf("seed %d: explain: %s", seed, cmp.Diff(d, x.Decision))
-			}
-			explainedAlike(t, seed, x)
-			writeTest(t, &tests, in)
-		}
-		fsys["p_test.yaml"] = &fstest.MapFile{Data: []byte(tests.String())}
-		report, err := runTests(fsys, "", demoTargets())
-		if err != nil {
-			t.Fatalf("seed %d: %v\n%s", seed, err, tests.String())
-		}
-		for i, res := range report.Results {
-			// A test cannot say when the facts were read, and leaves the rest alone.
-			res.decision.Facts.ReadAt = want[i].Facts.ReadAt
-			if !same(want[i], res.decision) {
-				t.Fatalf("seed %d: test: %s", seed, cmp.Diff(want[i], res.decision))
-			}
-		}
-		flips, err := Backtest(records(rs...), set, nil, demoTargets())
-		if err != nil || len(flips.Flips) != 0 || flips.Total != inputs {
-			t.Fatalf("seed %d: backtest: %v, %d compared, flips %+v", seed, err, flips.Total, flips.Flips)
-		}
-	}
-}
-
-// same compares decisions byte by byte.
-func same(a, b approval.Decision) bool {
-	return fmt.Sprintf("%+v %+v", a, a.Shadow) == fmt.Sprintf("%+v %+v", b, b.Shadow) || cmp.Equal(a, b)
-}
-
-// explainedAlike checks that the tree leads to the verdict.
-func explainedAlike(t *testing.T, seed uint64, x Explanation) {
-	t.Helper()
-	decides := 0
-	for _, p := range x.Policies {
-		for _, e := range p.Entries {
-			if e.Decides {
-				decides++
-				if e.Answer == MatchesNot || e.Answer == Matches && x.Decision.Verdict == approval.Accept && e.List != "allow" {
-					t.Fatalf("seed %d: %s/%s decides and %s: %+v", seed, p.Name, e.ID, e.Answer, x.Decision)
-				}
-			}
-		}
-	}
-	if (x.Decision.Rule != "") != (decides == 1) {
-		t.Fatalf("seed %d: %d entries decide, the decision is by %q", seed, decides, x.Decision.Rule)
-	}
-}
-
-// writeTest writes in as a test; JSON is YAML.
-func writeTest(t *testing.T, b *strings.Builder, in approval.Input) {
-	t.Helper()
-	text := func(v any) string {
-		out, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(out)
-	}
-	fmt.Fprintf(b, "  - name: x\n    request: {target: %s, claims: %s", in.Request.Target.Name, text(in.Request.Claims))
-	if h := in.Request.Creation.HSS; h != nil {
-		vpcs := []map[string]any{}
-		for _, v := range h.VPCs {
-			vpcs = append(vpcs, map[string]any{"vpc_id": v.VPCID, "subnet_id_list": orEmpty(v.SubnetIDs)})
-		}
-		fmt.Fprintf(b, ", hss: {host_id_list: %s, vpc_list: %s}}\n", text(h.HostIDs), text(vpcs))
-	} else {
-		fmt.Fprintf(b, ", endpoint_id: %s}\n    facts: {", in.Request.EndpointID)
-		if in.Facts.DomainID != "" {
-			fmt.Fprintf(b, "domain_id: %s, ", in.Facts.DomainID)
-		}
-		fmt.Fprintf(b, "marker_id: %d, created_at: %q}\n", in.Facts.MarkerID, in.Facts.CreatedAt.Format("2006-01-02T15:04:05Z07:00"))
-	}
-	b.WriteString("    expect: {verdict: hold}\n")
-}
-
-// TestPolicyDocument holds the tables of docs/policy.md to the decoder's.
-func TestPolicyDocument(t *testing.T) {
-	t.Parallel()
-	const file, begin, end = "../../docs/policy.md", "<!-- tables: made by the tests with -update -->\n", "<!-- end of the tables -->"
-	source, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok := strings.Cut(string(source), begin)
-	have, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s has no place for the tables", file)
-	}
-	want := "\n" + Tables() + "\n"
-	if *update {
-		if err := os.WriteFile(file, []byte(before+begin+want+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(want, have); diff != "" {
-		t.Errorf("%s (-want +got; -update writes it):\n%s", file, diff)
-	}
+	golden(t, "findings.sarif.golden", strings.ReplaceAll(b.String(), dir, "policies"))
 }
 
 func BenchmarkBacktest(b *testing.B) {

@@ -1,10 +1,12 @@
-package policy
+package workbench
 
 import (
 	"fmt"
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 )
 
 // Change is one thing that differs between two sets.
@@ -37,16 +39,16 @@ func (c Change) mark() string {
 // Diff returns what changes from one set to another, in the order of policies
 // and entries. Either may be nil. Order of files and entries, comments and
 // spelling make no difference.
-func Diff(from, to *Set) []Change {
-	before, after := from.byName(), to.byName()
+func Diff(from, to *policy.Set) []Change {
+	before, after := byName(from), byName(to)
 	var out []Change
 	for _, name := range union(before, after) {
 		a, b := before[name], after[name]
 		switch {
 		case a == nil:
-			out = append(out, Change{"added", name, "", b.summary()})
+			out = append(out, Change{"added", name, "", policySummary(b)})
 		case b == nil:
-			out = append(out, Change{"removed", name, "", a.summary()})
+			out = append(out, Change{"removed", name, "", policySummary(a)})
 		default:
 			out = append(out, diffPolicy(a, b)...)
 		}
@@ -54,12 +56,10 @@ func Diff(from, to *Set) []Change {
 	return out
 }
 
-func (s *Set) byName() map[string]*policy {
-	out := make(map[string]*policy)
-	if s != nil {
-		for _, p := range s.policies {
-			out[p.name] = p
-		}
+func byName(s *policy.Set) map[string]*policy.Description {
+	out := make(map[string]*policy.Description)
+	for _, p := range s.Describe() {
+		out[p.Name] = &p
 	}
 	return out
 }
@@ -77,34 +77,40 @@ func union[T any](a, b map[string]T) []string {
 	return slices.Compact(out)
 }
 
-func (p *policy) summary() string {
+func policySummary(p *policy.Description) string {
+	allow := 0
+	for _, e := range p.Entries {
+		if e.List == "allow" {
+			allow++
+		}
+	}
 	return fmt.Sprintf("a policy for %s with %d allow, %d deny, otherwise %s, mode %s",
-		strings.Join(p.targets, ", "), len(p.allow), len(p.deny), p.otherwise, p.mode)
+		strings.Join(p.Targets, ", "), allow, len(p.Entries)-allow, p.Otherwise, p.Mode)
 }
 
-func diffPolicy(a, b *policy) []Change {
+func diffPolicy(a, b *policy.Description) []Change {
 	var out []Change
 	word := func(what, from, to string) {
 		if from != to {
-			out = append(out, Change{"changed", a.name, "", fmt.Sprintf("%s from %s to %s", what, orNothing(from), orNothing(to))})
+			out = append(out, Change{"changed", a.Name, "", fmt.Sprintf("%s from %s to %s", what, orNothing(from), orNothing(to))})
 		}
 	}
-	targets := func(p *policy) string { return strings.Join(slices.Sorted(slices.Values(p.targets)), ", ") }
+	targets := func(p *policy.Description) string { return strings.Join(slices.Sorted(slices.Values(p.Targets)), ", ") }
 	word("targets", targets(a), targets(b))
-	word("mode", string(a.mode), string(b.mode))
-	word("otherwise", string(a.otherwise), string(b.otherwise))
-	word("owner", a.owner, b.owner)
-	before, after := a.entries(), b.entries()
+	word("mode", string(a.Mode), string(b.Mode))
+	word("otherwise", string(a.Otherwise), string(b.Otherwise))
+	word("owner", a.Owner, b.Owner)
+	before, after := entries(a), entries(b)
 	for _, id := range union(before, after) {
 		x, y := before[id], after[id]
 		switch {
 		case x == nil:
-			out = append(out, Change{"added", a.name, id, y.summary()})
+			out = append(out, Change{"added", a.Name, id, entrySummary(y)})
 		case y == nil:
-			out = append(out, Change{"removed", a.name, id, x.summary()})
+			out = append(out, Change{"removed", a.Name, id, entrySummary(x)})
 		default:
 			for _, text := range diffEntry(x, y) {
-				out = append(out, Change{"changed", a.name, id, text})
+				out = append(out, Change{"changed", a.Name, id, text})
 			}
 		}
 	}
@@ -112,80 +118,48 @@ func diffPolicy(a, b *policy) []Change {
 }
 
 // entries returns the entries of p by list and id.
-func (p *policy) entries() map[string]*entry {
-	out := make(map[string]*entry)
-	for _, e := range slices.Concat(p.allow, p.deny) {
-		out[e.list()+"/"+e.id] = e
+func entries(p *policy.Description) map[string]*policy.EntryDescription {
+	out := make(map[string]*policy.EntryDescription)
+	for _, e := range p.Entries {
+		out[e.List+"/"+e.ID] = &e
 	}
 	return out
 }
 
-// says returns what e says, by key.
-func (e *entry) says() map[string][]string {
-	out := make(map[string][]string)
-	for _, c := range e.conds {
-		switch c := c.(type) {
-		case *fieldCondition:
-			out[c.name()] = c.values.all()
-		case *claimCondition:
-			out[c.name()] = c.values.all()
-		default:
-			out[c.name()] = []string{c.wanted()}
-		}
-	}
-	if e.anyDomain {
-		out["any_domain"] = []string{"true"}
-	}
-	if e.reasonText != "" {
-		out["reason"] = []string{e.reasonText}
-	}
-	if e.contact != "" {
-		out["contact"] = []string{e.contact}
-	}
-	return out
-}
-
-func (e *entry) summary() string {
-	says := e.says()
+func entrySummary(e *policy.EntryDescription) string {
 	var parts []string
-	for _, k := range union(says, nil) {
-		parts = append(parts, k+" "+list(says[k]))
+	for _, k := range union(e.Keys, nil) {
+		parts = append(parts, k+" "+policy.FormatValues(e.Keys[k].Values))
 	}
 	return strings.Join(parts, ", ")
 }
 
-func diffEntry(a, b *entry) []string {
-	before, after := a.says(), b.says()
+func diffEntry(a, b *policy.EntryDescription) []string {
+	before, after := a.Keys, b.Keys
 	var out []string
 	for _, k := range union(before, after) {
 		x, had := before[k]
 		y, has := after[k]
 		switch {
 		case !had:
-			out = append(out, k+" "+list(y)+" is new")
+			out = append(out, k+" "+policy.FormatValues(y.Values)+" is new")
 		case !has:
-			out = append(out, k+" "+list(x)+" is gone")
+			out = append(out, k+" "+policy.FormatValues(x.Values)+" is gone")
 		default:
-			gone, fresh := without(x, y), without(y, x)
-			if !isList(k) && len(gone) > 0 {
-				out = append(out, k+" changes from "+x[0]+" to "+y[0])
+			gone, fresh := without(x.Values, y.Values), without(y.Values, x.Values)
+			if !x.List && len(gone) > 0 {
+				out = append(out, k+" changes from "+x.Values[0]+" to "+y.Values[0])
 				continue
 			}
 			if len(gone) > 0 {
-				out = append(out, k+" loses "+list(gone))
+				out = append(out, k+" loses "+policy.FormatValues(gone))
 			}
 			if len(fresh) > 0 {
-				out = append(out, k+" gains "+list(fresh))
+				out = append(out, k+" gains "+policy.FormatValues(fresh))
 			}
 		}
 	}
 	return out
-}
-
-// isList reports whether key k of an entry holds a list of values.
-func isList(k string) bool {
-	_, ok := fieldNamed(k)
-	return ok || strings.HasPrefix(k, "claims.")
 }
 
 // without returns the values of a that are not in b.
@@ -222,9 +196,4 @@ func WriteChanges(w io.Writer, changes []Change) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-// WriteChangesJSON writes changes as JSON.
-func WriteChangesJSON(w io.Writer, changes []Change) error {
-	return writeJSON(w, orEmpty(changes))
 }

@@ -1,0 +1,188 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// Suite is the policies of a folder with the tests beside them.
+type Suite struct {
+	Set   *Set
+	Tests []Test // by file, in the order of the text
+}
+
+// Test is one test of a file of tests.
+type Test struct {
+	File   string
+	Line   int
+	Name   string
+	Input  approval.Input // with what the file leaves out filled in
+	Expect Expectation
+}
+
+// Expectation is what a test expects of a decision; what is not set may be anything.
+type Expectation struct {
+	Verdict string
+	Policy  *string
+	Rule    *string
+	Contact *string
+	Shadow  *string // the verdict with the shadow policies in force
+	Reasons []string
+	Limit   *int
+}
+
+// LoadSuite reads the policies in the folder dir and the tests beside them, the
+// files *_test.yaml. Targets that test files name are added to targets, so that
+// tests run without a configuration. A policy or a test file that is wrong is a
+// *LoadError.
+func LoadSuite(dir string, targets approval.Targets) (*Suite, error) {
+	snap, err := readDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	return snap.loadSuite(dir, targets)
+}
+
+func (snap *snapshot) loadSuite(dir string, targets approval.Targets) (*Suite, error) {
+	files, all, err := snap.readTests(dir, targets)
+	if err != nil {
+		return nil, err
+	}
+	set, err := snap.load(dir, all)
+	if err != nil {
+		return nil, err
+	}
+	suite := &Suite{Set: set}
+	for _, f := range files {
+		for _, c := range f.tests {
+			suite.Tests = append(suite.Tests, Test{
+				File: c.file, Line: c.at.line, Name: c.name, Input: c.prepare(all, f.now), Expect: c.expect,
+			})
+		}
+	}
+	return suite, nil
+}
+
+// TestTargets returns targets and those that the test files in the folder dir
+// name, so that the other tools can load the policies without a configuration.
+func TestTargets(dir string, targets approval.Targets) (approval.Targets, error) {
+	snap, err := readDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	_, all, err := snap.readTests(dir, targets)
+	return all, err
+}
+
+// readTests reads every test file of the folder.
+func (snap *snapshot) readTests(dir string, targets approval.Targets) ([]*testFile, approval.Targets, error) {
+	var files []*testFile
+	var findings []Finding
+	all := slices.Clone(targets)
+	for _, name := range slices.Sorted(maps.Keys(snap.tests)) {
+		d := &decoder{file: filepath.Join(dir, name), source: snap.tests[name]}
+		f := &testFile{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+		if root := d.root(); root != nil {
+			readMapping(d, root, "a file of tests", testFileKeys(), f)
+			all = d.addTargets(all, f)
+		}
+		files = append(files, f)
+		findings = append(findings, d.findings...)
+		for _, c := range f.tests {
+			c.file, c.excerpt = d.file, d.excerpt(c.at.line, c.at.column)
+		}
+	}
+	for _, f := range files {
+		for _, c := range f.tests {
+			findings = append(findings, c.wrong(all)...)
+		}
+	}
+	sortFindings(findings)
+	findings = slices.DeleteFunc(findings, func(f Finding) bool { return !f.fails() })
+	if len(findings) > 0 {
+		return nil, nil, &LoadError{Findings: findings}
+	}
+	return files, all, nil
+}
+
+// wrong returns what is wrong with the request of c as a whole.
+func (c *testCase) wrong(targets approval.Targets) []Finding {
+	f := Finding{Severity: SeverityError, File: c.file, Line: c.at.line, Column: c.at.column, Path: "request", Excerpt: c.excerpt}
+	t, ok := targets.ByName(c.target)
+	switch block := c.block(); {
+	case c.target == "": // said already
+		return nil
+	case !ok:
+		f.Code, f.Text = "unknown-target", strconv.Quote(cut(c.target))+" is no target"
+		f.Mend = "name it under targets of a test file, or add it to the configuration"
+	case t.Kind.Creates() && block != string(t.Kind), !t.Kind.Creates() && block != "":
+		f.Code, f.Text = "parameters", "the request has parameters for "+cmp.Or(block, "nothing")+", and its target is of kind "+string(t.Kind)
+		f.Mend = "give exactly the block that goes with the target"
+	default:
+		return nil
+	}
+	return []Finding{f}
+}
+
+// block names the kind of target that the parameters of c are for.
+func (c *testCase) block() string {
+	var kinds []string
+	if c.input.Request.Creation.FunctionGraph != nil {
+		kinds = append(kinds, string(approval.FunctionGraph))
+	}
+	if c.input.Request.Creation.HSS != nil {
+		kinds = append(kinds, string(approval.HSS))
+	}
+	if c.input.Request.Creation.DataArtsInsight != nil {
+		kinds = append(kinds, string(approval.DataArtsInsight))
+	}
+	return strings.Join(kinds, " and ")
+}
+
+// addTargets adds the targets of a test file to all.
+func (d *decoder) addTargets(all approval.Targets, f *testFile) approval.Targets {
+	for i, t := range f.targets {
+		old, ok := all.ByName(t.Name)
+		switch {
+		case !ok:
+			all = append(all, t)
+		case old.Kind != t.Kind:
+			d.path = []step{{key: "targets"}, {index: i}}
+			d.report(SeverityError, position{}, "contradiction",
+				fmt.Sprintf("%s is of kind %s here and of kind %s elsewhere", t.Name, t.Kind, old.Kind), "make them the same")
+			d.path = nil
+		}
+	}
+	return all
+}
+
+// someEndpoint is the endpoint of tests that name none.
+const someEndpoint = "00000000-0000-4000-8000-000000000001"
+
+// prepare fills in what the test leaves out.
+func (c *testCase) prepare(targets approval.Targets, now time.Time) approval.Input {
+	in := c.input
+	in.Request.Target, _ = targets.ByName(c.target)
+	in.Now = now
+	if !c.now.IsZero() {
+		in.Now = c.now
+	}
+	if in.Request.Creates() {
+		return in
+	}
+	in.Request.EndpointID = cmp.Or(in.Request.EndpointID, someEndpoint)
+	if c.facts {
+		in.Facts.EndpointID = cmp.Or(in.Facts.EndpointID, in.Request.EndpointID)
+		in.Facts.State = cmp.Or(in.Facts.State, approval.Pending)
+		in.Facts.ReadAt = in.Now
+	}
+	return in
+}
