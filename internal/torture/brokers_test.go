@@ -103,7 +103,7 @@ func otherBrokers() []otherBroker {
 			c.AckWait = time.Second
 		}), consumerAgain, "backoff"},
 		{"a part of the requests", changeConsumer(func(c *jetstream.ConsumerConfig) { c.FilterSubject = "vpcep.requests.payments" }), consumerAgain, "filter"},
-		{"results are copied into requests", changeStream(resultsStream, func(c *jetstream.StreamConfig) {
+		{"results are copied elsewhere", changeStream(resultsStream, func(c *jetstream.StreamConfig) {
 			c.RePublish = &jetstream.RePublish{Source: ">", Destination: "copy.>"}
 		}), changeStream(resultsStream, func(c *jetstream.StreamConfig) { c.RePublish = nil }), "republish"},
 		{"one dead letter", changeStream(deadStream, func(c *jetstream.StreamConfig) { c.MaxMsgs = 1 }),
