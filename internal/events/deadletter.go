@@ -2,6 +2,7 @@ package events
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ func (b *Bus) storeDeadLetter(ctx context.Context, d *delivery, why *InvalidEven
 	msg := deadLetter(d.msg.Subject, d.msg.Header, d.msg.Data, d.meta, why)
 	request := ""
 	if why.Reason == ReasonPoison {
-		request = cmpOr(d.request, d.record.RequestID)
+		request = cmp.Or(d.request, d.record.RequestID)
 	}
 	if request != "" {
 		msg.Header[headerRequest] = []string{request}

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ type ResultFilter struct {
 // thing it yields, unless it is of one result that cannot be read.
 func (b *Bus) Results(ctx context.Context, f ResultFilter) iter.Seq2[approval.Result, error] {
 	what := reading{stream: ResultsStream, follow: f.Follow}
-	target, request := cmpOr(f.Target, "*"), cmpOr(f.RequestID, "*")
+	target, request := cmp.Or(f.Target, "*"), cmp.Or(f.RequestID, "*")
 	outcomes := f.Outcomes
 	if len(outcomes) == 0 {
 		outcomes = approval.Outcomes() // what shadow policies would have said is no outcome

@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/events/cloudevent"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 )
 
@@ -263,7 +264,7 @@ func TestAForgedResultIsCorrected(t *testing.T) {
 			t.Errorf("%s: %d messages stand for the decision, %v", name, len(stands), err)
 			continue
 		}
-		e, err := parseBody(stands[1].Header, stands[1].Data)
+		e, err := cloudevent.Parse(stands[1].Header, stands[1].Data)
 		if err != nil || e.ID != r.Decision.ID+"-correction" || e.Type != "vpcep.request.held" {
 			t.Errorf("%s: the correction is %+v, %v", name, e, err)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/events/cloudevent"
 )
 
 // The types of events that are requests.
@@ -22,6 +23,9 @@ const (
 
 // RequestTypes returns every type.
 func RequestTypes() []string { return []string{TypeConnection, TypeEndpoint} }
+
+// MaxEvent is the maximum size of an event with its headers, in bytes.
+const MaxEvent = 64 << 10
 
 const (
 	maxList       = 256 // hosts, VPCs, subnets of one VPC
@@ -114,6 +118,29 @@ func DecodeRequest(header nats.Header, body []byte, targets approval.Targets) (a
 	return decodeRequest(header, body, targets, MaxEvent)
 }
 
+// parseEvent parses an event of at most limit bytes. Any error is an *InvalidEventError.
+func parseEvent(header nats.Header, body []byte, limit int) (cloudevent.Event, error) {
+	if n := messageSize(header, body); n > limit {
+		return cloudevent.Event{}, invalid(ReasonTooLarge, "", "the event has %d bytes; at most %d are allowed", n, limit)
+	}
+	e, err := cloudevent.Parse(header, body)
+	if bad, ok := errors.AsType[*cloudevent.Error](err); ok {
+		return cloudevent.Event{}, invalid(ReasonUnreadable, bad.Field, "%s", bad.Text)
+	}
+	return e, err
+}
+
+// messageSize is the size of a message in bytes: its body, and names and values of its headers.
+func messageSize(header nats.Header, body []byte) int {
+	n := len(body)
+	for name, values := range header {
+		for _, v := range values {
+			n += len(name) + len(v)
+		}
+	}
+	return n
+}
+
 func decodeRequest(header nats.Header, body []byte, targets approval.Targets, limit int) (approval.Request, error) {
 	e, err := parseEvent(header, body, limit)
 	if err != nil {
@@ -156,9 +183,9 @@ const (
 func storable(r approval.Request) error {
 	body, header, err := encodeRequest(r)
 	if err != nil {
-		return unreadable("", "it cannot be stored: %v", err)
+		return invalid(ReasonUnreadable, "", "it cannot be stored: %v", err)
 	}
-	if n := size(header, body); n > maxStoredEvent {
+	if n := messageSize(header, body); n > maxStoredEvent {
 		return invalid(ReasonTooLarge, "", "stored, the event has %d bytes, more than the %d that are allowed", n, maxStoredEvent)
 	}
 	return nil
@@ -365,14 +392,14 @@ func decodeData(data jsontext.Value, into any) error {
 		}
 		return invalid(ReasonBadParameters, "data"+dotted(e.JSONPointer), "%s", text)
 	}
-	return unreadable("data", "%s", jsonProblem(err))
+	return invalid(ReasonUnreadable, "data", "%s", cloudevent.JSONError(err))
 }
 
 // dotted is a JSON pointer as a path such as ".hss.host_id_list.0".
 func dotted(p jsontext.Pointer) string {
 	var b strings.Builder
 	for token := range p.Tokens() {
-		b.WriteString("." + short(token))
+		b.WriteString("." + cloudevent.Shorten(token))
 	}
 	return b.String()
 }
@@ -485,7 +512,7 @@ func first(errs ...error) error {
 
 // encodeRequest is the reverse of DecodeRequest, in structured mode.
 func encodeRequest(r approval.Request) ([]byte, nats.Header, error) {
-	e := cloudEvent{ID: r.EventID, Source: r.Source, Time: r.Time, Subject: r.EndpointID}
+	e := cloudevent.Event{ID: r.EventID, Source: r.Source, Time: r.Time, Subject: r.EndpointID}
 	if r.TraceParent != "" {
 		e.Extensions = map[string]string{"traceparent": r.TraceParent}
 	}
@@ -501,7 +528,7 @@ func encodeRequest(r approval.Request) ([]byte, nats.Header, error) {
 	if e.Data, err = json.Marshal(data, json.Deterministic(true)); err != nil {
 		return nil, nil, fmt.Errorf("encode the request %.100q: %w", r.EventID, err)
 	}
-	return e.structured()
+	return e.Encode()
 }
 
 func endpointDataOf(r approval.Request) endpointData {

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/events/cloudevent"
 )
 
 // resultType is the type of the event of an outcome.
@@ -142,10 +143,10 @@ const correctionSuffix = "-correction"
 // encodeResult returns r as a message in structured mode. The event's id is the
 // decision's, so that the same decision always has the same event, or that of a
 // correction. Claims are left out, and their absence said, if the message had
-// more than most bytes.
-func encodeResult(r approval.Result, id string, most int64) ([]byte, nats.Header, error) {
+// more than limit bytes.
+func encodeResult(r approval.Result, id string, limit int64) ([]byte, nats.Header, error) {
 	body, header, err := encodeResultData(r, id, false)
-	if err == nil && int64(size(header, body)) > most {
+	if err == nil && int64(messageSize(header, body)) > limit {
 		body, header, err = encodeResultData(r, id, true)
 	}
 	return body, header, err
@@ -156,7 +157,7 @@ func encodeResultData(r approval.Result, id string, dropClaims bool) ([]byte, na
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the result of request %s: %w", r.Request.ID, err)
 	}
-	e := cloudEvent{
+	e := cloudevent.Event{
 		ID: id, Source: resultSource, Type: resultType(r.Outcome), Subject: r.Request.EndpointID,
 		Time: r.At.UTC(), Data: data,
 		Extensions: map[string]string{"causationid": r.Request.EventID},
@@ -164,7 +165,7 @@ func encodeResultData(r approval.Result, id string, dropClaims bool) ([]byte, na
 	if r.Request.TraceParent != "" {
 		e.Extensions["traceparent"] = r.Request.TraceParent
 	}
-	return e.structured()
+	return e.Encode()
 }
 
 // NewRecord returns what is known of a request.
@@ -242,7 +243,7 @@ func (d *Record) end(r *approval.Result) {
 
 // DecodeResult reads a result event. The target holds what the event says of it.
 func DecodeResult(header nats.Header, body []byte) (approval.Result, error) {
-	e, err := parseBody(header, body)
+	e, err := cloudevent.Parse(header, body)
 	if err != nil {
 		return approval.Result{}, fmt.Errorf("read a result: %w", err)
 	}
@@ -254,7 +255,7 @@ func DecodeResult(header nats.Header, body []byte) (approval.Result, error) {
 	return d.result(e), nil
 }
 
-func (d Record) result(e cloudEvent) approval.Result {
+func (d Record) result(e cloudevent.Event) approval.Result {
 	r := approval.Result{
 		Request: approval.Request{
 			ID: d.Request.ID, EventID: d.Request.EventID, Source: d.Request.Source, Time: d.Request.Time,

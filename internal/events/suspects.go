@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -191,7 +192,7 @@ func (d *delivery) unmark(ctx context.Context, survived bool) {
 	err := d.revise(ctx, func(r *approval.DeliveryRecord) error {
 		if didPanic {
 			r.Panics++
-			r.RequestID = cmpOr(request, r.RequestID)
+			r.RequestID = cmp.Or(request, r.RequestID)
 		}
 		err := d.c.unmark(r)
 		if survived && isolated {

@@ -1,7 +1,11 @@
-package events
+// Package cloudevent is the codec of CloudEvents 1.0 over NATS messages. It reads
+// both content modes of the NATS binding and writes structured mode. It knows
+// nothing of JetStream.
+package cloudevent
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -18,12 +22,9 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/nats-io/nats.go"
 )
 
 const (
-	// MaxEvent is the size of an event with its headers, at most, in bytes.
-	MaxEvent = 64 << 10
 	// maxDepth bounds the nesting of an event's JSON.
 	maxDepth = 24
 	// maxAttribute bounds id, source and subject, in bytes.
@@ -35,8 +36,8 @@ const (
 	binaryPrefix   = "ce-"
 )
 
-// cloudEvent is a CloudEvent 1.0 whose data is JSON.
-type cloudEvent struct {
+// Event is a CloudEvent 1.0 whose data is JSON.
+type Event struct {
 	ID, Source, Type string
 	Subject          string
 	Time             time.Time // zero if absent
@@ -44,31 +45,41 @@ type cloudEvent struct {
 	Data             jsontext.Value // nil if absent
 }
 
-// parseEvent reads a message in either content mode of the NATS binding. It is
-// structured if its Content-Type says so, or if it has no ce-specversion.
+// Error says why a message is not a CloudEvent.
+type Error struct {
+	Field string // the attribute or header; empty: the whole event
+	Text  string
+}
+
+func (e *Error) Error() string {
+	if e.Field == "" {
+		return e.Text
+	}
+	return e.Field + ": " + e.Text
+}
+
+func invalid(field, format string, args ...any) *Error {
+	return &Error{Field: field, Text: fmt.Sprintf(format, args...)}
+}
+
+// Parse reads a message in either content mode of the NATS binding. It is in
+// structured mode if its Content-Type says so, or if it has no ce-specversion. Any
+// error is an *Error.
 //
 // Source: CloudEvents 1.0.2 and NATS Protocol Binding 1.0.3-wip of July 2026:
 // header names are compared without regard to case, values are percent-encoded.
-func parseEvent(header nats.Header, body []byte, limit int) (cloudEvent, error) {
-	if n := size(header, body); n > limit {
-		return cloudEvent{}, invalid(ReasonTooLarge, "", "the event has %d bytes, more than the %d that are allowed", n, limit)
-	}
-	return parseBody(header, body)
-}
-
-// parseBody is parseEvent without a limit of its own on the size.
-func parseBody(header nats.Header, body []byte) (cloudEvent, error) {
+func Parse(header map[string][]string, body []byte) (Event, error) {
 	attributes, contentType, err := attributeHeaders(header)
 	if err != nil {
-		return cloudEvent{}, err
+		return Event{}, err
 	}
 	_, binary := attributes["specversion"]
 	if strings.HasPrefix(strings.ToLower(contentType), "application/cloudevents") {
 		if binary {
-			return cloudEvent{}, unreadable("header ce-specversion", "the event is in structured mode by its Content-Type and in binary mode by this header; it can be only one")
+			return Event{}, invalid("header ce-specversion", "the event is in structured mode by its Content-Type and in binary mode by this header; it can be only one")
 		}
 		if err := isJSON(contentType, structuredType); err != nil {
-			return cloudEvent{}, unreadable("header content-type", "%v", err)
+			return Event{}, invalid("header content-type", "%v", err)
 		}
 	}
 	if binary {
@@ -77,23 +88,9 @@ func parseBody(header nats.Header, body []byte) (cloudEvent, error) {
 	return parseStructured(body)
 }
 
-func size(header nats.Header, body []byte) int {
-	n := len(body)
-	for name, values := range header {
-		for _, v := range values {
-			n += len(name) + len(v)
-		}
-	}
-	return n
-}
-
-func unreadable(field, format string, args ...any) *InvalidEventError {
-	return invalid(ReasonUnreadable, field, format, args...)
-}
-
 // attributeHeaders returns the decoded ce- headers by the names of their
 // attributes, and the Content-Type.
-func attributeHeaders(header nats.Header) (map[string]string, string, error) {
+func attributeHeaders(header map[string][]string) (map[string]string, string, error) {
 	attributes := map[string]string{}
 	var contentType string
 	var typed bool
@@ -105,7 +102,7 @@ func attributeHeaders(header nats.Header) (map[string]string, string, error) {
 		}
 		_, twice := attributes[attribute]
 		if len(header[name]) != 1 || isAttribute && twice || !isAttribute && typed {
-			return nil, "", unreadable("header "+lower, "it is there more than once, so that two readers could see two events")
+			return nil, "", invalid("header "+lower, "it is there more than once; two readers could see two events")
 		}
 		value := header[name][0]
 		if !isAttribute {
@@ -114,23 +111,23 @@ func attributeHeaders(header nats.Header) (map[string]string, string, error) {
 		}
 		decoded, err := url.PathUnescape(value)
 		if err != nil {
-			return nil, "", unreadable("header "+lower, "its percent-encoding is broken: %v", err)
+			return nil, "", invalid("header "+lower, "its percent-encoding is broken: %v", err)
 		}
 		attributes[attribute] = decoded
 	}
 	return attributes, contentType, nil
 }
 
-func parseBinary(attributes map[string]string, contentType string, body []byte) (cloudEvent, error) {
+func parseBinary(attributes map[string]string, contentType string, body []byte) (Event, error) {
 	e := builder{values: attributes, place: "header ce-"}
 	for _, t := range []string{contentType, attributes["datacontenttype"]} {
 		if err := isJSON(t, ""); err != nil {
-			return cloudEvent{}, unreadable("header ce-datacontenttype", "%v", err)
+			return Event{}, invalid("header ce-datacontenttype", "%v", err)
 		}
 	}
 	if body = withoutBOM(body); len(body) > 0 {
 		if err := wellFormed(body, "data"); err != nil {
-			return cloudEvent{}, err
+			return Event{}, err
 		}
 		e.data = body
 	}
@@ -141,14 +138,14 @@ func parseBinary(attributes map[string]string, contentType string, body []byte) 
 // write before UTF-8. RFC 8259, section 8.1, lets a reader ignore it.
 func withoutBOM(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\uFEFF")) }
 
-func parseStructured(body []byte) (cloudEvent, error) {
+func parseStructured(body []byte) (Event, error) {
 	body = withoutBOM(body)
 	if err := wellFormed(body, ""); err != nil {
-		return cloudEvent{}, err
+		return Event{}, err
 	}
 	var members map[string]jsontext.Value
 	if err := json.Unmarshal(body, &members); err != nil || members == nil {
-		return cloudEvent{}, unreadable("", "the event is not a JSON object")
+		return Event{}, invalid("", "the event is not a JSON object")
 	}
 	e := builder{values: map[string]string{}}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
@@ -162,32 +159,32 @@ func parseStructured(body []byte) (cloudEvent, error) {
 				continue // as of any attribute, null says that it is absent
 			}
 			if data, both := members["data"]; both && data.Kind() != 'n' {
-				return cloudEvent{}, unreadable(name, "the event has data and data_base64; it can have only one")
+				return Event{}, invalid(name, "the event has data and data_base64; it can have only one")
 			}
 			data, err := fromBase64(value)
 			if err != nil {
-				return cloudEvent{}, err
+				return Event{}, err
 			}
 			e.data = data
 			continue
 		}
 		lower, err := attributeName(name, members)
 		if err != nil {
-			return cloudEvent{}, err
+			return Event{}, err
 		}
 		if kind := value.Kind(); slices.Contains(coreAttributes(), name) && kind != '"' && kind != 'n' {
-			return cloudEvent{}, unreadable(name, "it is a string in every event, and no other JSON value")
+			return Event{}, invalid(name, "it must be a JSON string")
 		}
 		text, present, err := attributeValue(name, value)
 		if err != nil {
-			return cloudEvent{}, err
+			return Event{}, err
 		}
 		if present {
 			e.values[lower] = text
 		}
 	}
 	if err := isJSON(e.values["datacontenttype"], ""); err != nil {
-		return cloudEvent{}, unreadable("datacontenttype", "%v", err)
+		return Event{}, invalid("datacontenttype", "%v", err)
 	}
 	return e.event()
 }
@@ -211,7 +208,7 @@ func attributeName(name string, members map[string]jsontext.Value) (string, erro
 		twice = twice || other != name && strings.EqualFold(other, name)
 	}
 	if twice || slices.Contains(coreAttributes(), lower) || lower == "data" || lower == "data_base64" {
-		return "", unreadable(short(name), "it differs from another member only in case, so that two readers could see two events")
+		return "", invalid(Shorten(name), "it differs from another member only in case; two readers could see two events")
 	}
 	return lower, nil
 }
@@ -219,11 +216,11 @@ func attributeName(name string, members map[string]jsontext.Value) (string, erro
 func fromBase64(value jsontext.Value) (jsontext.Value, error) {
 	var text string
 	if err := json.Unmarshal(value, &text); err != nil {
-		return nil, unreadable("data_base64", "it is not a string")
+		return nil, invalid("data_base64", "it is not a string")
 	}
 	data, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
-		return nil, unreadable("data_base64", "it is not base64: %v", err)
+		return nil, invalid("data_base64", "it is not base64: %v", err)
 	}
 	data = withoutBOM(data)
 	return data, wellFormed(data, "data_base64")
@@ -255,7 +252,7 @@ func attributeValue(name string, value jsontext.Value) (text string, present boo
 		err = errors.New("it is an object or a list")
 	}
 	if err != nil {
-		return "", false, unreadable(name, "an attribute is a string, a bool or an integer of at most 64 bits")
+		return "", false, invalid(name, "it must be a string, a bool or an integer of at most 64 bits")
 	}
 	return text, true, nil
 }
@@ -267,26 +264,27 @@ func wellFormed(data []byte, field string) error {
 	for {
 		_, err := d.ReadToken()
 		if d.StackDepth() > maxDepth {
-			return unreadable(field, "the JSON is nested deeper than %d", maxDepth)
+			return invalid(field, "the JSON is nested deeper than %d", maxDepth)
 		}
 		if errors.Is(err, io.EOF) {
-			return unreadable(field, "there is no JSON")
+			return invalid(field, "there is no JSON")
 		}
 		if err != nil {
-			return unreadable(field, "%s", jsonProblem(err))
+			return invalid(field, "%s", JSONError(err))
 		}
 		if d.StackDepth() == 0 {
 			break
 		}
 	}
 	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		return unreadable(field, "something follows the JSON at byte %d", d.InputOffset())
+		return invalid(field, "unexpected data after the JSON at byte %d", d.InputOffset())
 	}
 	return nil
 }
 
-// jsonProblem says what is wrong and where, without quoting the input at length.
-func jsonProblem(err error) string {
+// JSONError describes an error of the JSON decoder: what is wrong and where,
+// without quoting the input at length.
+func JSONError(err error) string {
 	if e, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
 		return fmt.Sprintf("it is not JSON at byte %d, within %.100q: %v", e.ByteOffset, e.JSONPointer, e.Err)
 	}
@@ -307,16 +305,9 @@ func isJSON(contentType, want string) error {
 		return fmt.Errorf("%.100q is not UTF-8", contentType)
 	}
 	if want != "" && media != want || !strings.HasSuffix(media, "/json") && !strings.HasSuffix(media, "+json") {
-		return fmt.Errorf("%.100q is not %s", contentType, cmpOr(want, "JSON"))
+		return fmt.Errorf("%.100q is not %s", contentType, cmp.Or(want, "JSON"))
 	}
 	return nil
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // rfc3339 is the grammar of RFC 3339, section 5.6. time.Parse takes more: fractions
@@ -339,18 +330,18 @@ func parseTime(s string) (time.Time, error) {
 	return t, nil
 }
 
-// builder checks attributes and makes the event of them.
+// builder checks attributes and builds the event from them.
 type builder struct {
 	values map[string]string
 	data   jsontext.Value
 	place  string // before an attribute's name in errors
 }
 
-func (b builder) event() (cloudEvent, error) {
-	e := cloudEvent{Data: b.data, Extensions: map[string]string{}}
+func (b builder) event() (Event, error) {
+	e := Event{Data: b.data, Extensions: map[string]string{}}
 	for _, name := range slices.Sorted(maps.Keys(b.values)) {
 		if err := b.check(name); err != nil {
-			return cloudEvent{}, err
+			return Event{}, err
 		}
 	}
 	for name, value := range b.values {
@@ -366,7 +357,7 @@ func (b builder) event() (cloudEvent, error) {
 		case "time":
 			var err error
 			if e.Time, err = parseTime(value); err != nil {
-				return cloudEvent{}, unreadable(b.place+"time", "%v", err)
+				return Event{}, invalid(b.place+"time", "%v", err)
 			}
 		case "specversion", "datacontenttype", "dataschema":
 		default:
@@ -374,55 +365,55 @@ func (b builder) event() (cloudEvent, error) {
 		}
 	}
 	if v := b.values["specversion"]; v != "1.0" {
-		return cloudEvent{}, unreadable(b.place+"specversion", "it is %.20q, not \"1.0\"", v)
+		return Event{}, invalid(b.place+"specversion", "it is %.20q, not \"1.0\"", v)
 	}
 	for _, name := range []string{"id", "source", "type"} {
 		if b.values[name] == "" {
-			return cloudEvent{}, unreadable(b.place+name, "it is missing or empty")
+			return Event{}, invalid(b.place+name, "it is missing or empty")
 		}
 	}
 	if _, err := url.Parse(e.Source); err != nil {
-		return cloudEvent{}, unreadable(b.place+"source", "it is not a URI reference")
+		return Event{}, invalid(b.place+"source", "it is not a URI reference")
 	}
 	return e, nil
 }
 
-// check reports what is wrong with the attribute name by the rules that all
-// attributes obey.
+// check applies the rules of all attributes to the attribute name.
 func (b builder) check(name string) error {
 	value := b.values[name]
 	for _, r := range name {
 		if ok := r >= 'a' && r <= 'z' || r >= '0' && r <= '9'; !ok {
-			return unreadable(b.place+short(name), "the name of an attribute is made of a-z and 0-9")
+			return invalid(b.place+Shorten(name), "the name of an attribute may hold only a-z and 0-9")
 		}
 	}
 	if name == "" {
-		return unreadable(b.place, "an attribute has no name")
+		return invalid(b.place, "an attribute has no name")
 	}
 	if len(value) > maxAttribute && (name == "id" || name == "source" || name == "subject" || name == "type") {
-		return unreadable(b.place+name, "it has %d bytes, more than the %d that are allowed", len(value), maxAttribute)
+		return invalid(b.place+name, "it has %d bytes, more than the %d that are allowed", len(value), maxAttribute)
 	}
 	if !utf8.ValidString(value) {
-		return unreadable(b.place+short(name), "it is not UTF-8")
+		return invalid(b.place+Shorten(name), "it is not UTF-8")
 	}
 	for _, r := range value {
 		if r < 0x20 || r >= 0x7f && r <= 0x9f || r&0xfffe == 0xfffe || r >= 0xfdd0 && r <= 0xfdef {
-			return unreadable(b.place+short(name), "it holds the control character or noncharacter %U", r)
+			return invalid(b.place+Shorten(name), "it holds the control character or noncharacter %U", r)
 		}
 	}
 	return nil
 }
 
-func short(name string) string {
+// Shorten cuts a name from outside to a length that fits into an error.
+func Shorten(name string) string {
 	if len(name) > 40 {
 		return strings.ToValidUTF8(name[:40], "") + "…"
 	}
 	return name
 }
 
-// structured returns e as a message in structured mode; its JSON is always the
-// same for the same event.
-func (e cloudEvent) structured() ([]byte, nats.Header, error) {
+// Encode returns e as a message in structured mode. The same event always has the
+// same JSON.
+func (e Event) Encode() (body []byte, header map[string][]string, err error) {
 	wire := struct {
 		SpecVersion     string            `json:"specversion"`
 		ID              string            `json:"id"`
@@ -434,9 +425,9 @@ func (e cloudEvent) structured() ([]byte, nats.Header, error) {
 		Data            jsontext.Value    `json:"data"`
 		Extensions      map[string]string `json:",embed"`
 	}{"1.0", e.ID, e.Source, e.Type, e.Subject, e.Time, "application/json", e.Data, e.Extensions}
-	body, err := json.Marshal(wire, json.Deterministic(true))
+	body, err = json.Marshal(wire, json.Deterministic(true))
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the event %.100q: %w", e.ID, err)
 	}
-	return body, nats.Header{"Content-Type": {structuredType + "; charset=UTF-8"}}, nil
+	return body, map[string][]string{"Content-Type": {structuredType + "; charset=UTF-8"}}, nil
 }
