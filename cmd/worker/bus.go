@@ -7,14 +7,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // openBus connects a command to the bus that the settings name.
-func openBus(c *cobra.Command, env cli.Environment, cfg Config) (*events.Bus, error) {
+func openBus(c *cobra.Command, env cli.Environment, cfg config.Config) (*events.Bus, error) {
 	bus, err := connectBus(c.Context(), c, env, cfg)
 	if e, ok := errors.AsType[*cli.ExitError](err); ok && e.Code == cli.ExitUnreachable {
 		return nil, cli.WithCode(cli.ExitUnreachable, fmt.Errorf("%w — see: worker doctor", e.Err))
@@ -23,7 +23,7 @@ func openBus(c *cobra.Command, env cli.Environment, cfg Config) (*events.Bus, er
 }
 
 // connectBus is openBus without the hint in its error.
-func connectBus(ctx context.Context, c *cobra.Command, env cli.Environment, cfg Config) (*events.Bus, error) {
+func connectBus(ctx context.Context, c *cobra.Command, env cli.Environment, cfg config.Config) (*events.Bus, error) {
 	log, err := cli.NewLogger(cfg.Log.Level, cfg.Log.Format, env.Stderr, env.IsTerminal(env.Stderr), cli.Colors(c, env, env.Stderr))
 	if err != nil {
 		return nil, err
@@ -46,7 +46,7 @@ func connectBus(ctx context.Context, c *cobra.Command, env cli.Environment, cfg 
 // embeddedLogin is how commands log in to the server inside `worker run`. Its own
 // password is sent only while a server has the folder: nobody else may get it who
 // happens to listen at the address.
-func embeddedLogin(cfg NATSConfig) (func() (user, password string, err error), error) {
+func embeddedLogin(cfg config.NATS) (func() (user, password string, err error), error) {
 	if cfg.User != nil {
 		return cfg.User, nil
 	}
@@ -61,9 +61,9 @@ func embeddedLogin(cfg NATSConfig) (func() (user, password string, err error), e
 }
 
 // withBus runs do with the configuration and the bus.
-func withBus(env cli.Environment, do func(c *cobra.Command, cfg Config, bus *events.Bus) error) func(*cobra.Command, []string) error {
+func withBus(env cli.Environment, do func(c *cobra.Command, cfg config.Config, bus *events.Bus) error) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, _ []string) (err error) {
-		cfg, err := loadConfig(env, flagsOf(c))
+		cfg, err := config.Load(env, config.FlagsOf(c))
 		if err != nil {
 			return err
 		}

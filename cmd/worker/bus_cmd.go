@@ -7,9 +7,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vpcep-approver/vpcep-approver/internal/events"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
 )
 
 func newBusCommand(env cli.Environment) *cobra.Command {
@@ -30,10 +30,10 @@ operator's choice.`,
 	}
 	for _, sub := range []*cobra.Command{setup, status} {
 		output := cli.OutputFlag(sub)
-		addSettings(sub.Flags(), append(clientSettings(), "nats.replicas", "nats.max_bytes")...)
+		config.AddFlags(sub.Flags(), append(config.ClientSettings(), "nats.replicas", "nats.max_bytes")...)
 		making := sub == setup
 		sub.RunE = func(c *cobra.Command, _ []string) (err error) {
-			cfg, err := loadConfig(env, flagsOf(c))
+			cfg, err := config.Load(env, config.FlagsOf(c))
 			if err != nil {
 				return err
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -11,11 +12,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 const endpointA = "705290f3-0d00-41f2-aedc-71f09844e879"
@@ -30,7 +31,7 @@ type fixture struct {
 func newFixture(t *testing.T) fixture {
 	t.Helper()
 	srv := natstest.Start(t)
-	cfg, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": goodFile}), settingFlags{})
+	cfg, err := config.Load(call{files: map[string]string{"worker.yaml": goodFile}}.environment(io.Discard, io.Discard), config.Flags{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,11 +9,13 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 )
 
 // run is one call of the command line in process.
@@ -34,9 +36,15 @@ type result struct {
 // do runs the whole command line.
 func (c call) do(ctx context.Context) result {
 	var stdout, stderr bytes.Buffer
+	code := execute(ctx, c.environment(&stdout, &stderr))
+	return result{code, stdout.String(), stderr.String()}
+}
+
+// environment is what the process around the call is for it.
+func (c call) environment(stdout, stderr io.Writer) cli.Environment {
 	env := cli.Environment{
 		Args:  c.args,
-		Stdin: strings.NewReader(c.stdin), Stdout: &stdout, Stderr: &stderr,
+		Stdin: strings.NewReader(c.stdin), Stdout: stdout, Stderr: stderr,
 		ReadFile: func(name string) ([]byte, error) {
 			if text, ok := c.files[name]; ok {
 				return []byte(text), nil
@@ -48,8 +56,7 @@ func (c call) do(ctx context.Context) result {
 	for _, name := range slices.Sorted(maps.Keys(c.environ)) {
 		env.Environ = append(env.Environ, name+"="+c.environ[name])
 	}
-	code := execute(ctx, env)
-	return result{code, stdout.String(), stderr.String()}
+	return env
 }
 
 // String shows a call and what came of it as on a terminal.
@@ -82,6 +89,10 @@ targets:
 // TestCommandLine holds what people read to golden files.
 func TestCommandLine(t *testing.T) {
 	t.Parallel()
+	wrong, err := os.ReadFile("../../internal/config/testdata/wrong.yaml") // every kind of mistake that a file can have
+	if err != nil {
+		t.Fatal(err)
+	}
 	tests := []struct {
 		name string
 		call call
@@ -118,7 +129,7 @@ func TestCommandLine(t *testing.T) {
 		{"everything-wrong", call{
 			args:    []string{"config", "show", "--worker-max-age", "soon"},
 			environ: map[string]string{"APPROVER_NAT_URL": "x", "APPROVER_WORKER_SLOTS": "0", "APPROVER_COLOR": "blue"},
-			files:   map[string]string{"worker.yaml": wrongFile},
+			files:   map[string]string{"worker.yaml": string(wrong)},
 		}, cli.ExitInvalid},
 		{"not-yaml", call{args: []string{"config", "show"}, files: map[string]string{"worker.yaml": "nats:\n  url: a: b\n"}}, cli.ExitInvalid},
 
@@ -162,33 +173,6 @@ func TestCommandLine(t *testing.T) {
 		})
 	}
 }
-
-// wrongFile has every kind of mistake that a file can have.
-const wrongFile = `nats:
-  ulr: nats://broker:4222
-  password: ` + canary + `
-  url: nats://bob:` + canary + `@broker:4222
-  replicas: nine
-  replicas: 3
-  data_dir:
-  tls: {ca: [a, b]}
-cloud: {region: "CN North", token: ` + canary + `, auth: {mode: aksl}, rate_per_secnd: 3, endpoints: {vpcep: "http://10.0.0.1:8080/", apig: "https://h/v2"}}
-<<: {sweep: {interval: 1m}}
-targets:
-  - {name: payments, kind: service, id: 4189d3c2-8882-4871-a3c2-d380272eed88, project_id: 6e9dfd51d1124e8d8498dce894923a0d}
-  - {name: Pay, kind: gatway, id: ../../etc, project_id: 6e9dfd51d1124e8d8498dce894923a0d}
-  - name: payments
-    kind: gateway
-    project_id: 6e9dfd51d1124e8d8498dce894923a0d
-  - {name: hosts, kind: hss, project_id: 6e9dfd51d1124e8d8498dce894923a0d, id: 4189d3c2-8882-4871-a3c2-d380272eed88}
-  - {name: more, kind: service, projct_id: 6e9dfd51d1124e8d8498dce894923a0d, id: 4189d3c2-8882-4871-a3c2-d380272eed88}
-  - {name: insight, kind: dataarts-insight, project_id: 6e9dfd51d1124e8d8498dce894923a0d}
-  - {kind: functiongraph, project_id: 6e9dfd51d1124e8d8498dce894923a0d, service_id: 4189d3c2-8882-4871-a3c2-d380272eed88}
-  - just text
-sweep: 5m
-interval: 5m
-http:
-`
 
 // canary stands for a secret in these tests; no output may hold it. The golden
 // files show it where a call sets it.
@@ -260,5 +244,5 @@ func TestVersion(t *testing.T) {
 
 func TestSettingsAreDocumented(t *testing.T) {
 	t.Parallel()
-	golden(t, "../../docs/settings.md", settingsDocs())
+	golden(t, "../../docs/settings.md", config.Docs())
 }

@@ -1,26 +1,19 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 )
 
 func newConfigCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "Shows and documents the settings"}
 	c.AddCommand(newConfigShowCommand(env), newConfigDocsCommand())
 	return c
-}
-
-// shownSetting is a setting as config show prints it.
-type shownSetting struct {
-	Key    string `json:"key"`
-	Value  string `json:"value"`
-	Source string `json:"source"`
 }
 
 type shownTarget struct {
@@ -40,17 +33,17 @@ func newConfigShowCommand(env cli.Environment) *cobra.Command {
 		Short: "Shows the settings in effect and where each comes from; secrets are masked",
 	}
 	output := cli.OutputFlag(c)
-	addSettings(c.Flags())
+	config.AddFlags(c.Flags())
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, err := loadConfig(env, flagsOf(c))
+		cfg, err := config.Load(env, config.FlagsOf(c))
 		if err != nil {
 			return err
 		}
 		shown := struct {
 			File     string         `json:"file"`
-			Settings []shownSetting `json:"settings"`
+			Settings []config.Shown `json:"settings"`
 			Targets  []shownTarget  `json:"targets"`
-		}{File: cfg.File, Settings: cfg.show(env), Targets: []shownTarget{}}
+		}{File: cfg.File, Settings: cfg.Show(env), Targets: []shownTarget{}}
 		for _, t := range cfg.Targets {
 			var admitted []string
 			if t.Policies != "" {
@@ -73,112 +66,13 @@ func newConfigShowCommand(env cli.Environment) *cobra.Command {
 	return c
 }
 
-// show lists every setting; secrets say only that they are set.
-func (c *Config) show(env cli.Environment) []shownSetting {
-	l := loader{env: env, rows: settings(), variables: env.Variables()}
-	secrets := l.secrets()
-	var out []shownSetting
-	for _, s := range l.rows {
-		row := shownSetting{Key: s.key}
-		if v, ok := c.values[s.key]; ok {
-			row.Value, row.Source = maskURL(v.text), v.place
-			if v.source == "default" {
-				row.Source = "default"
-			}
-		}
-		for _, name := range s.vars {
-			if f, err := secrets.lookup(name); err != nil {
-				row.Value, row.Source = "(unreadable)", name
-				break
-			} else if f.name != "" {
-				row.Value, row.Source = "(set)", f.name
-				break
-			}
-		}
-		out = append(out, row)
-	}
-	return out
-}
-
 func newConfigDocsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "docs",
 		Short: "Prints the settings as a Markdown table",
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := io.WriteString(c.OutOrStdout(), settingsDocs())
+			_, err := io.WriteString(c.OutOrStdout(), config.Docs())
 			return err
 		},
 	}
-}
-
-// settingsDocs is docs/settings.md.
-func settingsDocs() string {
-	var b strings.Builder
-	b.WriteString(`# Settings
-
-Made by ` + "`worker config docs`" + ` from the table in ` + "`cmd/worker/settings.go`" + `; do not edit.
-
-A setting comes from its flag, else its variable, else the file (` + "`--config`" + ` or
-` + "`APPROVER_CONFIG`" + `; ` + "`worker.yaml`" + ` if it is there), else its default. Each has one name in
-three spellings: ` + "`nats.url`" + ` in the file, ` + "`APPROVER_NATS_URL`, `--nats-url`" + `. A variable that is
-empty counts as not set. A key of the file or a variable beginning with ` + "`APPROVER_`" + ` that is
-not a setting is an error (but for ` + "`APPROVER_TEST_…`" + `, which tests use). Paths are taken from the
-working directory. ` + "`worker config show`" + ` prints what is in effect and why.
-
-| Setting | Value | Default | What it does |
-| --- | --- | --- | --- |
-`)
-	cell := strings.NewReplacer("|", `\|`)
-	code := func(s string) string {
-		if s == "" {
-			return ""
-		}
-		return "`" + s + "`"
-	}
-	rows := settings()
-	for _, s := range rows {
-		if !s.secret {
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", s.key, cell.Replace(s.form), code(s.def), cell.Replace(s.doc))
-		}
-	}
-	b.WriteString(`
-## Targets
-
-Only in the file: a list under ` + "`targets`" + `, each with these keys.
-
-| Key | What it is |
-| --- | --- |
-`)
-	for _, f := range targetFields() {
-		fmt.Fprintf(&b, "| `%s` | %s |\n", f.key, f.doc)
-	}
-	fmt.Fprintf(&b, "| `%s` | %s |\n", targetPolicies, targetPoliciesDoc)
-	b.WriteString(`
-## Secrets
-
-Never in the file, never a flag, never printed. Each variable may have ` + "`_FILE`" + ` after its
-name and then names a file that holds the secret. They are read anew whenever they are
-needed, so a changed file needs no restart. A cloud credential in a file is looked at every
-5 s while calls are made, so write the next one some seconds before the last one ends. The
-variables are tried from left to right; the parts of one cloud credential come from one column.
-
-| Secret | Variables |
-| --- | --- |
-`)
-	for _, s := range rows {
-		if s.secret {
-			var names []string
-			for _, v := range s.vars {
-				names = append(names, code(v))
-			}
-			fmt.Fprintf(&b, "| %s | %s |\n", cell.Replace(s.doc), strings.Join(names, ", "))
-		}
-	}
-	b.WriteString(`
-## Colour
-
-` + "`--color` or `APPROVER_COLOR`" + `: ` + "`auto`, `always` or `never`" + `. Auto is colour on a terminal, unless
-` + "`NO_COLOR`" + ` is set.
-`)
-	return b.String()
 }

@@ -15,9 +15,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vpcep-approver/vpcep-approver/internal/events"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
 )
 
 func newDeadLettersCommand(env cli.Environment) *cobra.Command {
@@ -65,8 +65,8 @@ func newDeadLettersListCommand(env cli.Environment) *cobra.Command {
 	reason := reasonFlag(c)
 	limit := f.Int("limit", 50, "at most this many, the latest; 0: all")
 	output := cli.OutputFlag(c)
-	addSettings(f, clientSettings()...)
-	c.RunE = withBus(env, func(c *cobra.Command, _ Config, bus *events.Bus) error {
+	config.AddFlags(f, config.ClientSettings()...)
+	c.RunE = withBus(env, func(c *cobra.Command, _ config.Config, bus *events.Bus) error {
 		views, now := []deadLetterView{}, time.Now()
 		for d, err := range bus.DeadLetters(c.Context()) {
 			if err != nil {
@@ -114,13 +114,13 @@ func newDeadLettersShowCommand(env cli.Environment) *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 	}
 	output := cli.OutputFlag(c)
-	addSettings(c.Flags(), clientSettings()...)
+	config.AddFlags(c.Flags(), config.ClientSettings()...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		numbers, err := parseNumbers(args)
 		if err != nil {
 			return cli.UsageError(c.CommandPath(), err)
 		}
-		return withBus(env, func(c *cobra.Command, _ Config, bus *events.Bus) error {
+		return withBus(env, func(c *cobra.Command, _ config.Config, bus *events.Bus) error {
 			d, err := bus.DeadLetter(c.Context(), numbers[0])
 			if err != nil {
 				return noDeadLetter(err)
@@ -200,7 +200,7 @@ func newDeadLettersEndCommand(env cli.Environment, name, done, short, long strin
 	c := &cobra.Command{Use: name + " [number…]", Short: short, Long: long, Args: cobra.ArbitraryArgs}
 	reason := reasonFlag(c)
 	all := c.Flags().Bool("all", false, "all of them")
-	addSettings(c.Flags(), clientSettings()...)
+	config.AddFlags(c.Flags(), config.ClientSettings()...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		numbers, err := parseNumbers(args)
 		many := *all || reason.Text != ""
@@ -210,7 +210,7 @@ func newDeadLettersEndCommand(env cli.Environment, name, done, short, long strin
 		case many == (len(numbers) > 0):
 			return cli.UsageError(c.CommandPath(), errors.New("name dead letters either by their numbers, or by --reason or --all"))
 		}
-		return withBus(env, func(c *cobra.Command, _ Config, bus *events.Bus) error {
+		return withBus(env, func(c *cobra.Command, _ config.Config, bus *events.Bus) error {
 			if many {
 				for d, err := range bus.DeadLetters(c.Context()) {
 					if err != nil {

@@ -17,13 +17,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 	"github.com/vpcep-approver/vpcep-approver/policies"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 const (
@@ -205,21 +205,21 @@ func (d *demo) climate() []simulator.Fault {
 }
 
 // config is the demo's configuration, by the same loader as everybody's.
-func (d *demo) config(nats string) (Config, error) {
+func (d *demo) config(nats string) (config.Config, error) {
 	file := d.configFile()
 	text := fmt.Sprintf(demoConfig, nats, d.url, filepath.Join(d.dir, "policies"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		return Config{}, fmt.Errorf("the configuration of the demo: %w", err)
+		return config.Config{}, fmt.Errorf("the configuration of the demo: %w", err)
 	}
 	auth := simulator.DefaultAuth()
 	env := d.env
 	env.Environ = []string{"HUAWEICLOUD_SDK_AK=" + auth.AccessKey, "HUAWEICLOUD_SDK_SK=" + auth.SecretKey}
-	flags := settingFlags{file: file, values: map[string]string{"log.level": "error"}}
-	maps.Copy(flags.values, d.settings)
+	flags := config.Flags{File: file, Values: map[string]string{"log.level": "error"}}
+	maps.Copy(flags.Values, d.settings)
 	if d.logLevel != "" {
-		flags.values["log.level"] = d.logLevel
+		flags.Values["log.level"] = d.logLevel
 	}
-	return loadConfig(env, flags)
+	return config.Load(env, flags)
 }
 
 func (d *demo) configFile() string { return filepath.Join(d.dir, "worker.yaml") }

@@ -19,12 +19,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // checkup is one line: what was checked, and if something is
@@ -59,13 +59,13 @@ Exit code: that of the first check that failed; 3 for what is configured wrongly
 	output := &cli.ChoiceFlag{Text: "text", Choices: []string{"text", "json"}}
 	c.Flags().VarP(output, "output", "o", "how to print; json: an object a line")
 	cli.CompleteFlag(c, "output", output.Choices)
-	addSettings(c.Flags())
+	config.AddFlags(c.Flags())
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		d := doctor{
 			c: c, env: env, timeout: *timeout,
 			report: reporter(c.OutOrStdout(), output.Text, cli.Colors(c, env, c.OutOrStdout())),
 		}
-		d.examine(c.Context(), flagsOf(c))
+		d.examine(c.Context(), config.FlagsOf(c))
 		if d.failed != nil {
 			return d.failed
 		}
@@ -127,9 +127,9 @@ func (d *doctor) skip(check, why string) {
 }
 
 // examine makes all checks, each within the time limit.
-func (d *doctor) examine(ctx context.Context, flags settingFlags) {
-	d.ok("configuration file", "%s", configSource(d.env, flags))
-	cfg, err := loadConfig(d.env, flags)
+func (d *doctor) examine(ctx context.Context, flags config.Flags) {
+	d.ok("configuration file", "%s", config.Source(d.env, flags))
+	cfg, err := config.Load(d.env, flags)
 	if err != nil {
 		d.bad(cli.ExitInvalid, "configuration", err, "mend the settings; worker config docs lists them")
 		d.skip("everything else", "the configuration cannot be read")
@@ -141,7 +141,7 @@ func (d *doctor) examine(ctx context.Context, flags settingFlags) {
 	d.cloud(ctx, cfg)
 }
 
-func (d *doctor) configuration(cfg Config) {
+func (d *doctor) configuration(cfg config.Config) {
 	from := "flags, environment and defaults"
 	if cfg.File != "" {
 		from = cfg.File
@@ -153,7 +153,7 @@ func (d *doctor) configuration(cfg Config) {
 	d.ok("configuration", "%s: %s", from, cli.Plural(len(cfg.Targets), "target", "targets"))
 }
 
-func (d *doctor) policies(cfg Config) {
+func (d *doctor) policies(cfg config.Config) {
 	if set, err := policy.LoadDir(cfg.Policies.Dir, cfg.Targets); err == nil {
 		if err := refuseExamples(cfg, set); err != nil {
 			d.bad(cli.ExitInvalid, "policies", err, "worker run does not start with them")
@@ -191,7 +191,7 @@ func (d *doctor) folder(check, dir string, targets approval.Targets) {
 	}
 }
 
-func (d *doctor) broker(ctx context.Context, cfg Config) {
+func (d *doctor) broker(ctx context.Context, cfg config.Config) {
 	const streams, permissions = "streams", "permissions"
 	if cfg.NATS.Embedded() && d.embedded(ctx, cfg.NATS) {
 		d.skip(streams, "worker run makes what is missing")
@@ -234,7 +234,7 @@ func (d *doctor) broker(ctx context.Context, cfg Config) {
 
 // embedded checks what the embedded server needs if it does not run now, and
 // reports whether that is so.
-func (d *doctor) embedded(ctx context.Context, cfg NATSConfig) bool {
+func (d *doctor) embedded(ctx context.Context, cfg config.NATS) bool {
 	const mend = "nats.data_dir is a folder that the worker makes and writes"
 	running, err := broker.Locked(cfg.DataDir)
 	if err != nil {
@@ -283,7 +283,7 @@ func writable(dir string) error {
 	}
 }
 
-func (d *doctor) streams(ctx context.Context, cfg Config, bus *events.Bus) {
+func (d *doctor) streams(ctx context.Context, cfg config.Config, bus *events.Bus) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	differences, err := bus.Status(ctx)
@@ -320,7 +320,7 @@ func (d *doctor) streams(ctx context.Context, cfg Config, bus *events.Bus) {
 
 // permissions tries each right that the worker needs, with messages that change
 // nothing.
-func (d *doctor) permissions(ctx context.Context, cfg Config, bus *events.Bus) {
+func (d *doctor) permissions(ctx context.Context, cfg config.Config, bus *events.Bus) {
 	ctx, cancel := context.WithTimeout(ctx, max(d.timeout, 15*time.Second))
 	defer cancel()
 	tried, skipped, failed := 0, 0, 0
@@ -346,7 +346,7 @@ func (d *doctor) permissions(ctx context.Context, cfg Config, bus *events.Bus) {
 	}
 }
 
-func (d *doctor) cloud(ctx context.Context, cfg Config) {
+func (d *doctor) cloud(ctx context.Context, cfg config.Config) {
 	_, missing := cfg.Cloud.Credentials()
 	if missing != nil {
 		d.bad(cli.ExitInvalid, "credentials", missing, "")
@@ -381,7 +381,7 @@ func (d *doctor) cloud(ctx context.Context, cfg Config) {
 }
 
 // apisOf returns the APIs that the targets and the credentials need.
-func apisOf(cfg Config) map[string]bool {
+func apisOf(cfg config.Config) map[string]bool {
 	used := map[string]bool{cloud.APIIAM: cfg.Cloud.AuthMode == cloud.ModePassword}
 	for _, t := range cfg.Targets {
 		switch t.Kind {
@@ -427,7 +427,7 @@ func (d *doctor) clock(seen []offset) {
 
 // reach asks an API host for anything at all, without credentials. It returns how
 // far our clock is off, if the host tells the time.
-func (d *doctor) reach(ctx context.Context, cfg Config, api string) []offset {
+func (d *doctor) reach(ctx context.Context, cfg config.Config, api string) []offset {
 	check, base := "API "+api, apiBase(cfg.Cloud, api)
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
@@ -456,7 +456,7 @@ func (d *doctor) reach(ctx context.Context, cfg Config, api string) []offset {
 }
 
 // apiBase is where the cloud client finds an API.
-func apiBase(cfg CloudConfig, api string) string {
+func apiBase(cfg config.Cloud, api string) string {
 	if base := cfg.Endpoints[api]; base != "" {
 		return base
 	}

@@ -16,11 +16,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // TestEmbeddedServerLetsNobodyInWithoutALogin runs the worker with the server

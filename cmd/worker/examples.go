@@ -6,10 +6,10 @@ import (
 	"strings"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 	"github.com/vpcep-approver/vpcep-approver/policies"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // exampleIDs returns the cloud ids in the example policies, in lower case and
@@ -55,7 +55,7 @@ func exampleFindings(set *policy.Set, targets approval.Targets) ([]policy.Findin
 
 // refuseExamples returns an error if set names ids of the example policies: they
 // are in force in a simulated cloud only.
-func refuseExamples(cfg Config, set *policy.Set) error {
+func refuseExamples(cfg config.Config, set *policy.Set) error {
 	if simulated(cfg) {
 		return nil
 	}
@@ -76,7 +76,7 @@ func refuseExamples(cfg Config, set *policy.Set) error {
 
 // simulated reports whether every API that is called is overridden by a plain HTTP
 // endpoint, which no real cloud has.
-func simulated(cfg Config) bool {
+func simulated(cfg config.Config) bool {
 	for api, used := range apisOf(cfg) {
 		if used && !strings.HasPrefix(cfg.Cloud.Endpoints[api], "http://") {
 			return false

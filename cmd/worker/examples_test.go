@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 	"github.com/vpcep-approver/vpcep-approver/policies"
@@ -18,11 +19,11 @@ import (
 
 // paymentsConfig is a configuration with one service; endpoint replaces the one
 // of VPCEP, unless it is empty.
-func paymentsConfig(dir, endpoint string) Config {
-	cfg := Config{
+func paymentsConfig(dir, endpoint string) config.Config {
+	cfg := config.Config{
 		Targets:  approval.Targets{{Name: "payments", Kind: approval.Service, ID: "4189d3c2-8882-4871-a3c2-d380272eed88", ProjectID: "0123456789abcdef0123456789abcdef"}},
-		Policies: PoliciesConfig{Dir: dir},
-		Cloud:    CloudConfig{Region: "cn-north-4", Endpoints: map[string]string{}},
+		Policies: config.Policies{Dir: dir},
+		Cloud:    config.Cloud{Region: "cn-north-4", Endpoints: map[string]string{}},
 	}
 	if endpoint != "" {
 		cfg.Cloud.Endpoints["vpcep"] = endpoint

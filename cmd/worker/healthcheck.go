@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 )
 
 func newHealthcheckCommand(env cli.Environment) *cobra.Command {
@@ -23,9 +24,9 @@ ready; 1: it answers that it is not; 5: it does not answer.`,
 	}
 	live := c.Flags().Bool("live", false, "ask /livez instead: whether the process works at all")
 	timeout := c.Flags().Duration("timeout", 3*time.Second, "how long to wait for the answer")
-	addSettings(c.Flags(), "http")
+	config.AddFlags(c.Flags(), "http")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, err := loadConfig(env, flagsOf(c))
+		cfg, err := config.Load(env, config.FlagsOf(c))
 		if err != nil {
 			return err
 		}

@@ -11,16 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 )
-
-// placeholderID stands in a new worker.yaml for an id that init was not given.
-// A configuration that still holds it is refused.
-const placeholderID = "00000000-0000-0000-0000-000000000000"
-
-// isPlaceholder reports whether id is made of zeros only.
-func isPlaceholder(id string) bool { return id != "" && strings.Trim(id, "0-") == "" }
 
 func newInitCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
@@ -90,7 +83,7 @@ func completeTarget(t *approval.Target) error {
 	if err := approval.ValidName(t.Name); err != nil {
 		return fmt.Errorf("--target: %w", err)
 	}
-	if err := setRegion(&Config{}, t.Region); err != nil {
+	if err := config.ValidRegion(t.Region); err != nil {
 		return fmt.Errorf("--region: %w", err)
 	}
 	ids := []struct {
@@ -108,7 +101,7 @@ func completeTarget(t *approval.Target) error {
 			return fmt.Errorf("%s: a target of kind %s has none; leave it out", x.flag, t.Kind)
 		case !x.used:
 		case *x.id == "":
-			*x.id = placeholderID
+			*x.id = config.PlaceholderID
 		default:
 			if err := approval.ValidID(*x.id); err != nil {
 				return fmt.Errorf("%s: %w", x.flag, err)
@@ -119,17 +112,17 @@ func completeTarget(t *approval.Target) error {
 }
 
 func hasPlaceholder(t approval.Target) bool {
-	return isPlaceholder(t.ID) || isPlaceholder(t.ProjectID) || isPlaceholder(t.WorkspaceID)
+	return config.IsPlaceholder(t.ID) || config.IsPlaceholder(t.ProjectID) || config.IsPlaceholder(t.WorkspaceID)
 }
 
 // writeInit writes everything and returns the names of what it wrote.
 func writeInit(dir string, t approval.Target) ([]string, error) {
-	file := filepath.Join(dir, defaultFile)
+	file := filepath.Join(dir, config.DefaultFile)
 	if _, err := os.Lstat(file); err == nil {
 		return nil, cli.WithCode(cli.ExitInvalid, fmt.Errorf("%s is there already, and nothing was written: choose another folder", file))
 	}
 	var text strings.Builder
-	config := template.Must(template.New(defaultFile).Funcs(template.FuncMap{"placeholder": isPlaceholder}).Parse(initConfig))
+	config := template.Must(template.New(config.DefaultFile).Funcs(template.FuncMap{"placeholder": config.IsPlaceholder}).Parse(initConfig))
 	if err := config.Execute(&text, t); err != nil {
 		return nil, fmt.Errorf("write %s: %w", file, err)
 	}

@@ -13,11 +13,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // bury makes dead letters of these bodies, and returns once all are there.

@@ -15,12 +15,12 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // TestRolesDoTheirWork runs worker and commands on the server of deploy/nats, each
@@ -145,7 +145,7 @@ func violations(log *natstest.Log) []string {
 }
 
 // produce publishes a request and what is no event, with the rights of a producer.
-func produce(t *testing.T, url string, cfg Config, endpoint string) {
+func produce(t *testing.T, url string, cfg config.Config, endpoint string) {
 	t.Helper()
 	login := func() (string, string, error) { return "vpcep-producer", "p", nil }
 	bus, err := events.Connect(t.Context(), events.Config{URL: url, Login: login, Targets: cfg.Targets, Log: zerolog.Nop()})

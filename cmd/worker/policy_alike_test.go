@@ -14,10 +14,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // shipped are the example policies, where the tests of this package run.

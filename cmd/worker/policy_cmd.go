@@ -11,10 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 func newPolicyCommand(env cli.Environment) *cobra.Command {
@@ -96,7 +96,7 @@ those that the tests beside the policies name are used; or name them:
 	at := &cli.TimeFlag{}
 	c.Flags().Var(at, "now", "find what has expired at this `time` (default now)")
 	named := targetFlag(c)
-	addSettings(c.Flags(), "policies.dir")
+	config.AddFlags(c.Flags(), "policies.dir")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		bench, err := openBench(c, env, *named, args...)
 		if err != nil {

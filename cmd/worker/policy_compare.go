@@ -11,10 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 func newPolicyDiffCommand(env cli.Environment) *cobra.Command {
@@ -41,7 +41,7 @@ Without folders it compares policies.dir with the candidates in policies.shadow_
 	named := targetFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			cfg, err := loadConfig(env, flagsOf(c))
+			cfg, err := config.Load(env, config.FlagsOf(c))
 			if err != nil {
 				return err
 			}
@@ -168,7 +168,7 @@ flips cannot be told, which fails like a flip: hold>unknown in a file of allowed
 	against := c.Flags().String("against", "", "compare with what the policies in this `folder` say, and not with what was recorded")
 	allow := c.Flags().String("allow-flips", "", "`file` of flips that are meant")
 	named := targetFlag(c)
-	addSettings(c.Flags(), "policies.dir")
+	config.AddFlags(c.Flags(), "policies.dir")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		view, hole, err := runBacktest(c, env, records, *against, *allow, *named, args)
 		if err != nil {
@@ -200,7 +200,7 @@ type backtestView struct {
 
 func runBacktest(c *cobra.Command, env cli.Environment, records *recordSource, against, allow string, named, dirs []string) (view backtestView, hole, err error) {
 	if len(dirs) == 0 {
-		cfg, err := loadConfig(env, flagsOf(c))
+		cfg, err := config.Load(env, config.FlagsOf(c))
 		if err != nil {
 			return view, nil, err
 		}

@@ -14,10 +14,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // question is the request that explain is asked about.
@@ -74,7 +74,7 @@ Unless a folder is named, the verdict of policies.shadow_dir is shown beside.`,
 	cli.CompleteFlag(c, "state", []string{string(approval.Pending), string(approval.Accepted), string(approval.Rejected), string(approval.Failed)})
 	all := f.Bool("all", false, "show every entry, not only those that match or nearly do")
 	output := cli.FormatFlag(c, "table", "json")
-	addSettings(f, append([]string{"policies.dir"}, clientSettings()...)...)
+	config.AddFlags(f, append([]string{"policies.dir"}, config.ClientSettings()...)...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := q.check(); err != nil {
 			return cli.UsageError(c.CommandPath(), err)

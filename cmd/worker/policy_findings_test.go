@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 )
 
@@ -33,9 +34,9 @@ func TestFindingsAreLoggedOnceAndCounted(t *testing.T) {
 		}
 	}
 	var log bytes.Buffer
-	s := service{log: zerolog.New(&log), cfg: Config{
+	s := service{log: zerolog.New(&log), cfg: config.Config{
 		Targets:  approval.Targets{{Name: "payments", Kind: approval.Service, Region: "cn-north-4"}},
-		Policies: PoliciesConfig{Dir: dir},
+		Policies: config.Policies{Dir: dir},
 	}}
 	reg := prometheus.NewRegistry()
 	counters := metrics.New(reg, metrics.Labels{}, metrics.Build{})

@@ -12,9 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
-	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 )
 
 // nobody is a folder of policies that accept nobody.

@@ -11,10 +11,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 func newPolicySchemaCommand() *cobra.Command {
@@ -64,12 +64,12 @@ belong to nobody. Nothing is ever overwritten.`,
 	dir := f.String("dir", "", "`folder` to write to (default policies.dir)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if *target == "" {
-			return cli.UsageError(c.CommandPath(), fmt.Errorf("no --target — name the target that the policy is for, such as payments, or payments=service; kinds are %s", kindList()))
+			return cli.UsageError(c.CommandPath(), fmt.Errorf("no --target — name the target that the policy is for, such as payments, or payments=service; kinds are %s", config.KindList()))
 		}
 		if err := approval.ValidName(args[0]); err != nil {
 			return cli.UsageError(c.CommandPath(), err)
 		}
-		cfg, err := loadConfig(env, flagsOf(c))
+		cfg, err := config.Load(env, config.FlagsOf(c))
 		if err != nil {
 			return err
 		}

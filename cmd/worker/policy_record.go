@@ -16,10 +16,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // recordLine is a recorded decision as a line of a file: all that a decision
@@ -278,7 +278,7 @@ func recordFlags(c *cobra.Command, since string) *recordSource {
 	f := c.Flags()
 	f.Var(&s.since, "since", since)
 	f.StringVar(&s.file, "records", "", "take the decisions from this `file` of worker policy records, and not from the ledger; - is stdin")
-	addSettings(f, clientSettings()...)
+	config.AddFlags(f, config.ClientSettings()...)
 	return s
 }
 
@@ -370,7 +370,7 @@ claimed: treat the file as you treat the ledger.`,
 	}
 	since := &cli.DurationFlag{Duration: defaultSince}
 	c.Flags().Var(since, "since", "decisions made within the last `duration`")
-	addSettings(c.Flags(), clientSettings()...)
+	config.AddFlags(c.Flags(), config.ClientSettings()...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		list, hole, err := recorded(c, env, time.Now().Add(-since.Duration))
 		if err != nil {

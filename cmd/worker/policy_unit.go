@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 )
 
@@ -29,7 +30,7 @@ no tests; 4: a test failed, or fewer entries than --min decided one.`,
 	coverage := c.Flags().Bool("coverage", false, "tell which entries decided no test")
 	least := c.Flags().Int("min", 0, "fail if less than this `percentage` of the entries decided a test")
 	named := targetFlag(c)
-	addSettings(c.Flags(), "policies.dir")
+	config.AddFlags(c.Flags(), "policies.dir")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if *least < 0 || *least > 100 {
 			return cli.UsageError(c.CommandPath(), fmt.Errorf("--min %d is no percentage: write 0 to 100", *least))

@@ -10,14 +10,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
-	"github.com/vpcep-approver/vpcep-approver/internal/policy"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 )
 
 // bench is what the policy commands work with.
 type bench struct {
-	cfg     Config
+	cfg     config.Config
 	dirs    []string // of policies, at least one
 	targets approval.Targets
 }
@@ -26,7 +26,7 @@ type bench struct {
 // by flags, else the configured ones, else those of the tests in dirs. Without
 // dirs it is policies.dir.
 func openBench(c *cobra.Command, env cli.Environment, named []string, dirs ...string) (bench, error) {
-	cfg, err := loadConfig(env, flagsOf(c))
+	cfg, err := config.Load(env, config.FlagsOf(c))
 	if err != nil {
 		return bench{}, err
 	}
@@ -110,7 +110,7 @@ func parseTargets(named []string) (approval.Targets, error) {
 			return nil, fmt.Errorf("--target %s: %w", text, err)
 		}
 		if !slices.Contains(approval.TargetKinds(), approval.TargetKind(kind)) {
-			return nil, fmt.Errorf("--target %s: %q is not a kind of target — say name=kind with %s", text, kind, kindList())
+			return nil, fmt.Errorf("--target %s: %q is not a kind of target — say name=kind with %s", text, kind, config.KindList())
 		}
 		out = append(out, approval.Target{Name: name, Kind: approval.TargetKind(kind)})
 	}
@@ -144,5 +144,5 @@ func (b bench) pick(text string) (approval.Target, approval.Targets, error) {
 	if len(names) > 0 {
 		known = "known are " + strings.Join(names, ", ")
 	}
-	return t, nil, fmt.Errorf("--target %s: there is no such target%s — %s; or say name=kind with %s", text, cli.DidYouMean(cli.Suggest(name, names)), known, kindList())
+	return t, nil, fmt.Errorf("--target %s: there is no such target%s — %s; or say name=kind with %s", text, cli.DidYouMean(cli.Suggest(name, names)), known, config.KindList())
 }

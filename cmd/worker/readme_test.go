@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 )
 
 const readme = "../../README.md"
@@ -26,7 +28,7 @@ func TestReadmeSettings(t *testing.T) {
 		t.Fatal("the README has lost the marks around its settings table")
 	}
 	var want strings.Builder
-	for line := range strings.Lines(settingsDocs()) {
+	for line := range strings.Lines(config.Docs()) {
 		if strings.HasPrefix(line, "|") {
 			want.WriteString(line)
 		} else if want.Len() > 0 {

@@ -14,10 +14,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 func newRequestsCommand(env cli.Environment) *cobra.Command {
@@ -28,7 +28,7 @@ func newRequestsCommand(env cli.Environment) *cobra.Command {
 
 // withLedger runs do with the ledger.
 func withLedger(env cli.Environment, do func(c *cobra.Command, book *ledger.Ledger) error) func(*cobra.Command, []string) error {
-	return withBus(env, func(c *cobra.Command, _ Config, bus *events.Bus) error {
+	return withBus(env, func(c *cobra.Command, _ config.Config, bus *events.Bus) error {
 		bucket, err := bus.Bucket(c.Context())
 		if err != nil {
 			return fmt.Errorf("%w — see: worker bus status", err)
@@ -54,8 +54,8 @@ func newRequestsListCommand(env cli.Environment) *cobra.Command {
 	until := f.Duration("until", 0, "only those decided before the last `duration`")
 	limit := f.Int("limit", 50, "at most this many; 0: all")
 	output := cli.OutputFlag(c)
-	addSettings(f, clientSettings()...)
-	list := func(c *cobra.Command, cfg Config, bus *events.Bus, book *ledger.Ledger) error {
+	config.AddFlags(f, config.ClientSettings()...)
+	list := func(c *cobra.Command, cfg config.Config, bus *events.Bus, book *ledger.Ledger) error {
 		now := time.Now()
 		if *since > 0 {
 			filter.Since = now.Add(-*since)
@@ -87,7 +87,7 @@ func newRequestsListCommand(env cli.Environment) *cobra.Command {
 		if err := filterIDs(&filter); err != nil {
 			return cli.UsageError(c.CommandPath(), err)
 		}
-		return withBus(env, func(c *cobra.Command, cfg Config, bus *events.Bus) error {
+		return withBus(env, func(c *cobra.Command, cfg config.Config, bus *events.Bus) error {
 			bucket, err := bus.Bucket(c.Context())
 			if err != nil {
 				return fmt.Errorf("%w; see: worker bus status", err)
@@ -120,7 +120,7 @@ func filterIDs(f *ledger.Filter) error {
 }
 
 // configured reports whether target is in the configuration, if it has any.
-func configured(cfg Config, target string) error {
+func configured(cfg config.Config, target string) error {
 	if _, ok := cfg.Targets.ByName(target); ok || target == "" || len(cfg.Targets) == 0 {
 		return nil
 	}
@@ -205,7 +205,7 @@ it by its id or the beginning of it, or by --source and --event-id.`,
 	source := f.String("source", "", "`source` of the event")
 	event := f.String("event-id", "", "`id` of the event")
 	output := cli.OutputFlag(c)
-	addSettings(f, clientSettings()...)
+	config.AddFlags(f, config.ClientSettings()...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		byEvent := *source != "" && *event != ""
 		if byEvent == (len(args) == 1) {

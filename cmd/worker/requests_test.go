@@ -8,10 +8,9 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // book returns the ledger of the fixture.

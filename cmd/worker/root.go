@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 )
 
 // execute runs the command line and returns the exit code.
@@ -43,9 +40,9 @@ dependency is unreachable, 130 interrupted.`,
 		return cli.UsageError(c.CommandPath(), err)
 	})
 	flags := root.PersistentFlags()
-	flags.String("config", "", "configuration `file` (default "+defaultFile+" if it is there)")
+	flags.String("config", "", "configuration `file` (default "+config.DefaultFile+" if it is there)")
 	flags.Var(&cli.ChoiceFlag{Text: "auto", Choices: cli.ColorChoices()}, "color", "colour on a terminal unless NO_COLOR is set, always, or never")
-	addSettings(flags, "log")
+	config.AddFlags(flags, "log")
 
 	root.AddCommand(
 		newBusCommand(env),
@@ -125,60 +122,4 @@ func finishCommands(c *cobra.Command) {
 		}
 		return nil
 	}
-}
-
-// settingFlag is a flag of a setting; the text is checked by loadConfig, where
-// all problems are told at once.
-type settingFlag struct{ text, form string }
-
-func (f *settingFlag) String() string { return f.text }
-func (f *settingFlag) Type() string   { return f.form }
-
-func (f *settingFlag) Set(text string) error {
-	if text == "" {
-		return errors.New("no value")
-	}
-	f.text = text
-	return nil
-}
-
-// addSettings adds the flags of these settings, or sections of settings; of all
-// but log, which every command has, if none is named.
-func addSettings(flags *pflag.FlagSet, chosen ...string) {
-	for _, s := range settings() {
-		wanted := slices.ContainsFunc(chosen, func(key string) bool { return s.key == key || strings.HasPrefix(s.key, key+".") })
-		if len(chosen) == 0 {
-			wanted = !strings.HasPrefix(s.key, "log.")
-		}
-		if s.secret || !wanted {
-			continue
-		}
-		doc := s.doc
-		if s.def != "" {
-			doc += " (default " + s.def + ")"
-		}
-		f := flags.VarPF(&settingFlag{form: s.form}, s.flag(), "", strings.ReplaceAll(doc, "`", ""))
-		if s.form == "bool" {
-			f.NoOptDefVal = "true"
-		}
-	}
-}
-
-// clientSettings are what a command needs that only speaks with the bus.
-func clientSettings() []string {
-	return []string{"nats.url", "nats.data_dir", "nats.credentials_file", "nats.nkey_seed_file", "nats.allow_plaintext", "nats.domain", "nats.inbox_prefix", "nats.tls"}
-}
-
-// flagsOf returns the settings that were given to c as flags.
-func flagsOf(c *cobra.Command) settingFlags {
-	out := settingFlags{values: map[string]string{}}
-	if f := c.Flags().Lookup("config"); f != nil {
-		out.file = f.Value.String()
-	}
-	for _, s := range settings() {
-		if f := c.Flags().Lookup(s.flag()); f != nil && f.Changed && !s.secret {
-			out.values[s.key] = f.Value.String()
-		}
-	}
-	return out
 }

@@ -18,15 +18,15 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // gcPercent has the collector run more often than it does by itself: the
@@ -41,9 +41,9 @@ func newRunCommand(env cli.Environment) *cobra.Command {
 takes no more, finishes or gives back what it has in hand, and ends with 0. A
 second signal ends it at once. The policies are watched; SIGHUP loads them now.`,
 	}
-	addSettings(c.Flags())
+	config.AddFlags(c.Flags())
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, err := loadConfig(env, flagsOf(c))
+		cfg, err := config.Load(env, config.FlagsOf(c))
 		if err != nil {
 			return err
 		}
@@ -51,7 +51,7 @@ second signal ends it at once. The policies are watched; SIGHUP loads them now.`
 		if err != nil {
 			return err
 		}
-		log.Info().Str("file", configSource(env, flagsOf(c))).Msg("configuration")
+		log.Info().Str("file", config.Source(env, config.FlagsOf(c))).Msg("configuration")
 		limits := worker.DefaultLimits()
 		limits.MaxAge, limits.ConfirmFor = cfg.Worker.MaxAge, cfg.Worker.ConfirmFor
 		if env.Variables()["GOGC"] == "" {
@@ -65,7 +65,7 @@ second signal ends it at once. The policies are watched; SIGHUP loads them now.`
 
 // service is the worker with all its parts; the demo runs the same one.
 type service struct {
-	cfg        Config
+	cfg        config.Config
 	log        zerolog.Logger
 	limits     worker.Limits
 	watchEvery time.Duration  // between looks at the policy files
@@ -214,7 +214,7 @@ func (s *service) loadPolicies(ctx context.Context, counters *metrics.Metrics, c
 
 // startBroker starts the NATS server inside the process, where producers and the
 // other commands reach it at nats.listen, and returns how the worker logs in.
-func startBroker(cfg NATSConfig, log zerolog.Logger) (*broker.Server, func() (user, password string, err error), error) {
+func startBroker(cfg config.NATS, log zerolog.Logger) (*broker.Server, func() (user, password string, err error), error) {
 	worker, login := broker.User{Name: broker.WorkerUser}, cfg.User
 	if login != nil {
 		var err error
@@ -239,7 +239,7 @@ func startBroker(cfg NATSConfig, log zerolog.Logger) (*broker.Server, func() (us
 }
 
 // ownLogin is the login that the embedded server made for the worker.
-func ownLogin(cfg NATSConfig) func() (user, password string, err error) {
+func ownLogin(cfg config.NATS) func() (user, password string, err error) {
 	return func() (string, string, error) {
 		password, err := broker.ReadPassword(cfg.DataDir, broker.WorkerUser)
 		return broker.WorkerUser, password, err

@@ -22,13 +22,12 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // running is a worker in this process, over real HTTP to the simulator and a

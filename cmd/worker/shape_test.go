@@ -12,10 +12,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // TestOneShape compares the data of a result event with what commands print of the

@@ -14,9 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 )
 
 // simulateStop is the time that running calls have to finish at shutdown.

@@ -14,9 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 )
 
 // startSimulate runs `worker simulate` with these arguments and returns its URL

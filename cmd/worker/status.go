@@ -9,10 +9,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 func newStatusCommand(env cli.Environment) *cobra.Command {
@@ -24,8 +24,8 @@ instance, host, version, start, requests in flight, policies and last sweep. A
 worker that died is listed for a few seconds more.`,
 	}
 	output := cli.OutputFlag(c)
-	addSettings(c.Flags(), clientSettings()...)
-	c.RunE = withBus(env, func(c *cobra.Command, _ Config, bus *events.Bus) error {
+	config.AddFlags(c.Flags(), config.ClientSettings()...)
+	c.RunE = withBus(env, func(c *cobra.Command, _ config.Config, bus *events.Bus) error {
 		workers, err := ledger.NewWorkers(bus).List(c.Context())
 		if err != nil {
 			return err

@@ -14,9 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
-	"github.com/vpcep-approver/vpcep-approver/internal/events"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
 )
 
 // submission is what the flags of submit say.
@@ -56,12 +56,12 @@ unknown, or if no result came in time. That needs the right to read results.`,
 	wait := f.Bool("wait", false, "wait for the result")
 	timeout := f.Duration("timeout", 5*time.Minute, "how long to wait")
 	output := cli.OutputFlag(c)
-	addSettings(f, clientSettings()...)
+	config.AddFlags(f, config.ClientSettings()...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if err := s.check(); err != nil {
 			return cli.UsageError(c.CommandPath(), err)
 		}
-		cfg, err := loadConfig(env, flagsOf(c))
+		cfg, err := config.Load(env, config.FlagsOf(c))
 		if err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ unknown, or if no result came in time. That needs the right to read results.`,
 		if err != nil {
 			return cli.WithCode(cli.ExitInvalid, err)
 		}
-		return withBus(env, func(c *cobra.Command, _ Config, bus *events.Bus) error {
+		return withBus(env, func(c *cobra.Command, _ config.Config, bus *events.Bus) error {
 			if !*wait {
 				if err := bus.SubmitNew(c.Context(), req); err != nil {
 					return err
@@ -105,7 +105,7 @@ func (s submission) check() error {
 }
 
 // request makes the request and checks it as a worker would.
-func (s submission) request(cfg Config, env cli.Environment) (approval.Request, error) {
+func (s submission) request(cfg config.Config, env cli.Environment) (approval.Request, error) {
 	var body []byte
 	var err error
 	if s.file == "" {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 

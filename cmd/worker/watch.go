@@ -10,9 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
-	"github.com/vpcep-approver/vpcep-approver/internal/events"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
 )
 
 func newWatchCommand(env cli.Environment) *cobra.Command {
@@ -34,8 +34,8 @@ begins with those that are stored already, with --no-follow it ends after them.`
 	output := &cli.ChoiceFlag{Text: "text", Choices: []string{"text", "json"}}
 	f.VarP(output, "output", "o", "how to print; json: an object a line")
 	cli.CompleteFlag(c, "output", output.Choices)
-	addSettings(f, clientSettings()...)
-	follow := func(c *cobra.Command, cfg Config, bus *events.Bus) error {
+	config.AddFlags(f, config.ClientSettings()...)
+	follow := func(c *cobra.Command, cfg config.Config, bus *events.Bus) error {
 		if !*noFollow { // of a target that is not configured no result will come
 			if err := configured(cfg, filter.Target); err != nil {
 				return err

@@ -7,17 +7,17 @@ import (
 	"os"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // cloudConfig says in the words of package cloud what the settings say.
-func cloudConfig(cfg Config, observer cloud.Observer) cloud.Config {
+func cloudConfig(cfg config.Config, observer cloud.Observer) cloud.Config {
 	c := cfg.Cloud
 	return cloud.Config{
 		Region:        c.Region,
@@ -33,7 +33,7 @@ func cloudConfig(cfg Config, observer cloud.Observer) cloud.Config {
 }
 
 // busConfig says in the words of package events what the settings say.
-func busConfig(cfg Config) events.Config {
+func busConfig(cfg config.Config) events.Config {
 	n := cfg.NATS
 	return events.Config{
 		URL:             n.URL,

@@ -1,8 +1,9 @@
-package main
+package config
 
 import (
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -11,9 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
-	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 )
 
 // testEnvironment has these variables, as NAME=text, and these files.
@@ -29,9 +29,10 @@ func testEnvironment(files map[string]string, environ ...string) cli.Environment
 	}
 }
 
-func TestConfigFromAFullFile(t *testing.T) {
-	t.Parallel()
-	const text = `
+// secretText stands for a secret; no error may hold it.
+const secretText = "canary-5e7fa2"
+
+const fullFile = `
 nats:
   url: tls://a:4222,tls://b:4222
   data_dir: /var/lib/worker
@@ -57,18 +58,21 @@ http: {listen: ":8081"}
 worker: {slots: 12, max_age: 2h, confirm_for: 20m, shutdown_grace: 5s}
 log: {level: debug, format: json}
 `
-	got, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": text}), settingFlags{file: "worker.yaml"})
+
+func TestConfigFromAFullFile(t *testing.T) {
+	t.Parallel()
+	got, err := Load(testEnvironment(map[string]string{"worker.yaml": fullFile}), Flags{File: "worker.yaml"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	const project = "6e9dfd51d1124e8d8498dce894923a0d"
 	want := Config{
 		File: "worker.yaml",
-		NATS: NATSConfig{
+		NATS: NATS{
 			URL: "tls://a:4222,tls://b:4222", DataDir: "/var/lib/worker", Listen: "127.0.0.1:4222", CredentialsFile: "/etc/worker/nats.creds",
-			Replicas: 3, TLS: TLSConfig{CA: "ca.pem", Cert: "cert.pem", Key: "key.pem"},
+			Replicas: 3, TLS: TLS{CA: "ca.pem", Cert: "cert.pem", Key: "key.pem"},
 		},
-		Cloud: CloudConfig{
+		Cloud: Cloud{
 			Region: "eu-west-101", AuthMode: "password", AllowHTTP: true, RatePerSecond: 2.5, Concurrency: 8,
 			Rates:     map[string]float64{"hss": 5.0 / 60, "apig": 0.5, "iam": 20, "vpcep": 1.5},
 			Endpoints: map[string]string{"vpcep": "http://127.0.0.1:8080", "iam": "https://iam.example.org"},
@@ -78,17 +82,17 @@ log: {level: debug, format: json}
 			{Name: "orders", Kind: approval.Gateway, ID: "9f2e4fd2e4a34a5fa1d4e46a2a9ad4a1", ProjectID: project, ServiceID: "5189d3c2-8882-4871-a3c2-d380272eed88", Region: "eu-west-101"},
 			{Name: "insight", Kind: approval.DataArtsInsight, ProjectID: project, WorkspaceID: "7e9dfd51d1124e8d8498dce894923a0d", Region: "eu-west-101"},
 		},
-		Policies: PoliciesConfig{Dir: "/etc/worker/policies", StableFor: 30 * time.Second},
-		Sweep:    SweepConfig{Interval: 90 * time.Second},
-		HTTP:     HTTPConfig{Listen: ":8081"},
-		Worker:   WorkerConfig{Slots: 12, MaxAge: 2 * time.Hour, ConfirmFor: 20 * time.Minute, ShutdownGrace: 5 * time.Second},
-		Log:      LogConfig{Level: "debug", Format: "json"},
+		Policies: Policies{Dir: "/etc/worker/policies", StableFor: 30 * time.Second},
+		Sweep:    Sweep{Interval: 90 * time.Second},
+		HTTP:     HTTP{Listen: ":8081"},
+		Worker:   Worker{Slots: 12, MaxAge: 2 * time.Hour, ConfirmFor: 20 * time.Minute, ShutdownGrace: 5 * time.Second},
+		Log:      Log{Level: "debug", Format: "json"},
 	}
 	ignore := cmp.Options{
-		cmpopts.IgnoreUnexported(Config{}), cmpopts.IgnoreFields(CloudConfig{}, "Credentials"), cmpopts.IgnoreFields(NATSConfig{}, "User"),
+		cmpopts.IgnoreUnexported(Config{}), cmpopts.IgnoreFields(Cloud{}, "Credentials"), cmpopts.IgnoreFields(NATS{}, "User"),
 	}
 	if diff := cmp.Diff(want, got, ignore); diff != "" {
-		t.Errorf("loadConfig (-want +got):\n%s", diff)
+		t.Errorf("Load (-want +got):\n%s", diff)
 	}
 	if got.NATS.User != nil {
 		t.Error("NATS.User is set without a user")
@@ -103,7 +107,7 @@ func TestEverySettingHasThreeSpellings(t *testing.T) {
 		"number": "3.5", "rate": "7/m", "duration": "7m", "host:port": "127.0.0.1:7", "name": "hub", "subject": "_INBOX_mine", "aksk|token|password": "token",
 		"trace|debug|info|warn|error": "warn", "auto|json|console": "json",
 	}
-	for _, s := range settings() {
+	for _, s := range Settings() {
 		if s.secret {
 			continue
 		}
@@ -120,12 +124,12 @@ func TestEverySettingHasThreeSpellings(t *testing.T) {
 		ways := []struct {
 			name   string
 			env    cli.Environment
-			flags  settingFlags
+			flags  Flags
 			source string
 		}{
-			{"file", testEnvironment(map[string]string{"worker.yaml": fmt.Sprintf("%s: {%s: %q%s}", section, inner, text, outer)}), settingFlags{file: "worker.yaml"}, "file"},
-			{"variable", testEnvironment(nil, s.env()+"="+text), settingFlags{}, "environment"},
-			{"flag", testEnvironment(nil), settingFlags{values: map[string]string{s.key: text}}, "flag"},
+			{"file", testEnvironment(map[string]string{"worker.yaml": fmt.Sprintf("%s: {%s: %q%s}", section, inner, text, outer)}), Flags{File: "worker.yaml"}, "file"},
+			{"variable", testEnvironment(nil, s.env()+"="+text), Flags{}, "environment"},
+			{"flag", testEnvironment(nil), Flags{Values: map[string]string{s.key: text}}, "flag"},
 		}
 		for _, way := range ways {
 			if strings.HasPrefix(s.key, "nats.tls.") {
@@ -135,7 +139,7 @@ func TestEverySettingHasThreeSpellings(t *testing.T) {
 					}
 				}
 			}
-			cfg, err := loadConfig(way.env, way.flags)
+			cfg, err := Load(way.env, way.flags)
 			if err != nil {
 				t.Errorf("%s by %s: %v", s.key, way.name, err)
 				continue
@@ -188,7 +192,7 @@ func TestConfigProblems(t *testing.T) {
 		{"embedded and open, said aloud", "nats: {url: embedded, listen: ':4222', allow_plaintext: true}\n", nil, ""},
 		{"a broker elsewhere in clear", "nats: {url: 'nats://broker.example.org:4222'}\n", nil, "worker.yaml:1:13: nats://broker.example.org:4222 would be without TLS"},
 		{"one of two brokers in clear", "nats: {url: 'nats://127.0.0.1:4222,ws://10.0.0.1:80'}\n", nil, "ws://10.0.0.1:80 would be without TLS"},
-		{"a broker in clear, with a password", "nats: {url: 'nats://broker:4222'}\n", []string{"APPROVER_NATS_USER=bob", "APPROVER_NATS_PASSWORD=" + canary}, "would be without TLS"},
+		{"a broker in clear, with a password", "nats: {url: 'nats://broker:4222'}\n", []string{"APPROVER_NATS_USER=bob", "APPROVER_NATS_PASSWORD=" + secretText}, "would be without TLS"},
 		{"a broker in clear, said aloud", "nats: {url: 'nats://broker:4222', allow_plaintext: true}\n", nil, ""},
 		{"a broker on this machine", "nats: {url: 'nats://localhost:4222,nats://127.0.0.9:4222,nats://[::1]:4222'}\n", nil, ""},
 		{"a broker with TLS", "nats: {url: 'tls://broker:4222,wss://broker:443'}\n", nil, ""},
@@ -198,7 +202,7 @@ func TestConfigProblems(t *testing.T) {
 		{"an inbox with wildcards", "nats: {inbox_prefix: '_INBOX.>'}\n", nil, `"_INBOX.>" is not a subject without blanks and wildcards`},
 		{"a NATS URL without host", "nats: {url: 'nats://'}\n", nil, "no host"},
 		{"an http NATS URL", "nats: {url: 'http://a'}\n", nil, "the scheme is not one of nats, tls, ws, wss"},
-		{"a secret twice", "", []string{"APPROVER_CLOUD_TOKEN=" + canary, "APPROVER_CLOUD_TOKEN_FILE=x"}, "keep one of them"},
+		{"a secret twice", "", []string{"APPROVER_CLOUD_TOKEN=" + secretText, "APPROVER_CLOUD_TOKEN_FILE=x"}, "keep one of them"},
 		{"a secret's file is missing", "", []string{"APPROVER_CLOUD_TOKEN_FILE=/none"}, "/none cannot be read: file does not exist"},
 		{"Kubernetes service links", "", []string{"APPROVER_METRICS_V2_SERVICE_HOST=10.0.0.1"}, "enableServiceLinks: false"},
 		{"a rate of an API in words", "cloud: {rates: {hss: five a minute}}\n", nil, "is not a rate from 4/m to 10000/s"},
@@ -212,14 +216,14 @@ func TestConfigProblems(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": tt.file}, tt.env...), settingFlags{file: "worker.yaml"})
+			_, err := Load(testEnvironment(map[string]string{"worker.yaml": tt.file}, tt.env...), Flags{File: "worker.yaml"})
 			switch {
 			case tt.want == "" && err != nil:
 				t.Errorf("%q: %v", tt.file, err)
 			case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
 				t.Errorf("%q: error %v, want %q", tt.file, err, tt.want)
 			}
-			if err != nil && strings.Contains(err.Error(), canary) {
+			if err != nil && strings.Contains(err.Error(), secretText) {
 				t.Errorf("a secret is in the error: %v", err)
 			}
 		})
@@ -231,7 +235,7 @@ func TestConfigProblems(t *testing.T) {
 func TestAFileThatWasFoundSendsNoSecretElsewhere(t *testing.T) {
 	t.Parallel()
 	const ask = "name the file: --config worker.yaml"
-	login := []string{"APPROVER_NATS_USER=bob", "APPROVER_NATS_PASSWORD=" + canary}
+	login := []string{"APPROVER_NATS_USER=bob", "APPROVER_NATS_PASSWORD=" + secretText}
 	tests := []struct {
 		name string
 		file string
@@ -253,11 +257,11 @@ func TestAFileThatWasFoundSendsNoSecretElsewhere(t *testing.T) {
 		{"the password of a broker said by a variable", "sweep: {interval: 2m}\n", append([]string{"APPROVER_NATS_URL=tls://broker.example.org:4222"}, login...), ""},
 	}
 	for _, tt := range tests {
-		_, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": tt.file}, tt.env...), settingFlags{})
-		if (err != nil) != (tt.want != "") || err != nil && (!strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), ask) || strings.Contains(err.Error(), canary)) {
+		_, err := Load(testEnvironment(map[string]string{"worker.yaml": tt.file}, tt.env...), Flags{})
+		if (err != nil) != (tt.want != "") || err != nil && (!strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), ask) || strings.Contains(err.Error(), secretText)) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
-		if _, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": tt.file}, tt.env...), settingFlags{file: "worker.yaml"}); err != nil {
+		if _, err := Load(testEnvironment(map[string]string{"worker.yaml": tt.file}, tt.env...), Flags{File: "worker.yaml"}); err != nil {
 			t.Errorf("%s, with --config: %v", tt.name, err)
 		}
 	}
@@ -276,7 +280,7 @@ func TestEnterpriseProjectOfATarget(t *testing.T) {
 		{"kind: functiongraph, enterprise_project_id: 0", "only an hss target"},
 	} {
 		text := "targets:\n  - {name: hosts, project_id: " + project + ", " + tt.target + "}\n"
-		cfg, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": text}), settingFlags{})
+		cfg, err := Load(testEnvironment(map[string]string{"worker.yaml": text}), Flags{})
 		switch {
 		case tt.want != "":
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "worker.yaml:2:") {
@@ -330,7 +334,7 @@ func TestOneThingIsOneTarget(t *testing.T) {
 	for _, tt := range tests {
 		for _, pair := range [][2]string{{tt.first, tt.second}, {tt.second, tt.first}} {
 			text := "targets:\n  - " + pair[0] + "\n  - " + pair[1] + "\n"
-			_, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": text}), settingFlags{})
+			_, err := Load(testEnvironment(map[string]string{"worker.yaml": text}), Flags{})
 			switch {
 			case tt.same == "" && err != nil:
 				t.Errorf("%s: %v", tt.name, err)
@@ -352,7 +356,7 @@ func TestOneThingIsOneTarget(t *testing.T) {
 func TestMaxAgeIsBelowTheRetention(t *testing.T) {
 	t.Parallel()
 	for text, ok := range map[string]bool{"480h": true, "720h": false} {
-		_, err := loadConfig(testEnvironment(nil, "APPROVER_WORKER_MAX_AGE="+text), settingFlags{})
+		_, err := Load(testEnvironment(nil, "APPROVER_WORKER_MAX_AGE="+text), Flags{})
 		if (err == nil) != ok {
 			t.Errorf("worker.max_age %s: %v", text, err)
 		}
@@ -381,16 +385,16 @@ func TestCredentials(t *testing.T) {
 			"",
 		},
 		{"none", "aksk", nil, cloud.Credentials{}, "not set — set APPROVER_CLOUD_ACCESS_KEY, APPROVER_CLOUD_SECRET_KEY; or HUAWEICLOUD_SDK_AK, HUAWEICLOUD_SDK_SK; or HW_ACCESS_KEY, HW_SECRET_KEY"},
-		{"of another mode", "token", []string{"HW_ACCESS_KEY=ak", "HW_SECRET_KEY=" + canary}, cloud.Credentials{}, "set APPROVER_CLOUD_TOKEN; or HW_AUTH_TOKEN"},
-		{"a part is missing", "password", []string{"HW_USER_NAME=u", "HW_USER_PASSWORD=" + canary}, cloud.Credentials{}, "HW_DOMAIN_NAME not set"},
-		{"two families mixed", "aksk", []string{"HUAWEICLOUD_SDK_AK=ak", "HW_SECRET_KEY=" + canary}, cloud.Credentials{}, "HUAWEICLOUD_SDK_SK not set"},
-		{"variable and file", "token", []string{"HW_AUTH_TOKEN=" + canary, "HW_AUTH_TOKEN_FILE=key"}, cloud.Credentials{}, "HW_AUTH_TOKEN_FILE is set too"},
+		{"of another mode", "token", []string{"HW_ACCESS_KEY=ak", "HW_SECRET_KEY=" + secretText}, cloud.Credentials{}, "set APPROVER_CLOUD_TOKEN; or HW_AUTH_TOKEN"},
+		{"a part is missing", "password", []string{"HW_USER_NAME=u", "HW_USER_PASSWORD=" + secretText}, cloud.Credentials{}, "HW_DOMAIN_NAME not set"},
+		{"two families mixed", "aksk", []string{"HUAWEICLOUD_SDK_AK=ak", "HW_SECRET_KEY=" + secretText}, cloud.Credentials{}, "HUAWEICLOUD_SDK_SK not set"},
+		{"variable and file", "token", []string{"HW_AUTH_TOKEN=" + secretText, "HW_AUTH_TOKEN_FILE=key"}, cloud.Credentials{}, "HW_AUTH_TOKEN_FILE is set too"},
 		{"a file of two lines", "token", []string{"HW_AUTH_TOKEN_FILE=two"}, cloud.Credentials{}, "two holds no single line of text"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			cfg, err := loadConfig(testEnvironment(files, append(tt.env, "APPROVER_CLOUD_AUTH_MODE="+tt.mode)...), settingFlags{})
+			cfg, err := Load(testEnvironment(files, append(tt.env, "APPROVER_CLOUD_AUTH_MODE="+tt.mode)...), Flags{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -404,7 +408,7 @@ func TestCredentials(t *testing.T) {
 			case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)):
 				t.Errorf("error %v, want %q", err, tt.err)
 			}
-			if err != nil && strings.Contains(err.Error(), canary) {
+			if err != nil && strings.Contains(err.Error(), secretText) {
 				t.Errorf("a secret is in the error: %v", err)
 			}
 		})
@@ -414,7 +418,7 @@ func TestCredentials(t *testing.T) {
 func TestCredentialsAreReadAnew(t *testing.T) {
 	t.Parallel()
 	files := map[string]string{"token": "first"}
-	cfg, err := loadConfig(testEnvironment(files, "APPROVER_CLOUD_AUTH_MODE=token", "HW_AUTH_TOKEN_FILE=token"), settingFlags{})
+	cfg, err := Load(testEnvironment(files, "APPROVER_CLOUD_AUTH_MODE=token", "HW_AUTH_TOKEN_FILE=token"), Flags{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -429,13 +433,17 @@ func TestCredentialsAreReadAnew(t *testing.T) {
 // Whatever the file holds: no panic, every problem has a place, and what stands
 // under a key that names a secret is not shown.
 func FuzzConfigFile(f *testing.F) {
-	f.Add(goodFile)
-	f.Add(wrongFile)
+	f.Add(fullFile)
+	wrong, err := os.ReadFile("testdata/wrong.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(wrong))
 	f.Add("nats: &a {url: *a}\n")
 	f.Add("? [a]\n: b\n")
-	f.Add("nats: {password: \"" + canary + "\n  x\"}\n")
+	f.Add("nats: {password: \"" + secretText + "\n  x\"}\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		cfg, err := loadConfig(testEnvironment(map[string]string{"worker.yaml": text}), settingFlags{})
+		cfg, err := Load(testEnvironment(map[string]string{"worker.yaml": text}), Flags{})
 		if err == nil {
 			return
 		}

@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"errors"
@@ -7,20 +7,19 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 )
 
 // secrets reads secrets from variables, or from the files that variables name.
 type secrets struct {
-	rows      map[string]setting
+	rows      map[string]Setting
 	variables map[string]string
 	readFile  func(string) ([]byte, error)
 }
 
 func (l *loader) secrets() secrets {
-	s := secrets{rows: map[string]setting{}, variables: l.variables, readFile: l.env.ReadFile}
+	s := secrets{rows: map[string]Setting{}, variables: l.variables, readFile: l.env.ReadFile}
 	for _, row := range l.rows {
 		if row.secret {
 			s.rows[row.key] = row
