@@ -79,7 +79,7 @@ func newPolicyCheckCommand(env cli.Environment) *cobra.Command {
 		Use:   "check [dir]",
 		Short: "Finds what is wrong with the policies, or looks wrong",
 		Long: `check reads the policies in a folder (policies.dir unless it is named) as a worker
-would and reports every finding with its place, its code and how to mend it. Exit
+would and reports every finding with its place, its code and a hint. Exit
 code 0: a worker would load them; 3: it would not, or --strict is set and there
 are warnings. Unless a folder is named, those of policies.shadow_dir are read too.
 

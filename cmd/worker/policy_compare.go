@@ -78,7 +78,7 @@ Without folders it compares policies.dir with the candidates in policies.shadow_
 		if hole != nil {
 			return hole
 		}
-		if len(view.Changes) > 0 || view.Flips != nil && len(view.Flips.Flips)+len(view.Flips.Untold) > 0 {
+		if len(view.Changes) > 0 || view.Flips != nil && len(view.Flips.Flips)+len(view.Flips.Inconclusive) > 0 {
 			return cli.WithCode(cli.ExitDiffers, cli.ErrReported)
 		}
 		return nil
@@ -184,7 +184,7 @@ flips cannot be told, which fails like a flip: hold>unknown in a file of allowed
 			return err
 		case hole != nil:
 			return hole
-		case len(view.Flips.Flips)+len(view.Untold) > 0:
+		case len(view.Flips.Flips)+len(view.Inconclusive) > 0:
 			return cli.WithCode(cli.ExitDiffers, cli.ErrReported)
 		}
 		return nil
@@ -234,7 +234,7 @@ func runBacktest(c *cobra.Command, env cli.Environment, records *recordSource, a
 		return view, nil, err
 	}
 	view.Flips = flips.Without(allowed)
-	view.Allowed = len(flips.Flips) + len(flips.Untold) - len(view.Flips.Flips) - len(view.Untold)
+	view.Allowed = len(flips.Flips) + len(flips.Inconclusive) - len(view.Flips.Flips) - len(view.Inconclusive)
 	return view, hole, nil
 }
 
@@ -269,8 +269,8 @@ func (v backtestView) write(out, hints io.Writer) error {
 	switch {
 	case len(v.Flips.Flips) > 0:
 		hint = "a flip that is meant goes into a file for --allow-flips, such as: " + cli.Printable(v.Flips.Flips[0].Key())
-	case len(v.Untold) > 0:
-		hint = "records of decisions without a limit hold no count; what is meant goes into a file for --allow-flips, such as: " + cli.Printable(v.Untold[0].Key())
+	case len(v.Inconclusive) > 0:
+		hint = "records of decisions without a limit hold no count; what is meant goes into a file for --allow-flips, such as: " + cli.Printable(v.Inconclusive[0].Key())
 	case v.Total == 0:
 		hint = "nothing was compared: no decision is on record for that time — see: worker requests list, and --since"
 	default:

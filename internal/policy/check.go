@@ -141,17 +141,17 @@ func (d *decoder) checkClaims(e *entry, targets []approval.Target) {
 	if e.deny || !e.onClaims || e.faulty || len(targets) == 0 {
 		return
 	}
-	at, key, mend := e.anyAt, "any_domain", "name a domain_id or an endpoint_id, or delete the condition on claims"
+	at, key, hint := e.anyAt, "any_domain", "name a domain_id or an endpoint_id, or delete the condition on claims"
 	if !e.anyDomain {
 		if slices.ContainsFunc(e.conds, narrows) {
 			return
 		}
-		at, key, mend = e.at, "", "name the parameters that are allowed, or delete the condition on claims"
+		at, key, hint = e.at, "", "name the parameters that are allowed, or delete the condition on claims"
 	}
 	if key != "" {
 		d.path = append(e.path(), step{key: key})
 	}
-	d.report(SeverityError, at, "claims-alone", "the entry allows by what the event claims alone, and claims are not verified", mend)
+	d.report(SeverityError, at, "claims-alone", "the entry allows by what the event claims alone, and claims are not verified", hint)
 	d.path = e.path()
 }
 
@@ -175,7 +175,7 @@ func (d *decoder) checkTimes(e *entry) {
 	}
 	if from != nil && expires != nil && !from.at.Before(expires.at) {
 		d.path = append(e.path(), step{key: "expires"})
-		d.report(SeverityError, expires.place, "contradiction", "the entry expires before it begins", "mend from or expires")
+		d.report(SeverityError, expires.place, "contradiction", "the entry expires before it begins", "correct from or expires")
 		d.path = e.path()
 	}
 }

@@ -44,7 +44,7 @@ type step struct {
 const maxFindings = 100
 
 // report adds a finding about the place at.
-func (d *decoder) report(sev Severity, at position, code, text, mend string) {
+func (d *decoder) report(sev Severity, at position, code, text, hint string) {
 	if len(d.findings) >= maxFindings {
 		if sev == SeverityError {
 			d.dropped++
@@ -54,7 +54,7 @@ func (d *decoder) report(sev Severity, at position, code, text, mend string) {
 	at = d.within(at)
 	f := Finding{
 		Severity: sev, Code: code, File: d.file, Line: at.line, Column: at.column,
-		Path: d.where(), Text: text, Mend: mend, Excerpt: d.excerpt(at.line, at.column),
+		Path: d.where(), Text: text, Hint: hint, Excerpt: d.excerpt(at.line, at.column),
 	}
 	d.findings = append(d.findings, f)
 }
@@ -103,13 +103,13 @@ func (d *decoder) errorsSince(n int) bool {
 }
 
 // fail adds an error about n.
-func (d *decoder) fail(n *yaml.Node, code, text, mend string) {
-	d.report(SeverityError, position{n.Line, n.Column}, code, text, mend)
+func (d *decoder) fail(n *yaml.Node, code, text, hint string) {
+	d.report(SeverityError, position{n.Line, n.Column}, code, text, hint)
 }
 
 // warn adds a warning about n.
-func (d *decoder) warn(n *yaml.Node, code, text, mend string) {
-	d.report(SeverityWarning, position{n.Line, n.Column}, code, text, mend)
+func (d *decoder) warn(n *yaml.Node, code, text, hint string) {
+	d.report(SeverityWarning, position{n.Line, n.Column}, code, text, hint)
 }
 
 // where is the path in the form allow[0].domain_id. A key that would steer a
@@ -187,11 +187,11 @@ func (d *decoder) syntax(err error) {
 
 // printable reports an error and returns false if the file is no text.
 func (d *decoder) printable() bool {
-	at, what, mend := unprintable(d.source)
+	at, what, hint := unprintable(d.source)
 	if what == "" {
 		return true
 	}
-	d.report(SeverityError, at, "not-text", "the file holds "+what, mend)
+	d.report(SeverityError, at, "not-text", "the file holds "+what, hint)
 	return false
 }
 
@@ -200,7 +200,7 @@ func (d *decoder) printable() bool {
 // place; what the parser takes for the end of a line and an editor does not, so
 // that an entry can hide in a comment; and what is not seen at all. What is left
 // has one meaning of a line everywhere: it ends with a newline.
-func unprintable(source []byte) (at position, what, mend string) {
+func unprintable(source []byte) (at position, what, hint string) {
 	const saveAsText, endLines = "save it as UTF-8 text", "end lines with a newline"
 	at = position{1, 1}
 	source = bytes.TrimPrefix(source, []byte(byteOrderMark))
@@ -418,11 +418,11 @@ func readMapping[T any](d *decoder, n *yaml.Node, want string, table []key[T], i
 		for i := range table {
 			names = append(names, table[i].name)
 		}
-		mend := suggest(k.Value, names)
+		hint := suggest(k.Value, names)
 		if k.Value == "<<" {
-			mend = "merge keys are not read here: write the values out"
+			hint = "merge keys are not read here: write the values out"
 		}
-		d.fail(k, "unknown-key", fmt.Sprintf("the key %q is unknown here", cut(k.Value)), mend)
+		d.fail(k, "unknown-key", fmt.Sprintf("the key %q is unknown here", cut(k.Value)), hint)
 	})
 	if !ok {
 		return

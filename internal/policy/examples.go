@@ -21,7 +21,7 @@ func (s *Set) ExampleIDs(ids map[string]bool) []Finding {
 		d := decoder{path: append(e.path(), step{key: c.label})}
 		out = append(out, Finding{
 			Severity: SeverityWarning, Code: "example-id", File: e.policy.file, Line: c.at.line, Column: c.at.column, Path: d.where(),
-			Text: strconv.Quote(c.values.all()[i]) + " is an id of the examples, not one of yours", Mend: "write your own id, or delete the entry",
+			Text: strconv.Quote(c.values.all()[i]) + " is an id of the examples, not one of yours", Hint: "write your own id, or delete the entry",
 		})
 	}
 	sortFindings(out)

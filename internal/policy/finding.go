@@ -26,7 +26,7 @@ type Finding struct {
 	Column   int      `json:"column,omitzero"` // in characters, from 1
 	Path     string   `json:"path,omitzero"`   // such as allow[0].domain_id
 	Text     string   `json:"text"`            // what is wrong
-	Mend     string   `json:"mend,omitzero"`   // what to do about it
+	Hint     string   `json:"hint,omitzero"`   // what to do about it
 	Excerpt  string   `json:"-"`               // the line with a caret under the place; empty if there is none
 }
 
@@ -41,7 +41,7 @@ func counted(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// String is f on one line: file:line:column: path: text; mend.
+// String is f on one line: file:line:column: path: text; hint.
 func (f Finding) String() string {
 	var b strings.Builder
 	b.WriteString(f.File)
@@ -53,8 +53,8 @@ func (f Finding) String() string {
 		b.WriteString(f.Path + ": ")
 	}
 	b.WriteString(f.Text)
-	if f.Mend != "" {
-		b.WriteString("; " + f.Mend)
+	if f.Hint != "" {
+		b.WriteString("; " + f.Hint)
 	}
 	return b.String()
 }
@@ -79,7 +79,7 @@ type LoadError struct {
 	Findings []Finding // in the order of the text; at least one is of SeverityError
 }
 
-// Error lists every error, without the warnings, with its place, excerpt and mend.
+// Error lists every error, without the warnings, with its place, excerpt and hint.
 func (e *LoadError) Error() string {
 	lines := []string{""}
 	for _, f := range e.Findings {

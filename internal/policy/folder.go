@@ -186,8 +186,8 @@ func (snap *snapshot) place(fsys fs.FS, f fs.DirEntry) map[string][]byte {
 		snap.folder(fsys, name)
 		return nil
 	}
-	if text, mend := notRead(name); text != "" {
-		snap.skip(name, policyLike(name), text, mend)
+	if text, hint := notRead(name); text != "" {
+		snap.skip(name, policyLike(name), text, hint)
 		return nil
 	}
 	into := snap.files
@@ -269,11 +269,11 @@ func firstPolicy(fsys fs.FS, name string) (found string, err error) {
 }
 
 // skip notes that name is left out; fails makes it an error.
-func (snap *snapshot) skip(name string, fails bool, text, mend string) {
+func (snap *snapshot) skip(name string, fails bool, text, hint string) {
 	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		name = strconv.Quote(name)
 	}
-	f := Finding{Severity: SeverityWarning, Code: "left-out", File: name, Text: text, Mend: mend}
+	f := Finding{Severity: SeverityWarning, Code: "left-out", File: name, Text: text, Hint: hint}
 	if fails {
 		f.Severity, f.Code = SeverityError, "file-name"
 	}
@@ -325,7 +325,7 @@ func policyLike(name string) bool {
 
 // notRead says why a file of this name is not read and what to do; empty if it
 // is read, or is nothing that anybody takes for a policy or a list of values.
-func notRead(name string) (text, mend string) {
+func notRead(name string) (text, hint string) {
 	const elsewhere, unread, ends = "or move it elsewhere", "the file is not read, for its name ", "ends neither in .yaml nor in .txt"
 	lower := plain(name)
 	meant := strings.TrimLeft(strings.TrimSuffix(lower, ".txt"), ".")

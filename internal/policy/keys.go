@@ -152,11 +152,11 @@ func readTargets(d *decoder, n *yaml.Node, p *policy) {
 			for _, t := range d.targets {
 				names = append(names, t.Name)
 			}
-			mend := suggest(name, names)
+			hint := suggest(name, names)
 			if len(names) == 0 {
-				mend = "no target is configured: add it to the configuration under targets"
+				hint = "no target is configured: add it to the configuration under targets"
 			}
-			d.fail(item, "unknown-target", strconv.Quote(cut(name))+" is no target of the configuration", mend)
+			d.fail(item, "unknown-target", strconv.Quote(cut(name))+" is no target of the configuration", hint)
 			return
 		}
 		p.targets = append(p.targets, name)
@@ -340,17 +340,17 @@ const hexDigits = "0123456789abcdefABCDEF"
 // deadGlob returns why the pattern v matches no id, or an empty text. shown is what
 // the text calls the pattern.
 func deadGlob(v, shown string) string {
-	const mend = "; write the id as the console shows it"
+	const hint = "; write the id as the console shows it"
 	if i := strings.IndexFunc(v, func(r rune) bool { return !strings.ContainsRune(hexDigits+"-*?", r) }); i >= 0 {
 		r, _ := utf8.DecodeRuneInString(v[i:])
 		what := fmt.Sprintf("%q (U+%04X), which no id has", r, r)
 		if shown != fmt.Sprintf("%.80q", v) {
 			what = "a character that no id has"
 		}
-		return shown + " holds " + what + ", so it can match nothing" + mend
+		return shown + " holds " + what + ", so it can match nothing" + hint
 	}
 	if fixed := len(strings.ReplaceAll(v, "*", "")); fixed > maxID {
-		return fmt.Sprintf("%s asks for %d characters, and an id has %d at most, so it can match nothing", shown, fixed, maxID) + mend
+		return fmt.Sprintf("%s asks for %d characters, and an id has %d at most, so it can match nothing", shown, fixed, maxID) + hint
 	}
 	return ""
 }

@@ -23,7 +23,7 @@ func (l *loading) lint(s *Set) {
 	if len(s.policies) == 0 {
 		l.findings = append(l.findings, Finding{
 			Severity: SeverityWarning, Code: "no-policy", File: filepath.Join(l.dir, "."),
-			Text: "there is no policy, so every request is held", Mend: "add a file that ends in .yaml",
+			Text: "there is no policy, so every request is held", Hint: "add a file that ends in .yaml",
 		})
 		return
 	}
@@ -31,7 +31,7 @@ func (l *loading) lint(s *Set) {
 		if filepath.Ext(name) == ".txt" && !l.used[name] {
 			l.findings = append(l.findings, Finding{
 				Severity: SeverityWarning, Code: "unused-file", File: l.show(name),
-				Text: "no policy names this file of values", Mend: "name it in a list as {file: " + name + "}, or delete it",
+				Text: "no policy names this file of values", Hint: "name it in a list as {file: " + name + "}, or delete it",
 			})
 		}
 	}
@@ -39,7 +39,7 @@ func (l *loading) lint(s *Set) {
 		if s.scopes[t.Name] == nil {
 			l.findings = append(l.findings, Finding{
 				Severity: SeverityWarning, Code: "no-policy", File: filepath.Join(l.dir, "."),
-				Text: "no policy is for the target " + t.Name + ", so every request to it is held", Mend: "name it under targets of a policy",
+				Text: "no policy is for the target " + t.Name + ", so every request to it is held", Hint: "name it under targets of a policy",
 			})
 		}
 	}
@@ -47,7 +47,7 @@ func (l *loading) lint(s *Set) {
 		if p, other := s.twoOwners(t); other != nil {
 			warn(p, p.at, []step{{key: "policy"}}, Finding{
 				Code: "two-owners", Text: fmt.Sprintf("the target %s is decided by policies of two owners: %s of %s, and %s of %s", t.Name, other.name, other.owner, p.name, p.owner),
-				Mend: "say in the configuration which policies may decide for it, such as targets[].policies: [" + other.name + "]",
+				Hint: "say in the configuration which policies may decide for it, such as targets[].policies: [" + other.name + "]",
 			})
 		}
 	}
@@ -63,11 +63,11 @@ func (l *loading) lint(s *Set) {
 		if p.mode == approval.AcceptOnly && p.otherwise == approval.Reject {
 			warn(p, p.elseAt, []step{{key: "otherwise"}}, Finding{
 				Code: "no-effect", Text: "the mode is accept-only, so reject has no effect and requests are held",
-				Mend: "write otherwise: hold, or mode: enforce",
+				Hint: "write otherwise: hold, or mode: enforce",
 			})
 		}
 		if len(p.allow)+len(p.deny) == 0 && p.otherwise == approval.Hold {
-			warn(p, p.at, nil, Finding{Code: "no-effect", Text: "the policy has no entry, so it changes nothing", Mend: "add an entry or delete the file"})
+			warn(p, p.at, nil, Finding{Code: "no-effect", Text: "the policy has no entry, so it changes nothing", Hint: "add an entry or delete the file"})
 		}
 		for _, e := range p.allow {
 			if f, ok := s.deniedAnyway(e); ok {
@@ -85,7 +85,7 @@ func (l *loading) lint(s *Set) {
 			id := e.identity()
 			if twin := twins[id]; twin != nil {
 				warn(p, e.at, e.path(), Finding{
-					Code: "duplicate-entry", Text: fmt.Sprintf("the entry %s/%s allows the same already", twin.policy.name, twin.id), Mend: "delete one of them",
+					Code: "duplicate-entry", Text: fmt.Sprintf("the entry %s/%s allows the same already", twin.policy.name, twin.id), Hint: "delete one of them",
 				})
 			} else {
 				twins[id] = e
@@ -139,7 +139,7 @@ func (c *fieldCondition) oddities(p *policy, targets approval.Targets) []Finding
 		if c.file {
 			text = "a value of the file is matched by a pattern of it already"
 		}
-		out = append(out, Finding{Code: "covered-value", Text: text, Mend: "delete one of them"})
+		out = append(out, Finding{Code: "covered-value", Text: text, Hint: "delete one of them"})
 	}
 	for _, g := range c.values.globs {
 		switch n := digitsOf(g); {
@@ -147,13 +147,13 @@ func (c *fieldCondition) oddities(p *policy, targets approval.Targets) []Finding
 			return out
 		case onlyWild(g) || c.field.folds() && n == 0:
 			out = append(out, Finding{
-				Code: "any-value", Text: shown(g, c.file) + " matches every " + c.label, Mend: "name those that are meant, or delete the key",
+				Code: "any-value", Text: shown(g, c.file) + " matches every " + c.label, Hint: "name those that are meant, or delete the key",
 			})
 		case c.field.folds() && n < minDigits:
 			out = append(out, Finding{
 				Code: "broad-pattern",
 				Text: fmt.Sprintf("%s fixes %s of the id, so it matches ids of strangers too", shown(g, c.file), counted(n, "digit", "digits")),
-				Mend: fmt.Sprintf("write ids in full, or fix %d digits at least", minDigits),
+				Hint: fmt.Sprintf("write ids in full, or fix %d digits at least", minDigits),
 			})
 		}
 	}
@@ -162,7 +162,7 @@ func (c *fieldCondition) oddities(p *policy, targets approval.Targets) []Finding
 		if c.file {
 			regions = "a region of the file"
 		}
-		out = append(out, Finding{Code: "no-effect", Text: "no target of the policy is in " + regions + ", so the entry matches nothing", Mend: "write the region of the target"})
+		out = append(out, Finding{Code: "no-effect", Text: "no target of the policy is in " + regions + ", so the entry matches nothing", Hint: "write the region of the target"})
 	}
 	if c.field.folds() {
 		return out // made of hexadecimal digits
@@ -199,7 +199,7 @@ func (c *claimCondition) oddities() []Finding {
 	var out []Finding
 	for _, name := range c.steps {
 		if o := oddText(name, false); o.code != "" {
-			out = append(out, Finding{Code: o.code, Text: "the name " + strconv.Quote(cut(name)) + " " + o.text, Mend: o.mend})
+			out = append(out, Finding{Code: o.code, Text: "the name " + strconv.Quote(cut(name)) + " " + o.text, Hint: o.hint})
 		}
 	}
 	return append(out, c.values.oddities(false, c.file)...)
@@ -217,7 +217,7 @@ func (m *matcher) oddities(ascii, file bool) []Finding {
 		if len(out) >= maxOddities {
 			break
 		}
-		out = append(out, Finding{Code: o.code, Text: shown(v, file) + " " + o.text, Mend: o.mend})
+		out = append(out, Finding{Code: o.code, Text: shown(v, file) + " " + o.text, Hint: o.hint})
 	}
 	return out
 }
@@ -228,9 +228,9 @@ func (e *entry) unbounded(targets approval.Targets) (Finding, bool) {
 		t, _ := targets.ByName(name)
 		switch {
 		case (t.Kind == approval.FunctionGraph || t.Kind == approval.HSS) && e.field(fieldVPCID) == nil:
-			return Finding{Code: "any-vpc", Text: "the entry names no vpc_id, so endpoints may be created in any VPC", Mend: "name the VPCs that are allowed"}, true
+			return Finding{Code: "any-vpc", Text: "the entry names no vpc_id, so endpoints may be created in any VPC", Hint: "name the VPCs that are allowed"}, true
 		case t.Kind == approval.DataArtsInsight && e.field(fieldServerID) == nil && e.field(fieldServerName) == nil:
-			return Finding{Code: "any-service", Text: "the entry names no endpoint service, so endpoints may be connected to any", Mend: "name the services that are allowed by vpc_ep_server_id"}, true
+			return Finding{Code: "any-service", Text: "the entry names no endpoint service, so endpoints may be connected to any", Hint: "name the services that are allowed by vpc_ep_server_id"}, true
 		}
 	}
 	return Finding{}, false
@@ -251,7 +251,7 @@ func (s *Set) rejectsOthers(p *policy) (Finding, bool) {
 				return Finding{
 					Code: "shared-reject",
 					Text: fmt.Sprintf("the target %s has other policies, such as %s, and the strictest otherwise stands: this rejects what they would not", t, other.name),
-					Mend: "write otherwise: hold, or make them all say reject",
+					Hint: "write otherwise: hold, or make them all say reject",
 				}, true
 			}
 		}
@@ -273,7 +273,7 @@ func (s *Set) rejectsByClaim(p *policy) (Finding, bool) {
 			return Finding{
 				Code: "reject-by-claim",
 				Text: fmt.Sprintf("what %s/%s allows is rejected if an event lacks the claims, or has others", other.name, other.allow[i].id),
-				Mend: "write otherwise: hold",
+				Hint: "write otherwise: hold",
 			}, true
 		}
 	}
@@ -301,7 +301,7 @@ func (s *Set) voidLimit(e *entry, work *int) (at *limitCondition, f Finding, ok 
 			return at, Finding{
 				Code: "void-limit",
 				Text: fmt.Sprintf("the limit is void: %s/%s allows the same or a part of it on %s, and %s", other.policy.name, other.id, t, than),
-				Mend: "delete one of the entries, or give both the same limit",
+				Hint: "delete one of the entries, or give both the same limit",
 			}, true
 		}
 	}
@@ -459,7 +459,7 @@ func (s *Set) deniedAnyway(e *entry) (Finding, bool) {
 	}
 	return Finding{
 		Code: "denied-anyway", Text: fmt.Sprintf("%s denied by %s/%s, and a deny beats every allow", what, worst.policy.name, worst.id),
-		Mend: "delete it here or there",
+		Hint: "delete it here or there",
 	}, true
 }
 
@@ -503,7 +503,7 @@ func (s *Set) FindingsAt(now time.Time) []Finding {
 					d := decoder{path: append(e.path(), step{key: "expires"})}
 					out = append(out, Finding{
 						Severity: SeverityWarning, Code: "expired", File: p.file, Line: x.place.line, Column: x.place.column, Path: d.where(),
-						Text: "the entry expired on " + x.text + ", so it matches nobody", Mend: "delete it or set a later day",
+						Text: "the entry expired on " + x.text + ", so it matches nobody", Hint: "delete it or set a later day",
 						Excerpt: excerpt(x.line, x.place.line, x.place.column),
 					})
 				}

@@ -22,7 +22,7 @@ func warningsOf(t *testing.T, texts ...string) []string {
 		if f.Code == "no-policy" {
 			continue // of the other targets
 		}
-		if f.Line == 0 || f.Mend == "" || f.Excerpt == "" || f.Severity != SeverityWarning {
+		if f.Line == 0 || f.Hint == "" || f.Excerpt == "" || f.Severity != SeverityWarning {
 			t.Errorf("%+v lacks a place or a next step", f)
 		}
 		out = append(out, f.Code)

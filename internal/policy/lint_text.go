@@ -8,7 +8,7 @@ import (
 
 // odd is what is odd about a text that is compared with others; the zero value is
 // nothing.
-type odd struct{ code, text, mend string }
+type odd struct{ code, text, hint string }
 
 // oddText finds what people do not see in a text: blanks that do not belong there,
 // and letters that look like others. ascii tells that such texts are made of ASCII.

@@ -17,15 +17,15 @@ import (
 // request, of what is the same for every request, and of texts that look like others.
 func (d *decoder) lintWhen(n *yaml.Node, env *cel.Env, compiled *cel.Ast) {
 	rep := compiled.NativeRep()
-	warn := func(e ast.Expr, code, text, mend string) {
+	warn := func(e ast.Expr, code, text, hint string) {
 		at, place := expressionPlace(n, rep.SourceInfo().GetStartLocation(e.ID()))
-		d.report(SeverityWarning, at, code, place+text, mend)
+		d.report(SeverityWarning, at, code, place+text, hint)
 	}
 	fails := false
 	check := func(e ast.Expr, text string) {
 		if why := d.compiler.constantError(env, text); why != "" {
 			fails = true
-			warn(e, "constant-error", fmt.Sprintf("%.80s always fails: %s", text, why), "mend it, or the expression is never evaluated")
+			warn(e, "constant-error", fmt.Sprintf("%.80s always fails: %s", text, why), "fix it, or the expression is never evaluated")
 		}
 	}
 	var walk func(e ast.Expr, inside bool) // inside: a constant that was evaluated as a whole
@@ -34,7 +34,7 @@ func (d *decoder) lintWhen(n *yaml.Node, env *cel.Env, compiled *cel.Ast) {
 		case ast.LiteralKind:
 			if s, ok := e.AsLiteral().(types.String); ok {
 				if odd := oddText(string(s), false); odd.code != "" {
-					warn(e, odd.code, strconv.Quote(cut(string(s)))+" "+odd.text, odd.mend)
+					warn(e, odd.code, strconv.Quote(cut(string(s)))+" "+odd.text, odd.hint)
 				}
 			}
 		case ast.CallKind:

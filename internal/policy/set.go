@@ -175,7 +175,7 @@ func (l *loading) file(name string) {
 	if d.dropped > 0 {
 		d.findings = append(d.findings, Finding{
 			Severity: SeverityError, Code: "more", File: d.file,
-			Text: "and " + counted(d.dropped, "error", "errors") + " more", Mend: "mend those above first",
+			Text: "and " + counted(d.dropped, "error", "errors") + " more", Hint: "fix the errors above first",
 		})
 	}
 	l.findings = append(l.findings, d.findings...)
@@ -196,12 +196,12 @@ func (l *loading) test(name string) {
 				other = name
 			}
 		}
-		const mend = "a file of tests has the key tests; call a policy otherwise, or it is not read"
+		const hint = "a file of tests has the key tests; call a policy otherwise, or it is not read"
 		switch {
 		case other != "":
-			d.fail(root, "file-name", "it is called like a file of tests and has the key "+other+" of a policy", mend)
+			d.fail(root, "file-name", "it is called like a file of tests and has the key "+other+" of a policy", hint)
 		case !tests:
-			d.fail(root, "file-name", "it is called like a file of tests and holds no tests", mend)
+			d.fail(root, "file-name", "it is called like a file of tests and holds no tests", hint)
 		}
 	}
 	l.findings = append(l.findings, d.findings...)
@@ -219,7 +219,7 @@ func (l *loading) unique() {
 		l.findings = append(l.findings, l.finding(p, p.at, Finding{
 			Severity: SeverityError, Code: "duplicate-policy", Path: "policy",
 			Text: fmt.Sprintf("a policy is called %q already, in %s on line %d", p.name, other.file, other.at.line),
-			Mend: "give each its own name",
+			Hint: "give each its own name",
 		}))
 	}
 }
@@ -240,7 +240,7 @@ func (l *loading) admitted() {
 			l.findings = append(l.findings, l.finding(p, p.at, Finding{
 				Severity: SeverityError, Code: "not-admitted", Path: "policy",
 				Text: fmt.Sprintf("the target %s does not admit the policy %s: the configuration admits %s", name, p.name, strings.ReplaceAll(t.Policies, ",", ", ")),
-				Mend: "name another target, or add the policy to policies of the target " + name,
+				Hint: "name another target, or add the policy to policies of the target " + name,
 			}))
 		}
 	}

@@ -80,7 +80,7 @@ func TestSource(t *testing.T) {
 
 		write(t, dir, "a.yaml", head("a")+"allow: [{id: x, domain_id: "+acme+"}]")
 		pass()
-		expect("mended", approval.Accept, 1, "true digest:true 1/1")
+		expect("fixed", approval.Accept, 1, "true digest:true 1/1")
 		pass()
 		expect("unchanged", approval.Accept, 1)
 

@@ -122,10 +122,10 @@ func (c *testCase) wrong(targets approval.Targets) []Finding {
 		return nil
 	case !ok:
 		f.Code, f.Text = "unknown-target", strconv.Quote(cut(c.target))+" is no target"
-		f.Mend = "name it under targets of a test file, or add it to the configuration"
+		f.Hint = "name it under targets of a test file, or add it to the configuration"
 	case t.Kind.Creates() && block != string(t.Kind), !t.Kind.Creates() && block != "":
 		f.Code, f.Text = "parameters", "the request has parameters for "+cmp.Or(block, "nothing")+", and its target is of kind "+string(t.Kind)
-		f.Mend = "give exactly the block that goes with the target"
+		f.Hint = "give exactly the block that goes with the target"
 	default:
 		return nil
 	}

@@ -73,8 +73,8 @@ func (d *decoder) value(n *yaml.Node, check checker) (string, bool) {
 		return "", false
 	}
 	if wrong := badValue(v, fmt.Sprintf("%.80q", v), check); wrong != "" {
-		text, mend, _ := strings.Cut(wrong, "; ")
-		d.fail(n, "value", text, mend)
+		text, hint, _ := strings.Cut(wrong, "; ")
+		d.fail(n, "value", text, hint)
 		return "", false
 	}
 	return v, true
@@ -149,11 +149,11 @@ func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check ch
 		case strings.ContainsFunc(v, unicode.IsSpace) || strings.Contains(v, ","):
 			side.report(SeverityError, pos, "value", "here stands more than one value", "write one value a line")
 		case wrong != "":
-			text, mend, _ := strings.Cut(wrong, "; ")
+			text, hint, _ := strings.Cut(wrong, "; ")
 			if strings.Contains(v, "#") {
-				mend += ", and a blank before the # of a comment"
+				hint += ", and a blank before the # of a comment"
 			}
-			side.report(SeverityError, pos, "value", text, mend)
+			side.report(SeverityError, pos, "value", text, hint)
 		case seen.again(v):
 			side.report(SeverityWarning, pos, "duplicate-value", shown+" stands in this file twice", "delete one of them")
 		default:

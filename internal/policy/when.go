@@ -232,7 +232,7 @@ func (d *decoder) compileWhen(e *entry, targets []approval.Target) {
 	}
 	program, err := env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
 	if err != nil {
-		d.fail(n, "expression", "the expression cannot be run: "+err.Error(), "mend it")
+		d.fail(n, "expression", "the expression cannot be run: "+err.Error(), "fix it")
 		return
 	}
 	w := &whenCondition{program: program, values: d.compiler.values, source: n.Value, place: position{n.Line, n.Column}}
@@ -247,11 +247,11 @@ func (d *decoder) compileWhen(e *entry, targets []approval.Target) {
 // character where the text of the file allows that.
 func (d *decoder) expressionError(n *yaml.Node, err *common.Error, kinds []approval.TargetKind) {
 	at, place := expressionPlace(n, err.Location)
-	mend := "write it in CEL, the Common Expression Language"
+	hint := "write it in CEL, the Common Expression Language"
 	if strings.Contains(err.Message, "undeclared reference") {
-		mend = "an expression of this policy can name " + strings.Join(namesFor(kinds), ", ")
+		hint = "an expression of this policy can name " + strings.Join(namesFor(kinds), ", ")
 	}
-	d.report(SeverityError, at, "expression", strings.ReplaceAll(place+err.Message, " (in container '')", ""), mend)
+	d.report(SeverityError, at, "expression", strings.ReplaceAll(place+err.Message, " (in container '')", ""), hint)
 }
 
 // expressionPlace is where in the file a place inside the expression n is, and what

@@ -29,9 +29,9 @@ func RecordOf(e approval.Entry) Record {
 	}
 }
 
-// CannotTell stands for the verdict that a candidate would come to if a count were
+// VerdictUnknown stands for the verdict that a candidate would come to if a count were
 // known that was not recorded.
-const CannotTell approval.Verdict = "unknown"
+const VerdictUnknown approval.Verdict = "unknown"
 
 // Flip is a recorded request that a candidate decides otherwise, or may.
 type Flip struct {
@@ -49,11 +49,11 @@ type Flip struct {
 
 // Flips is what Backtest found.
 type Flips struct {
-	Total   int             `json:"records"`         // compared
-	Flips   []Flip          `json:"flips"`           // in the order of the records
-	Untold  []Flip          `json:"cannot_be_told"`  // likewise: they may flip, by a count that was not recorded
-	Unknown []UnknownTarget `json:"unknown_targets"` // records that could not be compared
-	Digest  string          `json:"candidate"`
+	Total        int             `json:"records"`         // compared
+	Flips        []Flip          `json:"flips"`           // in the order of the records
+	Inconclusive []Flip          `json:"inconclusive"`    // likewise: they may flip, by a count that was not recorded
+	Unknown      []UnknownTarget `json:"unknown_targets"` // records that could not be compared
+	Digest       string          `json:"candidate"`
 }
 
 // UnknownTarget counts records of a target that is not configured any more.
@@ -67,9 +67,9 @@ type UnknownTarget struct {
 // current, or, if that is nil, than was recorded. It stops at the first error
 // that records yields. targets are the configured ones; what a record says of
 // its target is replaced by them. Where a limit applies and the connections were
-// not counted, every count is tried: if the outcome depends on it, it is untold.
+// not counted, every count is tried: if the outcome depends on it, it is inconclusive.
 func Backtest(records iter.Seq2[Record, error], candidate, current *policy.Set, targets approval.Targets) (Flips, error) {
-	out := Flips{Flips: []Flip{}, Untold: []Flip{}, Unknown: []UnknownTarget{}, Digest: candidate.Digest()}
+	out := Flips{Flips: []Flip{}, Inconclusive: []Flip{}, Unknown: []UnknownTarget{}, Digest: candidate.Digest()}
 	unknown := make(map[string]int)
 	for r, err := range records {
 		if err != nil {
@@ -85,8 +85,8 @@ func Backtest(records iter.Seq2[Record, error], candidate, current *policy.Set, 
 		f, differs := compare(&r, candidate, current)
 		f.ID, f.Target, f.Consumer = r.ID, t.Name, r.Input.Facts.DomainID
 		switch {
-		case f.To == CannotTell:
-			out.Untold = append(out.Untold, f)
+		case f.To == VerdictUnknown:
+			out.Inconclusive = append(out.Inconclusive, f)
 		case differs:
 			out.Flips = append(out.Flips, f)
 		}
@@ -135,7 +135,7 @@ func compare(r *Record, candidate, current *policy.Set) (f Flip, differs bool) {
 		return f, true
 	}
 	f, _ = decide(r.Input)
-	f.To, f.Why = CannotTell, approval.ReasonCountUnknown
+	f.To, f.Why = VerdictUnknown, approval.ReasonCountUnknown
 	return f, true
 }
 
@@ -172,7 +172,7 @@ func (f Flip) Key() string {
 func (f Flips) Without(allowed AllowedFlips) Flips {
 	isAllowed := func(x Flip) bool { return allowed.has(x.Key()) }
 	f.Flips = slices.DeleteFunc(slices.Clone(f.Flips), isAllowed)
-	f.Untold = slices.DeleteFunc(slices.Clone(f.Untold), isAllowed)
+	f.Inconclusive = slices.DeleteFunc(slices.Clone(f.Inconclusive), isAllowed)
 	return f
 }
 
@@ -212,7 +212,7 @@ func (a AllowedFlips) has(key string) bool {
 func (f Flips) WriteText(w io.Writer) error {
 	counts := make(map[string]int)
 	first := make(map[string]string)
-	for _, x := range slices.Concat(f.Flips, f.Untold) {
+	for _, x := range slices.Concat(f.Flips, f.Inconclusive) {
 		k := x.Key()
 		if counts[k]++; counts[k] == 1 {
 			first[k] = x.ID
@@ -220,7 +220,7 @@ func (f Flips) WriteText(w io.Writer) error {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s compared, %s", counted(f.Total, "decision", "decisions"), counted(len(f.Flips), "flip", "flips"))
-	if n := len(f.Untold); n > 0 {
+	if n := len(f.Inconclusive); n > 0 {
 		fmt.Fprintf(&b, ", %d cannot be told: a limit applies, and the connections of the account were not counted", n)
 	}
 	b.WriteString("\n")

@@ -23,7 +23,7 @@ func TestBacktestWithoutACount(t *testing.T) {
 		candidate      string
 		count          approval.Count
 		want           []string // keys of flips
-		untold         []string
+		inconclusive   []string
 	}{
 		{"a new limit", open, "", allowing("limit: 1"), approval.Count{}, nil, []string{"accept>unknown payments p/acme " + acme}},
 		{"a new limit that is kept", open, "", allowing("limit: 1"), approval.Counted(0), nil, nil},
@@ -59,21 +59,21 @@ func TestBacktestWithoutACount(t *testing.T) {
 				}
 				return out
 			}
-			if diff := cmp.Diff([][]string{tt.want, tt.untold}, [][]string{keys(got.Flips), keys(got.Untold)}); diff != "" {
-				t.Errorf("flips and untold (-want +got):\n%s", diff)
+			if diff := cmp.Diff([][]string{tt.want, tt.inconclusive}, [][]string{keys(got.Flips), keys(got.Inconclusive)}); diff != "" {
+				t.Errorf("flips and inconclusive (-want +got):\n%s", diff)
 			}
 			var b strings.Builder
 			if err := got.WriteText(&b); err != nil {
 				t.Fatal(err)
 			}
-			if said := strings.Contains(b.String(), "2 cannot be told"); said != (tt.untold != nil) {
+			if said := strings.Contains(b.String(), "2 cannot be told"); said != (tt.inconclusive != nil) {
 				t.Errorf("the table says that it cannot be told: %v\n%s", said, b.String())
 			}
 			allowed, err := ReadAllowedFlips(strings.NewReader("*>unknown payments p/acme *\n"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if rest := got.Without(allowed); len(rest.Untold) != 0 || len(rest.Flips) != len(got.Flips) {
+			if rest := got.Without(allowed); len(rest.Inconclusive) != 0 || len(rest.Flips) != len(got.Flips) {
 				t.Errorf("with a file of what is meant %+v are left", rest)
 			}
 		})

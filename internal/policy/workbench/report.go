@@ -76,8 +76,8 @@ func WriteSARIF(w io.Writer, findings []policy.Finding) error {
 		if f.Path != "" {
 			text = f.Path + ": " + text
 		}
-		if f.Mend != "" {
-			text += "; " + f.Mend
+		if f.Hint != "" {
+			text += "; " + f.Hint
 		}
 		at := sarifPhysical{Artifact: sarifArtifact{filepath.ToSlash(f.File)}}
 		if f.Line > 0 {
