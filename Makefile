@@ -25,7 +25,7 @@ bench: ## the benchmarks
 demo: ## the whole thing on this machine
 	go run ./cmd/worker demo
 
-docs: ## write the tables and transcripts anew that tests hold against the code
+docs: ## rewrite the tables and transcripts that tests compare with the code
 	go test ./cmd/worker ./internal/metrics -update
 
 image: ## the container image
