@@ -161,7 +161,7 @@ func identitiesChange(t *testing.T, seed uint64, requests int, set *policy.Set) 
 			mu.Lock()
 			at[c.request.EndpointID] = time.Now()
 			mu.Unlock()
-			r.reidentify(c.request, c.to)
+			r.reidentify(c.request, c.to, truthOf)
 		})
 	}
 	r.doom = func(point string, req approval.Request) (d doom) {

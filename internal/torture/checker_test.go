@@ -33,8 +33,9 @@ type formerTruth struct {
 	Truth truth
 }
 
-// oneLook is how long at most a worker goes by what it read.
-const oneLook = 45 * time.Second
+// oneLook is how long at most a worker goes by what it read: until it calls, and
+// while the call is under way.
+const oneLook = 45*time.Second + 15*time.Second
 
 // seenAt returns what a worker may take for true that acts at a time: what is true
 // then, and what was true when it may have looked last.

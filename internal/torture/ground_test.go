@@ -136,15 +136,15 @@ func truthOf(domain string) truth {
 }
 
 // reidentify makes another endpoint of the one with this id, and notes what is true
-// from now on.
-func (g *ground) reidentify(r approval.Request, to simulator.Identity) {
+// from now on, by what is true of an account.
+func (g *ground) reidentify(r approval.Request, to simulator.Identity, of func(domain string) truth) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.sim.Reidentify(r.EndpointID, to)
 	was := g.truths[r.Subject()]
 	now := was
 	if to.DomainID != "" {
-		now = truthOf(to.DomainID)
+		now = of(to.DomainID)
 	}
 	now.Former = append(slices.Clone(was.Former), formerTruth{Until: time.Now(), Truth: truth{Domain: was.Domain, Allowed: was.Allowed, Denied: was.Denied}})
 	g.truths[r.Subject()] = now

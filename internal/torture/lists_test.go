@@ -235,7 +235,9 @@ func listsLie(t *testing.T, seed uint64, sets []*policy.Set) (told, requests int
 			f.doubled("seed %d: a creation was sent %d times, and was done each time: %.200s", seed, n, key)
 		}
 	}
-	contradicted := slices.ContainsFunc(lies, func(l simulator.Fault) bool { return l.Kind == simulator.DuplicateRows || l.Kind == simulator.DuplicateMember })
+	contradicted := slices.ContainsFunc(lies, func(l simulator.Fault) bool {
+		return l.Kind == simulator.DuplicateRows || l.Kind == simulator.DuplicateMember
+	})
 	for _, req := range append(partners, others...) {
 		end := r.ends[req.ID]
 		if end.Outcome != approval.OutcomeHeld {

@@ -2,10 +2,13 @@ package torture
 
 import (
 	"cmp"
+	"context"
 	"flag"
 	"fmt"
 	"net/http"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -31,10 +34,12 @@ type step struct {
 	Ends  string // the state that an accept of a new connection leads to
 	Set   int    // the policies that are in force from then on
 	State string // what a person or the cloud makes of a connection
+	Lie   simulator.Fault
+	Pause time.Duration // between two lines of a file of policies
 }
 
 func stepKinds() []string {
-	return []string{"connect", "connect", "connect", "ask again", "repeat", "create", "policies", "person", "delete", "odd state", "stale list"}
+	return []string{"connect", "connect", "connect", "ask again", "repeat", "create", "policies", "person", "delete", "odd state", "stale list", "lie", "lie", "identity", "operator", "slow policies"}
 }
 
 // mishap befalls the nth crash point or call from the last mishap on.
@@ -62,6 +67,30 @@ func (s story) String() string {
 	return b.String()
 }
 
+// drawLieOfModel draws how a list lies, or an operator's fault, that ends.
+func drawLieOfModel(t *rapid.T) simulator.Fault {
+	lists := lyingLists()
+	list := lists[rapid.IntRange(0, len(lists)-1).Draw(t, "list")]
+	f := simulator.Fault{
+		API: list.api, Operation: list.operation, Kind: rapid.SampledFrom(list.kinds).Draw(t, "kind"),
+		For:  time.Duration(rapid.IntRange(1, 60).Draw(t, "for")) * time.Second,
+		Rows: rapid.IntRange(0, 2).Draw(t, "rows"),
+	}
+	switch f.Kind {
+	case simulator.DuplicateRows, simulator.DuplicateMember:
+		f.Field = rapid.SampledFrom([]string{"domain_id", "marker_id", "created_at", "status"}).Draw(t, "field")
+	case simulator.DelayedRows, simulator.StaleList:
+		f.Kind, f.Delay = simulator.DelayedRows, 10*time.Second // stale lists are steps of their own
+	default:
+	}
+	return f
+}
+
+// refusals are what only the operator can fix, as a step may have it.
+func refusals() []simulator.FaultKind {
+	return []simulator.FaultKind{simulator.Permission, simulator.Quota, simulator.WrongProject}
+}
+
 func drawStory(t *rapid.T) story {
 	seconds := func(label string, most int) time.Duration {
 		return time.Duration(rapid.IntRange(0, most).Draw(t, label)) * time.Second
@@ -81,12 +110,14 @@ func drawStory(t *rapid.T) story {
 			Ends:  rapid.SampledFrom([]string{"", "", "", "", simulator.Failed}).Draw(t, "ends"),
 			Set:   rapid.IntRange(0, 1).Draw(t, "set"),
 			State: rapid.SampledFrom([]string{simulator.Accepted, simulator.Rejected}).Draw(t, "state"),
+			Lie:   rapid.Custom(drawLieOfModel).Draw(t, "lie"),
+			Pause: time.Duration(rapid.IntRange(1, 4900).Draw(t, "pause")) * time.Millisecond,
 		}
 	}), 1, 12).Draw(t, "steps")
 	return story{
 		Steps:   steps,
 		Dooms:   mishaps("dooms", 6, "kill", "stall 5s", "stall 25s"),
-		Faults:  mishaps("faults", 8, "before", "after", "refused", "429", "400", "500", "html", "slow"),
+		Faults:  mishaps("faults", 8, "before", "after", "refused", "429", "400", "500", "html", "slow", "206", "403"),
 		Visible: seconds("visible", 8),
 		Accept:  seconds("accept", 20),
 	}
@@ -96,6 +127,7 @@ func drawStory(t *rapid.T) story {
 type thing struct {
 	request approval.Request
 	account string
+	former  []string // accounts that it had before
 	ends    string
 	touched bool // a person decided it
 	deleted bool
@@ -113,7 +145,9 @@ type model struct {
 	*rig
 	things  []*thing
 	askings []*asking
-	sets    []int // in force, one after the other
+	sets    []int // in force, one after the other; with mu held
+	lied    bool  // rows contradicted one another
+	folder  *modelFolder
 	faults  []mishap
 	dooms   []mishap
 	mishaps int // drawn
@@ -131,6 +165,88 @@ func (m *model) verdict(set int, account string) approval.Verdict {
 		{partner: approval.Accept, banned: approval.Reject, stranger: approval.Hold},
 		{partner: approval.Reject, banned: approval.Hold, stranger: approval.Accept},
 	}[set][account]
+}
+
+// modelTruth is what may be true of an account whichever set is in force.
+func modelTruth(domain string) truth {
+	return truth{Domain: domain, Allowed: domain != banned, Denied: domain != stranger}
+}
+
+// modelFolder is a folder of policies on the disk, for stories in which it is
+// written slowly.
+type modelFolder struct {
+	dir     string
+	src     *policy.Source
+	partial []string // digests that were in force and are no whole set
+}
+
+// inFolder lets the policies of m come from a folder, in which set 0 lies.
+func (m *model) inFolder(t *testing.T) (stop func()) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range policies() {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.folder = &modelFolder{dir: dir, src: policy.NewSource(dir, targets(), nil)}
+	if err := m.folder.src.LoadStable(t.Context(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	m.folder.src.OnReload = func(set *policy.Set) {
+		now := slices.IndexFunc(m.rig.sets, func(s *policy.Set) bool { return s.Digest() == set.Digest() })
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if now < 0 {
+			m.folder.partial = append(m.folder.partial, set.Digest())
+			return
+		}
+		m.sets = append(m.sets, now)
+		m.journal = append(m.journal, m.clock()+fmt.Sprintf("set %d is in force", now))
+	}
+	m.evaluate = m.folder.src.Evaluate
+	ctx, cancel := context.WithCancel(t.Context())
+	var watching sync.WaitGroup
+	watching.Go(func() { m.folder.src.Watch(ctx, 2*time.Second) })
+	return func() {
+		cancel()
+		watching.Wait()
+	}
+}
+
+// write puts a set into the folder: line by line, or by a rename if pause is 0.
+func (m *model) write(set int, pause time.Duration) {
+	const name = "connections.yaml"
+	text := []map[string]string{policies(), otherPolicies()}[set][name]
+	path := filepath.Join(m.folder.dir, name)
+	var err error
+	if pause == 0 {
+		if err = os.WriteFile(path+"~", []byte(text), 0o600); err == nil {
+			err = os.Rename(path+"~", path)
+		}
+	}
+	part := ""
+	for line := range strings.Lines(text) {
+		if pause == 0 || err != nil {
+			break
+		}
+		part += line
+		if err = os.WriteFile(path, []byte(part), 0o600); err == nil {
+			pass(m.ctx, pause)
+		}
+	}
+	if err != nil {
+		m.rig.mu.Lock()
+		defer m.rig.mu.Unlock()
+		m.stuck = append(m.stuck, err.Error())
+	}
+}
+
+// current is the change of policies that was the last.
+func (m *model) current() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.sets) - 1
 }
 
 func otherPolicies() map[string]string {
@@ -154,23 +270,27 @@ func (m *model) may(a *asking) []approval.Outcome {
 	var out []approval.Outcome
 	verdicts := map[approval.Verdict]bool{}
 	for _, set := range m.sets[a.from:] {
-		v := m.verdict(set, a.thing.account)
-		verdicts[v] = true
-		switch v {
-		case approval.Accept:
-			out = append(out, approval.OutcomeAccepted)
-		case approval.Reject:
-			out = append(out, approval.OutcomeRejected)
-		default:
-			out = append(out, approval.OutcomeHeld)
+		for _, account := range append(a.thing.former, a.thing.account) {
+			v := m.verdict(set, account)
+			verdicts[v] = true
+			switch v {
+			case approval.Accept:
+				out = append(out, approval.OutcomeAccepted)
+			case approval.Reject:
+				out = append(out, approval.OutcomeRejected)
+			default:
+				out = append(out, approval.OutcomeHeld)
+			}
 		}
 	}
-	if len(verdicts) > 1 { // it may have been decided by one set and checked by another before the act
+	// It may have been decided by one set and checked by another before the act, or a
+	// list that contradicted itself showed no account.
+	if len(verdicts) > 1 || m.lied {
 		out = append(out, approval.OutcomeHeld)
 	}
 	askedBefore := slices.ContainsFunc(m.askings, func(o *asking) bool { return o != a && o.thing == a.thing })
 	switch {
-	case a.thing.touched, askedBefore && len(m.sets) > 1:
+	case a.thing.touched, askedBefore && (len(m.sets) > 1 || len(a.thing.former) > 0 || m.lied):
 		out = append(out, approval.OutcomeSuperseded)
 	}
 	if a.thing.deleted {
@@ -241,6 +361,10 @@ func (m *model) faultOf(r *http.Request) netFault {
 		return netFault{Status: 502, Body: "<html>", Header: map[string]string{"Content-Type": "text/html"}}
 	case "slow":
 		return netFault{Delay: 8 * time.Second}
+	case "206":
+		return netFault{Status: 206, Body: `{"connections":[],"endpoints":[],"data_list":[],"total_count":0}`}
+	case "403":
+		return netFault{Status: 403, Body: `{"error":{"code":"EndPoint.0004","message":"Insufficient permissions."}}`}
 	}
 	return netFault{}
 }
@@ -257,7 +381,7 @@ func (m *model) take(s step, n int) {
 	}
 	ask := func(t *thing) {
 		r := m.event(t.request, fmt.Sprintf("model-%d", n))
-		m.askings = append(m.askings, &asking{thing: t, request: r, from: len(m.sets) - 1})
+		m.askings = append(m.askings, &asking{thing: t, request: r, from: m.current()})
 		m.submit(r)
 	}
 	switch s.Do {
@@ -266,7 +390,7 @@ func (m *model) take(s step, n int) {
 		t.request = m.connectAs(s.Where, simulator.Connection{DomainID: s.Who, State: simulator.PendingAcceptance, AcceptEnds: s.Ends})
 		// Either set may be in force when it is decided.
 		m.ground.mu.Lock()
-		m.truths[t.request.Subject()] = truth{Domain: s.Who, Allowed: s.Who != banned, Denied: s.Who != stranger}
+		m.truths[t.request.Subject()] = modelTruth(s.Who)
 		m.ground.mu.Unlock()
 		m.things = append(m.things, t)
 		ask(t)
@@ -283,8 +407,25 @@ func (m *model) take(s step, n int) {
 			m.submit(m.askings[s.On%len(m.askings)].request)
 		}
 	case "policies":
+		if m.folder != nil {
+			m.write(s.Set, 0)
+			break
+		}
 		m.inForce.Store(int32(s.Set))
 		m.sets = append(m.sets, s.Set)
+	case "slow policies":
+		m.running.Go(func() { m.write(s.Set, s.Pause) })
+	case "lie":
+		m.lied = m.lied || s.Lie.Kind == simulator.DuplicateRows || s.Lie.Kind == simulator.DuplicateMember
+		m.sim.Inject(s.Lie)
+	case "operator":
+		m.sim.Inject(simulator.Fault{API: s.Lie.API, Kind: refusals()[s.On%len(refusals())], For: s.Lie.For})
+	case "identity":
+		if t := pick(); t != nil && !t.request.Creates() && !t.deleted {
+			t.former = append(t.former, t.account)
+			t.account = s.Who
+			m.reidentify(t.request, simulator.Identity{DomainID: s.Who, MarkerID: int64(1_000_000 + n)}, modelTruth)
+		}
 	case "person":
 		if t := pick(); t != nil && !t.request.Creates() && !t.deleted {
 			t.touched = true
@@ -331,10 +472,16 @@ func tell(t *testing.T, s story, sets []*policy.Set) (f findings, journal string
 		r := newRig(t, 3, 100, simulator.Config{Delays: simulator.Delays{Accept: s.Accept, ListLag: s.Visible, Delete: 5 * time.Second}}, sets...)
 		m := &model{rig: r, sets: []int{0}, faults: s.Faults, dooms: s.Dooms, mishaps: len(s.Faults) + len(s.Dooms), begin: time.Now()}
 		r.doom, r.fault, r.answered, r.forgive = m.doomAt, m.faultOf, m.answer, m.forgiven
+		if slices.ContainsFunc(s.Steps, func(st step) bool { return st.Do == "slow policies" }) {
+			defer m.inFolder(t)()
+		}
 		for n, st := range s.Steps {
 			m.take(st, n)
 		}
 		f = r.judge()
+		if m.folder != nil && len(m.folder.partial) > 0 {
+			f.wrong("a part of the files was in force: %v", m.folder.partial)
+		}
 		for _, a := range m.askings {
 			if got, may := r.outcome(a.request.ID), m.may(a); got != "" && !slices.Contains(may, got) {
 				f.wrong("request %s of %s ended %s, the model allows %v", a.request.EventID, cmp.Or(a.thing.account, "a creation"), got, may)
