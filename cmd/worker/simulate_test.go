@@ -149,8 +149,8 @@ func TestSimulateRefuses(t *testing.T) {
 		want string
 	}{
 		{"fault without a kind", []string{"--fault", "vpcep"}, cli.ExitUsage, `--fault "vpcep" has no kind; the form is`},
-		{"fault of no API", []string{"--fault", "vpc:slow"}, cli.ExitUsage, `there is no API "vpc"; there are vpcep, apig`},
-		{"fault of no kind", []string{"--fault", "*:sloww"}, cli.ExitUsage, `there is no kind "sloww"; there are throttle-429`},
+		{"fault of no API", []string{"--fault", "vpc:slow"}, cli.ExitUsage, `unknown API "vpc"; use one of vpcep, apig`},
+		{"fault of no kind", []string{"--fault", "*:sloww"}, cli.ExitUsage, `unknown kind "sloww"; use one of throttle-429`},
 		{"latency below zero", []string{"--latency", "-1s"}, cli.ExitUsage, "--latency -1s"},
 		{"address without a port", []string{"--listen", "localhost"}, cli.ExitUsage, `--listen "localhost": not an address with a port`},
 		{"address of nobody", []string{"--listen", "192.0.2.1:1"}, cli.ExitFailed, "choose another port"},
@@ -158,7 +158,7 @@ func TestSimulateRefuses(t *testing.T) {
 		{"script that is not there", []string{"--script", filepath.Join(dir, "none.yaml")}, cli.ExitInvalid, "none.yaml"},
 		{"script with an unknown key", []string{"--script", file("a.yaml", "service: []\n")}, cli.ExitInvalid, "service"},
 		{"script with a target of nobody", []string{"--script", file("b.yaml", "connections: [{target: x}]\n")}, cli.ExitInvalid, `connections[0]: target "x"`},
-		{"script with a bad fault", []string{"--script", file("c.yaml", "faults: ['*:x']\n")}, cli.ExitInvalid, `faults[0]: "*:x": there is no kind "x"`},
+		{"script with a bad fault", []string{"--script", file("c.yaml", "faults: ['*:x']\n")}, cli.ExitInvalid, `faults[0]: "*:x": unknown kind "x"`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

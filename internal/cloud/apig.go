@@ -7,12 +7,11 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// apigPage is the largest page of APIG's lists, in rows; more is cut silently.
+// apigPage is the maximum page size of APIG's lists. APIG cuts larger ones silently.
 const apigPage = 500
 
-// actGateway accepts or rejects a connection of a gateway whose endpoint service
-// belongs to APIG. A call could name up to 50, but whether it is atomic is not
-// documented.
+// actGateway accepts or rejects a connection of a gateway whose endpoint service belongs
+// to APIG. A call can name 50 connections, but it is not documented whether it is atomic.
 func (c *Client) actGateway(ctx context.Context, project, gateway, endpoint string, v approval.Verdict, done func(context.Context) (bool, error)) error {
 	const op = "AcceptOrRejectEndpointConnections"
 	path, err := pathOf(APIAPIG, op, "/v2/{}/apigw/instances/{}/vpc-endpoint/connections/action", project, gateway)
@@ -37,7 +36,7 @@ func (c *Client) gatewayConnections(ctx context.Context, project, gateway string
 	var out page[connection]
 	err = c.do(ctx, &call{
 		api: APIAPIG, op: op, method: http.MethodGet, path: path, query: f.query(), project: project, contentType: plainJSON, names: f.names(),
-		decode: decodeList(&out, "connections", "total", f.rows(apigPage), readConnection), // "size" is of the page
+		decode: decodeList(&out, "connections", "total", f.rows(apigPage), readConnection), // "size" is that of the page
 	}, nil)
 	return out, err
 }

@@ -8,38 +8,38 @@ import (
 	"time"
 )
 
-// The ways to authenticate.
+// The authentication modes.
 const (
 	ModeAKSK     = "aksk"     // requests are signed with an access key
 	ModeToken    = "token"    // a given X-Auth-Token
 	ModePassword = "password" // a token from IAM for user and password
 )
 
-// Auth is how to authenticate, and where from.
+// Auth configures the authentication.
 type Auth struct {
 	Mode string // one of the Mode constants
-	// Source returns the credential as it is now. It is called at the start and
-	// whenever the one in use may be outdated, so it should read files anew.
+	// Source returns the current credentials. It is called at the start and whenever
+	// they may have changed, so it must read files again each time.
 	Source func() (Credentials, error)
 }
 
-// Credentials are what the mode needs. They never show in texts.
+// Credentials holds the values that the mode needs. They are masked when printed.
 type Credentials struct {
 	AccessKey, SecretKey, SecurityToken string // ModeAKSK; the last for temporary keys
 	Token                               string // ModeToken
 	User, Password, Domain              string // ModePassword
 }
 
-// String says that something is here, and nothing of it.
+// String masks the credentials.
 func (Credentials) String() string { return "credentials(masked)" }
 
-// GoString is as String.
+// GoString masks the credentials.
 func (c Credentials) GoString() string { return c.String() }
 
-// MarshalJSON is as String.
+// MarshalJSON masks the credentials.
 func (c Credentials) MarshalJSON() ([]byte, error) { return []byte(`"` + c.String() + `"`), nil }
 
-// check returns what is missing for mode.
+// check returns an error if a value for mode is missing or invalid.
 func (c Credentials) check(mode string) error {
 	need := map[string]string{}
 	switch mode {
@@ -60,7 +60,7 @@ func (c Credentials) check(mode string) error {
 	for name, v := range map[string]string{"access key": c.AccessKey, "security token": c.SecurityToken, "token": c.Token} {
 		for i := range len(v) {
 			if v[i] <= ' ' || v[i] > '~' {
-				return fmt.Errorf("the %s holds a space, a line break or another character that it cannot have", name)
+				return fmt.Errorf("the %s contains a space, a line break or another invalid character", name)
 			}
 		}
 	}
@@ -68,56 +68,57 @@ func (c Credentials) check(mode string) error {
 }
 
 const (
-	// More than five failures in a row lock a key for five minutes, and every call
-	// in that time fails; so is a user.
-	keyLockTime        = 5*time.Minute + 30*time.Second // a key that is said to be bad rests at the API that said so
-	scopeProbeInterval = 65 * time.Second               // an API rests for a project; longer than a key, so that others probe first
-	keyProbeInterval   = time.Minute                    // between probes of a key that is refused everywhere
-	maxRefusals        = 3                              // over all APIs without a success, until the key rests
-	acceptanceTTL      = time.Minute                    // so long an acceptance elsewhere speaks for a key
-	checkInterval      = 5 * time.Second                // between looks for new values
-	renewInterval      = 10 * time.Second               // between tries to renew a token that is still good
-	renewMargin        = 5 * time.Minute                // before its expiry, or a fifth of its life if that is less
-	defaultTokenLife   = time.Hour                      // of a token that does not say
+	// The cloud locks a key or user for five minutes after more than five consecutive
+	// failures. All calls fail in that time.
+	keyLockTime        = 5*time.Minute + 30*time.Second // pause of a scope that refused the key itself
+	scopeProbeInterval = 65 * time.Second               // pause of a scope; longer than keyProbeInterval, so that other scopes probe first
+	keyProbeInterval   = time.Minute                    // between probes of a suspended credential
+	maxRefusals        = 3                              // consecutive, over all scopes, until the credential is suspended
+	acceptanceTTL      = time.Minute                    // how long an acceptance in another scope protects a key
+	checkInterval      = 5 * time.Second                // between reads of Source
+	renewInterval      = 10 * time.Second               // between attempts to renew a valid token
+	renewMargin        = 5 * time.Minute                // before expiry, or a fifth of the lifetime if that is less
+	defaultTokenLife   = time.Hour                      // of a token without an expiry
 )
 
 type authState string
 
 const (
-	unverified authState = "unverified" // no answer yet; calls go one at a time
+	unverified authState = "unverified" // no response yet; one call at a time
 	verified   authState = "ok"
-	refused    authState = "refused" // no calls at all
+	refused    authState = "refused" // no calls
 )
 
-// auth keeps the credential, and keeps calls from being made with a bad one.
+// auth holds the credential and stops calls that would be refused. It is safe for
+// concurrent use.
 //
-// A generation is one set of values: a key, a given token, or user and password.
-// It begins unverified, which lets one call through at a time, so that many parallel
-// calls cannot lock the key. New values are looked for every checkInterval, for
-// those in use may soon expire, with many calls on their way.
+// A generation is one set of values: a key, a given token, or user and password. It
+// starts unverified, with one call at a time, so that parallel calls cannot lock the
+// key. auth looks for new values every checkInterval, because the current ones may
+// soon expire.
 //
-// What an API says of the credential holds for that API and project, its scope: a
-// token may be of another project, a product may not be open for a user. A scope
-// begins unverified too. When it refuses the credential the values are read again, or
-// the project's token is renewed, and the call is repeated once. If that does not
-// help the scope is not called until there are other values, or one probe after
-// scopeRefusal succeeds.
+// A response about the credential applies to its scope, the API and the project: a
+// token may be of another project, a product may not be enabled for a user. Each scope
+// starts unverified too. When a scope refuses the credential, auth reads the values
+// again or renews the project's token, and the call is repeated once. If that fails,
+// the scope is not called until there are new values, or until a probe after
+// scopeProbeInterval succeeds.
 //
-// The key rests as a whole if a refusal speaks of the key itself and no other scope
-// accepted it lately, or after maxRefusals without a success between them, for the
-// provider counts failures by key. It is then probed once every keyRefusal.
+// The credential is suspended as a whole when a refusal concerns the key itself and no
+// other scope accepted it recently, or after maxRefusals consecutive refusals, because
+// the cloud counts failures by key. It is then probed once every keyProbeInterval.
 type auth struct {
 	mode     string
 	source   func() (Credentials, error)
-	token    func(ctx context.Context, cred Credentials, project string) (token, error) // asks IAM
+	token    func(ctx context.Context, cred Credentials, project string) (token, error) // from IAM
 	observer Observer
 
 	mu         sync.Mutex
-	changed    chan struct{} // closed and replaced when anything below changes
+	changed    chan struct{} // closed and replaced at each change of the fields below
 	cred       Credentials
 	generation int
 	state      authState
-	probing    bool // one holds the only call of an unverified generation
+	probing    bool // the only call of an unverified generation is in flight
 	refusals   int  // since the last success
 	refusedAt  time.Time
 	checkedAt  time.Time
@@ -126,35 +127,34 @@ type auth struct {
 	tokens     map[string]*projectToken // ModePassword, by project
 }
 
-// scope is where an answer about a credential holds.
+// scope is what a response about a credential applies to.
 type scope struct{ api, project string }
 
 type scopeState struct {
 	state      authState
-	probing    bool // one holds the only call of an unverified scope
-	renewed    bool // the credential was renewed for it since it accepted one
+	probing    bool // the only call of an unverified scope is in flight
+	renewed    bool // the credential was renewed since the last acceptance
 	acceptedAt time.Time
 	refusedAt  time.Time
-	suspendFor time.Duration // until a probe
+	suspendFor time.Duration // until the next probe
 	refusal    *Error
 }
 
-// token is an answer of IAM.
+// token is a token from IAM.
 type token struct {
 	value   string
 	expires time.Time
-	renew   time.Time // a new one is wanted from then on
+	renew   time.Time // when to renew it
 }
 
 type projectToken struct {
 	token
-	serial    int  // counts the tokens of the project
-	renewing  bool // someone asks IAM for one
+	serial    int  // number of the token within the project
+	renewing  bool // a call to IAM is in flight
 	renewedAt time.Time
 }
 
-// pass is leave to make one call. It has to be given back by answered, refuse
-// or dropped.
+// permit allows one call. The caller must end it with accept, refuse or release.
 type permit struct {
 	scope       scope
 	generation  int
@@ -185,8 +185,8 @@ func newAuth(a Auth, ask func(context.Context, Credentials, string) (token, erro
 	return out, nil
 }
 
-// acquire waits for leave to call s. It returns an error that wraps ErrCredentials
-// immediately while the credential is refused there.
+// acquire waits for a permit to call s. While s refuses the credential it immediately
+// returns an error that wraps ErrCredentials.
 func (a *auth) acquire(ctx context.Context, s scope) (permit, error) {
 	for {
 		a.mu.Lock()
@@ -227,7 +227,7 @@ func (a *auth) acquire(ctx context.Context, s scope) (permit, error) {
 	}
 }
 
-// permit returns a pass for s if a call may be made now; with a.mu held.
+// tryAcquire returns a permit for s if a call may be made now. The caller holds a.mu.
 func (a *auth) tryAcquire(s scope) (permit, bool) {
 	at := a.scope(s)
 	p := permit{
@@ -248,8 +248,8 @@ func (a *auth) tryAcquire(s scope) (permit, bool) {
 	return p, true
 }
 
-// blocked returns the refusal for which s may not be called, or makes the caller
-// the probe if it is time for one; with a.mu held.
+// blocked returns the refusal that stops calls to s. If a probe is due it returns nil
+// and makes this call the probe. The caller holds a.mu.
 func (a *auth) blocked(s scope) error {
 	if err := a.suspended(s); err != nil {
 		return err
@@ -267,12 +267,12 @@ func (a *auth) blocked(s scope) error {
 		a.set(unverified)
 	}
 	if a.allowProbe(s) {
-		a.dropToken(s.project) // it may be the token that is refused
+		a.dropToken(s.project) // the token may be the cause
 	}
 	return nil
 }
 
-// resting returns the refusal of s until it is time for a probe; with a.mu held.
+// suspended returns the refusal of s until a probe is due. The caller holds a.mu.
 func (a *auth) suspended(s scope) error {
 	at := a.scope(s)
 	if at.state != refused {
@@ -288,7 +288,7 @@ func (a *auth) suspended(s scope) error {
 	return nil
 }
 
-// reopen lets s be probed, and reports whether it was refused; with a.mu held.
+// allowProbe allows a probe of s, and reports whether s was refused. The caller holds a.mu.
 func (a *auth) allowProbe(s scope) bool {
 	at := a.scope(s)
 	if at.state != refused {
@@ -298,9 +298,9 @@ func (a *auth) allowProbe(s scope) bool {
 	return true
 }
 
-// wantsToken reports whether the caller has to ask IAM for a token of project, and
-// makes it the only one that does; with a.mu held. It returns an error if IAM may
-// not be asked and there is no token.
+// needsToken reports whether the caller must get a token of project from IAM; only one
+// caller at a time does. It returns an error if IAM must not be called and there is no
+// token. The caller holds a.mu.
 func (a *auth) needsToken(project string) (bool, error) {
 	t, iam, now := a.tokenOf(project), scope{APIIAM, project}, time.Now()
 	if t.renewing || t.usable() && (now.Before(t.renew) || now.Sub(t.renewedAt) < renewInterval) || a.state != verified && a.probing {
@@ -317,7 +317,7 @@ func (a *auth) needsToken(project string) (bool, error) {
 	return true, nil
 }
 
-// tokenOf returns what is known of the token of project; with a.mu held.
+// tokenOf returns the state of the token of project. The caller holds a.mu.
 func (a *auth) tokenOf(project string) *projectToken {
 	t := a.tokens[project]
 	if t == nil {
@@ -329,8 +329,8 @@ func (a *auth) tokenOf(project string) *projectToken {
 
 func (t *projectToken) usable() bool { return t.value != "" && time.Now().Before(t.expires) }
 
-// valid reports whether a call may still be made with p: between acquire and the
-// sending lies the wait for the rate limit.
+// valid reports whether a call may still be made with p after the wait for the rate
+// limit.
 func (a *auth) valid(p permit) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -338,13 +338,13 @@ func (a *auth) valid(p permit) bool {
 		(a.scope(p.scope).state == verified || a.scope(p.scope).state == unverified && p.probesScope) && !a.replaced(p)
 }
 
-// replaced reports whether there is a newer token than p's; with a.mu held.
+// replaced reports whether there is a newer token than p's. The caller holds a.mu.
 func (a *auth) replaced(p permit) bool {
 	t := a.tokens[p.scope.project]
 	return t != nil && t.serial != p.serial
 }
 
-// answered takes note of any answer but a refusal: the credential is good.
+// accept ends p after a response that proves the credential.
 func (a *auth) accept(p permit) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -354,11 +354,11 @@ func (a *auth) accept(p permit) {
 	a.endProbe(p)
 }
 
-// accepted takes note that s accepts the credential; with a.mu held.
+// markAccepted records that s accepts the credential. The caller holds a.mu.
 func (a *auth) markAccepted(s scope) {
 	at := a.scope(s)
 	if a.state == refused || at.state == refused {
-		return // an answer to a call from before the refusal
+		return // the call began before the refusal
 	}
 	a.refusals, at.renewed, at.acceptedAt = 0, false, time.Now()
 	if at.state != verified {
@@ -370,16 +370,16 @@ func (a *auth) markAccepted(s scope) {
 	}
 }
 
-// dropped takes note that nothing was learned.
+// release ends p without a result.
 func (a *auth) release(p permit) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.endProbe(p)
 }
 
-// refuse takes note that p's credential was refused with e. It returns nil if
-// there are other values now and the call is to be made again with them; a
-// second time it is not. Else e becomes the refusal that others get.
+// refuse ends p after the refusal e. It returns nil if there are new values with which
+// the call must be repeated, which happens only once for a call. Otherwise other
+// callers get e, too.
 func (a *auth) refuse(p permit, e *Error, second bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -389,7 +389,7 @@ func (a *auth) refuse(p permit, e *Error, second bool) error {
 	at := a.scope(p.scope)
 	switch {
 	case old && !second:
-		return nil // it was renewed meanwhile
+		return nil // renewed in the meantime
 	case old || a.state == refused || at.state == refused:
 		return e
 	case !second && !at.renewed && a.tryRenew(p.scope):
@@ -399,8 +399,8 @@ func (a *auth) refuse(p permit, e *Error, second bool) error {
 	return e
 }
 
-// renewal begins with what Source says now or with a new token, and reports
-// whether there can be a better one for s; with a.mu held.
+// tryRenew reads Source again or drops the token, and reports whether that can give a
+// better credential for s. The caller holds a.mu.
 func (a *auth) tryRenew(s scope) bool {
 	renewed := a.reload()
 	if !renewed && a.mode == ModePassword && s.api != APIIAM {
@@ -413,14 +413,14 @@ func (a *auth) tryRenew(s scope) bool {
 	return renewed
 }
 
-// hold ends the calls of s, because of e, and all calls if e is about the key or
-// the last of too many; with a.mu held.
+// suspend stops the calls of s because of e, and all calls if e concerns the key itself
+// or if there were too many refusals. The caller holds a.mu.
 func (a *auth) suspend(s scope, e *Error) {
 	now := time.Now()
 	at := a.scope(s)
 	since := now.Add(-acceptanceTTL)
 	if before := at.refusedAt; !before.IsZero() && before.Before(since) && at.acceptedAt.Before(before) {
-		since = before // it said so before, and an acceptance since then has shown that it is only here
+		since = before // s refused it before; an acceptance since then shows that only s does
 	}
 	at.state, at.refusedAt, at.suspendFor, at.refusal = refused, now, scopeProbeInterval, e
 	a.refusals++
@@ -435,8 +435,8 @@ func (a *auth) suspend(s scope, e *Error) {
 	}
 }
 
-// acceptedSince reports whether a scope that refuses nothing has accepted the
-// credential since t; with a.mu held.
+// acceptedSince reports whether a verified scope has accepted the credential since t.
+// The caller holds a.mu.
 func (a *auth) acceptedSince(t time.Time) bool {
 	for _, at := range a.scopes {
 		if at.state == verified && !at.acceptedAt.Before(t) {
@@ -446,13 +446,13 @@ func (a *auth) acceptedSince(t time.Time) bool {
 	return false
 }
 
-// renew asks IAM for a token and keeps it, if nothing has changed since.
+// renew gets a token from IAM and stores it, unless the generation has changed.
 func (a *auth) renew(ctx context.Context, cred Credentials, generation int, project string, holdsKey bool) error {
 	tok, err := a.token(ctx, cred, project)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if generation != a.generation {
-		return nil // acquire begins again
+		return nil // acquire starts again
 	}
 	t, iam := a.tokenOf(project), scope{APIIAM, project}
 	t.renewing = false
@@ -476,12 +476,12 @@ func (a *auth) renew(ctx context.Context, cred Credentials, generation int, proj
 		a.suspend(iam, e)
 	}
 	if t.usable() && a.state != refused {
-		return nil // the old one will do until the next try
+		return nil // use the old token until the next attempt
 	}
 	return err
 }
 
-// expires is when the first token ends; with a.mu held.
+// firstExpiry returns the earliest expiry of the tokens. The caller holds a.mu.
 func (a *auth) firstExpiry() time.Time {
 	var first time.Time
 	for _, t := range a.tokens {
@@ -492,7 +492,7 @@ func (a *auth) firstExpiry() time.Time {
 	return first
 }
 
-// dropToken makes the next caller ask for a new token; with a.mu held.
+// dropToken makes the next caller get a new token. The caller holds a.mu.
 func (a *auth) dropToken(project string) {
 	if t := a.tokens[project]; t != nil {
 		t.token = token{}
@@ -500,12 +500,12 @@ func (a *auth) dropToken(project string) {
 	}
 }
 
-// reread begins a generation with what Source says now, and returns false if that
-// is nothing new; with a.mu held.
+// reload starts a generation with the values of Source, and returns false if they are
+// not new. The caller holds a.mu.
 func (a *auth) reload() bool {
 	a.checkedAt = time.Now()
 	cred, err := a.source()
-	if err != nil || cred.check(a.mode) != nil || cred == a.cred { // what cannot be read is not new
+	if err != nil || cred.check(a.mode) != nil || cred == a.cred { // keep the current values on error
 		return false
 	}
 	a.cred = cred
@@ -517,7 +517,7 @@ func (a *auth) reload() bool {
 	return true
 }
 
-// scope returns the state of s; with a.mu held.
+// scope returns the state of s. The caller holds a.mu.
 func (a *auth) scope(s scope) *scopeState {
 	at := a.scopes[s]
 	if at == nil {
@@ -527,11 +527,12 @@ func (a *auth) scope(s scope) *scopeState {
 	return at
 }
 
-// comeAgain is when a caller who met a refused credential may ask again: new
-// values are looked for every few seconds, and asking costs no call.
+// retryIn is the retry time for callers that meet a refused credential. A retry makes
+// no call while the credential stays refused.
 const retryIn = 15 * time.Second
 
-// held is what callers get for left while nothing is called because of e.
+// stillRefused returns e as the error of a call that is not made, with at most left to
+// wait.
 func stillRefused(e *Error, left time.Duration) error {
 	out := *e
 	out.Class, out.Err = ClassCredentials, ErrCredentials
@@ -539,7 +540,7 @@ func stillRefused(e *Error, left time.Duration) error {
 	return &out
 }
 
-// set changes the state; with a.mu held.
+// set changes the state. The caller holds a.mu.
 func (a *auth) set(s authState) {
 	a.state = s
 	var refusal *Error
@@ -550,7 +551,7 @@ func (a *auth) set(s authState) {
 	a.broadcast()
 }
 
-// giveBack ends the only call of what is unverified; with a.mu held.
+// endProbe allows the next probe. The caller holds a.mu.
 func (a *auth) endProbe(p permit) {
 	if p.generation != a.generation || !p.probesKey && !p.probesScope {
 		return
@@ -564,7 +565,7 @@ func (a *auth) endProbe(p permit) {
 	a.broadcast()
 }
 
-// announce wakes those who wait for a change; with a.mu held.
+// broadcast wakes the waiters in acquire. The caller holds a.mu.
 func (a *auth) broadcast() {
 	close(a.changed)
 	a.changed = make(chan struct{})

@@ -227,9 +227,9 @@ func TestProbeAfterRefusal(t *testing.T) {
 	})
 }
 
-// TestUnprovenGoesOneByOne: nothing runs beside a call whose credential nobody
+// TestUnverifiedKeyIsUsedOneByOne: nothing runs beside a call whose credential nobody
 // has accepted yet, and what says nothing of the credential changes that not.
-func TestUnprovenGoesOneByOne(t *testing.T) {
+func TestUnverifiedKeyIsUsedOneByOne(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var inFlight, most, n atomic.Int32
@@ -332,8 +332,8 @@ func TestTokenRevokedEarly(t *testing.T) {
 	})
 }
 
-// TestLastChance: whoever meets the refusal of renewed values, all stops.
-func TestLastChance(t *testing.T) {
+// TestFinalAttempt: whoever meets the refusal of renewed values, all stops.
+func TestFinalAttempt(t *testing.T) {
 	t.Parallel()
 	tokens := 0
 	ask := func(context.Context, Credentials, string) (token, error) {

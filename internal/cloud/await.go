@@ -13,22 +13,20 @@ import (
 const (
 	minPollInterval = time.Second
 	MaxPollInterval = 15 * time.Second
-	ListLag         = 30 * time.Second // after an act, in which a list may still show the past
+	ListLag         = 30 * time.Second // after a decision, in which lists may still show the old state
 )
 
-// Await follows the connection of req until its target's list shows the state
-// want, and returns that. It asks at once, then after 1, 2, 4 s and so on up to
-// 15 s, give or take a tenth; those who await connections of one target share
-// the reads.
+// Await polls the connection of req until its target's list shows the state want, and
+// returns that. It reads immediately and then after 1, 2, 4 s and so on up to 15 s, with
+// 10 % jitter. Callers that await connections of one target share the reads.
 //
-// Another final state (Accepted, Rejected, Failed, or Absent for what vanished
-// or never showed) is returned if two reads in a row, an interval apart, show it
-// and the second is no earlier than 30 s after actedAt, for lists may be stale;
-// zero says that nothing was acted. States that this package does not know are
-// counted, and never final.
+// It returns another final state (Accepted, Rejected, Failed, or Absent) if two
+// consecutive reads show it and the second is at least 30 s after actedAt, because lists
+// may be stale. actedAt is zero if no decision was sent. Undocumented states are counted
+// and never final.
 //
-// When ctx ends first Await returns the last state seen and an error that wraps
-// ctx.Err(). A list that cannot be read, or is incomplete, is an *Error.
+// When ctx ends, Await returns the last state and an error that wraps ctx.Err(). The
+// error is an *Error if the list is incomplete or cannot be read.
 func (c *Client) Await(ctx context.Context, req approval.Request, want approval.State, actedAt time.Time) (approval.State, error) {
 	ctx = forTarget(ctx, req.Target)
 	l, err := c.reader(req)
@@ -65,7 +63,7 @@ func (c *Client) Await(ctx context.Context, req approval.Request, want approval.
 	}
 }
 
-// final reports whether a connection may stay in s for good.
+// final reports whether a connection can stay in s forever.
 func final(s approval.State) bool {
 	switch s {
 	case approval.Accepted, approval.Rejected, approval.Failed, approval.Absent:

@@ -11,20 +11,20 @@ import (
 )
 
 const (
-	breakerFailures = 8           // in a row, until it opens
+	breakerFailures = 8           // consecutive, until it opens
 	probeInterval   = time.Second // between probes while it is open
 	maxOpenWait     = 15 * time.Second
 )
 
-// breaker stops calls to an API host that does not work. While it is open one
-// call a second is let through as a probe, and its success closes it.
+// breaker is a circuit breaker for an API host. While it is open it admits one call a
+// second as a probe, whose success closes it. It is safe for concurrent use.
 type breaker struct {
 	api    string
 	two    *gobreaker.TwoStepCircuitBreaker[struct{}]
-	opened atomic.Int64 // when it opened first, in Unix nanoseconds; 0 while closed
+	opened atomic.Int64 // Unix nanoseconds since when it is open; 0 while closed
 }
 
-// errNoAnswerKnown tells the breaker that nothing was learned about the API.
+// errInconclusive is the result of a call that says nothing about the API.
 var errInconclusive = errors.New("given up by the caller")
 
 func newBreaker(api string, obs Observer) *breaker {
@@ -52,7 +52,7 @@ func newBreaker(api string, obs Observer) *breaker {
 	return b
 }
 
-// check returns an error if a call would be refused now.
+// check returns an error while the breaker is open.
 func (b *breaker) check() error {
 	if b.two.State() == gobreaker.StateOpen {
 		return b.refusal()
@@ -60,34 +60,34 @@ func (b *breaker) check() error {
 	return nil
 }
 
-// allow returns an error if the call must not be made; else what came of it has
-// to be told to done.
-func (b *breaker) allow() (done func(error), err error) {
-	if done, err = b.two.Allow(); err != nil {
+// allow returns an error if the call must not be made. Otherwise the caller must pass
+// its result to report.
+func (b *breaker) allow() (report func(error), err error) {
+	if report, err = b.two.Allow(); err != nil {
 		return nil, b.refusal()
 	}
-	return done, nil
+	return report, nil
 }
 
-// refusal asks to wait the longer the API has been down, so that a backlog does
-// not knock at a closed door every second.
+// refusal is the error of a call that is not made. Its wait grows with the time that
+// the API is down, so that a backlog does not retry every second.
 func (b *breaker) refusal() *Error {
 	wait := probeInterval
 	if at := b.opened.Load(); at != 0 {
 		wait = min(max(wait, time.Since(time.Unix(0, at))/4), maxOpenWait)
 	}
 	wait += rand.N(wait / 2) //nolint:gosec // jitter is no secret
-	return &Error{API: b.api, Class: ClassOpen, Text: "the API does not work; it is probed once a second", Wait: wait, notSent: true}
+	return &Error{API: b.api, Class: ClassOpen, Text: "the circuit breaker is open because the API keeps failing; it is probed once a second", Wait: wait, notSent: true}
 }
 
-// verdict is what an answer tells the breaker about the API.
+// breakerResult is what the result of a call says about the API.
 func breakerResult(ctx context.Context, e *Error) error {
 	switch {
 	case e == nil:
 		return nil
 	case ctx.Err() != nil && e.Status == 0:
 		return errInconclusive
-	case e.Code == CodeListIncomplete: // of one target; the API works
+	case e.Code == CodeListIncomplete: // concerns one target; the API works
 		return nil
 	case e.Class == ClassRetry || e.Class == ClassUnknown:
 		return e

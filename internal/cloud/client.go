@@ -1,10 +1,10 @@
-// Package cloud speaks with Huawei Cloud: it reads connection lists, accepts and
-// rejects connections, follows them, and creates endpoints.
+// Package cloud is a client for the APIs of Huawei Cloud: it reads connection lists,
+// accepts and rejects connections, waits for their states, and creates endpoints.
 //
-// Every call is repeated where that can help and is safe, for about 20 s; after
-// that it fails with an *Error that says whether to come again, and when. Calls
-// to one API host share a rate, a limit of calls at once and a breaker; all
-// share one credential, which is left alone once it is refused.
+// The client repeats a call for about 20 s where that is safe and can help. Then the
+// call fails with an *Error that says whether and when to retry. The calls to one API
+// host share a rate limit, a concurrency limit and a circuit breaker. All calls share
+// one credential, which is not used any more once it is refused.
 package cloud
 
 import (
@@ -44,22 +44,23 @@ const (
 	defaultConcurrency = 64
 )
 
-// Config is what a Client needs to know.
+// Config configures a Client.
 type Config struct {
 	Region        string
-	Endpoints     map[string]string // API name to base URL, instead of https://{api}.{region}.myhuaweicloud.com
+	Endpoints     map[string]string // base URL by API name; default https://{api}.{region}.myhuaweicloud.com
 	Auth          Auth
-	RatePerSecond float64            // of calls to each API host; 0: 10
-	Rates         map[string]float64 // API name to calls a second, instead of RatePerSecond
-	Concurrency   int                // calls at once to each API host; 0: 64
-	Transport     http.RoundTripper  // nil: one like http.DefaultTransport, with timeouts
+	RatePerSecond float64            // calls to each API host; 0: 10
+	Rates         map[string]float64 // calls per second by API name; default RatePerSecond
+	Concurrency   int                // concurrent calls to each API host; 0: 64
+	Transport     http.RoundTripper  // nil: like http.DefaultTransport, with timeouts
 	Observer      Observer           // nil: none
 	Targets       approval.Targets
-	AllowHTTP     bool // http endpoints elsewhere than on this machine, which is unsafe
+	AllowHTTP     bool // allow http endpoints on other hosts, which is unsafe
 }
 
-// Observer is told what happens. api, operation, class, state and target are of
-// small fixed sets. Its methods must return immediately and must not call back.
+// Observer receives the events of a Client. api, operation, class, state and target
+// have few fixed values. The methods must return immediately, must not call the Client,
+// and must be safe for concurrent use.
 type Observer interface {
 	CloudCall(api, operation, class string, took time.Duration)
 	CloudRetry(api, operation, class string)
@@ -67,18 +68,18 @@ type Observer interface {
 	CloudInFlight(api string, delta int)
 	CloudBreaker(api, state string) // closed, open or half-open
 	CloudUnknownState(target string)
-	CloudList(target string, complete bool) // a list of target was read; see CodeListIncomplete
-	// CredentialState tells the state of the key, user or token: unverified, ok or
-	// refused, which stops all calls because of refusal. expires is zero if unknown.
+	CloudList(target string, complete bool) // for each read of a list; see CodeListIncomplete
+	// CredentialState reports the state of the credential: unverified, ok, or refused,
+	// which stops all calls because of refusal. expires is zero if unknown.
 	CredentialState(state string, expires time.Time, refusal *Error)
-	// OperatorFault tells of each answer that only the operator can do something
-	// about, and OperatorFaultOver that the API works for the target again, or that
-	// nothing was heard of its faults for long.
+	// OperatorFault reports each refusal that only the operator can fix.
+	// OperatorFaultOver reports that the API works for the target again, or that its
+	// faults have not occurred for long.
 	OperatorFault(target string, fault approval.OperatorFault)
 	OperatorFaultOver(api, target string)
 }
 
-// Client makes the calls. It is safe for concurrent use.
+// Client calls the APIs. It is safe for concurrent use.
 type Client struct {
 	region   string
 	hosts    map[string]*host
@@ -97,38 +98,37 @@ type Client struct {
 type host struct {
 	base      *url.URL
 	limit     *limit
-	perSecond float64 // calls
+	perSecond float64
 	breaker   *breaker
 }
 
-// listKey names a connection list.
+// listKey identifies a connection list.
 type listKey struct {
 	kind        approval.TargetKind
 	project, id string
 }
 
-// New checks cfg and returns a client. Nothing is called yet, but the credential
-// is read.
+// New checks cfg, reads the credential and returns a client. It makes no call.
 func New(cfg Config) (*Client, error) {
 	if cfg.RatePerSecond == 0 {
 		cfg.RatePerSecond = defaultRate
 	}
 	if !validRate(cfg.RatePerSecond) {
-		return nil, fmt.Errorf("cloud: %v calls a second is no rate", cfg.RatePerSecond)
+		return nil, fmt.Errorf("cloud: invalid rate of %v calls per second", cfg.RatePerSecond)
 	}
 	for name, rate := range cfg.Rates {
 		if !slices.Contains(APIs(), name) {
-			return nil, fmt.Errorf("cloud: rate of %q: the APIs are %s", name, strings.Join(APIs(), ", "))
+			return nil, fmt.Errorf("cloud: rate of %q: unknown API; the APIs are %s", name, strings.Join(APIs(), ", "))
 		}
 		if !validRate(rate) {
-			return nil, fmt.Errorf("cloud: rate of %s: %v calls a second is no rate", name, rate)
+			return nil, fmt.Errorf("cloud: rate of %s: invalid rate of %v calls per second", name, rate)
 		}
 	}
 	if cfg.Concurrency == 0 {
 		cfg.Concurrency = defaultConcurrency
 	}
 	if cfg.Concurrency < 0 {
-		return nil, fmt.Errorf("cloud: %d calls at once is no limit", cfg.Concurrency)
+		return nil, fmt.Errorf("cloud: invalid concurrency limit %d", cfg.Concurrency)
 	}
 	if cfg.Observer == nil {
 		cfg.Observer = noopObserver{}
@@ -153,7 +153,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	for name := range cfg.Endpoints {
 		if !slices.Contains(APIs(), name) {
-			return nil, fmt.Errorf("cloud: endpoint of %q: the APIs are %s", name, strings.Join(APIs(), ", "))
+			return nil, fmt.Errorf("cloud: endpoint of %q: unknown API; the APIs are %s", name, strings.Join(APIs(), ", "))
 		}
 	}
 	for _, api := range APIs() {
@@ -180,7 +180,7 @@ func validRate(perSecond float64) bool {
 	return perSecond > 0 && !math.IsInf(perSecond, 0)
 }
 
-// checkTargets refuses what could never be called.
+// checkTargets checks the ids of the targets, which go into URLs.
 func checkTargets(cfg Config) error {
 	for _, t := range cfg.Targets {
 		ids := []string{t.ProjectID}
@@ -205,12 +205,12 @@ func checkTargets(cfg Config) error {
 	return nil
 }
 
-// baseURL is where an API is.
+// baseURL returns the base URL of an API.
 func baseURL(cfg Config, api string) (*url.URL, error) {
 	text, given := cfg.Endpoints[api]
 	if !given || text == "" {
 		if cfg.Region == "" || strings.Trim(cfg.Region, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-			return nil, fmt.Errorf("%q is no region", cfg.Region)
+			return nil, fmt.Errorf("invalid region %q", cfg.Region)
 		}
 		domain := "myhuaweicloud.com"
 		if cfg.Region == "eu-west-101" {
@@ -221,15 +221,15 @@ func baseURL(cfg Config, api string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		return nil, errors.New("it is not a URL")
+		return nil, errors.New("invalid URL")
 	case u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return nil, errors.New("it must be like https://host or https://host/path")
+		return nil, errors.New("must have the form https://host or https://host/path")
 	case u.Scheme == "https", u.Scheme == "http" && (cfg.AllowHTTP || loopback(u.Hostname())):
 		return u, nil
 	case u.Scheme == "http":
-		return nil, errors.New("http is only for this machine; use https")
+		return nil, errors.New("http is only allowed for this machine; use https")
 	}
-	return nil, fmt.Errorf("scheme %q is not https", u.Scheme)
+	return nil, fmt.Errorf("scheme %q; use https", u.Scheme)
 }
 
 func loopback(name string) bool {
@@ -237,28 +237,28 @@ func loopback(name string) bool {
 	return name == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// transport is like http.DefaultTransport, keeps a connection for each of the
-// calls at once, and waits for none of its steps for long.
+// transport is like http.DefaultTransport, with timeouts and an idle connection for
+// each concurrent call.
 func transport(concurrency int) http.RoundTripper {
 	return &http.Transport{
 		Proxy:       http.ProxyFromEnvironment,
 		DialContext: (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSClientConfig: &tls.Config{
 			MinVersion:         tls.VersionTLS12,
-			ClientSessionCache: tls.NewLRUClientSessionCache(0), // many connections to one host cost less
+			ClientSessionCache: tls.NewLRUClientSessionCache(0), // makes many connections to one host cheaper
 		},
 		TLSHandshakeTimeout:   10 * time.Second,
 		ForceAttemptHTTP2:     true,
 		MaxIdleConnsPerHost:   concurrency,
 		IdleConnTimeout:       90 * time.Second,
 		ResponseHeaderTimeout: CallTimeout,
-		// Nearly all that goes to and fro is shorter, and long lists go past them.
+		// Nearly all messages are shorter.
 		WriteBufferSize: 1 << 10,
 		ReadBufferSize:  1 << 10,
 	}
 }
 
-// connections returns the shared reader of the list that req's target has.
+// reader returns the shared reader of the connection list of req's target.
 func (c *Client) reader(req approval.Request) (*connectionReader, error) {
 	if req.Creates() {
 		return nil, refuse(apiOf(req.Target), "connections", "invalid_request", fmt.Errorf("target %s has no connections", req.Target.Name))
@@ -277,7 +277,8 @@ func (c *Client) reader(req approval.Request) (*connectionReader, error) {
 	return c.readers[key], nil
 }
 
-// pager returns how to read a page of t's connections, and its largest size.
+// pager returns the function that reads a page of t's connections, and the maximum
+// page size.
 func (c *Client) pager(t approval.Target) (read func(context.Context, filter) (page[connection], error), size int) {
 	if t.Kind == approval.Gateway {
 		return func(ctx context.Context, f filter) (page[connection], error) {
@@ -289,7 +290,7 @@ func (c *Client) pager(t approval.Target) (read func(context.Context, filter) (p
 	}, vpcepPage
 }
 
-// apiOf is the API that knows t.
+// apiOf returns the API of t.
 func apiOf(t approval.Target) string {
 	switch t.Kind {
 	case approval.Gateway:
@@ -305,8 +306,8 @@ func apiOf(t approval.Target) string {
 	return APIVPCEP
 }
 
-// noteList tells the observer what came of reading a list of t, and returns err as
-// an *Error if it says that the list is incomplete.
+// reportList reports the result of reading a list of t to the observer. If the list is
+// incomplete it returns err as an *Error.
 func (c *Client) reportList(t approval.Target, api, op string, err error) error {
 	switch {
 	case err == nil:
@@ -320,7 +321,7 @@ func (c *Client) reportList(t approval.Target, api, op string, err error) error 
 	return err
 }
 
-// readError is err as an *Error; what ended a wait is retryable.
+// readError returns err as an *Error. The end of a context is retryable.
 func (c *Client) readError(req approval.Request, op string, err error) error {
 	if _, ok := asError(err); ok {
 		return err
@@ -328,11 +329,10 @@ func (c *Client) readError(req approval.Request, op string, err error) error {
 	return &Error{API: apiOf(req.Target), Op: op, Class: ClassRetry, Err: err, notSent: true}
 }
 
-// Facts returns what the cloud says of req's connection, as of a read that began
-// after the call of Facts; State is Absent if the list does not show it. A list
-// that contradicts itself shows no account. Of a creation there are no facts but
-// the time. Facts.Accepted is not counted, which would take the whole list; see
-// Accepted.
+// Facts returns the cloud's facts about req's connection, from a read that began after
+// the call of Facts. State is Absent if the list does not show the connection. If the
+// list contradicts itself, the account is empty. For a creation, only the time is set.
+// Facts.Accepted is not set, because it takes the whole list; see Accepted.
 func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Facts, error) {
 	if req.Creates() {
 		return approval.Facts{ReadAt: time.Now()}, nil
@@ -356,11 +356,10 @@ func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Fact
 	return f, nil
 }
 
-// Accepted returns how many accepted connections the account domainID has on t,
-// endpointID aside, as of a read that began after the call. The read is of the
-// whole list, shared with all who ask meanwhile. A list in which endpointID does
-// not show, or belongs to another account, is not the one that was judged: that
-// is an error, which may pass.
+// Accepted returns the number of accepted connections that the account domainID has on
+// t, not counting endpointID, from a read that began after the call. The read is of the
+// whole list and shared with concurrent callers. It is a retryable error if the list
+// does not show endpointID, or shows it with another account.
 func (c *Client) Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (int, error) {
 	ctx = forTarget(ctx, t)
 	req := approval.Request{Target: t, EndpointID: endpointID}
@@ -383,8 +382,8 @@ func (c *Client) Accepted(ctx context.Context, t approval.Target, domainID, endp
 	return n, nil
 }
 
-// accepted counts the accepted connections of domainID, the endpoint aside. What
-// may be one of them and may not makes the count unknown.
+// accepted counts the accepted connections of domainID, except endpointID. It is an
+// error if a row may or may not be one of them.
 func (s snapshot) accepted(domainID, endpointID string) (int, error) {
 	n := 0
 	for key, r := range s.rows {
@@ -393,10 +392,10 @@ func (s snapshot) accepted(domainID, endpointID string) (int, error) {
 		case r.contradicted:
 			return 0, incomplete("two rows of one endpoint contradict each other")
 		case r.DomainID == "" && (state == approval.Accepted || !state.Known()):
-			return 0, incomplete("it does not show whose an accepted connection is")
+			return 0, incomplete("an accepted connection has no account")
 		case approval.SameID(key, endpointID) || !mine:
 		case !state.Known():
-			return 0, incomplete("a connection of the account is in a state that is not documented")
+			return 0, incomplete("a connection of the account has an undocumented state")
 		case state == approval.Accepted:
 			n++
 		}
@@ -404,18 +403,17 @@ func (s snapshot) accepted(domainID, endpointID string) (int, error) {
 	return n, nil
 }
 
-// errNotCountable says that a list does not show what was judged.
-var errNotCountable = errors.New("the list does not show the connection with the account that was judged, so the account's connections cannot be counted")
+// errNotCountable says that a list does not show the connection in question.
+var errNotCountable = errors.New("the list does not show the connection with the expected account, so the connections of the account cannot be counted")
 
-// errContradicted says that a list shows a connection twice, and not the same.
+// errContradicted says that a list has two different rows for a connection.
 var errContradicted = incomplete("two rows of the connection contradict each other")
 
-// Act accepts or rejects req's connection: through VPCEP, or through APIG for a
-// gateway whose endpoint service is not ours. nil says that the cloud took it or
-// that the list shows it done; Await tells what comes of it. Before a repeat
-// after a lost answer the list is read, and it is repeated only if the
-// connection still waits for a decision. approval.Permit is asked right before each
-// call, the repeated ones too.
+// Act accepts or rejects req's connection, through VPCEP or, for a gateway whose endpoint
+// service is not ours, through APIG. nil means that the cloud accepted the call or that
+// the list shows the result; Await waits for the result. After a lost response Act reads
+// the list, and repeats the call only if the connection is still pending. It calls
+// approval.Permit before each call, including repeats.
 func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdict) error {
 	ctx = forTarget(ctx, req.Target)
 	l, err := c.reader(req)
@@ -424,7 +422,7 @@ func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdi
 	}
 	t := req.Target
 	if !v.Acts() {
-		return refuse(apiOf(t), "act", "invalid_request", fmt.Errorf("%q asks for no change", v))
+		return refuse(apiOf(t), "act", "invalid_request", fmt.Errorf("the verdict %q requires no call", v))
 	}
 	done := func(ctx context.Context) (bool, error) {
 		shown, err := l.read(ctx, req.EndpointID, false)
@@ -456,7 +454,7 @@ func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdi
 	switch {
 	case e == nil:
 	case e.Class == ClassAlreadyDone:
-		if ok, _ := done(ctx); ok { // else the list may be stale, and the request comes again
+		if ok, _ := done(ctx); ok { // else the list may be stale; the caller retries
 			return nil
 		}
 	case e.Class == ClassGone && e.Code != "" && normal(e.Code) == codeNotFound:
@@ -465,12 +463,12 @@ func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdi
 	return err
 }
 
-// codeNotFound does not say what was not found: the endpoint, or its service.
+// codeNotFound means that the endpoint or its service was not found.
 const codeNotFound = "ENDPOINT.0005"
 
-// notFound is the error of an act that was answered by e, with codeNotFound. The
-// endpoint is gone only if a list that works does not show it; if it does, what was
-// not found is the service, whose id is the operator's.
+// notFound returns the error for a decision that failed with e and codeNotFound. The
+// endpoint is gone if the list does not show it. Otherwise the service is missing, whose
+// id is in the configuration.
 func (c *Client) notFound(ctx context.Context, l *connectionReader, req approval.Request, e *Error) error {
 	shown, err := l.read(ctx, req.EndpointID, false)
 	if err != nil {
@@ -486,17 +484,17 @@ func (c *Client) notFound(ctx context.Context, l *connectionReader, req approval
 	return &fault
 }
 
-// errNotPending keeps an act from being repeated.
-var errNotPending = errors.New("the connection does not wait for a decision any more")
+// errNotPending stops the repeats of a decision.
+var errNotPending = errors.New("the connection is no longer pending")
 
-// took reports whether s shows that v took effect on a pending connection.
+// tookEffect reports whether s is the result of v on a pending connection.
 func tookEffect(v approval.Verdict, s approval.State) bool {
 	return s == v.Goal() || v == approval.Accept && s == approval.Creating
 }
 
-// Create carries the creation of req out. It is sent once; again only if the
-// cloud certainly did not do it, each time after asking approval.Permit. An error whose OutcomeUnknown is true asks for a
-// Look before anything else.
+// Create makes the endpoint of req. It repeats the call only if the cloud certainly did
+// not carry it out, and calls approval.Permit before each call. If the OutcomeUnknown of
+// the error is true, the caller must call Look before a retry.
 func (c *Client) Create(ctx context.Context, req approval.Request) (approval.Created, error) {
 	ctx = forTarget(ctx, req.Target)
 	t, want := req.Target, req.Creation
@@ -511,11 +509,10 @@ func (c *Client) Create(ctx context.Context, req approval.Request) (approval.Cre
 	return approval.Created{}, noParameters(req, "create")
 }
 
-// Look returns what is there that req's creation could have made, and what of
-// it is not in before. Where nothing can be read the error wraps ErrNoReadBack:
-// that is DataArts Insight, which lists an endpoint only once a data source uses
-// it; and the connection list of the service that it connects to, even where
-// that is one of ours, cannot tell its endpoints from those of others.
+// Look returns the existing endpoints that req's creation could have made, and which of
+// them are not in before. If nothing can be read the error wraps ErrNoReadBack. That is
+// the case for DataArts Insight: it lists an endpoint only when a data source uses it,
+// and the connection list of the service does not tell its endpoints from others.
 func (c *Client) Look(ctx context.Context, req approval.Request, before []string) (approval.Look, error) {
 	ctx = forTarget(ctx, req.Target)
 	t, want := req.Target, req.Creation
@@ -532,12 +529,11 @@ func (c *Client) Look(ctx context.Context, req approval.Request, before []string
 
 func noParameters(req approval.Request, op string) error {
 	return refuse(apiOf(req.Target), op, "invalid_request",
-		fmt.Errorf("target %s of kind %s and the parameters do not go together", req.Target.Name, req.Target.Kind))
+		fmt.Errorf("the parameters are not those of target %s of kind %s", req.Target.Name, req.Target.Kind))
 }
 
-// Pending returns all connections of t that wait for a decision. All pages are
-// read before any is returned, since deciding them moves the rest. Their
-// Accepted is not counted.
+// Pending returns all pending connections of t. It reads all pages before it returns,
+// because decisions move the rows of later pages. Facts.Accepted is not set.
 func (c *Client) Pending(ctx context.Context, t approval.Target) ([]approval.Facts, error) {
 	ctx = forTarget(ctx, t)
 	if t.Kind.Creates() {
@@ -562,7 +558,7 @@ func (c *Client) Pending(ctx context.Context, t approval.Target) ([]approval.Fac
 	return out, nil
 }
 
-// nobody observes nothing.
+// noopObserver ignores all events.
 type noopObserver struct{}
 
 func (noopObserver) CloudCall(string, string, string, time.Duration) {}

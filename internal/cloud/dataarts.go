@@ -7,24 +7,23 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// insightEndpoint is the body of "verify a service and create an endpoint".
+// insightEndpoint is the request body of "verify a service and create an endpoint".
 type insightEndpoint struct {
 	DSType     string `json:"ds_type"`
 	ServerName string `json:"vpc_ep_server_name,omitempty"`
 	ServerID   string `json:"vpc_ep_server_id,omitempty"`
 }
 
-// insightAnswer is what is used of the answer. Its times are left alone: they
-// are epoch milliseconds in two different types.
+// insightAnswer holds the used members of the response.
 type insightAnswer struct {
 	ID           string `json:"id"`
 	ClientID     string `json:"vpc_ep_client_id"`
 	ClientStatus string `json:"vpc_ep_client_status"`
 }
 
-// createInsightEndpoint lets DataArts Insight connect to an endpoint service. The
-// status in the answer is of that moment; where the service is one of ours its
-// connection list tells the rest. See Look for why it cannot be read back.
+// createInsightEndpoint connects DataArts Insight to an endpoint service. The status in
+// the response is the current one; if the service is ours, its connection list shows
+// later ones. See Look for why the endpoint cannot be read back.
 func (c *Client) createInsightEndpoint(ctx context.Context, t approval.Target, want *approval.DataArtsInsightEndpoint) (approval.Created, error) {
 	const op = "VerifyAndCreateVpcEp"
 	path, err := pathOf(APIDataArtsInsight, op, "/v1/{}/connections/vpc-endpoint", t.ProjectID)

@@ -15,20 +15,20 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// CodeListIncomplete is Error.Code of a list that does not show all that it
-// should, or contradicts itself. Nothing may be concluded from it.
+// CodeListIncomplete is Error.Code of a list that is incomplete or contradicts itself.
+// No decision may rest on it.
 const CodeListIncomplete = "list_incomplete"
 
-// textIncomplete is Error.Text of the same.
-const textIncomplete = "the list does not show all that it should, so nothing is concluded from it"
+// textIncomplete is the Error.Text for CodeListIncomplete.
+const textIncomplete = "the list is incomplete or contradicts itself, so nothing is decided from it"
 
 const (
-	maxField = 256     // bytes of a text in a row
-	maxRows  = 100_000 // rows of a list, over all of its pages
+	maxField = 256     // bytes of a string in a row
+	maxRows  = 100_000 // rows of all pages of a list
 )
 
-// incompleteError says why an answer does not show what it should. The API works,
-// so the same page is not asked for again within the call.
+// incompleteError says why a list is incomplete. The API works, so the call does not
+// repeat the request.
 type incompleteError struct{ why string }
 
 func (e *incompleteError) Error() string { return e.why }
@@ -46,12 +46,12 @@ func isIncomplete(err error) bool {
 	return ok && e.Code == CodeListIncomplete
 }
 
-// errNotExpected is an answer that some other program may have given.
-var errUnexpectedJSON = errors.New("it is not the JSON that was expected")
+// errUnexpectedJSON is the error for a response that may not be from the API.
+var errUnexpectedJSON = errors.New("unexpected JSON")
 
-// strictly turns an error of decoding into what it means for a reader of lists: an
-// answer that breaks off is not one of the API; one that names a member twice, or is
-// malformed otherwise, is one that nothing may be concluded from.
+// decodeError returns the error for a list that cannot be decoded. A truncated response
+// is not from the API; one with a duplicate member or other malformed JSON is an
+// incomplete list.
 func decodeError(err error) error {
 	switch _, known := errors.AsType[*incompleteError](err); {
 	case known:
@@ -59,15 +59,14 @@ func decodeError(err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return errUnexpectedJSON
 	case errors.Is(err, jsontext.ErrDuplicateName):
-		return incomplete("it names a member twice")
+		return incomplete("duplicate JSON member")
 	}
-	return incomplete("it holds malformed JSON")
+	return incomplete("malformed JSON")
 }
 
-// object reads a JSON object and hands each member that is in known to read, which
-// must consume its value. Members that are not known are skipped. A name that
-// differs from a known one only in case, dashes or underscores is refused: readers
-// disagree on what it means.
+// object reads a JSON object and calls read for each member in known; read must consume
+// the value. Other members are skipped. A name that differs from a known one only in
+// case, dashes or underscores is an error, because JSON readers disagree about it.
 func object(dec *jsontext.Decoder, known []string, read func(name string) error) error {
 	if dec.PeekKind() != '{' {
 		return wrongKind(dec, "an object")
@@ -85,7 +84,7 @@ func object(dec *jsontext.Decoder, known []string, read func(name string) error)
 		case slices.Contains(known, name):
 			err = read(name)
 		case slices.ContainsFunc(known, func(k string) bool { return folded(k) == folded(name) }):
-			return incomplete("it spells a member %.40q", name)
+			return incomplete("misspelled JSON member %.40q", name)
 		default:
 			err = dec.SkipValue()
 		}
@@ -101,17 +100,17 @@ func folded(name string) string {
 	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(name))
 }
 
-// wrongKind is the error for a value that is not what was expected.
+// wrongKind returns the error for a value of another kind than want.
 func wrongKind(dec *jsontext.Decoder, want string) error {
 	if kind := dec.PeekKind(); kind != 0 {
-		return incomplete("there is a JSON %s where %s should be", kind, want)
+		return incomplete("unexpected JSON %s instead of %s", kind, want)
 	}
-	_, err := dec.ReadToken() // the syntax error that PeekKind has met
+	_, err := dec.ReadToken() // returns the syntax error that PeekKind found
 	return err
 }
 
-// array reads a JSON array, or null as an empty one, and calls read for each item,
-// at most limit times.
+// array reads a JSON array, or null as an empty one, and calls read for each of at most
+// limit items.
 func array(dec *jsontext.Decoder, limit int, read func() error) (there bool, err error) {
 	switch dec.PeekKind() {
 	case 'n':
@@ -119,14 +118,14 @@ func array(dec *jsontext.Decoder, limit int, read func() error) (there bool, err
 		return false, err
 	case '[':
 	default:
-		return false, wrongKind(dec, "a list")
+		return false, wrongKind(dec, "an array")
 	}
 	if _, err := dec.ReadToken(); err != nil {
 		return true, err
 	}
 	for n := 0; dec.PeekKind() != ']'; n++ {
 		if n == limit && dec.PeekKind() != 0 {
-			return true, incomplete("it holds more than the %d rows that may be in it", limit)
+			return true, incomplete("more than %d rows", limit)
 		}
 		if err := read(); err != nil {
 			return true, err
@@ -136,13 +135,13 @@ func array(dec *jsontext.Decoder, limit int, read func() error) (there bool, err
 	return true, err
 }
 
-// text reads a string, or null as none.
+// text reads a string, or null as an empty one.
 func text(dec *jsontext.Decoder, to *string) error {
 	switch dec.PeekKind() {
 	case 'n':
 	case '"':
 	default:
-		return wrongKind(dec, "a text")
+		return wrongKind(dec, "a string")
 	}
 	token, err := dec.ReadToken()
 	if err != nil {
@@ -153,12 +152,12 @@ func text(dec *jsontext.Decoder, to *string) error {
 		*to = token.String()
 	}
 	if len(*to) > maxField {
-		return incomplete("it holds a text of %d bytes where an id or a word should be", len(*to))
+		return incomplete("a string of %d bytes instead of a short one", len(*to))
 	}
 	return nil
 }
 
-// count reads a number of rows.
+// count reads the total number of rows.
 func count(dec *jsontext.Decoder) (int, error) {
 	value, err := dec.ReadValue()
 	if err != nil {
@@ -167,21 +166,21 @@ func count(dec *jsontext.Decoder) (int, error) {
 	n, err := strconv.ParseInt(string(value), 10, 64)
 	switch {
 	case err != nil:
-		return 0, incomplete("its number of rows is %.20q", string(value))
+		return 0, incomplete("invalid total number of rows %.20q", string(value))
 	case n < 0:
-		return 0, incomplete("its number of rows is %d", n)
+		return 0, incomplete("negative total number of rows %d", n)
 	case n > maxRows:
-		return 0, incomplete("it has %d rows, more than the %d that are read", n, maxRows)
+		return 0, incomplete("a total of %d rows is more than the maximum of %d", n, maxRows)
 	}
 	return int(n), nil
 }
 
-// list returns an answer function that reads a page of a list into out: rows at
-// the member named rows, at most limit of them, and the number of all rows at the
-// member named total. A list that is documented without one has no name for it.
+// decodeList returns a decode function that reads a page of a list into out: at most
+// limit rows from the member rows, and the total number of rows from the member total.
+// total is empty for a list that is documented without one.
 func decodeList[T any](out *page[T], rows, total string, limit int, row func(*jsontext.Decoder) (T, error)) func(http.Header, []byte) error {
 	return func(_ http.Header, body []byte) error {
-		*out = page[T]{total: -1} // an earlier try may have left something
+		*out = page[T]{total: -1} // clear the result of an earlier attempt
 		there, known := false, []string{rows}
 		if total != "" {
 			known = append(known, total)
@@ -207,17 +206,17 @@ func decodeList[T any](out *page[T], rows, total string, limit int, row func(*js
 		case err != nil:
 			return err
 		case !there && out.total < 0:
-			return errors.New("it lacks what it must hold")
+			return errors.New("required members are missing")
 		case !there && out.total > 0:
-			return incomplete("it holds no rows")
+			return incomplete("the rows are missing")
 		case total != "" && out.total < 0:
-			return incomplete("it does not say how many rows there are")
+			return incomplete("the total number of rows is missing")
 		}
 		return nil
 	}
 }
 
-// document reads body, which must hold one JSON value and nothing else.
+// document reads body, which must be a single JSON object.
 func document(body []byte, read func(*jsontext.Decoder) error) error {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(body))
 	if dec.PeekKind() != '{' {
@@ -227,14 +226,13 @@ func document(body []byte, read func(*jsontext.Decoder) error) error {
 		return decodeError(err)
 	}
 	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return incomplete("something follows its JSON")
+		return incomplete("data after the JSON object")
 	}
 	return nil
 }
 
-// reason is what a row says of its failure: the first entry of a list that says
-// something, made fit for a terminal and a log. It decides nothing, so a form that
-// is not known is no error.
+// reason returns the failure in a row: the first entry that is not empty, sanitized for
+// terminals and logs. An unknown form is not an error, because nothing depends on it.
 func reason(value jsontext.Value) (code, message string) {
 	var entries []struct {
 		Code    string `json:"error_code"`
@@ -251,10 +249,10 @@ func reason(value jsontext.Value) (code, message string) {
 	return "", ""
 }
 
-// maxReadable is the longest text of the cloud that is taken over, in characters.
+// maxReadable is the maximum length of a message of the cloud, in characters.
 const maxReadable = 200
 
-// readable returns s on one line, without what a terminal would act on.
+// readable returns s on one line, without control characters.
 func readable(s string) string {
 	clean := strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) {

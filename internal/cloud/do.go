@@ -19,40 +19,40 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// CallTimeout bounds one try of a call, from sending to the last byte.
+// CallTimeout limits one attempt of a call, up to the last byte of the response.
 const CallTimeout = 30 * time.Second
 
 const (
 	maxResponse = 8 << 20 // bytes
-	// strangerWait is the pause of a host after a 401 in no shape of an API: a proxy
-	// may have answered, but if it was the API the key must not be tried in a row.
+	// foreign401Wait is the pause of a host after a 401 that has not the form of an API
+	// error. A proxy may have sent it, but if the API did, repeats would lock the key.
 	foreign401Wait = 5 * time.Second
 	plainJSON      = "application/json"
 	utf8JSON       = "application/json;charset=UTF-8"
 	userAgent      = "vpcep-approver"
 )
 
-// call is one call of an API: all that differs between them.
+// call describes one call of an API.
 type call struct {
-	api, op     string // op is the name in the API's reference
+	api, op     string // op is the name in the API reference
 	method      string
 	path        string // from pathOf
 	query       url.Values
 	project     string // X-Project-Id
 	workspace   string // X-Workspace-Id
 	contentType string
-	body        any // nil: none
+	body        any // nil: no body
 	effect      effect
 	names       nameSource
 	anonymous   bool // needs no credential
-	optional    bool // a worker can do without: a refusal is no fault of the operator to be told of
-	// answer reads what came with a status of 2xx. An error means that it cannot
-	// be an answer of this API.
+	optional    bool // a refusal is not reported as an operator fault
+	// decode reads the response to a status of 2xx. An error means that the response
+	// is not one of this API.
 	decode func(header http.Header, body []byte) error
 }
 
-// do makes a call: repeated where that can help, limited, authenticated. done
-// may be nil, see repeat. Every error is an *Error.
+// do makes a call with authentication, limits and retries. done may be nil, see
+// repeat. Every error is an *Error.
 func (c *Client) do(ctx context.Context, call *call, done func(context.Context) (bool, error)) error {
 	var body []byte
 	if call.body != nil {
@@ -70,18 +70,18 @@ func (c *Client) do(ctx context.Context, call *call, done func(context.Context) 
 	})
 }
 
-// errRenewed asks for the same call with the credential that there is now.
+// errRenewed asks for the same call with the current credential.
 var errRenewed = errors.New("the credential was renewed")
 
-// attempt makes a call once, when all allow it. second tells that it was refused
-// for its credential just now.
+// attempt makes a call once. second says that the previous attempt was refused for
+// its credential.
 func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bool) error {
 	host := c.hosts[call.api]
 	p, err := c.admit(ctx, host, call)
 	if err != nil {
 		return notSent(ctx, call, err)
 	}
-	done, err := host.breaker.allow()
+	report, err := host.breaker.allow()
 	if err != nil {
 		host.limit.release()
 		c.release(call, p)
@@ -90,7 +90,7 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 	if call.effect != safe {
 		if err := approval.Permit(ctx); err != nil {
 			host.limit.release()
-			done(errInconclusive)
+			report(errInconclusive)
 			c.release(call, p)
 			return notPermitted(call, err)
 		}
@@ -101,7 +101,7 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 		e.Target = targetOf(ctx)
 	}
 	host.limit.release()
-	done(breakerResult(ctx, e))
+	report(breakerResult(ctx, e))
 
 	class := ClassOK
 	if e != nil {
@@ -138,15 +138,15 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 	case e.Class == ClassOperator && call.optional:
 	case refused || e.Class == ClassOperator:
 		c.faults.report(e)
-	case e.authenticated && e.Class != ClassGone: // a service that is not known looks so, too
+	case e.authenticated && e.Class != ClassGone: // which can also mean an unknown service
 		c.faults.resolve(call.api, call.op, e.Target)
 	}
 	return e
 }
 
-// proves reports whether an answer of this class can only come from an API that
-// has accepted the credential. Gateways throttle and break before they look at it,
-// and do not know some addresses.
+// provesCredential reports whether a response of this class can only come from an API
+// that has accepted the credential. Gateways throttle and fail before they check it,
+// and do not know some paths.
 func provesCredential(class Class, said errorBody) bool {
 	switch class {
 	case ClassFinal, ClassGone, ClassAlreadyDone, ClassSlow, ClassOperator:
@@ -158,7 +158,7 @@ func provesCredential(class Class, said errorBody) bool {
 
 type targetKey struct{}
 
-// forTarget notes for which target the calls under ctx are made.
+// forTarget sets the target of the calls made with ctx.
 func forTarget(ctx context.Context, t approval.Target) context.Context {
 	return context.WithValue(ctx, targetKey{}, t.Name)
 }
@@ -199,7 +199,7 @@ func (c *Client) release(call *call, p permit) {
 	}
 }
 
-// send exchanges one request for one answer and classes it.
+// send sends one request and classifies the response.
 func (c *Client) send(ctx context.Context, host *host, call *call, body []byte, p permit) *Error {
 	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
@@ -211,21 +211,21 @@ func (c *Client) send(ctx context.Context, host *host, call *call, body []byte, 
 	if err != nil {
 		return noResponse(call, err)
 	}
-	defer func() { _ = res.Body.Close() }() // read to its end or given up, so nothing is lost
+	defer func() { _ = res.Body.Close() }() // the body is read or given up, so the error does not matter
 	data, err := io.ReadAll(io.LimitReader(res.Body, maxResponse+1))
 	switch {
 	case err != nil:
-		return call.failed(call.unknown(), "the answer broke off", err)
+		return call.failed(call.unknown(), "the response is truncated", err)
 	case res.StatusCode < 200 || res.StatusCode > 299 || len(data) > maxResponse:
 		return c.refused(call, res, data)
 	}
 	err = call.decode(res.Header, data)
 	if res.StatusCode == http.StatusPartialContent {
-		err = incomplete("it is only a part of an answer")
+		err = incomplete("the response is partial")
 	}
 	if err != nil {
 		e := c.refused(call, res, nil)
-		e.Class, e.Text, e.Err = call.unknown(), "this is not an answer of the API; a firewall or proxy may stand in between", err
+		e.Class, e.Text, e.Err = call.unknown(), "the response is not from the API; check for a firewall or proxy in between", err
 		if isIncomplete(err) && call.effect == safe {
 			e.Code, e.Text, e.authenticated = CodeListIncomplete, textIncomplete, true
 		}
@@ -234,7 +234,7 @@ func (c *Client) send(ctx context.Context, host *host, call *call, body []byte, 
 	return nil
 }
 
-// request builds the request with everything that goes over the wire.
+// request builds the HTTP request.
 func (c *Client) request(ctx context.Context, host *host, call *call, body []byte, p permit) (*http.Request, error) {
 	u := *host.base
 	u.Path = strings.TrimSuffix(u.Path, "/") + call.path
@@ -266,7 +266,7 @@ func (c *Client) request(ctx context.Context, host *host, call *call, body []byt
 	return r, nil
 }
 
-// refused is the error for an answer that is none of success.
+// refused returns the error for a response that is not a success.
 func (c *Client) refused(call *call, res *http.Response, data []byte) *Error {
 	said := parseErrorBody(data)
 	e := &Error{API: call.api, Op: call.op, Status: res.StatusCode, Code: said.code, changes: call.effect != safe}
@@ -288,28 +288,28 @@ func (c *Client) refused(call *call, res *http.Response, data []byte) *Error {
 	return e
 }
 
-// noAnswer is the error for a call that got no answer.
+// noResponse returns the error for a call without a response.
 func noResponse(call *call, err error) *Error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
-		err = u.Err // without the address, which is known and long
+		err = u.Err // without the URL, which is long
 	}
 	if !wasNotSent(err) {
-		return call.failed(call.unknown(), "no answer", err)
+		return call.failed(call.unknown(), "no response", err)
 	}
 	e := call.failed(ClassRetry, "the API cannot be reached", err)
 	e.notSent = true
 	return e
 }
 
-// failed is the error for a call to which there is no whole answer.
+// failed returns the error for a call without a complete response.
 func (c *call) failed(class Class, text string, err error) *Error {
 	return &Error{API: c.api, Op: c.op, Class: class, Text: text, Err: err, changes: c.effect != safe}
 }
 
-// unsent is the error for a call that was not made because of err, which may
+// notSent returns the error for a call that was not made because of err, which may
 // come from another call, such as the one for a token.
 func notSent(ctx context.Context, call *call, err error) *Error {
-	e := call.failed(ClassRetry, "not called", err)
+	e := call.failed(ClassRetry, "not sent", err)
 	if cause, ok := asError(err); ok {
 		*e = *cause
 		e.changes = call.effect != safe
@@ -324,15 +324,15 @@ func notSent(ctx context.Context, call *call, err error) *Error {
 	return e
 }
 
-// withheld is the error for a call that was not permitted at the last moment. It
-// is for the caller to try again.
+// notPermitted returns the error for a call that approval.Permit refused. The caller
+// decides about a retry.
 func notPermitted(call *call, err error) *Error {
 	e := call.failed(ClassRetry, "not permitted", err)
 	e.notSent, e.notPermitted = true, true
 	return e
 }
 
-// unknown is the class of a call of which nobody knows whether it was done.
+// unknown is the class of a call whose outcome is not known.
 func (c *call) unknown() Class {
 	if c.effect == safe {
 		return ClassRetry
@@ -340,7 +340,7 @@ func (c *call) unknown() Class {
 	return ClassUnknown
 }
 
-// neverSent reports whether err happened before anything was sent.
+// wasNotSent reports whether err occurred before anything was sent.
 func wasNotSent(err error) bool {
 	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "dial" || op.Op == "proxyconnect") {
 		return true
@@ -355,7 +355,8 @@ func wasNotSent(err error) bool {
 	return ok
 }
 
-// retryAfter reads the header of that name, seconds or a date; 0 if it cannot.
+// retryAfter parses the header Retry-After, in seconds or as a date. It returns 0 if
+// that fails.
 func retryAfter(value string, now time.Time) time.Duration {
 	value = strings.TrimSpace(value)
 	if n, err := strconv.Atoi(value); err == nil {
@@ -367,7 +368,7 @@ func retryAfter(value string, now time.Time) time.Duration {
 	return 0
 }
 
-// encode writes JSON as the cloud's own clients do, with a line break at the end.
+// encode writes JSON as the cloud's SDK does, with a newline at the end.
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -378,16 +379,16 @@ func encode(v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// decoder returns an answer function that reads JSON into out, as strictly as an
-// event is read, and lets ok say whether what an answer must have is there.
+// decodeJSON returns a decode function that reads JSON strictly into out. ok reports
+// whether the required members are present.
 func decodeJSON[T any](out *T, ok func(T) bool) func(http.Header, []byte) error {
 	return func(_ http.Header, body []byte) error {
-		*out = *new(T) // an earlier try may have left something
+		*out = *new(T) // clear the result of an earlier attempt
 		if err := strict.Unmarshal(body, out); err != nil {
 			return errUnexpectedJSON
 		}
 		if !ok(*out) {
-			return errors.New("it lacks what it must hold")
+			return errors.New("required members are missing")
 		}
 		return nil
 	}

@@ -10,23 +10,23 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// Class is what an answer means for whoever asked. It is told from the error
-// code first and from the HTTP status second, never from a text.
+// Class says what an error means for the caller. It depends on the error code first
+// and on the HTTP status second, never on a text.
 type Class string
 
-// The classes. Only the first is not an error.
+// The classes. All but ClassOK are errors.
 const (
 	ClassOK          Class = "ok"
-	ClassRetry       Class = "retry"           // broken, may pass
-	ClassUnknown     Class = "outcome_unknown" // as retry, and it may have been done
-	ClassThrottle    Class = "throttle"        // too many calls; not done
-	ClassSlow        Class = "slow_retry"      // busy, passes in minutes; not done
-	ClassOpen        Class = "breaker_open"    // not even called: the API is down
-	ClassCredentials Class = "credentials"     // the credential is refused; not done
-	ClassOperator    Class = "operator"        // permission, quota, wrong id, host or project; not done
-	ClassGone        Class = "gone"            // the endpoint does not exist any more
-	ClassAlreadyDone Class = "already_done"    // the list has to confirm it
-	ClassFinal       Class = "final"           // the request's own content is wrong
+	ClassRetry       Class = "retry"           // temporary failure
+	ClassUnknown     Class = "outcome_unknown" // as retry, but it may have taken effect
+	ClassThrottle    Class = "throttle"        // too many calls; no effect
+	ClassSlow        Class = "slow_retry"      // busy for minutes; no effect
+	ClassOpen        Class = "breaker_open"    // not sent: the circuit breaker is open
+	ClassCredentials Class = "credentials"     // the credential is refused; no effect
+	ClassOperator    Class = "operator"        // permission, quota, wrong id, host or project; no effect
+	ClassGone        Class = "gone"            // the endpoint no longer exists
+	ClassAlreadyDone Class = "already_done"    // the list must confirm it
+	ClassFinal       Class = "final"           // the content of the request is wrong
 )
 
 // Classes returns every class.
@@ -38,33 +38,31 @@ func Classes() []Class {
 }
 
 var (
-	// ErrCredentials is wrapped by errors that stand for a refused credential.
+	// ErrCredentials is wrapped by errors about a refused credential.
 	ErrCredentials = errors.New("the credential is refused")
-	// ErrNoReadBack is wrapped by the error of Look where nothing can be read.
+	// ErrNoReadBack is wrapped by the error of Look for creations that cannot be read.
 	ErrNoReadBack = errors.New("this creation cannot be read back")
 )
 
-// Error is a call that did not succeed. Its text never repeats the cloud's own,
-// which may quote what was sent.
+// Error is the error of a call. It never contains the cloud's own message, which may
+// quote secrets of the request.
 type Error struct {
 	API, Op   string // such as "vpcep", "AcceptOrRejectEndpoint"
-	Target    string // name of the target that it was called for; empty if there is none
+	Target    string // name of the target; empty if there is none
 	Class     Class
-	Status    int           // HTTP status; 0 if there was no answer
-	Code      string        // the cloud's error code, or ours in snake_case
-	Text      string        // what it means and, if one can do something, what
-	RequestID string        // the cloud's id of the call
-	Wait      time.Duration // from Retry-After or what it stands for; 0 if unknown
-	Err       error         // what lies under it, if anything
+	Status    int           // HTTP status; 0 without a response
+	Code      string        // the cloud's error code, or one of this package in snake_case
+	Text      string        // the meaning and the next step
+	RequestID string        // the cloud's id of the request
+	Wait      time.Duration // time until a retry; 0 if unknown
+	Err       error         // the cause; may be nil
 
-	changes       bool // the call was to change something
-	notSent       bool // it provably never left
-	authenticated bool // the answer can only come from an API that has accepted the credential
-	refusesKey    bool // a refusal of the credential that speaks of the key itself
-	// withheld says that the caller did not permit it, see approval.Permit.
-	notPermitted bool
-	// inDoubt says that an earlier try of the same call may have been carried out.
-	maybeDone bool
+	changes       bool // the call is not safe
+	notSent       bool // the request was certainly not sent
+	authenticated bool // the response proves that the API accepted the credential
+	refusesKey    bool // the refusal concerns the key itself
+	notPermitted  bool // approval.Permit refused the call
+	maybeDone     bool // an earlier attempt of the call may have taken effect
 }
 
 func (e *Error) Error() string {
@@ -91,8 +89,8 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Retryable reports whether the same call can succeed later. What only the
-// operator can fix can: it is no reason to fail a request.
+// Retryable reports whether the same call can succeed later. That includes what only
+// the operator can fix, which must not fail a request.
 func (e *Error) Retryable() bool {
 	switch e.Class {
 	case ClassFinal, ClassGone, ClassOK:
@@ -102,7 +100,7 @@ func (e *Error) Retryable() bool {
 	}
 }
 
-// RetryAfter is how long to wait before the next try; 0 leaves it to the caller.
+// RetryAfter returns the time to wait before a retry; 0 leaves it to the caller.
 func (e *Error) RetryAfter() time.Duration {
 	if e.Wait > 0 {
 		return e.Wait
@@ -121,24 +119,23 @@ func (e *Error) RetryAfter() time.Duration {
 	}
 }
 
-// OutcomeUnknown reports whether the call may have changed something although
-// it did not succeed.
+// OutcomeUnknown reports whether the call may have taken effect.
 func (e *Error) OutcomeUnknown() bool {
 	return e.maybeDone || e.changes && !e.notSent && (e.Class == ClassUnknown || e.Class == ClassRetry)
 }
 
-// NoReadBack reports whether e says that a creation can never be looked for.
+// NoReadBack reports whether e says that the creation cannot be read back.
 func (e *Error) NoReadBack() bool { return errors.Is(e.Err, ErrNoReadBack) }
 
-// Gone reports whether the endpoint does not exist any more.
+// Gone reports whether the endpoint no longer exists.
 func (e *Error) Gone() bool { return e.Class == ClassGone }
 
-// operatorWait is the least wait after what the operator must fix; the caller's
-// own backoff adds to it.
+// operatorWait is the minimum wait after an operator fault; the caller adds its own
+// backoff.
 const operatorWait = 5 * time.Second
 
-// OperatorFault returns e as a fault that only the operator can fix, and whether
-// it is one.
+// OperatorFault returns e as a fault that only the operator can fix. The result is
+// false if e is not one.
 func (e *Error) OperatorFault() (approval.OperatorFault, bool) {
 	if e.Class != ClassOperator && e.Class != ClassCredentials {
 		return approval.OperatorFault{}, false
@@ -150,19 +147,19 @@ func (e *Error) OperatorFault() (approval.OperatorFault, bool) {
 	return f, true
 }
 
-// Failure is the form for requester and support.
+// Failure returns e in the form that the result event has.
 func (e *Error) Failure() approval.Failure {
 	f := approval.Failure{Code: e.Code, Text: e.Text, RequestID: e.RequestID}
 	if f.Code == "" {
 		f.Code = string(e.Class)
 	}
 	if f.Text == "" {
-		f.Text = "the cloud did not carry out the call " + e.Op
+		f.Text = "the cloud did not carry out " + e.Op
 	}
 	return f
 }
 
-// refuse is the error of a call that is wrong before it is made.
+// refuse returns the error of an invalid call that is not sent.
 func refuse(api, op, code string, err error) *Error {
 	return &Error{API: api, Op: op, Class: ClassFinal, Code: code, Err: err, notSent: true}
 }
@@ -176,42 +173,41 @@ func is(err error, c Class) bool {
 	return ok && e.Class == c
 }
 
-// byStatus is the class of an answer without a code that we know. body tells
-// whether the answer was in one of the API's own error shapes; if not, something
-// in front of the API has spoken, and what it says is not the API's last word.
+// byStatus returns the class of a response without a known code. body says whether the
+// response has the form of an API error; if not, it comes from something in front of
+// the API and decides nothing.
 //
-// An answer ends a request only where the status says that the content of the
-// call is wrong. All else that is refused may be right once the operator has
-// fixed it.
+// Only statuses about the content of the request end a request. Other refusals may
+// pass once the operator has fixed the cause.
 func byStatus(status int, body bool) (class Class, text string) {
 	switch {
 	case status == http.StatusTooManyRequests:
 		return ClassThrottle, "too many calls"
 	case status >= 300 && status < 400:
-		return ClassUnknown, "answered with a redirect, which is not followed; check the endpoint of this API"
+		return ClassUnknown, "the response is a redirect, which is not followed; check the endpoint of this API"
 	case status == http.StatusProxyAuthRequired:
 		return ClassOperator, "a proxy requires a login; check the proxy settings of the process"
 	case !body && status == http.StatusNotFound:
-		return ClassOperator, "no such address; check the endpoint of this API"
+		return ClassOperator, "there is no API at this address; check the endpoint of this API"
 	case !body:
-		return ClassUnknown, "the answer is not one of the API's; a firewall, proxy or load balancer may stand in between"
+		return ClassUnknown, "the response is not from the API; check for a firewall, proxy or load balancer in between"
 	case status == http.StatusUnauthorized:
-		return ClassCredentials, "the credential is not accepted"
+		return ClassCredentials, "the credential is refused"
 	case status >= 500 || status == http.StatusRequestTimeout:
-		return ClassUnknown, "the API is broken or does not answer in time"
+		return ClassUnknown, "the API failed or timed out"
 	}
 	switch status {
 	case http.StatusConflict, http.StatusLocked, http.StatusTooEarly, http.StatusPreconditionFailed:
 		return ClassSlow, "the resource is busy"
 	case http.StatusForbidden, http.StatusPaymentRequired:
-		return ClassOperator, "the API does not permit the call; check the permissions, the project and the region"
+		return ClassOperator, "the API does not permit the request; check the permissions, the project and the region"
 	case http.StatusNotFound, http.StatusGone:
-		return ClassOperator, "the API does not know what is called; check the target's id, its project and the region"
+		return ClassOperator, "the API does not know the resource; check the target's id, its project and the region"
 	case http.StatusBadRequest, http.StatusNotAcceptable, http.StatusLengthRequired, http.StatusRequestEntityTooLarge,
 		http.StatusRequestURITooLong, http.StatusUnsupportedMediaType, http.StatusRequestedRangeNotSatisfiable,
 		http.StatusExpectationFailed, http.StatusUnprocessableEntity, http.StatusFailedDependency,
 		http.StatusRequestHeaderFieldsTooLarge:
-		return ClassFinal, "the API refuses the content of the call"
+		return ClassFinal, "the API refuses the content of the request"
 	}
-	return ClassOperator, "the API refuses the call; check the endpoint, the project and the region"
+	return ClassOperator, "the API refuses the request; check the endpoint, the project and the region"
 }

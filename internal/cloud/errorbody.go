@@ -10,16 +10,16 @@ import (
 type errorBody struct {
 	code      string // such as "EndPoint.2013"; may be empty
 	requestID string
-	shaped    bool // it is an error answer of one of the APIs, with a code or not
+	shaped    bool // it has the form of an API error, with or without a code
 }
 
 // parseErrorBody reads the shapes in use: {"error_code", "error_msg",
 // "request_id"}, {"code", "message"}, and either of them inside {"error": …},
-// where Keystone has the status as the code. Firewalls answer in none of them.
+// where Keystone has the status as the code. Firewalls use none of them.
 func parseErrorBody(data []byte) errorBody {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(data, &members); err != nil {
-		// One documented example lacks a comma; its code stands there all the same.
+		// One documented example lacks a comma but has a code.
 		return errorBody{code: brokenCode(data), shaped: brokenCode(data) != ""}
 	}
 	out := membersBody(members)
@@ -53,7 +53,7 @@ func membersBody(members map[string]json.RawMessage) errorBody {
 	return out
 }
 
-// brokenCode finds the value of "error_code" in what is no JSON.
+// brokenCode finds the value of "error_code" in invalid JSON.
 func brokenCode(data []byte) string {
 	_, rest, found := bytes.Cut(data, []byte(`"error_code"`))
 	if !found {
@@ -71,8 +71,8 @@ func brokenCode(data []byte) string {
 	return code(string(value))
 }
 
-// code returns s if it looks like "Service.0123", else nothing: what is put into
-// errors must not carry anything else.
+// code returns s if it has the form "Service.0123", else "". Errors must not contain
+// other text of the cloud.
 func code(s string) string {
 	service, number, found := strings.Cut(s, ".")
 	if !found || service == "" || number == "" || strings.Contains(number, ".") {
@@ -81,10 +81,10 @@ func code(s string) string {
 	return plain(s)
 }
 
-// maxPlain is the longest code or id that is taken over, in bytes.
+// maxPlain is the maximum length of a code or id, in bytes.
 const maxPlain = 80
 
-// plain returns s if it is short and made of letters, digits and "-_.", else nothing.
+// plain returns s if it is short and consists of letters, digits and "-_.", else "".
 func plain(s string) string {
 	if len(s) > maxPlain {
 		return ""

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// faultFor is how long a fault counts as active if no call of the kind follows:
-// the request that met it may have gone to another worker.
+// faultTTL is how long a fault stays active without another call of its operation: the
+// request may have moved to another worker.
 const faultTTL = 15 * time.Minute
 
-// faults keeps which APIs refuse what only the operator can fix. The keys are
-// APIs and names of targets, so there are few.
+// faults tracks the active operator faults by API and target. It is safe for concurrent
+// use.
 type faults struct {
 	observer Observer
 
@@ -29,7 +29,7 @@ func newFaults(obs Observer) *faults {
 	return &faults{observer: obs, active: map[faultKey]*activeFault{}}
 }
 
-// met takes note of the fault e.
+// report records e if it is an operator fault.
 func (f *faults) report(e *Error) {
 	fault, ok := e.OperatorFault()
 	if !ok {
@@ -49,7 +49,7 @@ func (f *faults) report(e *Error) {
 	f.observer.OperatorFault(e.Target, fault)
 }
 
-// over takes note that an operation works again.
+// resolve records that an operation works again.
 func (f *faults) resolve(api, operation, target string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -72,7 +72,7 @@ func (f *faults) expire(key faultKey, a *activeFault) {
 	}
 }
 
-// end drops key; with f.mu held.
+// end removes key. The caller holds f.mu.
 func (f *faults) end(key faultKey) {
 	delete(f.active, key)
 	f.observer.OperatorFaultOver(key.api, key.target)

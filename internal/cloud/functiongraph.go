@@ -9,8 +9,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// functionEndpoint is the body of "create a VPC endpoint", in the order of the
-// cloud's own client.
+// functionEndpoint is the request body of "create a VPC endpoint", in the field order of
+// the cloud's SDK.
 type functionEndpoint struct {
 	Flavor   string `json:"flavor,omitempty"`
 	XRole    string `json:"xrole,omitempty"`
@@ -18,8 +18,8 @@ type functionEndpoint struct {
 	SubnetID string `json:"subnet_id"`
 }
 
-// createFunctionEndpoint creates an endpoint for functions. What exists already
-// is told as such.
+// createFunctionEndpoint creates an endpoint for functions. Created.Existing says that
+// it already existed.
 func (c *Client) createFunctionEndpoint(ctx context.Context, t approval.Target, want *approval.FunctionGraphEndpoint) (approval.Created, error) {
 	const op = "CreateVpcEndpoint"
 	path, err := pathOf(APIFunctionGraph, op, "/v2/{}/fgs/vpc-endpoint", t.ProjectID)
@@ -42,7 +42,7 @@ func (c *Client) createFunctionEndpoint(ctx context.Context, t approval.Target, 
 		if look, err := c.lookFunctionEndpoint(ctx, t, want, nil); err == nil && len(look.Keys) == 1 {
 			made.EndpointID, made.State = look.Created.EndpointID, look.Created.State
 		}
-		return made, nil // that it is there is certain; which one it is, only if there is one
+		return made, nil // the endpoint exists; its id is known only if there is just one
 	}
 	if err != nil {
 		return approval.Created{}, err
@@ -57,9 +57,9 @@ func (c *Client) createFunctionEndpoint(ctx context.Context, t approval.Target, 
 	return made, nil
 }
 
-// lookFunctionEndpoint finds endpoints in the subnet through VPCEP, FunctionGraph
-// having no call that shows them. If several are new the youngest is taken. Those of
-// the type gateway hang on route tables and not on a subnet; they are no functions'.
+// lookFunctionEndpoint finds endpoints in the subnet through VPCEP, because FunctionGraph
+// has no call for it. It takes the newest if several are new. Endpoints of the type
+// gateway belong to route tables and not to a subnet, so they are ignored.
 func (c *Client) lookFunctionEndpoint(ctx context.Context, t approval.Target, want *approval.FunctionGraphEndpoint, before []string) (approval.Look, error) {
 	rows, err := c.vpcEndpoints(ctx, t.ProjectID, want.VPCID)
 	if err = c.reportList(t, APIVPCEP, "ListEndpoints", err); err != nil {
@@ -86,12 +86,12 @@ func (c *Client) lookFunctionEndpoint(ctx context.Context, t approval.Target, wa
 	return look, nil
 }
 
-// ofFunctionGraph reports whether e connects to FunctionGraph, and to no other
-// service that has an endpoint in the subnet, as far as the list says.
+// ofFunctionGraph reports whether e connects to FunctionGraph, as far as the list shows
+// the service.
 func (e vpcEndpoint) ofFunctionGraph() bool {
 	return e.ServiceName == "" || strings.Contains(strings.ToLower(e.ServiceName), "functiongraph")
 }
 
-// other reports whether a row that shows got is about something else than want.
-// Not every version of the list shows every field.
+// differs reports whether got is an id other than want. Some versions of the list omit
+// fields.
 func differs(got, want string) bool { return got != "" && !approval.SameID(got, want) }

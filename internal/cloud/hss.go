@@ -14,7 +14,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// hssQueryIDs is how many ids a batch-query takes in one list.
+// hssQueryIDs is the maximum number of ids in a batch query.
 const hssQueryIDs = 64
 
 type hssVPC struct {
@@ -22,14 +22,14 @@ type hssVPC struct {
 	SubnetIDs []string `json:"subnet_id_list"`
 }
 
-// hssEndpoints is the body of "create VPC endpoints for servers".
+// hssEndpoints is the request body of "create VPC endpoints for servers".
 type hssEndpoints struct {
 	HostIDs []string `json:"host_id_list,omitempty"`
 	VPCs    []hssVPC `json:"vpc_list,omitempty"`
 }
 
-// createHostEndpoints creates endpoints for servers. The answer is empty, which
-// is a success here and nowhere else.
+// createHostEndpoints creates endpoints for servers. Only this call succeeds with an
+// empty response.
 func (c *Client) createHostEndpoints(ctx context.Context, t approval.Target, want *approval.HSSEndpoints) (approval.Created, error) {
 	const op = "CreateVpcEndpoint"
 	path, err := pathOf(APIHSS, op, "/v5/{}/host-management/vpc-endpointes", t.ProjectID)
@@ -45,7 +45,7 @@ func (c *Client) createHostEndpoints(ctx context.Context, t approval.Target, wan
 		body: body, effect: nonIdempotent,
 		decode: func(_ http.Header, body []byte) error {
 			if body = bytes.TrimSpace(body); len(body) > 0 && !json.Valid(body) {
-				return errors.New("it is neither empty nor JSON")
+				return errors.New("the response is neither empty nor JSON")
 			}
 			return nil
 		},
@@ -60,8 +60,8 @@ func enterpriseProject(t approval.Target) url.Values {
 	return url.Values{"enterprise_project_id": {t.EnterpriseProjectID}}
 }
 
-// hssStatus is a row of the batch-query: the endpoint of one server. Its status is
-// not read: the values are not documented.
+// hssStatus is a row of the batch query: the endpoint of one server. Its status is not
+// read, because the values are not documented.
 type hssStatus struct {
 	HostID string
 	VPCID  string
@@ -84,11 +84,10 @@ type hssQuery struct {
 	VPCIDs  []string `json:"vpc_id_list,omitempty"`
 }
 
-// lookHostEndpoints asks for the endpoints of the servers that were named, or of
-// the VPCs if no server was. They count as created once everything that was
-// named shows a row and one of the rows is new. The list says nothing of how many
-// rows it should have; a server or VPC without a row has no endpoint, as far as is
-// documented, and a new row beside it makes the look partial.
+// lookHostEndpoints reads the endpoints of the requested servers, or of the VPCs if no
+// servers are named. They count as created when each server or VPC has a row and at
+// least one row is new. The list has no total; a server or VPC without a row has no
+// endpoint, as far as is documented, and with a new row the result is partial.
 func (c *Client) lookHostEndpoints(ctx context.Context, t approval.Target, want *approval.HSSEndpoints, before []string) (approval.Look, error) {
 	var vpcs []string
 	for _, v := range want.VPCs {
@@ -117,7 +116,7 @@ func (c *Client) lookHostEndpoints(ctx context.Context, t approval.Target, want 
 		case byHost && !contains(want.HostIDs, r.HostID):
 			continue
 		case len(vpcs) > 0 && !contains(vpcs, r.VPCID) && (r.VPCID != "" || !byHost):
-			continue // of another VPC, or of none that is known
+			continue // another or an unknown VPC
 		}
 		shown[approval.UUID(r.HostID)], shown[approval.UUID(r.VPCID)] = true, true
 		key := r.HostID + "/" + r.VPCID

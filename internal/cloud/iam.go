@@ -42,14 +42,14 @@ type iamAuth struct {
 	Scope    iamScope    `json:"scope"`
 }
 
-// iamTokenRequest is the body of "obtain a token by password".
+// iamTokenRequest is the request body of "obtain a token by password".
 type iamTokenRequest struct {
 	Auth iamAuth `json:"auth"`
 }
 
-// iamToken asks IAM for a token for user and password, scoped to the project with
-// that id, or to the region's own if it is empty: an API refuses tokens of other
-// projects. Another token does not end the validity of the ones before.
+// iamToken gets a token from IAM for user and password. Its scope is the project with
+// that id, or the region's default project if it is empty, because an API refuses tokens
+// of other projects. Earlier tokens stay valid.
 func (c *Client) iamToken(ctx context.Context, cred Credentials, project string) (token, error) {
 	of := iamProject{ID: project}
 	if project == "" {
@@ -69,7 +69,7 @@ func (c *Client) iamToken(ctx context.Context, cred Credentials, project string)
 			return err
 		},
 	}, nil)
-	if err == nil { // one asks for all targets of the project, and each may have been refused
+	if err == nil { // the token is for all targets of the project
 		for _, t := range c.targets {
 			if t.ProjectID == project {
 				c.faults.resolve(APIIAM, op, t.Name)
@@ -79,12 +79,12 @@ func (c *Client) iamToken(ctx context.Context, cred Credentials, project string)
 	return tok, err
 }
 
-// readToken reads IAM's answer at now. A body that does not tell the expiry is
-// no reason to refuse the token.
+// readToken reads the response of IAM, received at now. The token is used even if the
+// response has no expiry.
 func readToken(header http.Header, body []byte, now time.Time) (token, error) {
 	tok := token{value: header.Get("X-Subject-Token")}
 	if tok.value == "" {
-		return token{}, errors.New("it has no X-Subject-Token")
+		return token{}, errors.New("the response has no X-Subject-Token")
 	}
 	var out struct {
 		Token struct {
@@ -92,10 +92,10 @@ func readToken(header http.Header, body []byte, now time.Time) (token, error) {
 		} `json:"token"`
 	}
 	if err := json.Unmarshal(body, &out); err != nil {
-		return token{}, errors.New("it is not the JSON that was expected")
+		return token{}, errUnexpectedJSON
 	}
 	life := out.Token.ExpiresAt.Sub(now)
-	if out.Token.ExpiresAt.IsZero() || life <= 0 { // not told, or a clock is wrong
+	if out.Token.ExpiresAt.IsZero() || life <= 0 { // no expiry, or a wrong clock
 		life = defaultTokenLife
 	}
 	tok.expires = now.Add(life)

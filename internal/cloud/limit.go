@@ -10,43 +10,43 @@ import (
 )
 
 const (
-	minThrottlePause = 2 * time.Second  // after a throttling answer that names no time; doubles
-	maxThrottlePause = 30 * time.Second // of such a pause
-	maxRetryAfter    = time.Hour        // what more the cloud asks for is cut to this
-	recoveryTime     = 30 * time.Second // from nothing up to the set rate
-	maxRateCut       = 64               // the rate never falls below the set one divided by this
-	maxPauseWait     = 5 * time.Second  // a longer pause is an error for the caller instead of a wait
-	maxRateWait      = 30 * time.Second // so is a longer wait for a rate below one a second; see join
-	maxRetryHint     = time.Minute      // what a caller who would wait longer is told to wait
+	minThrottlePause = 2 * time.Second  // after a throttling response without Retry-After; doubles
+	maxThrottlePause = 30 * time.Second // upper limit of such a pause
+	maxRetryAfter    = time.Hour        // longer values of Retry-After are cut
+	recoveryTime     = 30 * time.Second // from zero to the configured rate
+	maxRateCut       = 64               // the rate stays above the configured one divided by this
+	maxPauseWait     = 5 * time.Second  // a longer pause is returned as an error
+	maxRateWait      = 30 * time.Second // as is a longer wait for a rate below one call per second, see enqueue
+	maxRetryHint     = time.Minute      // longest retry time in such an error
 )
 
-// limit holds the calls to one API host to a rate and to a number at once.
+// limit limits the rate and the concurrency of the calls to one API host. It is safe
+// for concurrent use.
 //
-// A throttling answer pauses all calls and halves the rate, which then rises
-// steadily again up to the set one. Callers pass one after the other, in the
-// order of their coming, so that a change of the rate or a pause holds from the
-// very next call on.
+// A throttling response pauses all calls and halves the rate, which then rises
+// linearly to the configured one. Callers pass one by one in their order of arrival,
+// so that a pause or a new rate applies from the next call on.
 type limit struct {
 	api        string
 	configured rate.Limit
 	observer   Observer
-	head       chan struct{} // held by the one whose turn it is to wait
-	slots      chan struct{} // one for each call on its way
+	head       chan struct{} // capacity 1; held by the first in the queue
+	slots      chan struct{} // one for each call in flight
 
 	mu          sync.Mutex
 	limiter     *rate.Limiter
-	queue       int           // callers who wait for the rate
-	nextRetry   time.Time     // up to when calls are spoken for by callers who were sent away
-	pausedUntil time.Time     // until then nobody calls
-	cutAt       time.Time     // when the rate was lowered last
-	recoveredAt time.Time     // up to when the rise has been added
-	lastPause   time.Duration // the last one that we chose ourselves
+	queue       int       // callers that wait for the rate
+	nextRetry   time.Time // latest retry time given to a rejected caller
+	pausedUntil time.Time
+	cutAt       time.Time     // last reduction of the rate
+	recoveredAt time.Time     // the rise is applied up to this time
+	lastPause   time.Duration // last one without Retry-After
 }
 
 func newLimit(api string, perSecond float64, concurrency int, obs Observer) *limit {
 	burst := max(1, int(perSecond/10))
 	if perSecond < 1 {
-		perSecond *= 0.999 // rounding must not make one call more in a minute
+		perSecond *= 0.999 // rounding must not allow an extra call per minute
 	}
 	return &limit{
 		api: api, configured: rate.Limit(perSecond), observer: obs,
@@ -55,9 +55,9 @@ func newLimit(api string, perSecond float64, concurrency int, obs Observer) *lim
 	}
 }
 
-// enter waits until a call may be made and counts it as on its way; leave ends
-// that. It returns an error immediately if the host is paused for long, or if it
-// would wait for a slow rate, see join.
+// acquire waits until a call may be made. The caller must call release after it.
+// acquire returns an error immediately if the host is paused for long, or if the wait
+// for a slow rate is long, see enqueue.
 func (l *limit) acquire(ctx context.Context, patient bool) error {
 	if err := l.enqueue(ctx, patient); err != nil {
 		return err
@@ -91,12 +91,12 @@ func (l *limit) acquire(ctx context.Context, patient bool) error {
 	return nil
 }
 
-// join takes a place in the queue for the rate. Where calls are seldom nobody waits
-// but one patient caller: requests must not hold their slots for minutes, and what
-// follows a read, such as the creation that was looked for, must come next. Callers
-// who are sent away are told different times, one call apart.
+// enqueue joins the queue for the rate. Below one call per second only one patient
+// caller may wait: requests must not occupy their slots for minutes, and the call
+// that follows a read, such as a creation, must come next. Other callers get an error
+// with a retry time, each a different one.
 func (l *limit) enqueue(ctx context.Context, patient bool) error {
-	_, pace := l.next() // raises the rate, if it is time
+	_, pace := l.next() // applies the rise of the rate
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -117,7 +117,7 @@ func (l *limit) enqueue(ctx context.Context, patient bool) error {
 	if last := now.Add(maxRetryHint); l.nextRetry.After(last) {
 		l.nextRetry = last
 	}
-	e := &Error{API: l.api, Class: ClassThrottle, Text: "the set rate of calls is used up", Wait: l.nextRetry.Sub(now), notSent: true}
+	e := &Error{API: l.api, Class: ClassThrottle, Text: "the configured call rate is exhausted", Wait: l.nextRetry.Sub(now), notSent: true}
 	if until, has := ctx.Deadline(); has && until.Before(now.Add(wait)) {
 		e.Err = context.DeadlineExceeded
 	}
@@ -129,14 +129,14 @@ func (l *limit) release() {
 	<-l.slots
 }
 
-// wait waits for the end of a pause, then for the rate, and starts again if the
-// host was paused meanwhile. dequeue is called when the call has its time.
+// wait waits for the end of a pause, then for the rate, and starts again if the host
+// was paused meanwhile. It calls dequeue when the rate admits the call.
 func (l *limit) wait(ctx context.Context, dequeue func()) error {
 	for {
 		pause, pace := l.next()
 		switch {
 		case pause > maxPauseWait:
-			return &Error{API: l.api, Class: ClassThrottle, Text: "the API asked for a pause", Wait: pause, notSent: true}
+			return &Error{API: l.api, Class: ClassThrottle, Text: "the API requested a pause", Wait: pause, notSent: true}
 		case pause > 0:
 			if err := sleep(ctx, pause); err != nil {
 				return err
@@ -151,7 +151,7 @@ func (l *limit) wait(ctx context.Context, dequeue func()) error {
 		delay := call.Delay()
 		if until, has := ctx.Deadline(); has && until.Before(time.Now().Add(delay)) {
 			call.Cancel()
-			return context.DeadlineExceeded // it would end before our turn
+			return context.DeadlineExceeded // it would end during the wait
 		}
 		if delay > 0 {
 			if err := sleep(ctx, delay); err != nil {
@@ -160,12 +160,12 @@ func (l *limit) wait(ctx context.Context, dequeue func()) error {
 			}
 		}
 		if pause, _ := l.next(); pause <= 0 {
-			return ctx.Err() // a call that nobody wants any more is not begun
+			return ctx.Err() // a canceled call is not made
 		}
 	}
 }
 
-// next returns what remains of a pause, and the pace as it is now.
+// next returns the rest of the pause and the limiter with its current rate.
 func (l *limit) next() (time.Duration, *rate.Limiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -181,12 +181,12 @@ func (l *limit) next() (time.Duration, *rate.Limiter) {
 	return 0, l.limiter
 }
 
-// throttled takes note of a throttling answer to a call begun at start. after is
-// the cloud's Retry-After, 0 if there was none. It returns how long to wait.
+// throttled handles a throttling response to a call that began at start. after is the
+// Retry-After of the response, or 0. It returns the time to wait.
 func (l *limit) throttled(start time.Time, after time.Duration) time.Duration {
 	l.mu.Lock()
 	now := time.Now()
-	if !start.Before(l.cutAt) { // else it tells of the rate before the last cut
+	if !start.Before(l.cutAt) { // else the call was made before the last reduction
 		l.lastPause = min(max(minThrottlePause, 2*l.lastPause), maxThrottlePause)
 		l.limiter.SetLimitAt(now, max(l.limiter.Limit()/2, l.configured/maxRateCut))
 		l.cutAt = now
@@ -200,25 +200,25 @@ func (l *limit) throttled(start time.Time, after time.Duration) time.Duration {
 	return wait
 }
 
-// rest takes note of a Retry-After in an answer that does not mean throttling.
+// pauseFor handles a Retry-After in a response that is not throttling.
 func (l *limit) pauseFor(after time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.extendPause(time.Now(), after)
 }
 
-// hold pauses the host for d, or for longer if it is already; with l.mu held.
+// extendPause pauses the host for at least d. The caller holds l.mu.
 func (l *limit) extendPause(now time.Time, d time.Duration) time.Duration {
 	if until := now.Add(min(d, maxRetryAfter)); until.After(l.pausedUntil) {
 		l.pausedUntil = until
 	}
 	if l.pausedUntil.After(l.recoveredAt) {
-		l.recoveredAt = l.pausedUntil // the rise begins after the pause
+		l.recoveredAt = l.pausedUntil // the rise starts after the pause
 	}
 	return max(0, l.pausedUntil.Sub(now))
 }
 
-// served takes note of an answer that was none of throttling.
+// succeeded handles a response that is not throttling.
 func (l *limit) succeeded() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -10,13 +10,12 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// maxPages is how many pages of one list are read at most.
-const maxPages = 1000
+const maxPages = 1000 // read from one list
 
-// snapshot is what a list showed.
+// snapshot is the content of a list.
 type snapshot struct {
 	rows map[string]connection // by id, see approval.UUID
-	at   time.Time             // it shows nothing older
+	at   time.Time             // when the read began
 }
 
 func (s snapshot) row(id string) (connection, bool) {
@@ -24,42 +23,43 @@ func (s snapshot) row(id string) (connection, bool) {
 	return r, ok
 }
 
-// lists reads the connection list of one target for all who ask. Who asks while
-// a read is on its way shares the next one, so that no answer is older than its
-// question; reads of a target follow one another, as its purse allows.
+// connectionReader reads the connection list of one target for all callers. Callers
+// that arrive during a read share the next one, so that no result is older than its
+// request. There is one read at a time, limited by the read budget. It is safe for
+// concurrent use.
 type connectionReader struct {
-	pageSize int // of a page
+	pageSize int
 	readPage func(context.Context, filter) (page[connection], error)
-	report   func(error) error // is given what came of a read, and returns it for the callers
+	report   func(error) error // called with the error of each read; returns the error for the callers
 	budget   *readBudget
-	reading  chan struct{} // held by the read that is on its way
+	reading  chan struct{} // capacity 1; held by the current read
 
 	mu       sync.Mutex
-	next     *batch // what those join who ask now; nil if nobody has asked
-	total    int    // rows when all were read last; -1 if they never were
-	noFilter bool   // the API does not honor the filter by id
+	next     *batch // joined by new callers; nil if there are none
+	total    int    // rows at the last read of the whole list; -1 before that
+	noFilter bool   // the API ignores the filter by id
 }
 
-// batch is one read and those who wait for it.
+// batch is one read and its waiters.
 type batch struct {
-	ids     map[string]int // those asked for, by how many
-	all     int            // how many want the whole list
+	ids     map[string]int // number of waiters for each id
+	all     int            // number of waiters for the whole list
 	waiters int
 	cancel  context.CancelFunc
-	done    chan struct{} // closed when the two below are set
+	done    chan struct{} // closed when shown and err are set
 	shown   snapshot
 	err     error
 }
 
-func newConnectionReader(size int, perSecond float64, page func(context.Context, filter) (page[connection], error), note func(error) error) *connectionReader {
+func newConnectionReader(size int, perSecond float64, readPage func(context.Context, filter) (page[connection], error), report func(error) error) *connectionReader {
 	return &connectionReader{
-		pageSize: size, readPage: page, report: note, total: -1, reading: make(chan struct{}, 1),
+		pageSize: size, readPage: readPage, report: report, total: -1, reading: make(chan struct{}, 1),
 		budget: newReadBudget(perSecond),
 	}
 }
 
-// read returns what the list shows of id, and of all others if whole is set.
-func (l *connectionReader) read(ctx context.Context, id string, whole bool) (snapshot, error) {
+// read returns the row of id, or the whole list if all is set.
+func (l *connectionReader) read(ctx context.Context, id string, all bool) (snapshot, error) {
 	id = approval.UUID(id)
 	l.mu.Lock()
 	b := l.next
@@ -67,16 +67,16 @@ func (l *connectionReader) read(ctx context.Context, id string, whole bool) (sna
 		run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		b = &batch{ids: map[string]int{}, cancel: cancel, done: make(chan struct{})}
 		l.next = b
-		go l.run(run, b) // ends when it has read, or when the last waiter leaves
+		go l.run(run, b) // ends after the read, or when the last waiter leaves
 	}
 	b.waiters++
 	b.ids[id]++
-	if whole {
+	if all {
 		b.all++
 	}
 	l.mu.Unlock()
 
-	defer l.leave(b, id, whole)
+	defer l.leave(b, id, all)
 	select {
 	case <-b.done:
 		return b.shown, b.err
@@ -85,15 +85,15 @@ func (l *connectionReader) read(ctx context.Context, id string, whole bool) (sna
 	}
 }
 
-// leave takes one waiter off; the last one ends the read.
-func (l *connectionReader) leave(b *batch, id string, whole bool) {
+// leave removes a waiter. The last one cancels the read.
+func (l *connectionReader) leave(b *batch, id string, all bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b.waiters--
 	if b.ids[id]--; b.ids[id] == 0 {
 		delete(b.ids, id)
 	}
-	if whole {
+	if all {
 		b.all--
 	}
 	if b.waiters == 0 {
@@ -104,7 +104,7 @@ func (l *connectionReader) leave(b *batch, id string, whole bool) {
 	}
 }
 
-// run carries b out when its turn has come.
+// run waits for the previous read and the read budget, then reads b.
 func (l *connectionReader) run(ctx context.Context, b *batch) {
 	defer close(b.done)
 	select {
@@ -119,46 +119,46 @@ func (l *connectionReader) run(ctx context.Context, b *batch) {
 	}
 	l.mu.Lock()
 	if l.next == b {
-		l.next = nil // from here on it is too late to join
+		l.next = nil // nobody can join from here on
 	}
 	ids := slices.Sorted(maps.Keys(b.ids))
-	whole := b.all > 0 || l.noFilter || len(ids) > l.pageCount()
+	all := b.all > 0 || l.noFilter || len(ids) > l.pageCount()
 	l.mu.Unlock()
 
 	at := time.Now()
-	if !whole {
+	if !all {
 		var honored bool
 		b.shown, honored, b.err = l.readByID(ctx, ids)
-		whole = b.err == nil && !honored
+		all = b.err == nil && !honored
 	}
-	if whole {
+	if all {
 		b.shown, b.err = l.readAll(ctx)
 	}
 	b.err = l.report(b.err)
 	b.shown.at = at
 }
 
-// pages is how many calls the whole list takes, as far as is known; with l.mu held.
+// pageCount is the number of calls that the whole list takes, as far as is known. The caller holds l.mu.
 func (l *connectionReader) pageCount() int { return max(1, (l.total+l.pageSize-1)/l.pageSize) }
 
-// byID reads the rows of ids one by one. honored is false if an answer held
-// rows that were not asked for: then it tells nothing of those that were.
+// readByID reads the rows of ids one by one. honored is false if the API ignored or
+// refused the filter: then the result says nothing about ids.
 func (l *connectionReader) readByID(ctx context.Context, ids []string) (s snapshot, honored bool, err error) {
 	s.rows = map[string]connection{}
-	paid := true // the first call is
+	taken := true // a token, for the first call
 	for _, id := range ids {
 		var row connection
 		var found bool
 		err := retryIncomplete(func() (err error) {
-			if !paid {
+			if !taken {
 				l.budget.Borrow()
 			}
-			paid = false
+			taken = false
 			row, found, honored, err = l.readOne(ctx, id)
 			return err
 		})
 		if e, ok := asError(err); ok && !e.Retryable() {
-			return s, false, nil // a refused filter is no empty list: only the whole list can tell
+			return s, false, nil // a refused filter does not mean an empty list
 		}
 		if err != nil {
 			return s, true, err
@@ -176,7 +176,7 @@ func (l *connectionReader) readByID(ctx context.Context, ids []string) (s snapsh
 	return s, true, nil
 }
 
-// one reads the row of id.
+// readOne reads the row of id.
 func (l *connectionReader) readOne(ctx context.Context, id string) (row connection, found, honored bool, err error) {
 	p, err := l.readPage(ctx, filter{id: id})
 	if err != nil {
@@ -197,8 +197,8 @@ func (l *connectionReader) readOne(ctx context.Context, id string) (row connecti
 	return c.rows[0], true, true, nil
 }
 
-// all reads all pages, without a filter that would let rows slip from page to
-// page while connections are being decided.
+// readAll reads all pages. It does not filter: decisions would move rows between
+// the pages of a filtered list.
 func (l *connectionReader) readAll(ctx context.Context) (snapshot, error) {
 	calls := 0
 	rows, err := collect(l.pageSize, func(offset int) (page[connection], error) {
@@ -221,15 +221,15 @@ func (l *connectionReader) readAll(ctx context.Context) (snapshot, error) {
 	return s, nil
 }
 
-// listRow is a row of a list. merge joins it with another row of the same key.
+// listRow is a row of a list. merge combines it with another row of the same key.
 type listRow[T any] interface {
 	comparable
 	key() string
 	merge(T) T
 }
 
-// twice calls read, and once more if what it read is incomplete: the list may have
-// changed between two pages.
+// retryIncomplete calls read, and a second time if the result is incomplete: the list
+// may have changed between two pages.
 func retryIncomplete(read func() error) error {
 	err := read()
 	if isIncomplete(err) {
@@ -238,21 +238,21 @@ func retryIncomplete(read func() error) error {
 	return err
 }
 
-// collect reads all pages of a list. A list that is still incomplete when it is read
-// for the second time is an error: it may have changed, or it lies.
+// collect reads all pages of a list. It is an error if the list is incomplete in two
+// reads.
 func collect[T listRow[T]](size int, read func(offset int) (page[T], error)) (rows []T, err error) {
 	err = retryIncomplete(func() error {
 		c := collector[T]{at: map[string]int{}}
 		for n := 0; ; n++ {
 			if n >= maxPages {
-				return incomplete("it has more than %d pages", maxPages)
+				return incomplete("more than %d pages", maxPages)
 			}
 			p, err := read(c.offset)
 			if err != nil {
 				return err
 			}
 			if len(p.rows) > size {
-				return incomplete("a page holds %d rows, and %d were asked for", len(p.rows), size)
+				return incomplete("a page has %d rows, but the limit is %d", len(p.rows), size)
 			}
 			if err := c.add(p); err != nil {
 				return err
@@ -269,24 +269,24 @@ func collect[T listRow[T]](size int, read func(offset int) (page[T], error)) (ro
 	return rows, nil
 }
 
-// collector joins the pages of a list.
+// collector combines the pages of a list.
 type collector[T listRow[T]] struct {
 	rows          []T
-	at            map[string]int // places in rows, by key
+	at            map[string]int // index in rows, by key
 	pages, offset int
-	total         int // rows that the list says it has
+	total         int // rows that the list claims to have
 	distinct      int // rows that differ in anything at all
 }
 
-// add takes the next page. Rows that differ although they have one key are merged
-// if they are on one page; on two pages they show that the list has moved.
+// add appends the next page. Different rows with the same key are merged if they are
+// on the same page; on two pages they show that the list has changed.
 func (c *collector[T]) add(p page[T]) error {
 	c.pages++
 	switch {
 	case p.total < 0:
-		return incomplete("it does not say how many rows there are")
+		return incomplete("the total number of rows is missing")
 	case c.pages > 1 && p.total != c.total:
-		return incomplete("it had %d rows, and %d at the next page", c.total, p.total)
+		return incomplete("the total changed from %d to %d rows between two pages", c.total, p.total)
 	}
 	c.total = p.total
 	before := len(c.rows)
@@ -299,7 +299,7 @@ func (c *collector[T]) add(p page[T]) error {
 			c.rows = append(c.rows, r)
 			c.distinct++
 		case i < before:
-			return incomplete("a row is on two of its pages")
+			return incomplete("a row is on two pages")
 		case c.rows[i] != r:
 			c.rows[i] = c.rows[i].merge(r)
 			c.distinct++
@@ -309,11 +309,11 @@ func (c *collector[T]) add(p page[T]) error {
 	return nil
 }
 
-// complete is an error unless all rows are there that the list says it has.
-// Where rows were merged, it may have counted them as one or as several.
+// complete returns an error unless all rows are present. The total may count merged
+// rows as one or as several.
 func (c *collector[T]) complete() error {
 	if len(c.rows) > c.total || c.distinct < c.total {
-		return incomplete("it says that it has %d rows, and shows %d", c.total, len(c.rows))
+		return incomplete("the total is %d rows, but %d are shown", c.total, len(c.rows))
 	}
 	return nil
 }

@@ -2,7 +2,7 @@ package cloud
 
 import "github.com/vpcep-approver/vpcep-approver/internal/approval"
 
-// TargetAPIs returns the APIs that are called for t, beside IAM.
+// TargetAPIs returns the APIs that are called for t, except IAM.
 func TargetAPIs(t approval.Target) []string {
 	switch {
 	case t.Kind == approval.FunctionGraph, t.Kind == approval.Gateway && t.ServiceID != "":
@@ -12,8 +12,8 @@ func TargetAPIs(t approval.Target) []string {
 	}
 }
 
-// Operations returns the operations that are called, by API, under the names of
-// the API reference: all values that Observer is told.
+// Operations returns the called operations by API, with the names of the API reference.
+// They are the values that Observer receives.
 func Operations() map[string][]string {
 	return map[string][]string{
 		APIVPCEP:           {"AcceptOrRejectEndpoint", "ListServiceConnections", "ListServiceDetails", "ListEndpoints"},

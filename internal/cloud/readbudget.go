@@ -7,26 +7,27 @@ import (
 )
 
 const (
-	creditPerRequest = 0.045 // what asking for the facts of a connection adds for reads of its target
-	refillShare      = 0.04  // of the API's rate is added in any case, within the next two
-	minRefillRate    = 0.1   // reads a second
-	maxRefillRate    = 0.6   // reads a second, for each page of the list
-	maxRefillShare   = 0.1   // of the API's rate is the most for a list of many pages
-	minCapacity      = 10    // saved up in quiet times, so that a lone request never waits
+	creditPerRequest = 0.045 // reads that one request adds
+	refillShare      = 0.04  // of the API's rate is added per second in any case, between
+	minRefillRate    = 0.1   // this, in reads a second,
+	maxRefillRate    = 0.6   // and this, times the pages of the list,
+	maxRefillShare   = 0.1   // but for long lists no more than this share of the API's rate
+	minCapacity      = 10    // reads saved while idle, so that a single request never waits
 )
 
-// purse holds the reads of one target to a share of what is asked there: under
-// load a thousand approvals cost about 80 reads, however many work on them.
-// Nobody but the one whose turn it is may pay.
+// readBudget is a token bucket that limits the reads of one target's list. It
+// refills with time and with requests, so that under load a thousand approvals cost
+// about 80 reads, however many run concurrently. Take has one caller at a time; the
+// other methods are safe for concurrent use.
 type readBudget struct {
-	perSecond float64 // of the API
+	perSecond float64 // rate of the API
 
 	mu         sync.Mutex
-	pages      float64       // of the whole list
-	tokens     float64       // reads; below zero is a debt
-	refilledAt time.Time     // up to when what comes with time is in content
-	creditedAt time.Time     // the last time that something was earned
-	credited   chan struct{} // has room for one; tells that there is more than before
+	pages      float64 // of the whole list
+	tokens     float64 // one for each read; negative after Borrow
+	refilledAt time.Time
+	creditedAt time.Time
+	credited   chan struct{} // capacity 1; wakes Take
 }
 
 func newReadBudget(perSecond float64) *readBudget {
@@ -37,21 +38,21 @@ func newReadBudget(perSecond float64) *readBudget {
 	}
 }
 
-// pay waits until there is one read to spend, and spends it.
-func (p *readBudget) Take(ctx context.Context) error {
+// Take waits until a token is available and takes it.
+func (b *readBudget) Take(ctx context.Context) error {
 	for {
-		p.mu.Lock()
-		p.refill()
-		missing, atRest := 1-p.tokens, p.refillRate()
+		b.mu.Lock()
+		b.refill()
+		missing, rate := 1-b.tokens, b.refillRate()
 		if missing <= 0 {
-			p.tokens--
-			p.mu.Unlock()
+			b.tokens--
+			b.mu.Unlock()
 			return nil
 		}
-		p.mu.Unlock()
-		timer := time.NewTimer(time.Duration(missing/atRest*float64(time.Second)) + time.Millisecond)
+		b.mu.Unlock()
+		timer := time.NewTimer(time.Duration(missing/rate*float64(time.Second)) + time.Millisecond)
 		select {
-		case <-p.credited:
+		case <-b.credited:
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
@@ -61,48 +62,49 @@ func (p *readBudget) Take(ctx context.Context) error {
 	}
 }
 
-// owe spends one read without waiting; the next payer waits for it.
-func (p *readBudget) Borrow() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.refill()
-	p.tokens--
+// Borrow takes a token without waiting. The next Take waits longer.
+func (b *readBudget) Borrow() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refill()
+	b.tokens--
 }
 
-// earn adds what a request is worth, less what time has added since the last one.
-func (p *readBudget) Credit() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.refill()
-	p.tokens = min(p.capacity(), p.tokens+max(0, creditPerRequest-p.refillRate()*p.refilledAt.Sub(p.creditedAt).Seconds()))
-	p.creditedAt = p.refilledAt
+// Credit adds the tokens of one request, less what time has added since the last
+// Credit.
+func (b *readBudget) Credit() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refill()
+	b.tokens = min(b.capacity(), b.tokens+max(0, creditPerRequest-b.refillRate()*b.refilledAt.Sub(b.creditedAt).Seconds()))
+	b.creditedAt = b.refilledAt
 	select {
-	case p.credited <- struct{}{}:
+	case b.credited <- struct{}{}:
 	default:
 	}
 }
 
-// widen tells how many pages the whole list has: one with many must still be
-// read now and then.
-func (p *readBudget) SetPages(pages int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.refill()
-	p.pages = float64(pages)
+// SetPages sets the number of pages of the whole list. A long list gets more tokens,
+// because it must still be read from time to time.
+func (b *readBudget) SetPages(pages int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refill()
+	b.pages = float64(pages)
 }
 
-// atRest is how many reads a second come without a request; with p.mu held.
-func (p *readBudget) refillRate() float64 {
-	one := min(max(p.perSecond*refillShare, minRefillRate), maxRefillRate)
-	return min(one*p.pages, max(one, p.perSecond*maxRefillShare))
+// refillRate is the number of tokens that time adds per second. The caller holds b.mu.
+func (b *readBudget) refillRate() float64 {
+	onePage := min(max(b.perSecond*refillShare, minRefillRate), maxRefillRate)
+	return min(onePage*b.pages, max(onePage, b.perSecond*maxRefillShare))
 }
 
-// most is how many reads can be saved up; with p.mu held.
-func (p *readBudget) capacity() float64 { return max(minCapacity, 2*p.pages) }
+// capacity is the largest number of tokens. The caller holds b.mu.
+func (b *readBudget) capacity() float64 { return max(minCapacity, 2*b.pages) }
 
-// fill adds what came with time; with p.mu held.
-func (p *readBudget) refill() {
+// refill adds the tokens for the time that has passed. The caller holds b.mu.
+func (b *readBudget) refill() {
 	now := time.Now()
-	p.tokens = min(p.capacity(), p.tokens+p.refillRate()*now.Sub(p.refilledAt).Seconds())
-	p.refilledAt = now
+	b.tokens = min(b.capacity(), b.tokens+b.refillRate()*now.Sub(b.refilledAt).Seconds())
+	b.refilledAt = now
 }

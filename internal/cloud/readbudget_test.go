@@ -8,25 +8,25 @@ import (
 	"time"
 )
 
-// spent is how many reads a purse pays for within d, while requests come evenly.
-func spent(ctx context.Context, p *readBudget, d time.Duration, requestsPerSecond int) int {
+// spent returns how many tokens can be taken within d, at a steady rate of requests.
+func spent(ctx context.Context, b *readBudget, d time.Duration, requestsPerSecond int) int {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	if requestsPerSecond > 0 {
 		go func() {
 			for sleep(ctx, time.Second/time.Duration(requestsPerSecond)) == nil {
-				p.Credit()
+				b.Credit()
 			}
 		}()
 	}
 	n := 0
-	for p.Take(ctx) == nil {
+	for b.Take(ctx) == nil {
 		n++
 	}
 	return n
 }
 
-func TestPurse(t *testing.T) {
+func TestReadBudget(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name            string
@@ -46,9 +46,9 @@ func TestPurse(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				p := newReadBudget(tt.rate)
-				p.SetPages(tt.pages)
-				if n := spent(t.Context(), p, 100*time.Second, tt.requests); n < tt.least || n > tt.most {
+				b := newReadBudget(tt.rate)
+				b.SetPages(tt.pages)
+				if n := spent(t.Context(), b, 100*time.Second, tt.requests); n < tt.least || n > tt.most {
 					t.Errorf("%d reads, want %d to %d", n, tt.least, tt.most)
 				}
 			})
@@ -56,20 +56,20 @@ func TestPurse(t *testing.T) {
 	}
 }
 
-func TestPurseDebt(t *testing.T) {
+func TestReadBudgetBorrow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := newReadBudget(10)
+		b := newReadBudget(10)
 		for range minCapacity + 2 {
-			p.Borrow()
+			b.Borrow()
 		}
 		begin := time.Now()
-		if err := p.Take(t.Context()); err != nil || time.Since(begin) < 7*time.Second || time.Since(begin) > 8*time.Second {
+		if err := b.Take(t.Context()); err != nil || time.Since(begin) < 7*time.Second || time.Since(begin) > 8*time.Second {
 			t.Errorf("%v after %v", err, time.Since(begin))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if err := p.Take(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if err := b.Take(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v", err)
 		}
 	})

@@ -12,24 +12,23 @@ import (
 const (
 	minRetryWait = 250 * time.Millisecond
 	maxRetryWait = 5 * time.Second
-	retryBudget  = 20 * time.Second // from the first failure to the last try's beginning
+	retryBudget  = 20 * time.Second // from the first failure to the start of the last attempt
 )
 
-// effect is what a call does, which decides when it may be repeated.
+// effect says when a call may be repeated, in the terms of HTTP.
 type effect int
 
 const (
-	safe          effect = iota // nothing; may be repeated freely
-	idempotent                  // the same again changes nothing more; the state is read before
-	nonIdempotent               // a repeat may do it twice: only if it was provably not done
+	safe          effect = iota // changes nothing
+	idempotent                  // a repeat changes nothing more; the state is read before it
+	nonIdempotent               // repeated only if it was certainly not carried out
 )
 
-// paced is a BackOff that never waits less than the cloud asked for and ends
-// where the budget would be exceeded.
+// cappedBackOff waits at least minimum and stops where it would exceed retryBudget.
 type cappedBackOff struct {
 	backoff.BackOff
 	minimum  func() time.Duration
-	deadline time.Time // set by the first failure; waiting for one's turn is not counted
+	deadline time.Time // set by the first failure, so that the wait before the first call does not count
 }
 
 func (p *cappedBackOff) NextBackOff() time.Duration {
@@ -47,17 +46,17 @@ func (p *cappedBackOff) NextBackOff() time.Duration {
 	return d
 }
 
-// repeat makes the call until it succeeds, cannot succeed, or the budget is used
-// up, and returns the last error that the call itself gave, even if ctx ended
-// in a wait. Before a repeat of a call whose outcome is unknown, done is asked;
-// true means that it took effect after all.
+// repeat calls try until it succeeds, cannot succeed, or retryBudget is used up. It
+// returns the last error of the call itself, even if ctx ended during a wait. Before
+// it repeats a call whose outcome is unknown it calls done, which reports whether the
+// call took effect.
 func (c *Client) repeat(ctx context.Context, call *call, done func(context.Context) (bool, error), try func(context.Context) error) error {
-	var last, latest *Error // what the cloud said last; what hindered us last
-	doubt := false          // whether a try may have taken effect
+	var last, latest *Error // the last error of the cloud; the last error of all
+	maybeDone := false      // an attempt may have taken effect
 	operation := func() error {
 		if latest != nil {
 			c.observer.CloudRetry(call.api, call.op, string(latest.Class))
-			if doubt && done != nil {
+			if maybeDone && done != nil {
 				if ok, err := done(ctx); ok {
 					return nil
 				} else if err != nil {
@@ -77,24 +76,24 @@ func (c *Client) repeat(ctx context.Context, call *call, done func(context.Conte
 		if last == nil || e.notPermitted || !e.postponed(ctx) {
 			last = e
 		}
-		doubt = doubt || e.OutcomeUnknown()
+		maybeDone = maybeDone || e.OutcomeUnknown()
 		if ctx.Err() != nil || !repeatable(e, call.effect) {
 			return backoff.Permanent(e)
 		}
 		return e
 	}
-	pace := &cappedBackOff{
+	wait := &cappedBackOff{
 		BackOff: backoff.NewExponentialBackOff(backoff.WithInitialInterval(minRetryWait),
 			backoff.WithMaxInterval(maxRetryWait), backoff.WithMaxElapsedTime(0)),
 		minimum: func() time.Duration { return latest.RetryAfter() },
 	}
-	err := backoff.Retry(operation, backoff.WithContext(pace, ctx))
+	err := backoff.Retry(operation, backoff.WithContext(wait, ctx))
 	if err == nil || last == nil {
 		return err
 	}
-	if doubt && !last.OutcomeUnknown() {
-		doubtful := *last
-		doubtful.maybeDone, last = true, &doubtful
+	if maybeDone && !last.OutcomeUnknown() {
+		uncertain := *last
+		uncertain.maybeDone, last = true, &uncertain
 	}
 	if ctx.Err() != nil && !errors.Is(last, ctx.Err()) {
 		ended := *last
@@ -106,23 +105,23 @@ func (c *Client) repeat(ctx context.Context, call *call, done func(context.Conte
 	return last
 }
 
-// putOff reports whether e only says that the call was put off: no news beside what
-// the cloud answered before.
+// postponed reports whether e only says that the call was not made yet. Such an error
+// does not replace an earlier one of the cloud.
 func (e *Error) postponed(ctx context.Context) bool {
 	return e.notSent && (e.Class == ClassOpen || e.Class == ClassThrottle || ctx.Err() != nil)
 }
 
-// again reports whether a call that failed with e may be repeated at once, in
-// its own time. What is retryable but not here is given back to the caller.
-func repeatable(e *Error, does effect) bool {
+// repeatable reports whether repeat may make the call again after e. Other retryable
+// errors are for the caller to retry.
+func repeatable(e *Error, of effect) bool {
 	if e.notPermitted || e.Code == CodeListIncomplete {
-		return false // the caller does not permit it; or the reader of the list reads it from its beginning
+		return false // the caller forbids it, or the list must be read from its first page
 	}
 	switch e.Class {
 	case ClassThrottle:
 		return true
 	case ClassRetry, ClassUnknown:
-		return does != nonIdempotent || e.notSent
+		return of != nonIdempotent || e.notSent
 	default:
 		return false
 	}

@@ -16,14 +16,14 @@ const (
 	signedTime = "20060102T150405Z" // of X-Sdk-Date, in UTC
 )
 
-// signedAlways are the headers that go into the signature if the request has
-// them. Not User-Agent, which a proxy may rewrite.
+// signedAlways are the headers that are signed if they are set. User-Agent is not one of
+// them, because a proxy may rewrite it.
 func signedAlways() []string {
 	return []string{"x-project-id", "x-sdk-date", "x-security-token", "x-workspace-id"}
 }
 
-// sign dates r and signs it with cred, body being the very bytes that will be
-// sent. A signature more than 15 minutes old is refused by the cloud.
+// sign sets the date and the signature of r, for exactly the bytes of body. The cloud
+// refuses signatures older than 15 minutes.
 //
 // Source: recorded requests of huaweicloud-sdk-go-v3 v0.1.207.
 func sign(r *http.Request, body []byte, cred Credentials, now time.Time) {
@@ -37,8 +37,8 @@ func sign(r *http.Request, body []byte, cred Credentials, now time.Time) {
 		", Signature="+signature(r, body, signed, cred.SecretKey))
 }
 
-// signature is the hexadecimal signature over r, its X-Sdk-Date, the headers
-// named in signed (lower case, sorted) and body.
+// signature returns the hexadecimal signature of r and body. signed are the names of the
+// signed headers, in lower case and sorted.
 func signature(r *http.Request, body []byte, signed []string, secret string) string {
 	hash := sha256.Sum256([]byte(canonical(r, body, signed)))
 	mac := hmac.New(sha256.New, []byte(secret))
@@ -46,8 +46,7 @@ func signature(r *http.Request, body []byte, signed []string, secret string) str
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// canonical is the text that is signed: it is the same for all the spellings of
-// one request that HTTP allows.
+// canonical returns the canonical form of a request, which is signed.
 func canonical(r *http.Request, body []byte, signed []string) string {
 	var headers strings.Builder
 	for _, name := range signed {
@@ -66,7 +65,7 @@ func canonical(r *http.Request, body []byte, signed []string) string {
 	}, "\n")
 }
 
-// canonicalPath escapes each segment anew and always ends in a slash.
+// canonicalPath escapes each segment in canonical form. It always ends with a slash.
 func canonicalPath(u *url.URL) string {
 	segments := strings.Split(u.EscapedPath(), "/")
 	for i, s := range segments {
@@ -106,7 +105,7 @@ func canonicalQuery(raw string) string {
 	return strings.Join(parts, "&")
 }
 
-// unescape undoes the escaping of a query; what is not escaped rightly stays.
+// unescape unescapes a part of a query. Invalid escapes stay as they are.
 func unescape(s string) string {
 	if plain, err := url.QueryUnescape(s); err == nil {
 		return plain
@@ -114,7 +113,7 @@ func unescape(s string) string {
 	return s
 }
 
-// escape leaves only RFC 3986's unreserved characters as they are.
+// escape escapes all but the unreserved characters of RFC 3986.
 func escape(s string) string {
 	const digits = "0123456789ABCDEF"
 	var b strings.Builder

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// wireTime reads every form of time that the APIs are known to use. A form that
-// is not known leaves the zero time: no answer is thrown away for a timestamp.
+// wireTime reads all time formats that the APIs use. An unknown format gives the zero
+// time, so that a response is not refused for a timestamp.
 type wireTime struct{ time.Time }
 
 func (t *wireTime) UnmarshalJSON(data []byte) error {
@@ -17,12 +17,12 @@ func (t *wireTime) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// parseTime reads RFC 3339 with or without a fraction and a zone (without one it
-// is UTC), and epoch times in seconds or milliseconds; zero for all else.
+// parseTime parses RFC 3339 with or without a fraction and a zone (default UTC), and Unix
+// times in seconds or milliseconds. It returns zero for everything else.
 func parseTime(s string) time.Time {
 	s = strings.TrimSpace(s)
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", time.DateTime, "2006-01-02T15:04:05Z0700"} {
-		if t, err := time.Parse(layout, s); err == nil { // a fraction is taken after any seconds
+		if t, err := time.Parse(layout, s); err == nil { // Parse accepts a fraction after the seconds
 			return inRange(t)
 		}
 	}
@@ -30,13 +30,13 @@ func parseTime(s string) time.Time {
 	switch {
 	case err != nil || n <= 0:
 		return time.Time{}
-	case n >= 1e11: // as seconds, past the year 5000
+	case n >= 1e11: // as seconds, it would be after the year 5000
 		return inRange(time.UnixMilli(n))
 	}
 	return inRange(time.Unix(n, 0))
 }
 
-// inRange returns t in UTC, or zero if it could not be written as RFC 3339.
+// inRange returns t in UTC, or zero if RFC 3339 cannot express it.
 func inRange(t time.Time) time.Time {
 	if t = t.UTC(); t.Year() < 1 || t.Year() > 9999 {
 		return time.Time{}
@@ -44,13 +44,13 @@ func inRange(t time.Time) time.Time {
 	return t
 }
 
-// wireInt is an int64, also if it comes as a string; 0 if it is anything else.
+// wireInt reads an int64 from a JSON number or string. Anything else is 0.
 type wireInt int64
 
 func (i *wireInt) UnmarshalJSON(data []byte) error {
 	n, err := strconv.ParseInt(string(bytes.Trim(data, `"`)), 10, 64)
 	if err != nil {
-		n = 0 // an unusual number must not spoil the row that it is in
+		n = 0 // do not refuse the row for an unusual number
 	}
 	*i = wireInt(n)
 	return nil

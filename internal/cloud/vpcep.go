@@ -14,7 +14,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// vpcepPage is the largest page of VPCEP's lists, in rows.
+// vpcepPage is the maximum page size of VPCEP's lists.
 const vpcepPage = 1000
 
 // connection is a row of a connection list, the same in VPCEP and APIG.
@@ -27,8 +27,8 @@ type connection struct {
 	Status    string
 	ErrorCode string
 	ErrorText string
-	// contradicted says that rows of this id differ in what is judged, so that it is
-	// not known whose endpoint it is.
+	// contradicted says that there are different rows of this id, so that its account
+	// is not known.
 	contradicted bool
 }
 
@@ -62,8 +62,7 @@ func readConnection(dec *jsontext.Decoder) (connection, error) {
 	return r, firstError(err, required("id", r.ID), required("status", r.Status))
 }
 
-// spelled is the id of a row in the one spelling that ids are compared by; what is
-// no id stays as it is.
+// canonicalID returns id in canonical form. What is not an id stays as it is.
 func canonicalID(id string) string {
 	if !approval.IsID(id) {
 		return id
@@ -71,7 +70,7 @@ func canonicalID(id string) string {
 	return approval.UUID(id)
 }
 
-// needed is an error if a row lacks what nothing can be said without.
+// required returns an error if value is empty.
 func required(name, value string) error {
 	if value == "" {
 		return incomplete("a row has no %s", name)
@@ -90,11 +89,11 @@ func firstError(errs ...error) error {
 
 func (r connection) key() string { return r.ID }
 
-// unclear is the state of a connection whose rows contradict one another in it.
+// contradictory is the state of a connection whose rows have different states.
 const contradictory approval.State = "unclear"
 
-// merge joins two rows of one id. What they do not agree on is not known; a
-// connection that may be pending is shown as such, so that it is held.
+// merge combines two rows of one id. Different values become unknown. A connection that
+// may be pending stays pending, so that it is held.
 func (r connection) merge(other connection) connection {
 	if r.DomainID == other.DomainID && r.MarkerID == other.MarkerID && r.Status == other.Status && r.CreatedAt.Equal(other.CreatedAt.Time) {
 		return r
@@ -122,18 +121,18 @@ func (r connection) facts() approval.Facts {
 		CreatedAt: r.CreatedAt.Time, UpdatedAt: r.UpdatedAt.Time, ErrorCode: r.ErrorCode, ErrorText: r.ErrorText,
 	}
 	if r.contradicted {
-		f.DomainID = "" // a fact is missing, whatever else the rows agree on
+		f.DomainID = "" // a missing fact holds the request, even if the rows agree on the account
 	}
 	return f
 }
 
-// page is one page of a list. total is -1 if the answer did not say.
+// page is one page of a list. total is -1 if the response has none.
 type page[T any] struct {
 	rows  []T
 	total int
 }
 
-// filter narrows a list of connections; the zero value does not.
+// filter filters a list of connections. The zero value selects all.
 type filter struct {
 	id     string
 	status approval.State
@@ -141,7 +140,7 @@ type filter struct {
 	offset int
 }
 
-// rows is how many rows a page may hold at most; most is the API's own limit.
+// rows returns the maximum number of rows of a page; most is the limit of the API.
 func (f filter) rows(most int) int {
 	if f.limit > 0 {
 		return f.limit
@@ -163,7 +162,7 @@ func (f filter) query() url.Values {
 	return q
 }
 
-// names is byConfig for a filter that narrows the list to nothing of a request.
+// names returns where the ids of a filtered list come from.
 func (f filter) names() nameSource {
 	if f.id != "" {
 		return byFilter
@@ -171,7 +170,7 @@ func (f filter) names() nameSource {
 	return byConfig
 }
 
-// verb is how VPCEP and APIG spell a verdict.
+// verb returns the word of VPCEP and APIG for a verdict.
 func verb(v approval.Verdict) string {
 	if v == approval.Accept {
 		return "receive"
@@ -179,14 +178,14 @@ func verb(v approval.Verdict) string {
 	return "reject"
 }
 
-// connectionAction is the body of accept and reject, in VPCEP and in APIG.
+// connectionAction is the request body of accept and reject in VPCEP and APIG.
 type connectionAction struct {
 	Action    string   `json:"action"`
-	Endpoints []string `json:"endpoints"` // one; VPCEP takes no more
+	Endpoints []string `json:"endpoints"` // exactly one; VPCEP refuses more
 }
 
-// actionAnswer is what they answer; the rows may be of another moment, so only
-// the list tells what came of it.
+// actionAnswer is the response. Its rows may be outdated, so that only the list shows
+// the result.
 type actionAnswer struct {
 	Connections *[]jsontext.Value `json:"connections"`
 }
@@ -232,7 +231,7 @@ type vpcEndpoint struct {
 	CreatedAt   wireTime
 	ErrorCode   string
 	ErrorText   string
-	differs     bool // from another row of this id
+	differs     bool // there is a different row of this id
 }
 
 func readEndpoint(dec *jsontext.Decoder) (vpcEndpoint, error) {
@@ -273,8 +272,8 @@ func (r vpcEndpoint) merge(other vpcEndpoint) vpcEndpoint {
 	return r
 }
 
-// vpcEndpoints reads all endpoints of the project in a VPC. It sees only
-// the endpoints of the project itself, never those of consumers.
+// vpcEndpoints reads all endpoints of the project in a VPC. It does not see the endpoints
+// of consumers.
 func (c *Client) vpcEndpoints(ctx context.Context, project, vpc string) ([]vpcEndpoint, error) {
 	const op = "ListEndpoints"
 	path, err := pathOf(APIVPCEP, op, "/v1/{}/vpc-endpoints", project)
@@ -297,15 +296,14 @@ func (c *Client) vpcEndpoints(ctx context.Context, project, vpc string) ([]vpcEn
 	return rows, err
 }
 
-// ApprovalReadable reports whether ApprovalEnabled can tell anything of t. The
-// service of a gateway that belongs to APIG is not shown to its users.
+// ApprovalReadable reports whether ApprovalEnabled works for t. The endpoint service of a
+// gateway is not readable if it belongs to APIG.
 func ApprovalReadable(t approval.Target) bool {
 	return t.Kind == approval.Service || t.Kind == approval.Gateway && t.ServiceID != ""
 }
 
-// ApprovalEnabled reports whether connections to the endpoint service of t wait for
-// a decision. If not, the cloud accepts each of them itself and there is nothing to
-// decide.
+// ApprovalEnabled reports whether connections to the endpoint service of t need a
+// decision. If not, the cloud accepts them automatically.
 func (c *Client) ApprovalEnabled(ctx context.Context, t approval.Target) (bool, error) {
 	const op = "ListServiceDetails"
 	ctx = forTarget(ctx, t)
@@ -314,7 +312,7 @@ func (c *Client) ApprovalEnabled(ctx context.Context, t approval.Target) (bool, 
 		id = t.ServiceID
 	}
 	if !ApprovalReadable(t) {
-		return false, refuse(apiOf(t), op, "invalid_request", fmt.Errorf("target %s has no endpoint service that can be read", t.Name))
+		return false, refuse(apiOf(t), op, "invalid_request", fmt.Errorf("target %s has no readable endpoint service", t.Name))
 	}
 	path, err := pathOf(APIVPCEP, op, "/v1/{}/vpc-endpoint-services/{}", t.ProjectID, id)
 	if err != nil {
@@ -332,8 +330,8 @@ func (c *Client) ApprovalEnabled(ctx context.Context, t approval.Target) (bool, 
 	return err == nil && *out.Enabled, err
 }
 
-// pathOf fills ids into the places "{}" of a path. Only ids of the cloud's own
-// form get in; an event could hold anything.
+// pathOf replaces each "{}" of a path by an id. It refuses invalid ids, because events
+// can contain anything.
 func pathOf(api, op, pattern string, ids ...string) (string, error) {
 	for _, id := range ids {
 		if err := approval.ValidID(id); err != nil {

@@ -9,13 +9,13 @@ import (
 	"time"
 )
 
-// adminPrefix is where the admin calls are. No API has such a path.
+// adminPrefix is the path prefix of the admin API. No cloud API uses it.
 const adminPrefix = "/_sim/"
 
 func isAdmin(path string) bool { return strings.HasPrefix(path, adminPrefix) }
 
-// adminFault is a fault in the admin calls: either text in the form of
-// ParseFault, or its parts; times as in "1.5s".
+// adminFault is a fault in the admin API: either a string as for ParseFault, or its
+// fields, with durations such as "1.5s".
 type adminFault struct {
 	Fault       string  `json:"fault,omitempty"`
 	API         string  `json:"api,omitempty"`
@@ -34,11 +34,11 @@ type adminFault struct {
 	Done        bool    `json:"done,omitempty"`
 }
 
-// read returns the fault that a describes.
+// read returns a as a Fault.
 func (a adminFault) read() (Fault, error) {
 	if a.Fault != "" {
 		if a != (adminFault{Fault: a.Fault}) {
-			return Fault{}, fmt.Errorf("fault holds all of a fault; leave the other members away")
+			return Fault{}, fmt.Errorf("fault cannot be combined with other members")
 		}
 		return ParseFault(a.Fault)
 	}
@@ -55,7 +55,7 @@ func (a adminFault) read() (Fault, error) {
 		}
 		d, err := time.ParseDuration(t.text)
 		if err != nil {
-			return Fault{}, fmt.Errorf("%s is not a time such as 1.5s: %q", t.name, t.text)
+			return Fault{}, fmt.Errorf("%s: invalid duration %q, want one such as 1.5s", t.name, t.text)
 		}
 		*t.to = d
 	}
@@ -76,8 +76,8 @@ func adminFaultOf(f Fault) adminFault {
 	}
 }
 
-// adminConnection is a connection in the admin calls. Target, a service or
-// gateway id, is only read.
+// adminConnection is a connection in the admin API. Target, the id of a service or
+// gateway, is only used in requests.
 type adminConnection struct {
 	Target      string    `json:"target,omitempty"`
 	ID          string    `json:"id,omitempty"`
@@ -159,7 +159,7 @@ type adminError struct {
 	Error string `json:"error"`
 }
 
-// serveAdmin answers the calls below /_sim/, which are docs/simulator.md's.
+// serveAdmin serves the calls below /_sim/, which docs/simulator.md describes.
 func (s *Simulator) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /_sim/state", func(w http.ResponseWriter, _ *http.Request) { writeAdmin(w, http.StatusOK, s.adminState()) })
@@ -188,7 +188,7 @@ func (s *Simulator) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	mux.HandleFunc("PUT /_sim/connections/{id}", s.adminChange)
 	mux.HandleFunc("DELETE /_sim/connections/{id}", func(w http.ResponseWriter, r *http.Request) {
 		if !s.Delete(r.PathValue("id")) {
-			writeAdmin(w, http.StatusNotFound, adminError{"there is no such connection"})
+			writeAdmin(w, http.StatusNotFound, adminError{"connection not found"})
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -196,20 +196,20 @@ func (s *Simulator) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	mux.ServeHTTP(w, r)
 }
 
-// tell answers an admin call.
+// writeAdmin writes the response to an admin call.
 func writeAdmin(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // a client that has gone hears nothing
+	_ = json.NewEncoder(w).Encode(body) // the client may have disconnected
 }
 
-// readAdmin reads the body of an admin call strictly into to; if it cannot, it
-// has told so.
+// readAdmin decodes the body of an admin call strictly into to. On failure it writes
+// the error and returns false.
 func readAdmin(w http.ResponseWriter, r *http.Request, to any) bool {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<20))
 	d.DisallowUnknownFields()
 	if err := d.Decode(to); err != nil {
-		writeAdmin(w, http.StatusBadRequest, adminError{"the body cannot be read: " + err.Error()})
+		writeAdmin(w, http.StatusBadRequest, adminError{"invalid body: " + err.Error()})
 		return false
 	}
 	return true
@@ -235,7 +235,7 @@ func (s *Simulator) adminAddService(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if body.ID == "" || body.ProjectID == "" {
-		writeAdmin(w, http.StatusBadRequest, adminError{"id and project_id are needed"})
+		writeAdmin(w, http.StatusBadRequest, adminError{"id and project_id are required"})
 		return
 	}
 	s.AddService(Service(body))
@@ -251,9 +251,9 @@ func (s *Simulator) adminSetApproval(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case body.ApprovalEnabled == nil:
-		writeAdmin(w, http.StatusBadRequest, adminError{"approval_enabled is needed"})
+		writeAdmin(w, http.StatusBadRequest, adminError{"approval_enabled is required"})
 	case !s.SetApproval(r.PathValue("id"), *body.ApprovalEnabled):
-		writeAdmin(w, http.StatusNotFound, adminError{"there is no such service"})
+		writeAdmin(w, http.StatusNotFound, adminError{"service not found"})
 	default:
 		w.WriteHeader(http.StatusNoContent)
 	}
@@ -265,7 +265,7 @@ func (s *Simulator) adminAddGateway(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if body.ID == "" || body.ProjectID == "" {
-		writeAdmin(w, http.StatusBadRequest, adminError{"id and project_id are needed"})
+		writeAdmin(w, http.StatusBadRequest, adminError{"id and project_id are required"})
 		return
 	}
 	s.AddGateway(Gateway(body))
@@ -282,7 +282,7 @@ func (s *Simulator) adminConnect(w http.ResponseWriter, r *http.Request) {
 		Description: body.Description, ProjectID: body.ProjectID, VpcID: body.VpcID, SubnetID: body.SubnetID, AcceptEnds: body.AcceptEnds,
 	})
 	if c.ID == "" {
-		writeAdmin(w, http.StatusNotFound, adminError{fmt.Sprintf("there is no service or gateway %q; GET /_sim/state shows those that are", body.Target)})
+		writeAdmin(w, http.StatusNotFound, adminError{fmt.Sprintf("service or gateway %q not found; GET /_sim/state lists them", body.Target)})
 		return
 	}
 	writeAdmin(w, http.StatusCreated, adminConnectionOf(c))
@@ -291,13 +291,13 @@ func (s *Simulator) adminConnect(w http.ResponseWriter, r *http.Request) {
 func (s *Simulator) adminShow(w http.ResponseWriter, id string) {
 	c, found := s.Connection(id)
 	if !found {
-		writeAdmin(w, http.StatusNotFound, adminError{"there is no such connection"})
+		writeAdmin(w, http.StatusNotFound, adminError{"connection not found"})
 		return
 	}
 	writeAdmin(w, http.StatusOK, adminConnectionOf(c))
 }
 
-// adminChange puts a connection into a state, or gives it another identity.
+// adminChange sets the state or the identity of a connection.
 func (s *Simulator) adminChange(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		State     string    `json:"state"`
@@ -312,7 +312,7 @@ func (s *Simulator) adminChange(w http.ResponseWriter, r *http.Request) {
 	changed := true
 	switch {
 	case body.State == "" && to == (Identity{}):
-		writeAdmin(w, http.StatusBadRequest, adminError{"state is needed, or one of domain_id, marker_id and created_at; DELETE takes a connection away"})
+		writeAdmin(w, http.StatusBadRequest, adminError{"state, domain_id, marker_id or created_at is required; use DELETE to delete a connection"})
 		return
 	case to != (Identity{}):
 		changed = s.Reidentify(id, to)
@@ -321,7 +321,7 @@ func (s *Simulator) adminChange(w http.ResponseWriter, r *http.Request) {
 		changed = s.SetState(id, body.State)
 	}
 	if !changed {
-		writeAdmin(w, http.StatusNotFound, adminError{"there is no such connection"})
+		writeAdmin(w, http.StatusNotFound, adminError{"connection not found"})
 		return
 	}
 	s.adminShow(w, id)

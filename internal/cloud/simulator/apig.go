@@ -29,7 +29,7 @@ func (c *call) apigRow(e *endpoint, now step) apigConnection {
 	return apigConnection{ID: as.ID, MarkerID: as.MarkerID, CreatedAt: as.CreatedAt, UpdatedAt: as.UpdatedAt, DomainID: as.DomainID, Status: as.Status}
 }
 
-// gatewayOf returns the gateway that is asked about, nil if the project has none such.
+// gatewayOf returns the gateway of the call, or nil if the project does not have it.
 func (s *Simulator) gatewayOf(c *call) *gatewayOf {
 	if g := s.cloud.gateways[c.path["gateway"]]; g != nil && g.ProjectID == c.path["project"] {
 		return g
@@ -58,7 +58,7 @@ func (s *Simulator) apigConnections(c *call) answer {
 	if !good {
 		return apigParameter("limit")
 	}
-	// Out of range is mended without a word.
+	// Values out of range are corrected silently.
 	offset = max(offset, 0)
 	if limit <= 0 {
 		limit = 20
@@ -91,8 +91,8 @@ func (s *Simulator) apigConnections(c *call) answer {
 	return ok(apigConnections{Size: len(falsified), Total: int64(total), Connections: falsified})
 }
 
-// apigAction decides up to 50 connections. Whether a batch is atomic is not
-// documented; here it is: nothing is done if one of them cannot be decided.
+// apigAction decides up to 50 connections. It is not documented whether a batch is
+// atomic; here it is: nothing changes if one of them cannot be decided.
 func (s *Simulator) apigAction(c *call) answer {
 	var body struct {
 		Action    string   `json:"action"`
@@ -117,7 +117,7 @@ func (s *Simulator) apigAction(c *call) answer {
 		switch {
 		case denied == nil:
 			all = append(all, e)
-		case denied.code == "EndPoint.2019": // passes by itself
+		case denied.code == "EndPoint.2019": // temporary
 			return refuse(http.StatusConflict, "APIC.7701", "The instance is busy, try again later")
 		default:
 			return apigParameter("endpoints: " + denied.message)

@@ -6,25 +6,25 @@ import (
 )
 
 const (
-	clockSkew   = 15 * time.Minute // a signature may be older or younger by this
-	maxFailures = 5                // failed in a row; one more locks
+	clockSkew   = 15 * time.Minute // tolerated for signatures
+	maxFailures = 5                // consecutive; one more locks
 	lockTime    = 5 * time.Minute
 	tokenLife   = 24 * time.Hour
 )
 
-// Auth is what the cloud takes as credentials: a key, a user, and a fixed token.
-// What is empty is not there. Keys and tokens can be added later.
+// Auth is the credentials that the cloud accepts: a key, a user and a fixed token. Empty
+// ones do not exist. Keys and tokens can be added later.
 type Auth struct {
 	AccessKey, SecretKey string
-	SecurityToken        string // if set the key is a temporary one and needs it
+	SecurityToken        string // if set, the key is temporary and needs it
 	User, Password       string
 	Domain               string // the user's account
-	Token                string // good without having been asked for, for ever
+	Token                string // a token that never expires
 	TokenLife            time.Duration
-	None                 bool // nothing is checked
+	None                 bool // accept all calls
 }
 
-// DefaultAuth is made up, and good for the simulated cloud only.
+// DefaultAuth returns made-up credentials, which only the simulator accepts.
 func DefaultAuth() Auth {
 	return Auth{
 		AccessKey: "SIMULATEDACCESSKEY01", SecretKey: "simulated-secret-key-of-no-other-use-0001",
@@ -41,17 +41,17 @@ type Key struct {
 
 type keyring struct {
 	keys   map[string]*Key     // by access key
-	failed map[string]*failure // by access key or "user "+name; only of known ones
+	failed map[string]*failure // by access key or "user "+name; only known ones
 	tokens map[string]token
 }
 
-// failure counts failed tries in a row.
+// failure counts consecutive failures.
 type failure struct {
 	tries  int
-	locked time.Time // until then
+	locked time.Time // end of the lock
 }
 
-// token is one that was given out. An empty project is any.
+// token is an issued token. An empty project allows any.
 type token struct {
 	project string
 	expires time.Time // zero: never
@@ -72,7 +72,7 @@ func newKeyring(a Auth) keyring {
 	return k
 }
 
-// AddKey adds a key, or replaces the one with the same access key.
+// AddKey adds a key or replaces the one with the same access key.
 func (s *Simulator) AddKey(k Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,14 +80,14 @@ func (s *Simulator) AddKey(k Key) {
 	s.keyring.failed[k.AccessKey] = &failure{}
 }
 
-// RemoveKey makes a key unknown.
+// RemoveKey removes a key.
 func (s *Simulator) RemoveKey(accessKey string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.keyring.keys, accessKey)
 }
 
-// NewToken returns a token for any project that is good for life; zero: for ever.
+// NewToken returns a token for any project that expires after life; zero: never.
 func (s *Simulator) NewToken(life time.Duration) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +98,7 @@ func (s *Simulator) NewToken(life time.Duration) string {
 	return s.issue(t)
 }
 
-// RevokeTokens makes every token invalid, as a changed password would.
+// RevokeTokens revokes all tokens, as a new password would.
 func (s *Simulator) RevokeTokens() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,15 +111,15 @@ func (s *Simulator) issue(t token) string {
 	return text
 }
 
-// unauthorized is the gateway's refusal of credentials.
+// unauthorized returns the gateway's refusal of credentials.
 func (s *Simulator) unauthorized(c *call, code, message string) *answer {
 	s.tally.refused++
 	a := gateway(http.StatusUnauthorized, code, message, c.id)
 	return &a
 }
 
-// authenticate returns the refusal of c, nil if its credentials are good. A
-// signature counts if there is one, also beside a token.
+// authenticate returns the refusal of c, or nil if its credentials are valid. A
+// signature takes precedence over a token.
 func (s *Simulator) authenticate(c *call) *answer {
 	h := c.request.Header
 	if h.Get("Authorization") != "" {
@@ -141,7 +141,7 @@ func (s *Simulator) authenticate(c *call) *answer {
 	return nil
 }
 
-// fail counts one more failed try of who, which may lock it.
+// fail counts a failure of who, which may lock it.
 func (s *Simulator) fail(who string, now time.Time) {
 	f := s.keyring.failed[who]
 	if f == nil {
@@ -154,13 +154,13 @@ func (s *Simulator) fail(who string, now time.Time) {
 	}
 }
 
-// locked reports whether who is locked at now.
+// locked reports whether who is locked.
 func (s *Simulator) locked(who string, now time.Time) bool {
 	f := s.keyring.failed[who]
 	return f != nil && now.Before(f.locked)
 }
 
-// succeeded forgets the failed tries of who.
+// succeeded resets the failures of who.
 func (s *Simulator) succeeded(who string) {
 	if f := s.keyring.failed[who]; f != nil {
 		f.tries = 0

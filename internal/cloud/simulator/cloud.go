@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// The states of a connection, and gone for one that is deleted.
+// The states of a connection.
 const (
 	Creating          = "creating"
 	PendingAcceptance = "pendingAcceptance"
@@ -20,14 +20,14 @@ const (
 	gone              = ""
 )
 
-// oddState is a state that no reference knows, for the fault UnknownState.
+// undocumentedState is the state that the fault UnknownState shows.
 const undocumentedState = "switchingPool"
 
-// firstMarker is the marker id of the first endpoint: as large as the one in the
-// reference's own example, beyond what 32 bits or a float64 can hold.
+// firstMarker is the marker id of the first endpoint. Like the example of the reference,
+// it is too large for 32 bits or a float64.
 const firstMarker = 422321321312321321
 
-// Service is an endpoint service that others connect to.
+// Service is an endpoint service.
 type Service struct {
 	ID, Name            string
 	ProjectID, DomainID string // of the owner
@@ -35,41 +35,41 @@ type Service struct {
 }
 
 // Gateway is a dedicated API gateway. Its connections are those of the service
-// ServiceID; if that is empty the gateway has a service of its own, which VPCEP
-// does not show and only APIG decides.
+// ServiceID. If that is empty, the gateway has an internal service, whose connections
+// only APIG shows and decides.
 type Gateway struct {
 	ID, ProjectID, ServiceID, DomainID string
 }
 
-// Project is a project of the caller's account, in the region of its name.
+// Project is a project of the caller's account. Its name is that of its region.
 type Project struct {
 	ID, Name string
 }
 
-// Connection is an endpoint as it really is, whatever lists show.
+// Connection is the true state of an endpoint, which lists may not show.
 type Connection struct {
-	ID          string // made if empty
-	DomainID    string // account of the endpoint's owner; made if empty
-	State       string // for Connect empty: it walks from creating; else it is in this state at once
+	ID          string // generated if empty
+	DomainID    string // account of the endpoint's owner; generated if empty
+	State       string // for Connect: the initial state; empty: creating, followed by the next ones
 	ServiceID   string
 	MarkerID    int64
-	CreatedAt   time.Time // for Connect zero: now; later than now: it does not exist until then
+	CreatedAt   time.Time // for Connect: may be in the future; zero: now
 	UpdatedAt   time.Time
 	Description string
-	ProjectID   string // where the endpoint is, if that is known
+	ProjectID   string // project of the endpoint; may be empty
 	VpcID       string
 	SubnetID    string
-	AcceptEnds  string // the state that receive leads to; empty: accepted
+	AcceptEnds  string // final state after receive; empty: accepted
 }
 
-// cloud is all that exists.
+// cloud holds all resources.
 type cloud struct {
 	services  map[string]*service // by id
-	order     []*service          // those that VPCEP shows, as they were added
+	order     []*service          // those that VPCEP shows, in order of addition
 	gateways  map[string]*gatewayOf
 	projects  []Project
 	endpoints map[string]*endpoint // by id
-	local     []*endpoint          // those in a known project, as they were made
+	local     []*endpoint          // those in a known project, in order of creation
 	functions map[string]*endpoint // FunctionGraph's, by project, vpc and subnet
 	hosts     []hostEndpoint
 	insight   []insightEndpoint
@@ -83,10 +83,10 @@ type gatewayOf struct {
 type service struct {
 	Service
 	createdAt time.Time
-	endpoints []*endpoint // as they were made
+	endpoints []*endpoint // in order of creation
 }
 
-// fullName is the name that consumers use.
+// fullName returns the name that consumers use.
 func (v *service) fullName(region string) string {
 	if v.Name == "" {
 		return region + "." + v.ID
@@ -94,20 +94,19 @@ func (v *service) fullName(region string) string {
 	return region + "." + v.Name + "." + v.ID
 }
 
-// endpoint is an endpoint, which its service shows as a connection.
+// endpoint is an endpoint, which is a connection of its service.
 type endpoint struct {
 	Connection
-	service     *service // nil: someone else's, which nobody sees here
+	service     *service // nil: a service outside this cloud
 	serviceName string
 	ip          string
-	shownAt     time.Time  // lists do not show it before
-	timeline    []step     // in order of time, the future among them
-	decidedBy   string     // effective deed that decided it last
-	becomes     []Identity // in the order in which they were told
+	shownAt     time.Time  // when lists begin to show it
+	timeline    []step     // states in order of time, including future ones
+	decidedBy   string     // kind of the last decision that changed it
+	becomes     []Identity // in order of addition
 }
 
-// Identity is what tells an endpoint from another of the same id. Members that are
-// zero stay as they are.
+// Identity distinguishes endpoints of the same id. Zero fields stay unchanged.
 type Identity struct {
 	At        time.Time // zero: now
 	DomainID  string
@@ -115,7 +114,7 @@ type Identity struct {
 	CreatedAt time.Time
 }
 
-// as is e with the identity that it has at t.
+// identityAt returns e with its identity at t.
 func (e *endpoint) identityAt(t time.Time) Connection {
 	c := e.Connection
 	for _, i := range e.becomes {
@@ -130,8 +129,8 @@ func (e *endpoint) identityAt(t time.Time) Connection {
 	return c
 }
 
-// Reidentify gives the connection with this id another identity, as if it had been
-// deleted and another one created under its id. It reports whether there is one.
+// Reidentify changes the identity of a connection, as if it had been deleted and another
+// one created with the same id. It reports whether the connection exists.
 func (s *Simulator) Reidentify(id string, to Identity) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,8 +145,8 @@ func (s *Simulator) Reidentify(id string, to Identity) bool {
 	return true
 }
 
-// SetApproval switches the approval of a service on or off, for what connects from
-// now on, and reports whether there is one.
+// SetApproval sets whether new connections of a service need a decision. It reports
+// whether the service exists.
 func (s *Simulator) SetApproval(serviceID string, enabled bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,7 +158,7 @@ func (s *Simulator) SetApproval(serviceID string, enabled bool) bool {
 	return true
 }
 
-// step is the beginning of a state.
+// step is the start of a state.
 type step struct {
 	at    time.Time
 	state string
@@ -174,7 +173,7 @@ func newCloud() cloud {
 	}
 }
 
-// at returns the state at t and since when; gone if there is none.
+// stateAt returns the state at t and its start; gone if there is none.
 func (e *endpoint) stateAt(t time.Time) step {
 	for _, s := range slices.Backward(e.timeline) {
 		if !s.at.After(t) {
@@ -184,7 +183,7 @@ func (e *endpoint) stateAt(t time.Time) step {
 	return step{}
 }
 
-// shown returns the state that a list shows which is as old as t.
+// shown returns the state in a list that shows the time t.
 func (e *endpoint) shown(t time.Time) step {
 	if t.Before(e.shownAt) {
 		return step{}
@@ -192,7 +191,7 @@ func (e *endpoint) shown(t time.Time) step {
 	return e.stateAt(t)
 }
 
-// goOn replaces what would come after now by steps.
+// replaceFuture replaces the states after now by steps.
 func (e *endpoint) replaceFuture(now time.Time, steps ...step) {
 	e.timeline = slices.DeleteFunc(e.timeline, func(s step) bool { return s.at.After(now) })
 	e.timeline = append(e.timeline, steps...)
@@ -203,14 +202,14 @@ func (s *Simulator) newHex() string {
 	return fmt.Sprintf("%016x%016x", s.ids.Uint64(), s.ids.Uint64())
 }
 
-// newUUID returns a new id in the form of a UUID.
+// newUUID returns a new UUID.
 func (s *Simulator) newUUID() string {
-	raw, _ := hex.DecodeString(s.newHex()) // newHex is hexadecimal
+	raw, _ := hex.DecodeString(s.newHex()) // newHex returns hexadecimal digits
 	raw[6], raw[8] = raw[6]&0x0f|0x40, raw[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", raw[:4], raw[4:6], raw[6:8], raw[8:10], raw[10:])
 }
 
-// AddService adds v; one with the same id is replaced, with all its connections.
+// AddService adds v. It replaces a service with the same id and all its connections.
 func (s *Simulator) AddService(v Service) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -220,8 +219,7 @@ func (s *Simulator) AddService(v Service) {
 	s.cloud.order = append(s.cloud.order, added)
 }
 
-// AddGateway adds g. A service that it names and that is not there yet is added,
-// with approval switched on.
+// AddGateway adds g, and its service if that does not exist, with approval enabled.
 func (s *Simulator) AddGateway(g Gateway) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -239,16 +237,15 @@ func (s *Simulator) AddGateway(g Gateway) {
 	s.cloud.gateways[g.ID] = of
 }
 
-// AddProject adds p. As long as there is none, any project id is good.
+// AddProject adds p. Without projects, any project id is valid.
 func (s *Simulator) AddProject(p Project) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cloud.projects = append(s.cloud.projects, p)
 }
 
-// Connect makes an endpoint on the service or gateway with this id, as a
-// consumer in another account would. The zero Connection comes back for an id
-// that is neither.
+// Connect creates an endpoint for a service or gateway, as a consumer in another account
+// would. It returns the zero Connection if there is no such service or gateway.
 func (s *Simulator) Connect(serviceOrGatewayID string, c Connection) Connection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,8 +259,8 @@ func (s *Simulator) Connect(serviceOrGatewayID string, c Connection) Connection 
 	return s.connect(to, c).snapshot(s.now())
 }
 
-// connect makes an endpoint on to, or on a service of someone else if to is nil.
-// An endpoint that has the same id already is returned as it is.
+// connect creates an endpoint for to; nil is a service outside this cloud. If an endpoint
+// with the same id exists, connect returns it.
 func (s *Simulator) connect(to *service, c Connection) *endpoint {
 	if c.ID == "" {
 		c.ID = s.newUUID()
@@ -306,15 +303,15 @@ func (s *Simulator) connect(to *service, c Connection) *endpoint {
 	return e
 }
 
-// snapshot is e as it really is at t.
+// snapshot returns the true state of e at t.
 func (e *endpoint) snapshot(t time.Time) Connection {
 	c, now := e.identityAt(t), e.stateAt(t)
 	c.State, c.UpdatedAt = now.state, now.at
 	return c
 }
 
-// Connection returns the connection with this id as it really is, which lists
-// may not show yet. It is not ok for one that never was or is gone.
+// Connection returns the true state of a connection, which lists may not show yet. The
+// result is false if the connection does not exist.
 func (s *Simulator) Connection(id string) (Connection, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -325,8 +322,8 @@ func (s *Simulator) Connection(id string) (Connection, bool) {
 	return e.snapshot(s.now()), true
 }
 
-// Connections returns all connections of the service or gateway with this id
-// as they really are, in the order they were made; all there are if id is empty.
+// Connections returns the true state of all connections of a service or gateway, in order
+// of creation; of all services if the id is empty.
 func (s *Simulator) Connections(serviceOrGatewayID string) []Connection {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -344,8 +341,8 @@ func (s *Simulator) Connections(serviceOrGatewayID string) []Connection {
 	return out
 }
 
-// SetState puts the connection with this id into state from now on, and reports
-// whether there is one. It counts as nobody's deed.
+// SetState sets the state of a connection. It reports whether the connection exists. The
+// change is not counted as an effect.
 func (s *Simulator) SetState(id, state string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -357,8 +354,8 @@ func (s *Simulator) SetState(id, state string) bool {
 	return true
 }
 
-// Delete deletes the endpoint with this id, as its owner would, and reports
-// whether there is one: it is deleting for Delays.Delete and then gone.
+// Delete deletes an endpoint, as its owner would: its state is deleting for
+// Delays.Delete. It reports whether the endpoint exists.
 func (s *Simulator) Delete(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -375,7 +372,7 @@ func (s *Simulator) remove(e *endpoint) {
 	e.replaceFuture(now, step{now, Deleting}, step{now.Add(s.cfg.Delays.Delete), gone})
 }
 
-// owned returns the service id in the project, nil if there is none that VPCEP shows.
+// ownedService returns the service with this id in the project, or nil.
 func (s *Simulator) ownedService(project, id string) *service {
 	if v := s.cloud.services[id]; v != nil && v.ProjectID == project {
 		return v
@@ -383,8 +380,8 @@ func (s *Simulator) ownedService(project, id string) *service {
 	return nil
 }
 
-// named returns the service with this id, or this full name, whose last part is
-// the id; nil if there is none.
+// serviceByName returns the service with this id or full name, or nil. The last part of
+// the full name is the id.
 func (s *Simulator) serviceByName(id, name string) *service {
 	if id == "" {
 		id = name[strings.LastIndex(name, ".")+1:]

@@ -15,40 +15,39 @@ const (
 	EffectDelete = "delete"
 )
 
-// Effect is one change that a call made. A call that changed nothing has none.
+// Effect is a change by a call.
 type Effect struct {
 	Kind       string // one of the Effect constants
-	Key        string // what it was done to: the endpoint id of a decision, "<project>/…" with what identifies a creation
-	EndpointID string // empty for HSS, which tells none
+	Key        string // the endpoint id of a decision, or "<project>/…" with the parameters of a creation
+	EndpointID string // empty for HSS
 	API        string
 	Operation  string
 	At         time.Time
 }
 
-// Call is one call of the journal.
+// Call is a call in the journal.
 type Call struct {
 	API, Operation string
 	At             time.Time
-	Status         int    // 0: the connection was cut
-	Fault          string // kind of the fault that answered; empty: none did
+	Status         int    // 0: the connection was closed
+	Fault          string // kind of the fault that responded; may be empty
 }
 
-// Counters is what the cloud was asked, and what that changed.
+// Counters counts calls and their effects.
 type Counters struct {
-	Calls       map[string]int // by "api operation"; a call with a fault counts too
+	Calls       map[string]int // by "api operation", including calls with faults
 	Statuses    map[string]int // by "api status"
-	Faults      map[string]int // by kind, as often as it was made
-	MaxInFlight map[string]int // by API
+	Faults      map[string]int // by kind
+	MaxInFlight map[string]int // peak of concurrent calls, by API
 	Effects     []Effect       // in order
-	Reversals   int            // decisions that turned an earlier call's decision of the same connection around
-	Repeats     int            // calls that asked for what was so already
-	Refused     int            // calls with bad credentials
+	Reversals   int            // decisions that reversed an earlier one of the same connection
+	Repeats     int            // calls for a state that already was
+	Refused     int            // calls with refused credentials
 	Locks       int            // of keys and users
-	Journal     []Call         // the last ones, as many as Config.Journal
+	Journal     []Call         // the last Config.Journal calls
 }
 
-// Count returns how many effects of this kind there were on key; on all keys if
-// it is empty.
+// Count returns the number of effects of this kind on key; on all keys if it is empty.
 func (c Counters) Count(kind, key string) int {
 	n := 0
 	for _, e := range c.Effects {
@@ -59,7 +58,7 @@ func (c Counters) Count(kind, key string) int {
 	return n
 }
 
-// Total returns how many calls of an API there were; of all if api is empty.
+// Total returns the number of calls of an API; of all APIs if it is empty.
 func (c Counters) Total(api string) int {
 	n := 0
 	for name, calls := range c.Calls {
@@ -83,7 +82,7 @@ func newTally(journal int) tally {
 	return tally{calls: map[string]int{}, statuses: map[string]int{}, faults: map[string]int{}, most: map[string]int{}, journalSize: journal}
 }
 
-// Counters returns what was counted so far.
+// Counters returns a copy of the counters.
 func (s *Simulator) Counters() Counters {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,14 +98,14 @@ func (s *Simulator) Counters() Counters {
 	}
 }
 
-// ResetCounters begins counting anew. The cloud stays as it is.
+// ResetCounters resets the counters, and nothing else.
 func (s *Simulator) ResetCounters() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tally = newTally(s.cfg.Journal)
 }
 
-// began counts a call that has come.
+// began counts the start of a call.
 func (s *Simulator) began(c *call, p plan) {
 	t := &s.tally
 	t.calls[c.api+" "+c.operation]++
@@ -128,7 +127,7 @@ func (s *Simulator) began(c *call, p plan) {
 	}
 }
 
-// finished counts the answer to a call.
+// finished counts the response to a call.
 func (t *tally) finished(c *call, status int) {
 	t.statuses[c.api+" "+strconv.Itoa(status)]++
 	if c.entry != nil {
@@ -136,7 +135,7 @@ func (t *tally) finished(c *call, status int) {
 	}
 }
 
-// ended counts a call that has gone.
+// ended counts the end of a call.
 func (s *Simulator) ended(r route) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// insightEndpoint is what DataArts Insight remembers of an endpoint it made.
+// insightEndpoint is an endpoint that DataArts Insight created.
 type insightEndpoint struct {
 	instance, dsType, project, workspace, scene string
 	createdAt                                   time.Time
 	*endpoint
 }
 
-// insightConnection tells an endpoint; dates are milliseconds since 1970.
+// insightConnection describes an endpoint. Dates are Unix milliseconds.
 type insightConnection struct {
 	ID             string `json:"id"`
 	DomainID       string `json:"domain_id"`
@@ -34,7 +34,7 @@ type insightConnection struct {
 	UpdateDate     int64  `json:"update_date"`
 }
 
-// insightSource is a data source, which may reach its database by an endpoint.
+// insightSource is a data source, which may use an endpoint.
 type insightSource struct {
 	ID            string            `json:"id"`
 	Name          string            `json:"name"`
@@ -52,12 +52,12 @@ type insightSources struct {
 	Count    int64           `json:"count"`
 }
 
-// insightTypes are the data sources that an endpoint can be made for.
+// insightTypes are the types of data sources that support endpoints.
 func insightTypes() []string {
 	return []string{"MySQL", "DWS", "PostgreSQL", "OpenGauss", "Doris", "HIVE", "ClickHouse", "API"}
 }
 
-// insightWorkspace returns the workspace of c, or the refusal of a call without one.
+// insightWorkspace returns the workspace of c, or a refusal if c has none.
 func insightWorkspace(c *call) (string, *answer) {
 	id := c.request.Header.Get("X-Workspace-Id")
 	if id == "" {
@@ -67,7 +67,7 @@ func insightWorkspace(c *call) (string, *answer) {
 	return id, nil
 }
 
-// insightParameter refuses a parameter. The reference names no code for that.
+// insightParameter refuses a parameter. The reference has no code for that.
 func insightParameter(name string) answer {
 	return refuse(http.StatusBadRequest, "DataArtsInsight.24010001", "The parameter "+name+" is invalid.")
 }
@@ -85,10 +85,10 @@ func (s *Simulator) insightRow(c *call, x insightEndpoint, now step) insightConn
 	}
 }
 
-// insightCreate verifies an endpoint service and connects to it, from DataArts
-// Insight's own account; the owner of the service sees the connection. A service
-// that is not in this cloud is someone else's, who accepts. What a repeat does
-// is not documented; here it makes a second endpoint.
+// insightCreate connects to an endpoint service from the account of DataArts Insight;
+// the owner of the service sees the connection. An unknown service is treated as one of
+// another customer who accepts. The effect of a repeat is not documented; here it
+// creates a second endpoint.
 func (s *Simulator) insightCreate(c *call) answer {
 	workspace, refused := insightWorkspace(c)
 	if refused != nil {
@@ -128,7 +128,7 @@ func (s *Simulator) insightCreate(c *call) answer {
 	return ok(s.insightRow(c, x, e.stateAt(c.now)))
 }
 
-// serviceName reports whether an id and a full name can be those of a service.
+// serviceName reports whether id and name can belong to a service.
 func serviceName(id, name string) bool {
 	if name != "" {
 		parts := strings.Split(name, ".")
@@ -141,7 +141,7 @@ func serviceName(id, name string) bool {
 	return len(id) >= 32 && len(id) <= 36 && strings.Trim(strings.ToLower(id), "0123456789abcdef-") == ""
 }
 
-// sources returns the data sources of the project and workspace of c.
+// sources returns the data sources in the project and workspace of c.
 func (s *Simulator) sources(c *call, workspace string) []insightSource {
 	out := []insightSource{}
 	if !s.cfg.DataSources {

@@ -2,20 +2,20 @@ package simulator
 
 import "net/http"
 
-// The verbs of both services that decide connections.
+// The actions of VPCEP and APIG.
 const (
 	receive = "receive"
 	reject  = "reject"
 )
 
-// denial is why a connection cannot be decided, in VPCEP's words; APIG translates.
+// denial says why a connection cannot be decided, with VPCEP's code; apigAction
+// translates it.
 type denial struct {
 	status        int
 	code, message string
 }
 
-// decidable says why the endpoint id of v cannot be received or rejected now;
-// nil if it can.
+// decidable returns the endpoint id of v, or why it cannot be received or rejected now.
 func (s *Simulator) decidable(v *service, id string, c *call) (*endpoint, *denial) {
 	e := s.cloud.endpoints[id]
 	if e == nil {
@@ -37,8 +37,7 @@ func (s *Simulator) decidable(v *service, id string, c *call) (*endpoint, *denia
 	return e, nil
 }
 
-// decide does verb to e and reports whether that changed anything. It is called
-// for what decidable has let through.
+// decide applies verb to e, which decidable has returned. It reports whether e changed.
 func (s *Simulator) decide(e *endpoint, verb string, c *call) bool {
 	kind, already := EffectAccept, Accepted
 	if verb == reject {

@@ -11,32 +11,32 @@ import (
 	"time"
 )
 
-// FaultKind is a way to misbehave.
+// FaultKind is a kind of fault.
 type FaultKind string
 
-// The kinds of fault. Those that answer do so instead of the deed, unless
-// Fault.Done is set; the first of them that fits a call is taken. Slow,
-// StaleList, UnknownState and those that falsify lists go together with any other.
+// The kinds of fault. Most respond instead of the operation, unless Fault.Done is set;
+// the first that matches a call wins. Slow, StaleList, UnknownState and the list faults
+// combine with other faults.
 const (
-	Throttle429   FaultKind = "throttle-429"   // 429 APIGW.0308; FSS.0429 and IAM.0012 in their APIs
+	Throttle429   FaultKind = "throttle-429"   // 429 APIGW.0308; FunctionGraph: FSS.0429, IAM: IAM.0012
 	Throttle400   FaultKind = "throttle-400"   // 400 EndPoint.0022; VPCEP only
 	Throttle500   FaultKind = "throttle-500"   // 500 APIG.9008; APIG only
-	ServerError   FaultKind = "server-error"   // 500, or 502, 503, 504 by Status, with the code of the API
-	HTML          FaultKind = "html"           // a page of the firewall; 200 or by Status
-	Redirect302   FaultKind = "redirect-302"   // to nowhere
-	ExpiredToken  FaultKind = "expired-token"  // 401 APIGW.0307, and the token of the call is good no more
-	Refuse        FaultKind = "refuse"         // Status and Code of one's choice
-	CutBefore     FaultKind = "cut-before"     // the connection is closed, nothing was done
-	Down          FaultKind = "down"           // as cut-before, with no wait before
-	CutAfter      FaultKind = "cut-after"      // the connection is closed when it is done
-	Empty200      FaultKind = "empty-200"      // done, and the answer has no body
-	TruncatedJSON FaultKind = "truncated-json" // done, and the answer breaks off
-	Slow          FaultKind = "slow"           // Delay before the deed, or after it if Done
+	ServerError   FaultKind = "server-error"   // 500 with the code of the API; Status can set 502, 503 or 504
+	HTML          FaultKind = "html"           // HTML page of a firewall, with 200 or Status
+	Redirect302   FaultKind = "redirect-302"   // a redirect
+	ExpiredToken  FaultKind = "expired-token"  // 401 APIGW.0307; a token issued by IAM becomes invalid
+	Refuse        FaultKind = "refuse"         // Status and Code
+	CutBefore     FaultKind = "cut-before"     // the connection closes before the operation
+	Down          FaultKind = "down"           // as cut-before, without latency
+	CutAfter      FaultKind = "cut-after"      // the connection closes after the operation
+	Empty200      FaultKind = "empty-200"      // the operation succeeds; the response has no body
+	TruncatedJSON FaultKind = "truncated-json" // the operation succeeds; the response is truncated
+	Slow          FaultKind = "slow"           // Delay before the operation, or after it if Done
 	StaleList     FaultKind = "stale-list"     // lists show the state of Delay ago
-	UnknownState  FaultKind = "unknown-state"  // lists show a state that no reference knows
+	UnknownState  FaultKind = "unknown-state"  // lists show an undocumented state
 )
 
-// FaultKinds returns all kinds, in the order of the documentation.
+// FaultKinds returns all kinds, in the order of docs/simulator.md.
 func FaultKinds() []FaultKind {
 	return []FaultKind{
 		Throttle429, Throttle400, Throttle500, ServerError, HTML, Redirect302, ExpiredToken, Refuse,
@@ -46,51 +46,50 @@ func FaultKinds() []FaultKind {
 	}
 }
 
-// Fault is one misbehaviour: of which calls, when, how often and how.
+// Fault describes a fault and the calls that it affects.
 type Fault struct {
 	API, Operation string // empty: any
 	Kind           FaultKind
-	Count          int           // how many calls it meets; 0: until it is cleared
-	Probability    float64       // of meeting a call that fits; 0: always
-	After          time.Duration // from Inject until it begins
-	For            time.Duration // how long it then lasts; 0: until it is cleared
-	Status         int           // HTTP status, where the kind leaves a choice; 0: the usual one
+	Count          int           // number of calls affected; 0: unlimited
+	Probability    float64       // that a matching call is affected; 0: always
+	After          time.Duration // from Inject to the start of the fault
+	For            time.Duration // duration; 0: unlimited
+	Status         int           // HTTP status, if the kind has a choice; 0: its default
 	Code           string        // error code of Refuse
 	RetryAfter     time.Duration // header Retry-After, in whole seconds; 0: none
 	Delay          time.Duration // of Slow, StaleList and LateRows; 0: 2 s, 10 s and 30 s
-	Rows           int           // of those that falsify pages; 0: see the kinds
-	Field          string        // of those that falsify rows; empty: domain_id
-	Done           bool          // the deed is done before the fault answers
+	Rows           int           // parameter of list faults; 0: see the kinds
+	Field          string        // parameter of list faults; empty: domain_id
+	Done           bool          // the operation is carried out before the fault responds
 }
 
-// activeFault is a fault in force.
+// activeFault is an injected fault.
 type activeFault struct {
 	Fault
 	from time.Time
-	left int // calls, if Count is set
+	left int // remaining calls, if Count is set
 	rng  *rand.Rand
 }
 
-// Inject puts f in force from now on, after those that are.
+// Inject adds f after the existing faults.
 func (s *Simulator) Inject(f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	number := uint64(len(s.faults))
 	s.faults = append(s.faults, &activeFault{
 		Fault: f, from: s.now().Add(f.After), left: f.Count,
-		rng: rand.New(rand.NewPCG(s.cfg.Seed, number)), //nolint:gosec // G404: the dice of a simulation are to repeat
+		rng: rand.New(rand.NewPCG(s.cfg.Seed, number)), //nolint:gosec // G404: a simulation must be repeatable
 	})
 }
 
-// ClearFaults ends all faults.
+// ClearFaults removes all faults.
 func (s *Simulator) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = nil
 }
 
-// Faults returns the faults in force or still to come, with the calls that are
-// left to them as Count.
+// Faults returns the active and upcoming faults, with their remaining calls as Count.
 func (s *Simulator) Faults() []Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,28 +105,28 @@ func (s *Simulator) Faults() []Fault {
 	return out
 }
 
-// plan is what the faults do to one call.
+// plan is the effect of the faults on a call.
 type plan struct {
-	answer       *Fault        // nil: the call is answered as it should be
-	before       time.Duration // to wait before the deed
-	after        time.Duration // to wait after it
+	answer       *Fault        // determines the response; nil: none
+	before       time.Duration // wait before the operation
+	after        time.Duration // wait after the operation
 	stale        time.Duration
 	unknownState bool
 	listFaults   []*Fault
 	kinds        []FaultKind
 }
 
-// plan asks every fault in force, and uses up those that meet the call.
+// plan returns the effect of all matching faults, and counts them.
 func (s *Simulator) plan(r route, now time.Time) plan {
 	var p plan
 	for _, f := range s.faults {
-		lies := slices.Contains(listFaultKinds(), f.Kind)
-		modifies := lies || f.Kind == Slow || f.Kind == StaleList || f.Kind == UnknownState
+		list := slices.Contains(listFaultKinds(), f.Kind)
+		modifies := list || f.Kind == Slow || f.Kind == StaleList || f.Kind == UnknownState
 		if !modifies && p.answer != nil || !f.matches(r, now) {
 			continue
 		}
 		p.kinds = append(p.kinds, f.Kind)
-		if lies {
+		if list {
 			p.listFaults = append(p.listFaults, &f.Fault)
 			continue
 		}
@@ -149,7 +148,7 @@ func (s *Simulator) plan(r route, now time.Time) plan {
 	return p
 }
 
-// meets reports whether f meets a call of r at now, and counts it if so.
+// matches reports whether f affects a call of r at now, and counts the call if so.
 func (f *activeFault) matches(r route, now time.Time) bool {
 	api := f.API
 	if api == "" && f.Kind == Throttle400 {
@@ -176,11 +175,11 @@ func (f *activeFault) matches(r route, now time.Time) bool {
 	return true
 }
 
-// faultHeader names the fault in an answer that a fault made unlike what the
-// reference says; what is only slow or stale is not marked.
+// faultHeader names the fault that made a response deviate from the reference. Slow and
+// stale responses do not have it.
 const faultHeader = "X-Sim-Fault"
 
-// play carries c out as p wants it.
+// respond serves c with the faults of p.
 func (s *Simulator) respond(ctx context.Context, w http.ResponseWriter, c *call, p plan) {
 	f := p.answer
 	if f != nil && f.Kind == Down {
@@ -228,16 +227,17 @@ func (s *Simulator) respond(ctx context.Context, w http.ResponseWriter, c *call,
 	s.write(w, c, a)
 }
 
-// cut closes the connection without an answer.
+// cut closes the connection without a response.
 func cut(w http.ResponseWriter) {
 	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
-		_ = conn.Close() // there is nothing to do for a connection that is closed already
+		_ = conn.Close() // it may be closed already
 		return
 	}
-	panic(http.ErrAbortHandler) // the documented way where a connection cannot be taken over, as in HTTP/2
+	panic(http.ErrAbortHandler) // closes connections that cannot be hijacked, as in HTTP/2
 }
 
-// falsify returns what f answers to c, whose right answer, if it was done, is a.
+// answer returns the response of f to c. a is the response of the operation, if it was
+// carried out.
 func (f *Fault) answer(a answer, c *call) answer {
 	status := func(usual int) int {
 		if f.Status != 0 {
@@ -263,7 +263,7 @@ func (f *Fault) answer(a answer, c *call) answer {
 	case ServerError:
 		return serverError(c, status(http.StatusInternalServerError))
 	case Refuse:
-		return refuse(status(http.StatusBadRequest), f.Code, "Refused on demand.")
+		return refuse(status(http.StatusBadRequest), f.Code, "Refused by a fault.")
 	case ExpiredToken:
 		return gateway(http.StatusUnauthorized, "APIGW.0307", "The token must be updated.", c.id)
 	case HTML:
@@ -289,10 +289,10 @@ func (f *Fault) answer(a answer, c *call) answer {
 		return operatorFault(f.Kind, c)
 	default:
 	}
-	return refuse(http.StatusNotImplemented, "Simulator.0001", "The simulator knows no fault of the kind "+string(f.Kind))
+	return refuse(http.StatusNotImplemented, "Simulator.0001", "The simulator does not know the fault kind "+string(f.Kind))
 }
 
-// serverError is a failure of the API of c, or of the gateway before it.
+// serverError returns a failure of the API of c or of its gateway.
 func serverError(c *call, status int) answer {
 	switch status {
 	case http.StatusInternalServerError:

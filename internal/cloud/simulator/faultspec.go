@@ -13,7 +13,7 @@ func APIs() []string {
 	return []string{VPCEP, APIG, FunctionGraph, HSS, DataArtsInsight, IAM}
 }
 
-// Operations returns the names of the calls of an API.
+// Operations returns the names of the operations of an API.
 func Operations(api string) []string {
 	var out []string
 	for _, r := range routes() {
@@ -24,7 +24,7 @@ func Operations(api string) []string {
 	return out
 }
 
-// Check says what is wrong with f.
+// Check returns an error if f is invalid.
 func (f Fault) Check() error {
 	var operations []string
 	for _, api := range APIs() {
@@ -35,38 +35,38 @@ func (f Fault) Check() error {
 	known := func(x string) bool { return strings.EqualFold(x, f.Operation) }
 	switch {
 	case f.API != "" && !slices.Contains(APIs(), f.API):
-		return fmt.Errorf("there is no API %q; there are %s, and * for all", f.API, strings.Join(APIs(), ", "))
+		return fmt.Errorf("unknown API %q; use one of %s, or * for all", f.API, strings.Join(APIs(), ", "))
 	case f.Operation != "" && !slices.ContainsFunc(operations, known):
-		return fmt.Errorf("there is no operation %q; there are %s", f.Operation, strings.Join(operations, ", "))
+		return fmt.Errorf("unknown operation %q; use one of %s", f.Operation, strings.Join(operations, ", "))
 	case !slices.Contains(FaultKinds(), f.Kind):
-		return fmt.Errorf("there is no kind %q; there are %s", f.Kind, join(FaultKinds()))
+		return fmt.Errorf("unknown kind %q; use one of %s", f.Kind, join(FaultKinds()))
 	case f.Kind == Throttle400 && f.API != "" && f.API != VPCEP:
-		return fmt.Errorf("%s is VPCEP's way to throttle, not that of %s; %s fits every API", f.Kind, f.API, Throttle429)
+		return fmt.Errorf("%s exists only for vpcep, not for %s; use %s instead", f.Kind, f.API, Throttle429)
 	case f.Kind == Throttle500 && f.API != "" && f.API != APIG:
-		return fmt.Errorf("%s is APIG's way to throttle, not that of %s; %s fits every API", f.Kind, f.API, Throttle429)
+		return fmt.Errorf("%s exists only for apig, not for %s; use %s instead", f.Kind, f.API, Throttle429)
 	case f.Kind == Refuse && f.Code == "":
 		return fmt.Errorf("%s needs a code, as in refuse:status=409,code=APIC.7701", f.Kind)
 	case f.Count < 0, f.Probability < 0, f.Probability > 1, f.After < 0, f.For < 0, f.RetryAfter < 0, f.Delay < 0:
-		return fmt.Errorf("numbers and times are not negative, and a probability is at most 1")
+		return fmt.Errorf("numbers and durations must not be negative, and probability must be at most 1")
 	case f.Rows < 0:
-		return fmt.Errorf("rows is %d; give 0 or more", f.Rows)
+		return fmt.Errorf("rows must not be negative, got %d", f.Rows)
 	case f.Rows > 0 && !slices.Contains([]FaultKind{MissingRows, ShiftedRows, SmallPages}, f.Kind):
-		return fmt.Errorf("%s has no rows; %s, %s and %s have", f.Kind, MissingRows, ShiftedRows, SmallPages)
+		return fmt.Errorf("%s has no key rows; %s, %s and %s have it", f.Kind, MissingRows, ShiftedRows, SmallPages)
 	case f.Field != "" && !slices.Contains(listFaultFields(f.Kind), f.Field):
-		return fmt.Errorf("%s knows no field %q; %s", f.Kind, f.Field, fieldsInWords(f.Kind))
+		return fmt.Errorf("%s: unknown field %q; %s", f.Kind, f.Field, fieldsInWords(f.Kind))
 	case slices.Contains(listFaultKinds(), f.Kind) && f.Operation != "" && !slices.ContainsFunc(listOperations(), known):
-		return fmt.Errorf("%s is of lists only: %s", f.Kind, strings.Join(listOperations(), ", "))
+		return fmt.Errorf("%s affects only lists; use one of the operations %s", f.Kind, strings.Join(listOperations(), ", "))
 	case f.Status != 0 && (f.Status < 200 || f.Status > 599):
-		return fmt.Errorf("status %d is not from 200 to 599", f.Status)
+		return fmt.Errorf("status must be from 200 to 599, got %d", f.Status)
 	}
 	return nil
 }
 
 func fieldsInWords(k FaultKind) string {
 	if fields := listFaultFields(k); len(fields) > 0 {
-		return "there are " + strings.Join(fields, ", ")
+		return "use one of " + strings.Join(fields, ", ")
 	}
-	return "there is none"
+	return "it has none"
 }
 
 func join(kinds []FaultKind) string {
@@ -77,7 +77,7 @@ func join(kinds []FaultKind) string {
 	return strings.Join(out, ", ")
 }
 
-// ParseFault reads a fault in the form
+// ParseFault parses a fault of the form
 //
 //	API[/OPERATION]:KIND[:KEY=VALUE[,KEY=VALUE…]]
 //
@@ -87,7 +87,7 @@ func join(kinds []FaultKind) string {
 func ParseFault(text string) (Fault, error) {
 	where, rest, found := strings.Cut(text, ":")
 	if !found {
-		return Fault{}, fmt.Errorf("%q has no kind; the form is API[/OPERATION]:KIND[:KEY=VALUE,…], such as vpcep:throttle-400:count=3", text)
+		return Fault{}, fmt.Errorf("%q has no kind; the format is API[/OPERATION]:KIND[:KEY=VALUE,…], such as vpcep:throttle-400:count=3", text)
 	}
 	kind, options, _ := strings.Cut(rest, ":")
 	f := Fault{Kind: FaultKind(kind)}
@@ -108,7 +108,7 @@ func ParseFault(text string) (Fault, error) {
 	return f, nil
 }
 
-// set sets what one KEY=VALUE says.
+// set sets one KEY=VALUE.
 func (f *Fault) set(option string) (err error) {
 	key, value, _ := strings.Cut(option, "=")
 	switch key {
@@ -135,20 +135,19 @@ func (f *Fault) set(option string) (err error) {
 	case "done":
 		f.Done = true
 	default:
-		return fmt.Errorf("there is no key %q; there are count, probability, after, for, status, code, retry-after, delay, rows, field, done", key)
+		return fmt.Errorf("unknown key %q; use one of count, probability, after, for, status, code, retry-after, delay, rows, field, done", key)
 	}
 	if err != nil {
-		return fmt.Errorf("%s is not a number, or a time such as 1.5s: %q", key, value)
+		return fmt.Errorf("%s: invalid value %q; want a number, or a duration such as 1.5s", key, value)
 	}
 	return nil
 }
 
-// Presets returns the names of the sets of faults that FaultPreset knows.
+// FaultProfiles returns the names of the fault profiles.
 func FaultProfiles() []string { return []string{"none", "mild", "severe", "bad-lists"} }
 
-// FaultPreset returns a set of faults by name: none; mild, as a good day in a
-// real cloud has them; storm, everything at once that a client must survive; lies,
-// lists that do not show what there is.
+// FaultProfile returns the faults of a profile: none; mild, the faults of a normal day;
+// severe, all faults that a client must survive; bad-lists, lists with wrong content.
 func FaultProfile(name string) ([]Fault, error) {
 	switch name {
 	case "none":
@@ -196,6 +195,6 @@ func FaultProfile(name string) ([]Fault, error) {
 			{Kind: Partial206, API: VPCEP, Operation: "ListServiceConnections", Probability: 0.05},
 		}, nil
 	default:
-		return nil, fmt.Errorf("there is no set of faults %q; there are %s", name, strings.Join(FaultProfiles(), ", "))
+		return nil, fmt.Errorf("unknown fault profile %q; use one of %s", name, strings.Join(FaultProfiles(), ", "))
 	}
 }

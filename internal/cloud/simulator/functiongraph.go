@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// functionEndpoint is the answer to a creation: no id, only addresses.
+// functionEndpoint is the response to a creation: addresses, but no id.
 type functionEndpoint struct {
 	Endpoints []string `json:"endpoints"`
 	Address   string   `json:"address"`
 }
 
-// isJSON reports whether the body of c says that it is JSON.
+// isJSON reports whether the Content-Type of c is JSON.
 func (c *call) isJSON() bool {
 	kind, _, _ := strings.Cut(c.request.Header.Get("Content-Type"), ";")
 	return strings.EqualFold(strings.TrimSpace(kind), "application/json")
@@ -22,9 +22,9 @@ func functionKey(c *call, vpc, subnet string) string {
 	return c.path["project"] + "/" + vpc + "/" + subnet
 }
 
-// functionGraphCreate makes an endpoint in the caller's project, which VPCEP's
-// endpoint list shows. A repeat is refused with FSS.0409, the code that the
-// reference has for what exists; what the real one does is not documented.
+// functionGraphCreate creates an endpoint in the caller's project, which VPCEP's endpoint
+// list shows. It refuses a repeat with FSS.0409, the code of the reference for existing
+// resources; the real behavior is not documented.
 func (s *Simulator) functionGraphCreate(c *call) answer {
 	var body struct {
 		VpcID    string `json:"vpc_id"`
@@ -38,7 +38,7 @@ func (s *Simulator) functionGraphCreate(c *call) answer {
 	case json.Unmarshal(c.body, &body) != nil:
 		return refuse(http.StatusBadRequest, "FSS.0400", "The request body is invalid")
 	case body.VpcID == "" || body.SubnetID == "":
-		return refuse(http.StatusBadRequest, "FSS.0400", "vpc_id and subnet_id are needed")
+		return refuse(http.StatusBadRequest, "FSS.0400", "vpc_id and subnet_id are required")
 	}
 	key := functionKey(c, body.VpcID, body.SubnetID)
 	if old := s.cloud.functions[key]; old != nil && old.stateAt(c.now).state != gone {
@@ -53,7 +53,7 @@ func (s *Simulator) functionGraphCreate(c *call) answer {
 	return ok(functionEndpoint{Endpoints: []string{e.ip}, Address: "https://" + e.ID + ".functiongraph." + s.cfg.Region + ".example.com"})
 }
 
-// functionGraphDelete deletes an endpoint; one that is not there is no error.
+// functionGraphDelete deletes an endpoint. It is no error if the endpoint does not exist.
 func (s *Simulator) functionGraphDelete(c *call) answer {
 	if !c.isJSON() {
 		return refuse(http.StatusBadRequest, "FSS.0400", "The header Content-Type must be application/json")

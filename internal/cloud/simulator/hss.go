@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// hostEndpoint is the endpoint of one server, which has a state and no id.
+// hostEndpoint is the endpoint of a server, which has a state but no id.
 type hostEndpoint struct {
 	project, host, vpc string
 	*endpoint
@@ -31,8 +31,7 @@ func hssParameter(name string) answer {
 	return refuse(http.StatusBadRequest, "HSS.0001", "The parameter "+name+" is invalid.")
 }
 
-// enterpriseProject reports whether the enterprise project of c, if it names one, can
-// be one.
+// enterpriseProject reports whether c has a valid enterprise project or none.
 func (c *call) enterpriseProject() bool {
 	q := c.query()
 	id := q.Get("enterprise_project_id")
@@ -44,15 +43,14 @@ func hssUnreadable() answer {
 	return refuse(http.StatusBadRequest, "HSS.0002", "The request body cannot be read.")
 }
 
-// sized reports whether every id has 1 to 256 bytes.
+// validLengths reports whether every id has 1 to 256 bytes.
 func validLengths(ids ...string) bool {
 	return !slices.ContainsFunc(ids, func(id string) bool { return id == "" || len(id) > 256 })
 }
 
-// hssCreate makes endpoints for servers and says nothing but 200. Whether a
-// repeat makes a second endpoint is not documented; here it counts as one more.
-// Servers without VPCs are each in a VPC that no one else is in, and VPCs without
-// servers have one server each.
+// hssCreate creates endpoints for servers, with an empty response. The effect of a repeat
+// is not documented; here it counts as another effect. Servers without VPCs get a VPC
+// each, and VPCs without servers get a server each.
 func (s *Simulator) hssCreate(c *call) answer {
 	var body struct {
 		Hosts []string `json:"host_id_list"`

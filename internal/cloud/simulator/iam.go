@@ -8,16 +8,16 @@ import (
 	"time"
 )
 
-// iamTime is time as IAM writes it, with microseconds.
+// iamTime is the time format of IAM.
 const iamTime = "2006-01-02T15:04:05.000000Z"
 
-// iamName names a thing by id or name.
+// iamName identifies a resource by id or name.
 type iamName struct {
 	ID   string `json:"id,omitempty"`
 	Name string `json:"name,omitempty"`
 }
 
-// iamRequest is a wish for a token.
+// iamRequest is a request for a token.
 type iamRequest struct {
 	Auth struct {
 		Identity struct {
@@ -58,7 +58,7 @@ type iamToken struct {
 	} `json:"token"`
 }
 
-// createToken gives a token for user and password, for the project of the scope.
+// createToken issues a token for user and password and the project of the scope.
 func (s *Simulator) createToken(c *call) answer {
 	var body iamRequest
 	if json.Unmarshal(c.body, &body) != nil || !slices.Contains(body.Auth.Identity.Methods, "password") || body.Auth.Identity.Password == nil {
@@ -102,8 +102,8 @@ func (s *Simulator) createToken(c *call) answer {
 	return answer{status: http.StatusCreated, body: out, header: map[string]string{"X-Subject-Token": s.issue(given)}}
 }
 
-// project finds the project of a scope. As long as no project is known an id is
-// good as it is, and the name of the region is good for all projects.
+// project finds the project of a scope. Without known projects, any id is valid, and the
+// name of the region stands for all projects.
 func (s *Simulator) project(want iamName) (iamName, bool) {
 	if len(s.cloud.projects) == 0 {
 		return want, want.ID != "" || want.Name == s.cfg.Region
@@ -133,8 +133,7 @@ type iamProjects struct {
 	Links    map[string]string `json:"links"`
 }
 
-// listedProjects returns the projects that were added. If there are none any
-// project is good, and those that hold something are shown.
+// listedProjects returns the added projects, or those in use if none were added.
 func (s *Simulator) listedProjects() []Project {
 	if len(s.cloud.projects) > 0 {
 		return s.cloud.projects
@@ -162,7 +161,7 @@ func (s *Simulator) listProjects(c *call) answer {
 	number, goodPage := c.number("page", 1, 1, 1<<31)
 	size, goodSize := c.number("per_page", 5000, 1, 5000)
 	if !goodPage || !goodSize || q.Has("page") != q.Has("per_page") {
-		return iamRefuse(http.StatusBadRequest, "IAM.0011", "page and per_page are given both or neither, from 1 and from 1 to 5000")
+		return iamRefuse(http.StatusBadRequest, "IAM.0011", "page and per_page must be set together; page from 1, per_page from 1 to 5000")
 	}
 	rows := []iamProject{}
 	for _, p := range s.listedProjects() {
@@ -183,7 +182,7 @@ func (s *Simulator) listProjects(c *call) answer {
 	})
 }
 
-// tokenCount tells how many tokens are good at t, for the admin calls.
+// tokenCount returns the number of tokens that are valid at t.
 func (k *keyring) tokenCount(t time.Time) int {
 	n := 0
 	for _, x := range k.tokens {

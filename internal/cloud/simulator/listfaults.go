@@ -10,37 +10,37 @@ import (
 	"time"
 )
 
-// The kinds of fault that falsify the rows of a list. They go together with others.
+// The list faults, which change the rows of a list. They combine with other faults.
 const (
-	MissingRows     FaultKind = "missing-rows"     // Rows rows of each page are left out, and still counted; 0: all
-	ShiftedRows     FaultKind = "shifted-rows"     // each page after the first begins Rows rows later; 0: one
-	SmallPages      FaultKind = "small-pages"      // a page holds at most Rows rows; 0: two
-	LargePages      FaultKind = "large-pages"      // a page holds all rows, whatever the limit
-	DuplicateRows   FaultKind = "duplicate-rows"   // the first row of a page is there again, with another Field
-	DuplicateMember FaultKind = "duplicate-member" // each row holds the member Field twice
-	DelayedRows     FaultKind = "delayed-rows"     // what is younger than Delay does not show; 0: 30 s
-	WrongIdentity   FaultKind = "wrong-identity"   // rows show another Field than they have
+	MissingRows     FaultKind = "missing-rows"     // each page omits Rows rows, the total counts them; 0: all
+	ShiftedRows     FaultKind = "shifted-rows"     // each page after the first starts Rows rows later; 0: one
+	SmallPages      FaultKind = "small-pages"      // a page has at most Rows rows; 0: two
+	LargePages      FaultKind = "large-pages"      // a page has all rows, regardless of the limit
+	DuplicateRows   FaultKind = "duplicate-rows"   // the first row of a page is repeated with a different Field
+	DuplicateMember FaultKind = "duplicate-member" // each row has the member Field twice
+	DelayedRows     FaultKind = "delayed-rows"     // lists omit connections younger than Delay; 0: 30 s
+	WrongIdentity   FaultKind = "wrong-identity"   // rows show a wrong Field
 	Partial206      FaultKind = "partial-206"      // 206 instead of 200
 )
 
-// The kinds of fault that only the operator of a client can fix. They answer, with
-// the status and the code that the API has for it.
+// The faults that only the operator of a client can fix. The response has the status
+// and the code of the API.
 const (
-	Permission     FaultKind = "permission"      // the credential lacks a right
-	Quota          FaultKind = "quota"           // a quota is used up
+	Permission     FaultKind = "permission"      // the credential lacks a permission
+	Quota          FaultKind = "quota"           // a quota is exhausted
 	UnknownService FaultKind = "unknown-service" // no such service, gateway, network or workspace
-	WrongProject   FaultKind = "wrong-project"   // the credential is not one of the project
+	WrongProject   FaultKind = "wrong-project"   // the credential is not valid for the project
 )
 
-// lieKinds are those of the first group that change rows or pages.
+// listFaultKinds returns the list faults.
 func listFaultKinds() []FaultKind {
 	return []FaultKind{MissingRows, ShiftedRows, SmallPages, LargePages, DuplicateRows, DuplicateMember, DelayedRows, WrongIdentity}
 }
 
-// exactTwin is the Field of TwinRows that changes nothing.
+// exactDuplicate is the Field of DuplicateRows for an identical row.
 const exactDuplicate = "none"
 
-// lieFields returns what Field may be for a kind; none if it has no Field.
+// listFaultFields returns the valid values of Field for a kind.
 func listFaultFields(k FaultKind) []string {
 	identity := []string{"domain_id", "marker_id", "created_at"}
 	switch k {
@@ -55,12 +55,12 @@ func listFaultFields(k FaultKind) []string {
 	}
 }
 
-// listOperations are the calls whose rows can be falsified.
+// listOperations returns the operations that list faults affect.
 func listOperations() []string {
 	return []string{"ListServiceConnections", "ListEndpointConnections", "ListEndpoints", "ShowEndpointStatus"}
 }
 
-// window is the part of a list that c asks for, as far as faults let it.
+// window applies the list faults to the offset and the limit of a page.
 func (c *call) window(offset, limit int64) (int64, int64) {
 	for _, f := range c.listFaults {
 		switch f.Kind {
@@ -78,14 +78,14 @@ func (c *call) window(offset, limit int64) (int64, int64) {
 	return offset, limit
 }
 
-// hidden reports whether the lists that c sees do not show e because it is young.
+// tooYoung reports whether a fault hides e from lists.
 func (c *call) tooYoung(e *endpoint) bool {
 	return slices.ContainsFunc(c.listFaults, func(f *Fault) bool {
 		return f.Kind == DelayedRows && c.now.Sub(e.CreatedAt) < cmp.Or(f.Delay, 30*time.Second)
 	})
 }
 
-// falsified returns a page of rows, and how many rows there are, as faults have it.
+// applyListFaults returns a page and the total number of rows with the list faults.
 func applyListFaults[T any](c *call, rows []T, total int) ([]any, int) {
 	out := make([]any, len(rows))
 	for i, r := range rows {
@@ -114,8 +114,8 @@ func applyListFaults[T any](c *call, rows []T, total int) ([]any, int) {
 	return out, total
 }
 
-// altered returns a row with another value of the member called field, in place of
-// the right one or after it. Rows without that member have another status.
+// alterField returns a row with a different value of field, in place of the right one or
+// after it. In rows without that field it changes the status.
 func alterField(row any, field string, after bool) any {
 	text, err := json.Marshal(row)
 	if err != nil || field == exactDuplicate {
@@ -139,7 +139,7 @@ func alterField(row any, field string, after bool) any {
 	return members
 }
 
-// otherValue is another value of the same form.
+// otherValue returns a different value of the same form.
 func otherValue(field, value string) string {
 	switch field {
 	case "marker_id":
@@ -158,7 +158,7 @@ func otherValue(field, value string) string {
 	return `"0` + value[2:]
 }
 
-// operatorFault is how the API of c says what its operator must fix.
+// operatorFault returns the response of the API of c to a fault of its operator.
 func operatorFault(kind FaultKind, c *call) answer {
 	type said struct {
 		status        int

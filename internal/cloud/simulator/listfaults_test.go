@@ -250,13 +250,13 @@ func TestFaultsOfListsAreChecked(t *testing.T) {
 		"vpcep:missing-rows:rows=2":                              "",
 		"*/ListEndpoints:duplicate-rows:field=none":              "",
 		"apig:wrong-identity:field=marker_id,after=20s":          "",
-		"vpcep:slow:rows=2":                                      "has no rows",
-		"vpcep:missing-rows:rows=-1":                             "give 0 or more",
-		"vpcep:missing-rows:rows=x":                              "not a number",
-		"vpcep:wrong-identity:field=status":                      "there are domain_id, marker_id, created_at",
-		"vpcep:missing-rows:field=domain_id":                     "there is none",
-		"vpcep/AcceptOrRejectEndpoint:missing-rows":              "of lists only",
-		"vpcep/ListServiceDetails:duplicate-member:field=status": "of lists only",
+		"vpcep:slow:rows=2":                                      "has no key rows",
+		"vpcep:missing-rows:rows=-1":                             "must not be negative",
+		"vpcep:missing-rows:rows=x":                              "invalid value",
+		"vpcep:wrong-identity:field=status":                      "use one of domain_id, marker_id, created_at",
+		"vpcep:missing-rows:field=domain_id":                     "it has none",
+		"vpcep/AcceptOrRejectEndpoint:missing-rows":              "affects only lists",
+		"vpcep/ListServiceDetails:duplicate-member:field=status": "affects only lists",
 	} {
 		_, err := simulator.ParseFault(text)
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {

@@ -5,11 +5,11 @@ import (
 	"strconv"
 )
 
-// query returns the parameters of the query; what cannot be read is not there.
+// query returns the query parameters. Malformed ones are missing.
 func (c *call) query() url.Values { return c.request.URL.Query() }
 
-// number returns a parameter of the query as a number from lowest to highest, or
-// absent if it is not given. It is not ok if it is something else.
+// number returns a query parameter as a number from lowest to highest, or absent if the
+// parameter is missing. The result is false for other values.
 func (c *call) number(name string, absent, lowest, highest int64) (int64, bool) {
 	text := c.query().Get(name)
 	if text == "" {
@@ -19,7 +19,7 @@ func (c *call) number(name string, absent, lowest, highest int64) (int64, bool) 
 	return n, err == nil && n >= lowest && n <= highest
 }
 
-// page cuts the page of at most limit elements from offset out of all.
+// page returns at most limit elements of all from offset on.
 func page[T any](all []T, offset, limit int64) []T {
 	n := int64(len(all))
 	offset = min(offset, n)

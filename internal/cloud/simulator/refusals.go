@@ -4,19 +4,20 @@ import (
 	"net/http"
 )
 
-// plainError is how most services refuse.
+// plainError is the error body of most services.
 type plainError struct {
 	Code    string `json:"error_code"`
 	Message string `json:"error_msg"`
 }
 
-// gatewayError is how the gateway in front of all services refuses.
+// gatewayError is the error body of the gateway in front of all services.
 type gatewayError struct {
 	plainError
 	RequestID string `json:"request_id"`
 }
 
-// nestedError is how VPCEP refuses by its newer pages, and IAM for credentials.
+// nestedError is the error body of VPCEP in its newer documents, and of IAM for
+// credentials.
 type nestedError struct {
 	Error struct {
 		Message string `json:"message"`
@@ -25,23 +26,23 @@ type nestedError struct {
 	} `json:"error"`
 }
 
-// keystoneError is how IAM refuses other things.
+// keystoneError is the other error body of IAM.
 type keystoneError struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 }
 
-// refuse is a refusal by a service.
+// refuse returns a refusal by a service.
 func refuse(status int, code, message string) answer {
 	return answer{status: status, body: plainError{Code: code, Message: message}}
 }
 
-// gateway is a refusal by the gateway in front of the services.
+// gateway returns a refusal by the gateway in front of the services.
 func gateway(status int, code, message, requestID string) answer {
 	return answer{status: status, body: gatewayError{plainError{Code: code, Message: message}, requestID}}
 }
 
-// vpcepRefuse is a refusal by VPCEP, in the shape that the configuration wants.
+// vpcepRefuse returns a refusal by VPCEP, in the configured form.
 func (s *Simulator) vpcepRefuse(status int, code, message string) answer {
 	if !s.cfg.NestedErrors {
 		return refuse(status, code, message)
@@ -51,7 +52,7 @@ func (s *Simulator) vpcepRefuse(status int, code, message string) answer {
 	return answer{status: status, body: body}
 }
 
-// iamRefuse is a refusal by IAM; of credentials in Keystone's nested shape.
+// iamRefuse returns a refusal by IAM. For credentials it has the nested form.
 func iamRefuse(status int, code, message string) answer {
 	if status != http.StatusUnauthorized {
 		return answer{status: status, body: keystoneError{Code: code, Message: message}}

@@ -10,12 +10,12 @@ import (
 type route struct {
 	api, operation string // the operation in the spelling of the reference
 	method         string
-	segments       []string // of the path; {name} takes any one segment of 1 to 64 bytes
-	open           bool     // needs no credentials
+	segments       []string // of the path; {name} matches a segment of 1 to 64 bytes
+	open           bool     // without credentials
 	serve          func(*Simulator, *call) answer
 }
 
-// routes returns every call that the cloud knows; the first that fits is taken.
+// routes returns all routes. The first match wins.
 func routes() []route {
 	on := func(api, operation, method, path string, serve func(*Simulator, *call) answer) route {
 		return route{api: api, operation: operation, method: method, segments: strings.Split(path, "/"), serve: serve}
@@ -60,8 +60,8 @@ func routes() []route {
 	}
 }
 
-// match returns the route of r and the variable segments of its path. Segments
-// are taken apart before they are unescaped: an escaped slash belongs to a name.
+// match returns the route of r and the variable segments of its path. It splits the path
+// before it unescapes it: an escaped slash belongs to a segment.
 func (s *Simulator) match(r *http.Request) (route, map[string]string, bool) {
 	got := strings.Split(r.URL.EscapedPath(), "/")
 next:

@@ -17,7 +17,7 @@ const (
 	unsignedPayload = "UNSIGNED-PAYLOAD"
 )
 
-// checkSignature returns the refusal of a signed call, nil if it is signed well.
+// checkSignature returns the refusal of a signed call, or nil if the signature is valid.
 func (s *Simulator) checkSignature(c *call) *answer {
 	const wrong = "Incorrect IAM authentication information: "
 	access, names, signature, ok := parseAuthorization(c.request.Header.Get("Authorization"))
@@ -59,7 +59,7 @@ func (s *Simulator) checkSignature(c *call) *answer {
 	return nil
 }
 
-// parseAuthorization takes the header apart; names are the signed headers.
+// parseAuthorization parses the header; names are the signed headers.
 func parseAuthorization(header string) (access string, names []string, signature string, ok bool) {
 	rest, ok := strings.CutPrefix(header, algorithm+" ")
 	if !ok {
@@ -75,8 +75,8 @@ func parseAuthorization(header string) (access string, names []string, signature
 	return access, names, signature, access != "" && signature != "" && slices.IsSorted(names)
 }
 
-// sign returns the signature that r must carry: SDK-HMAC-SHA256 over method,
-// path, query, the named headers and the body.
+// sign returns the valid signature of r: SDK-HMAC-SHA256 over method, path, query, the
+// named headers and the body.
 func sign(secret string, r *http.Request, body []byte, names []string) string {
 	var canonical strings.Builder
 	canonical.WriteString(r.Method + "\n" + canonicalPath(r.URL) + "\n" + canonicalQuery(r.URL) + "\n")
@@ -100,7 +100,7 @@ func sign(secret string, r *http.Request, body []byte, names []string) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// canonicalPath escapes each segment and ends in a slash.
+// canonicalPath escapes each segment and ends with a slash.
 func canonicalPath(u *url.URL) string {
 	segments := strings.Split(u.EscapedPath(), "/")
 	for i, text := range segments {
@@ -116,7 +116,7 @@ func canonicalPath(u *url.URL) string {
 	return path
 }
 
-// canonicalQuery is key=value, escaped, in the order of keys and then of values.
+// canonicalQuery returns the escaped key=value pairs, sorted by key and value.
 func canonicalQuery(u *url.URL) string {
 	query := u.Query()
 	var out []string
@@ -133,7 +133,7 @@ func canonicalQuery(u *url.URL) string {
 	return strings.Join(out, "&")
 }
 
-// escape is RFC 3986: all but letters, digits and -_.~ becomes %XX.
+// escape escapes all but letters, digits and -_.~ as %XX, as RFC 3986 says.
 func escape(text string) string {
 	const hexits = "0123456789ABCDEF"
 	var out strings.Builder

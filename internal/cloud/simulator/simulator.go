@@ -1,9 +1,8 @@
-// Package simulator is a simulated Huawei Cloud: VPCEP, APIG, FunctionGraph,
-// HSS, DataArts Insight and IAM behind one http.Handler. It is written from the
-// API reference alone and shares nothing with the client, so that a mistake in
-// one of them shows against the other. It checks signatures and tokens,
-// validates parameters, walks connections through their states on a clock that
-// is passed in, counts what it was asked, and misbehaves on demand.
+// Package simulator simulates Huawei Cloud: VPCEP, APIG, FunctionGraph, HSS, DataArts
+// Insight and IAM behind one http.Handler. It is written from the API reference alone
+// and shares no code with the client, so that tests of one against the other find
+// mistakes in both. It checks signatures and tokens, validates parameters, moves
+// connections through their states on a given clock, counts calls, and fails on demand.
 package simulator
 
 import (
@@ -17,7 +16,7 @@ import (
 	"time"
 )
 
-// The APIs, as faults and counters name them.
+// The names of the APIs in faults and counters.
 const (
 	VPCEP           = "vpcep"
 	APIG            = "apig"
@@ -27,48 +26,48 @@ const (
 	IAM             = "iam"
 )
 
-// maxBody is the largest body that a signed request may have, in bytes.
+// maxBody is the maximum body size of a signed request, in bytes.
 const maxBody = 12 << 20
 
-// Config says how the cloud behaves. The zero value is a cloud without delays
-// and faults that knows only the credentials of DefaultAuth.
+// Config configures a Simulator. The zero value has no delays and no faults, and accepts
+// the credentials of DefaultAuth.
 type Config struct {
-	Seed    uint64 // of all ids and of the faults' dice
+	Seed    uint64 // random seed for ids and faults
 	Delays  Delays
 	Auth    Auth   // zero: DefaultAuth
 	Region  string // empty: cn-north-4
 	Faults  []Fault
 	Now     func() time.Time // nil: time.Now
-	Latency time.Duration    // of every answer
-	Admin   bool             // serve the calls below /_sim/
+	Latency time.Duration    // delay added to every response
+	Admin   bool             // serve the admin API below /_sim/
 
-	DomainID         string // the caller's account; empty: made from Seed
-	DataArtsDomainID string // the account that DataArts Insight connects from; empty: made from Seed
-	DataSources      bool   // every DataArts Insight endpoint is used by a data source at once, and so is listed
-	SmallMarkers     bool   // marker ids begin at 1 and not beyond what 32 bits hold
-	RepeatOK         bool   // VPCEP answers 200 and not EndPoint.2014 to a receive of what is accepted
-	NestedErrors     bool   // VPCEP refuses in the newer shape {"error": {"code", "message"}}
-	Journal          int    // how many of the last calls Counters tells one by one
+	DomainID         string // the caller's account; empty: generated
+	DataArtsDomainID string // the account of DataArts Insight; empty: generated
+	DataSources      bool   // each DataArts Insight endpoint has a data source, and so is listed
+	SmallMarkers     bool   // marker ids start at 1; default: larger than 32 bits
+	RepeatOK         bool   // VPCEP responds with 200, not EndPoint.2014, to receive on an accepted connection
+	NestedErrors     bool   // VPCEP errors have the newer form {"error": {"code", "message"}}
+	Journal          int    // number of calls in Counters.Journal
 }
 
-// Delays are how long things take. Zero: no time.
+// Delays are the durations of state changes.
 type Delays struct {
 	Visible time.Duration // from the creation of an endpoint until lists show it
-	Create  time.Duration // from creating to pendingAcceptance, or to accepted where no approval is needed
-	Accept  time.Duration // from receive, which leads to creating, to accepted
-	Delete  time.Duration // from deleting to gone
-	ListLag time.Duration // how old the state is that lists show
+	Create  time.Duration // from creating to pendingAcceptance, or to accepted if no approval is needed
+	Accept  time.Duration // from receive to accepted
+	Delete  time.Duration // from deleting until the endpoint is gone
+	ListLag time.Duration // age of the state that lists show
 }
 
-// Simulator is the cloud. All of it may be used concurrently.
+// Simulator is a simulated cloud. It is safe for concurrent use.
 type Simulator struct {
 	cfg    Config
 	now    func() time.Time
 	routes []route
 
-	mu       sync.Mutex // guards all below
+	mu       sync.Mutex // guards the fields below
 	ids      *rand.Rand
-	created  int64 // endpoints so far
+	created  int64 // number of endpoints
 	cloud    cloud
 	keyring  keyring
 	faults   []*activeFault
@@ -76,7 +75,7 @@ type Simulator struct {
 	inFlight map[string]int
 }
 
-// New returns a cloud with nothing in it.
+// New returns an empty cloud.
 func New(cfg Config) *Simulator {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -91,7 +90,7 @@ func New(cfg Config) *Simulator {
 		cfg:      cfg,
 		now:      cfg.Now,
 		routes:   routes(),
-		ids:      rand.New(rand.NewPCG(cfg.Seed, 0x5eed)), //nolint:gosec // G404: ids of a simulation are to repeat
+		ids:      rand.New(rand.NewPCG(cfg.Seed, 0x5eed)), //nolint:gosec // G404: a simulation must be repeatable
 		cloud:    newCloud(),
 		keyring:  newKeyring(cfg.Auth),
 		tally:    newTally(cfg.Journal),
@@ -109,21 +108,21 @@ func New(cfg Config) *Simulator {
 	return s
 }
 
-// call is one request on its way through the cloud.
+// call is one request.
 type call struct {
 	route
 	request      *http.Request
 	path         map[string]string // the variable segments of the path
 	body         []byte
 	now          time.Time
-	listAt       time.Time // the moment whose state lists show
-	unknownState bool      // lists show a state that no reference knows
-	listFaults   []*Fault  // that falsify lists
+	listAt       time.Time // lists show the state of this time
+	unknownState bool      // lists show an undocumented state
+	listFaults   []*Fault  // faults that change lists
 	id           string    // the request id
-	entry        *Call     // in the journal; nil: there is none
+	entry        *Call     // in the journal; may be nil
 }
 
-// answer is what the cloud says to a call.
+// answer is the response to a call.
 type answer struct {
 	status int
 	header map[string]string
@@ -131,13 +130,12 @@ type answer struct {
 	raw    []byte // instead of body
 }
 
-// ok is a successful answer.
+// ok returns a successful response.
 func ok(body any) answer { return answer{status: http.StatusOK, body: body} }
 
-// ServeHTTP answers one call of any of the APIs, or of the admin calls. Where a
-// fault cuts the connection and there is none to take over, it panics with
-// http.ErrAbortHandler, as handlers do that end without an answer; who calls it
-// without a server must recover from that.
+// ServeHTTP serves the APIs and the admin API. If a fault closes a connection that cannot
+// be hijacked, it panics with http.ErrAbortHandler. Callers without a server must recover
+// from that.
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.cfg.Admin && isAdmin(r.URL.Path) {
 		s.serveAdmin(w, r)
@@ -167,11 +165,11 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.respond(r.Context(), w, c, p)
 }
 
-// do carries c out: credentials first, then the deed.
+// do checks the credentials of c and carries it out.
 func (s *Simulator) do(c *call, p plan) answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c.now = s.now() // the answer may have waited
+	c.now = s.now() // it may have waited
 	c.listAt = c.now.Add(-s.cfg.Delays.ListLag - p.stale)
 	c.unknownState, c.listFaults = p.unknownState, p.listFaults
 	if !c.open && !s.cfg.Auth.None {
@@ -182,7 +180,7 @@ func (s *Simulator) do(c *call, p plan) answer {
 	return c.serve(s, c)
 }
 
-// write sends a as the answer to c.
+// write sends a as the response to c.
 func (s *Simulator) write(w http.ResponseWriter, c *call, a answer) {
 	s.mu.Lock()
 	s.tally.finished(c, a.status)
@@ -209,7 +207,7 @@ func (s *Simulator) write(w http.ResponseWriter, c *call, a answer) {
 		h.Set("Content-Length", strconv.Itoa(len(body)))
 	}
 	w.WriteHeader(a.status)
-	// A client that has gone hears nothing; there is nobody to tell.
+	// The client may have disconnected.
 	_, _ = w.Write(body)
 }
 

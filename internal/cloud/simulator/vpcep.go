@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Time as VPCEP writes it: the list with a zone, the answer to an action in the
-// form of its own documented example, with milliseconds and without.
+// The time formats of VPCEP: lists have a zone; the response to an action has
+// milliseconds and no zone, as its documented example.
 const (
 	timeWithZone = "2006-01-02T15:04:05Z"
 	timeWithout  = "2006-01-02T15:04:05.000"
@@ -29,7 +29,7 @@ type vpcepConnection struct {
 	Description string        `json:"description"`
 }
 
-// vpcepFailed is why a connection failed; the only place with error_message.
+// vpcepFailed is the failure of a connection. Only it has an error_message.
 type vpcepFailed struct {
 	Code    string `json:"error_code"`
 	Message string `json:"error_message"`
@@ -40,7 +40,7 @@ type vpcepConnections struct {
 	TotalCount  *int  `json:"total_count,omitempty"`
 }
 
-// row is e with the state now, as a connection of its service.
+// row returns e in the state now as a row of its service.
 func (c *call) row(e *endpoint, now step, layout string) vpcepConnection {
 	as := e.identityAt(c.listAt)
 	out := vpcepConnection{
@@ -53,7 +53,7 @@ func (c *call) row(e *endpoint, now step, layout string) vpcepConnection {
 	return out
 }
 
-// status is the word for a state in an answer to c.
+// status returns the state in a response to c.
 func (c *call) status(now step) string {
 	if c.unknownState {
 		return undocumentedState
@@ -113,8 +113,8 @@ func (s *Simulator) vpcepPage(c *call) (limit, offset int64, refused *answer) {
 	return limit, offset, nil
 }
 
-// vpcepSort reads sort_key and sort_dir; both spellings of the key are taken,
-// since pages and regions disagree.
+// vpcepSort reads sort_key and sort_dir. It accepts both spellings of the key, because
+// documents and regions differ.
 func (s *Simulator) vpcepSort(c *call) (byUpdate, ascending bool, refused *answer) {
 	key := c.query().Get("sort_key")
 	switch key {
@@ -136,13 +136,13 @@ func (s *Simulator) vpcepSort(c *call) (byUpdate, ascending bool, refused *answe
 	return byUpdate, ascending, nil
 }
 
-// seen is an endpoint with the state that a list shows.
+// listed is an endpoint with the state that a list shows.
 type listed struct {
 	*endpoint
 	now step
 }
 
-// sorted is what lists show of these endpoints at c.listAt, in order.
+// sorted returns the listed endpoints at c.listAt, in order.
 func (c *call) sorted(from []*endpoint, byUpdate, ascending bool) []listed {
 	var out []listed
 	for _, e := range slices.Backward(from) {
@@ -159,7 +159,7 @@ func (c *call) sorted(from []*endpoint, byUpdate, ascending bool) []listed {
 	order := func(a, b listed) int {
 		return cmp.Or(when(b).Compare(when(a)), cmp.Compare(b.MarkerID, a.MarkerID))
 	}
-	if !slices.IsSortedFunc(out, order) { // as a rule it is, and a long list is read often
+	if !slices.IsSortedFunc(out, order) { // usually sorted, and long lists are read often
 		slices.SortStableFunc(out, order)
 	}
 	if ascending {

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// endpointQuota is how many endpoints a project may have.
+// endpointQuota is the maximum number of endpoints of a project.
 const endpointQuota = 50_000
 
-// vpcepEndpoint is an endpoint as its owner sees it.
+// vpcepEndpoint is an endpoint in the view of its owner.
 type vpcepEndpoint struct {
 	ID            string        `json:"id"`
 	ServiceType   string        `json:"service_type"`
@@ -47,7 +47,7 @@ func (c *call) endpointRow(e *endpoint, now step) vpcepEndpoint {
 	}
 }
 
-// inProject returns the endpoints of the project that is asked about.
+// inProject returns the endpoints in the project of c.
 func (s *Simulator) inProject(c *call) []*endpoint {
 	var out []*endpoint
 	for _, e := range s.cloud.local {
@@ -58,7 +58,7 @@ func (s *Simulator) inProject(c *call) []*endpoint {
 	return out
 }
 
-// used counts the endpoints of the project that is asked about.
+// endpointCount counts the endpoints in the project of c.
 func (s *Simulator) endpointCount(c *call) int {
 	n := 0
 	for _, e := range s.inProject(c) {
@@ -96,7 +96,7 @@ func (s *Simulator) vpcepEndpoints(c *call) answer {
 	return ok(vpcepEndpoints{Endpoints: shown, TotalCount: total})
 }
 
-// networkID reports whether id can be that of a VPC.
+// networkID reports whether id can be the id of a VPC.
 func networkID(id string) bool {
 	return len(id) <= 64 && strings.Trim(strings.ToLower(id), "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
@@ -129,13 +129,13 @@ func (s *Simulator) vpcepCreateEndpoint(c *call) answer {
 	to := s.cloud.services[body.ServiceID]
 	switch {
 	case body.VpcID == "" || body.ServiceID == "":
-		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0002", "The parameters vpc_id and endpoint_service_id are needed.")
+		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0002", "The parameters vpc_id and endpoint_service_id are required.")
 	case !networkID(body.VpcID):
 		return s.vpcepInvalidVPC()
 	case to == nil:
 		return s.vpcepUnknownService()
 	case s.endpointCount(c) >= endpointQuota:
-		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.1018", "The quota of endpoints is used up.")
+		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.1018", "The quota of endpoints is exhausted.")
 	}
 	e := s.connect(to, Connection{
 		CreatedAt: c.now, DomainID: s.cfg.DomainID, ProjectID: c.path["project"],

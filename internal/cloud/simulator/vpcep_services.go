@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// vpcepService is an endpoint service as the list and the show call tell it.
+// vpcepService is an endpoint service in the responses of the list and show calls.
 type vpcepService struct {
 	ID              string `json:"id"`
 	ServiceName     string `json:"service_name"`
@@ -80,7 +80,7 @@ func (s *Simulator) vpcepService(c *call) answer {
 	return ok(s.serviceRow(v))
 }
 
-// vpcepDescribed is a service as a consumer may see it.
+// vpcepDescribed is a service in the view of a consumer.
 type vpcepDescribed struct {
 	ID          string `json:"id"`
 	ServiceName string `json:"service_name"`
@@ -92,7 +92,7 @@ type vpcepDescribed struct {
 func (s *Simulator) vpcepDescribeService(c *call) answer {
 	id, name := c.query().Get("id"), c.query().Get("endpoint_service_name")
 	if (id == "") == (name == "") {
-		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0002", "Exactly one of id and endpoint_service_name is needed.")
+		return s.vpcepRefuse(http.StatusBadRequest, "EndPoint.0002", "Exactly one of id and endpoint_service_name is required.")
 	}
 	v := s.serviceByName(id, name)
 	if v == nil {
@@ -102,7 +102,7 @@ func (s *Simulator) vpcepDescribeService(c *call) answer {
 	return ok(vpcepDescribed{ID: row.ID, ServiceName: row.ServiceName, ServiceType: row.ServiceType, CreatedAt: row.CreatedAt, IsCharge: true})
 }
 
-// vpcepQuota is how much of what there may be.
+// vpcepQuota is a quota and its usage.
 type vpcepQuota struct {
 	Type  string `json:"type"`
 	Used  int    `json:"used"`
