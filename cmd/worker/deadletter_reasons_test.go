@@ -14,7 +14,7 @@ import (
 // TestWhatCanNeverBeSettledIsADeadLetter names the reasons.
 func TestWhatCanNeverBeSettledIsADeadLetter(t *testing.T) {
 	t.Parallel()
-	later := &worker.LaterError{Err: errors.New("away")}
+	later := &worker.RetryLaterError{Err: errors.New("away")}
 	for _, tt := range []struct {
 		err           error
 		reason, field string
@@ -24,7 +24,7 @@ func TestWhatCanNeverBeSettledIsADeadLetter(t *testing.T) {
 		{&worker.IDReusedError{RequestID: "r"}, events.ReasonIDReused, "id"},
 		{&worker.TooOldError{RequestID: "r"}, events.ReasonTooOld, ""},
 		{&worker.TooOldError{RequestID: "r", Field: "time"}, events.ReasonTooOld, "time"},
-		{&worker.LaterError{Err: &ledger.UnstorableError{Key: "request.r", Err: errors.New("NaN")}}, events.ReasonUnstorable, ""},
+		{&worker.RetryLaterError{Err: &ledger.UnstorableError{Key: "request.r", Err: errors.New("NaN")}}, events.ReasonUnstorable, ""},
 	} {
 		err := layingAside(func(context.Context, approval.Delivery) error { return tt.err })(t.Context(), approval.Delivery{})
 		invalidErr, ok := errors.AsType[*events.InvalidEventError](err)

@@ -113,14 +113,14 @@ func (s *service) run(ctx context.Context) (err error) {
 	book := ledger.New(bucket, counters)
 
 	w := &worker.Worker{
-		Cloud: client, Creator: client, Places: places{client, book}, Policy: policies, Ledger: book, Results: bus,
+		Cloud: client, Creator: client, Limiter: places{client, book}, Policy: policies, Ledger: book, Results: bus,
 		Metrics: counters, Log: s.log, Now: time.Now, Limits: s.limits, Started: time.Now(), Targets: cfg.Targets,
-		Shares: worker.NewShares(cfg.Worker.Slots, len(cfg.Targets), time.Now), Version: cli.ReadBuild().Version,
+		Slots: worker.NewTargetSlots(cfg.Worker.Slots, len(cfg.Targets), time.Now), Version: cli.ReadBuild().Version,
 	}
 	instrument(w)
 	sweep = &worker.Sweep{
-		Cloud: client, Claims: book, Requests: bus, Policy: policies, Metrics: counters, Log: s.log, Now: time.Now,
-		Targets: cfg.Targets, Interval: cfg.Sweep.Interval, Holder: holder(), Kick: changed,
+		Cloud: client, Locks: book, Requests: bus, Policy: policies, Metrics: counters, Log: s.log, Now: time.Now,
+		Targets: cfg.Targets, Interval: cfg.Sweep.Interval, InstanceID: instanceID(), Trigger: changed,
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.HTTP.Listen)
 	if err != nil {

@@ -81,8 +81,8 @@ func metricsBuild() metrics.Build {
 	return metrics.Build{Version: b.Version, Revision: b.Commit, GoVersion: b.Go}
 }
 
-// holder names this process among the replicas.
-func holder() string {
+// instanceID names this process among the replicas.
+func instanceID() string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"

@@ -137,17 +137,17 @@ func TestVerdictsAndClaims(t *testing.T) {
 		}
 	}
 	for _, tt := range []struct {
-		claim  Claim
+		claim  Lock
 		stands bool
 	}{
-		{Claim{Verdict: Accept}, true},
-		{Claim{Verdict: Reject, Outcome: OutcomeRejected}, true},
-		{Claim{Verdict: Accept, Outcome: OutcomeFailed}, false},
-		{Claim{Verdict: Accept, Outcome: OutcomeUnknown}, false},
-		{Claim{Verdict: Hold}, false},
-		{Claim{Verdict: Hold, Outcome: OutcomeHeld}, false},
+		{Lock{Verdict: Accept}, true},
+		{Lock{Verdict: Reject, Outcome: OutcomeRejected}, true},
+		{Lock{Verdict: Accept, Outcome: OutcomeFailed}, false},
+		{Lock{Verdict: Accept, Outcome: OutcomeUnknown}, false},
+		{Lock{Verdict: Hold}, false},
+		{Lock{Verdict: Hold, Outcome: OutcomeHeld}, false},
 	} {
-		if got := tt.claim.Stands(); got != tt.stands {
+		if got := tt.claim.Blocks(); got != tt.stands {
 			t.Errorf("%+v stands: %v, want %v", tt.claim, got, tt.stands)
 		}
 	}

@@ -54,9 +54,9 @@ type Intent struct {
 	Created  *Created  // the API's answer, once there is one
 }
 
-// Claim is the standing word on a subject: on a connection, or on what a
-// creation makes. Only the request that holds it may act.
-type Claim struct {
+// Lock says which request owns a subject: a connection, or what a creation makes.
+// Only that request may act.
+type Lock struct {
 	RequestID string
 	Verdict   Verdict
 	Digest    string    // of the policy set that decided
@@ -66,19 +66,19 @@ type Claim struct {
 	Revision  uint64
 }
 
-// Settled reports whether c has ended in the change it asked for.
-func (c Claim) Settled() bool {
-	return c.Outcome == OutcomeAccepted || c.Outcome == OutcomeRejected || c.Outcome == OutcomeCreated
+// Done reports whether the owner of l has ended in the change it asked for.
+func (l Lock) Done() bool {
+	return l.Outcome == OutcomeAccepted || l.Outcome == OutcomeRejected || l.Outcome == OutcomeCreated
 }
 
-// Stands reports whether c bars other requests from acting on its subject: its
+// Blocks reports whether l keeps other requests from acting on its subject: its
 // own request is under way to a change, or has made it.
-func (c Claim) Stands() bool {
-	return c.Verdict.Acts() && (c.Outcome == "" || c.Settled())
+func (l Lock) Blocks() bool {
+	return l.Verdict.Acts() && (l.Outcome == "" || l.Done())
 }
 
-// HeldClaim is the claim of a request that ended as held or ignored.
-type HeldClaim struct {
-	Claim
+// HeldLock is the lock of a request that ended as held or ignored.
+type HeldLock struct {
+	Lock
 	Key string // the last part of the subject: the endpoint id in lower case, or the digest of a creation
 }

@@ -83,7 +83,7 @@ func (l *Ledger) Get(ctx context.Context, requestID string) (*approval.Entry, er
 // acting; nil if there is none.
 //
 // Cut off at any point and called again, Record goes on from what is stored.
-func (l *Ledger) Record(ctx context.Context, req *approval.Request, d *approval.Decision) (*approval.Entry, *approval.Claim, error) {
+func (l *Ledger) Record(ctx context.Context, req *approval.Request, d *approval.Decision) (*approval.Entry, *approval.Lock, error) {
 	entry, err := l.record(ctx, req, d)
 	if err != nil {
 		return nil, nil, err
@@ -146,7 +146,7 @@ func (l *Ledger) Note(ctx context.Context, e *approval.Entry) error {
 // Redecide puts d in the place of e's decision, of which certainly nothing was
 // done, and into e, unless the entry was changed since it was read, which is
 // ErrConflict. The claim that is returned is another request's, as Record returns it.
-func (l *Ledger) Redecide(ctx context.Context, e *approval.Entry, d *approval.Decision) (*approval.Claim, error) {
+func (l *Ledger) Redecide(ctx context.Context, e *approval.Entry, d *approval.Decision) (*approval.Lock, error) {
 	key, err := requestKey(e.Request.ID)
 	if err != nil {
 		return nil, err
@@ -166,12 +166,12 @@ func (l *Ledger) Redecide(ctx context.Context, e *approval.Entry, d *approval.De
 
 // claim makes e's request the holder of its subject unless another request's
 // claim stands, which it then returns.
-func (l *Ledger) claim(ctx context.Context, e *approval.Entry) (*approval.Claim, error) {
-	mine := approval.Claim{RequestID: e.Request.ID, Verdict: e.Decision.Verdict, Digest: e.Decision.Digest, At: e.Decision.At}
+func (l *Ledger) claim(ctx context.Context, e *approval.Entry) (*approval.Lock, error) {
+	mine := approval.Lock{RequestID: e.Request.ID, Verdict: e.Decision.Verdict, Digest: e.Decision.Digest, At: e.Decision.At}
 	mine = ended(mine, e.Result)
 	subject := e.Request.Subject()
 	for range tries {
-		standing, ok, err := l.Claim(ctx, subject)
+		standing, ok, err := l.Lock(ctx, subject)
 		if err != nil {
 			return nil, err
 		}
@@ -180,7 +180,7 @@ func (l *Ledger) claim(ctx context.Context, e *approval.Entry) (*approval.Claim,
 			return nil, nil
 		case ok && standing.RequestID == mine.RequestID: // it was decided again
 			_, err = l.update(ctx, claimKey(subject), newStoredClaim(mine), standing.Revision)
-		case ok && standing.Stands():
+		case ok && standing.Blocks():
 			return &standing, nil
 		case ok && e.Result != nil:
 			return nil, nil // what has ended makes no claim over a later request's
@@ -196,11 +196,11 @@ func (l *Ledger) claim(ctx context.Context, e *approval.Entry) (*approval.Claim,
 	return nil, fmt.Errorf("%s after %d tries: %w", claimKey(subject), tries, ErrConflict)
 }
 
-// TakeOver makes e's request the holder of its subject in place of the claim
+// Steal makes e's request the holder of its subject in place of the claim
 // from, unless that was changed since it was read, which is ErrConflict. It is
 // for what a claim that stands had made and is not there any more.
-func (l *Ledger) TakeOver(ctx context.Context, e *approval.Entry, from *approval.Claim) error {
-	mine := approval.Claim{RequestID: e.Request.ID, Verdict: e.Decision.Verdict, Digest: e.Decision.Digest, At: e.Decision.At}
+func (l *Ledger) Steal(ctx context.Context, e *approval.Entry, from *approval.Lock) error {
+	mine := approval.Lock{RequestID: e.Request.ID, Verdict: e.Decision.Verdict, Digest: e.Decision.Digest, At: e.Decision.At}
 	_, err := l.update(ctx, claimKey(e.Request.Subject()), newStoredClaim(mine), from.Revision)
 	return err
 }
@@ -223,7 +223,7 @@ func (l *Ledger) Update(ctx context.Context, e *approval.Entry) error {
 	}
 	e.Revision = rev
 	if e.Result != nil {
-		if _, _, err := l.Claim(ctx, e.Request.Subject()); err != nil {
+		if _, _, err := l.Lock(ctx, e.Request.Subject()); err != nil {
 			return fmt.Errorf("end the claim: %w", err)
 		}
 	}
@@ -233,12 +233,12 @@ func (l *Ledger) Update(ctx context.Context, e *approval.Entry) error {
 // Claim returns the claim on a subject and whether there is one. A claim whose
 // request has ended, by a worker that was cut off before it could say so, is
 // ended first. A claim whose request is not in the ledger counts as failed.
-func (l *Ledger) Claim(ctx context.Context, subject string) (approval.Claim, bool, error) {
+func (l *Ledger) Lock(ctx context.Context, subject string) (approval.Lock, bool, error) {
 	for range tries {
 		var wire storedClaim
 		rev, ok, err := l.read(ctx, claimKey(subject), &wire)
 		if err != nil || !ok {
-			return approval.Claim{}, false, err
+			return approval.Lock{}, false, err
 		}
 		c := wire.claim(rev)
 		if c.Outcome != "" {
@@ -247,7 +247,7 @@ func (l *Ledger) Claim(ctx context.Context, subject string) (approval.Claim, boo
 		e, err := l.Get(ctx, c.RequestID)
 		switch {
 		case err != nil:
-			return approval.Claim{}, false, err
+			return approval.Lock{}, false, err
 		case e == nil:
 			c.Outcome = approval.OutcomeFailed
 			return c, true, nil
@@ -260,11 +260,11 @@ func (l *Ledger) Claim(ctx context.Context, subject string) (approval.Claim, boo
 			return c, err == nil, err
 		}
 	}
-	return approval.Claim{}, false, fmt.Errorf("%s after %d tries: %w", claimKey(subject), tries, ErrConflict)
+	return approval.Lock{}, false, fmt.Errorf("%s after %d tries: %w", claimKey(subject), tries, ErrConflict)
 }
 
 // ended is c after its request has ended in r; c itself if r is nil.
-func ended(c approval.Claim, r *approval.Result) approval.Claim {
+func ended(c approval.Lock, r *approval.Result) approval.Lock {
 	if r != nil {
 		c.Outcome, c.Created, c.At = r.Outcome, r.Created, r.At
 	}

@@ -100,7 +100,7 @@ func TestUpdateEndsTheClaimLater(t *testing.T) {
 	if err := f.Update(t.Context(), e); !errors.Is(err, errCut) || e.Revision == recorded {
 		t.Fatalf("cut off after the entry: revision %d, %v", e.Revision, err)
 	}
-	c, ok, err := f.Claim(t.Context(), e.Request.Subject())
+	c, ok, err := f.Lock(t.Context(), e.Request.Subject())
 	if err != nil || !ok || c.Outcome != approval.OutcomeGone {
 		t.Errorf("the claim is %+v, %t, %v", c, ok, err)
 	}
@@ -114,7 +114,7 @@ func TestClaimWithoutItsRequestDoesNotStand(t *testing.T) {
 	f := ledgertest.NewFake()
 	subject := ledgertest.Request("1").Subject()
 	f.Put("claim."+subject, []byte(`{"v":1,"RequestID":"`+approval.RequestID("lost", "1")+`","Verdict":"accept"}`))
-	if c, ok, err := f.Claim(t.Context(), subject); err != nil || !ok || c.Stands() {
+	if c, ok, err := f.Lock(t.Context(), subject); err != nil || !ok || c.Blocks() {
 		t.Errorf("the claim is %+v, %t, %v", c, ok, err)
 	}
 	if _, other, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept))); other != nil || err != nil {

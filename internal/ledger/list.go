@@ -68,9 +68,9 @@ func (l *Ledger) List(ctx context.Context, f Filter) iter.Seq2[approval.Entry, e
 // ignored, or have not ended as far as the claim says, in the order of their last
 // change. One that cannot be read is yielded as an *UnreadableError, and the list
 // goes on; any other error is the last thing it yields.
-func (l *Ledger) Held(ctx context.Context, target string) iter.Seq2[approval.HeldClaim, error] {
+func (l *Ledger) Held(ctx context.Context, target string) iter.Seq2[approval.HeldLock, error] {
 	prefix := claimKey(target + ".")
-	return func(yield func(approval.HeldClaim, error) bool) {
+	return func(yield func(approval.HeldLock, error) bool) {
 		for found, err := range l.stored(ctx, prefix+"*") {
 			var s storedClaim
 			if err == nil {
@@ -79,9 +79,9 @@ func (l *Ledger) Held(ctx context.Context, target string) iter.Seq2[approval.Hel
 			if err == nil && s.Outcome != "" && s.Outcome != approval.OutcomeHeld && s.Outcome != approval.OutcomeIgnored {
 				continue
 			}
-			var held approval.HeldClaim
+			var held approval.HeldLock
 			if err == nil {
-				held = approval.HeldClaim{Claim: s.claim(found.Revision()), Key: strings.TrimPrefix(found.Key(), prefix)}
+				held = approval.HeldLock{Lock: s.claim(found.Revision()), Key: strings.TrimPrefix(found.Key(), prefix)}
 			}
 			if !yield(held, err) {
 				return

@@ -75,15 +75,15 @@ type storedClaim struct {
 	Created   *approval.Created
 }
 
-func newStoredClaim(c approval.Claim) storedClaim {
+func newStoredClaim(c approval.Lock) storedClaim {
 	return storedClaim{
 		V: format, RequestID: c.RequestID, Verdict: c.Verdict, Digest: c.Digest,
 		Outcome: c.Outcome, At: c.At, Created: c.Created,
 	}
 }
 
-func (s storedClaim) claim(rev uint64) approval.Claim {
-	return approval.Claim{
+func (s storedClaim) claim(rev uint64) approval.Lock {
+	return approval.Lock{
 		RequestID: s.RequestID, Verdict: s.Verdict, Digest: s.Digest,
 		Outcome: s.Outcome, At: s.At, Created: s.Created, Revision: rev,
 	}

@@ -1,6 +1,6 @@
-// Package metrics keeps the names, labels and units of everything that is
-// counted. Callers say what happened, one method for each thing; no label ever
-// holds an id, a URL, a time or an error text.
+// Package metrics defines the names, labels and units of all metrics. Callers report
+// events, one method for each; no label ever holds an id, a URL, a time or an error
+// text.
 package metrics
 
 import (
@@ -31,7 +31,7 @@ type Build struct {
 	Version, Revision, GoVersion string
 }
 
-// Metrics is everything that is counted. All methods may be called at once.
+// Metrics is everything that is counted. It is safe for concurrent use.
 type Metrics struct {
 	received   *prometheus.CounterVec
 	decided    *prometheus.CounterVec
@@ -104,14 +104,14 @@ func New(reg prometheus.Registerer, labels Labels, build Build) *Metrics {
 }
 
 func (m *Metrics) registerRequests(f factory, _ Labels) {
-	m.received = f.counters("requests_received_total", "Requests taken from the bus, repeats included, by kind.", "kind")
+	m.received = f.counters("requests_received_total", "Requests delivered to a worker, redeliveries included, by kind.", "kind")
 	m.decided = f.counters("decisions_total", "Decisions by kind of request and verdict.", "kind", "verdict")
 	m.finished = f.counters("requests_finished_total", "Requests with a result, by kind and outcome.", "kind", "outcome")
-	m.duration = f.histograms("request_duration_seconds", "Time from when the bus took the event to its result, by kind.", slow(), "kind")
+	m.duration = f.histograms("request_duration_seconds", "Time from when the event was stored to its result, by kind.", slow(), "kind")
 	m.stage = f.histograms("request_stage_duration_seconds", "Time that a request spent in a stage, over all its deliveries.", slow(), "stage")
-	m.inFlight = f.gauge("requests_in_flight", "Requests in hand.")
-	m.waiting = f.gauge("requests_waiting", "Requests in hand that wait for the cloud to show the wanted state.")
-	m.givenBack = f.counters("requests_given_back_total", "Requests given back to the bus to come again later, by cause.", "cause")
+	m.inFlight = f.gauge("requests_in_flight", "Requests that a worker is handling.")
+	m.waiting = f.gauge("requests_waiting", "Requests being handled that wait for the cloud to show the wanted state.")
+	m.givenBack = f.counters("requests_given_back_total", "Requests given back for a later delivery, by cause.", "cause")
 	m.mismatches = f.counter("claim_mismatches_total", "Requests held because a claim contradicts a fact of the cloud.")
 	for _, kind := range kinds() {
 		m.received.WithLabelValues(kind)
@@ -132,20 +132,20 @@ func (m *Metrics) registerRequests(f factory, _ Labels) {
 }
 
 func (m *Metrics) registerCloud(f factory, labels Labels) {
-	m.calls = f.counters("cloud_calls_total", "Calls of cloud APIs by class of the answer; a retry is a call of its own.", "api", "operation", "class")
-	m.callDuration = f.histograms("cloud_call_duration_seconds", "Time that a call of a cloud API took.", fast(), "api", "operation")
-	m.callsInFlight = f.gaugeVec("cloud_calls_in_flight", "Calls of cloud APIs under way.", "api")
-	m.retries = f.counters("cloud_retries_total", "Calls of cloud APIs that were made again.", "api", "operation")
-	m.throttles = f.counters("cloud_throttled_total", "Answers of cloud APIs that asked for fewer calls.", "api")
-	m.throttleWait = f.counters("cloud_throttle_wait_seconds_total", "Time that cloud APIs told us to wait.", "api")
+	m.calls = f.counters("cloud_calls_total", "Calls of cloud APIs by class of the response; each retry counts as a call.", "api", "operation", "class")
+	m.callDuration = f.histograms("cloud_call_duration_seconds", "Duration of calls of cloud APIs.", fast(), "api", "operation")
+	m.callsInFlight = f.gaugeVec("cloud_calls_in_flight", "Calls of cloud APIs in progress.", "api")
+	m.retries = f.counters("cloud_retries_total", "Retries of calls of cloud APIs.", "api", "operation")
+	m.throttles = f.counters("cloud_throttled_total", "Responses of cloud APIs that asked for fewer calls.", "api")
+	m.throttleWait = f.counters("cloud_throttle_wait_seconds_total", "Time that cloud APIs asked the worker to wait.", "api")
 	m.breaker = f.gaugeVec("cloud_breaker_state", "1 for the state that the circuit breaker of a cloud API is in.", "api", "state")
-	m.unknownStates = f.counters("cloud_unknown_states_total", "Connection states in answers of the cloud that are not documented.", "target")
-	m.incomplete = newTargetGauge(f.gaugeVec("list_incomplete", "1 while the last list that was read for a target did not show all that it should; nothing is concluded from such a list.", "target"), m.targets, highest)
-	m.approval = newTargetGauge(f.gaugeVec("approval_enabled", "Whether connections to the target's endpoint service wait for a decision; 0: the cloud accepts them all itself, NaN: that was not read, or cannot be.", "target"), m.targets, lowest)
+	m.unknownStates = f.counters("cloud_unknown_states_total", "Connection states in responses of the cloud that are not documented.", "target")
+	m.incomplete = newTargetGauge(f.gaugeVec("list_incomplete", "1 while the last list that was read for a target was incomplete; no decision is made from such a list.", "target"), m.targets, highest)
+	m.approval = newTargetGauge(f.gaugeVec("approval_enabled", "Whether connections to the target's endpoint service wait for a decision; 0: the cloud accepts them all itself, NaN: not known.", "target"), m.targets, lowest)
 	m.credential = f.gaugeVec("credential_state", "1 for the state that the cloud credential is in.", "state")
-	m.credentialEnd = f.gauge("credential_expiry_timestamp_seconds", "When the cloud credential expires; 0 if it does not say.")
-	m.faults = f.counters("operator_faults_total", "Answers of cloud APIs that only the operator can do something about: permission, quota, credential, wrong id, project or region.", "api", "operation")
-	m.faultActive = newTargetGauge(f.gaugeVec("operator_fault_active", "Whether an operation of a cloud API last ended so for a target; 0 again after 15 minutes without one.", "api", "target"), m.targets, highest)
+	m.credentialEnd = f.gauge("credential_expiry_timestamp_seconds", "Expiry time of the cloud credential; 0 if it does not say.")
+	m.faults = f.counters("operator_faults_total", "Errors of cloud APIs that only the operator can fix: permission, quota, credential, wrong id, project or region.", "api", "operation")
+	m.faultActive = newTargetGauge(f.gaugeVec("operator_fault_active", "Whether the last operation of a cloud API for a target met an error that only the operator can fix; 0 after 15 minutes without one.", "api", "target"), m.targets, highest)
 	for api, operations := range labels.Operations {
 		m.callsInFlight.WithLabelValues(api)
 		m.throttles.WithLabelValues(api)
@@ -173,13 +173,13 @@ func (m *Metrics) registerCloud(f factory, labels Labels) {
 
 func (m *Metrics) registerBus(f factory, labels Labels) {
 	m.busConnected = f.gauge("bus_connected", "Whether NATS is connected.")
-	m.busReconnects = f.counter("bus_reconnects_total", "Times that NATS was connected again.")
-	m.bound = f.gauge("consumer_bound", "Whether the durable consumer can be pulled from.")
-	m.pending = f.gauge("consumer_pending_messages", "Requests in the stream that no worker has been given yet.")
-	m.ackPending = f.gauge("consumer_ack_pending_messages", "Requests given to a worker and not settled: in hand or given back for later.")
-	m.redelivered = f.gauge("consumer_redelivered_messages", "Requests not settled that were delivered more than once.")
-	m.published = f.counters("results_published_total", "Results offered to the bus, by what came of it; conflict: another result, which no worker wrote, stood in its place.", "result")
-	m.deadLetters = f.counters("dead_letters_total", "Events that went to the dead letters, by reason.", "reason")
+	m.busReconnects = f.counter("bus_reconnects_total", "Reconnections to NATS.")
+	m.bound = f.gauge("consumer_bound", "Whether the worker can pull from the durable consumer.")
+	m.pending = f.gauge("consumer_pending_messages", "Requests in the stream that were not delivered yet.")
+	m.ackPending = f.gauge("consumer_ack_pending_messages", "Requests delivered and not acknowledged: being handled, or given back for later.")
+	m.redelivered = f.gauge("consumer_redelivered_messages", "Requests not acknowledged that were delivered more than once.")
+	m.published = f.counters("results_published_total", "Results published, by outcome of the publication; conflict: the subject holds another result, which no worker wrote.", "result")
+	m.deadLetters = f.counters("dead_letters_total", "Events that became dead letters, by reason.", "reason")
 	m.conflicts = f.counter("ledger_conflicts_total", "Writes to the ledger refused because another worker had written first.")
 	for _, r := range PublishResults() {
 		m.published.WithLabelValues(r)
@@ -193,20 +193,20 @@ func (m *Metrics) registerBus(f factory, labels Labels) {
 func PublishResults() []string { return []string{"ok", "error", "conflict"} }
 
 func (m *Metrics) registerPolicy(f factory) {
-	m.policies = f.gaugeVec("policies", "Policies loaded, by set: live is in force, shadow is on trial.", "set")
+	m.policies = f.gaugeVec("policies", "Policies loaded, by set: live decides, shadow is evaluated only for comparison.", "set")
 	m.rules = f.gaugeVec("policy_rules", "Entries of the policies loaded, by set.", "set")
-	m.findings = f.gaugeVec("policy_findings", "What worker policy check finds, by set and severity: warnings about the policies loaded, errors in the newest files if they could not be loaded.", "set", "severity")
+	m.findings = f.gaugeVec("policy_findings", "Findings of worker policy check, by set and severity: warnings about the policies loaded, errors in the newest files if they could not be loaded.", "set", "severity")
 	m.policyInfo = f.gaugeVec("policy_info", "Always 1; the label is the digest of the policies loaded, by set.", "set", "digest")
-	m.reloads = f.counters("policy_reloads_total", "Times that the policies were loaded, by set and by what came of it.", "set", "result")
-	m.reloadSuccess = f.gaugeVec("policy_reload_success", "Whether the newest policy files could be loaded, by set; if not, the last good ones stay.", "set")
-	m.reloadTime = f.gaugeVec("policy_reload_success_timestamp_seconds", "When policies were last loaded without an error, by set.", "set")
-	m.shadow = f.counters("policy_shadow_decisions_total", "What shadow policies would have decided, by rule and whether it differs from what was decided (unknown: a limit applies, and nothing was counted); nothing was done by it. Rules beyond the first of a set share other.", "policy", "rule", "differs")
+	m.reloads = f.counters("policy_reloads_total", "Loads of the policies, by set and result.", "set", "result")
+	m.reloadSuccess = f.gaugeVec("policy_reload_success", "Whether the newest policy files were loaded, by set; if not, the last valid ones stay in use.", "set")
+	m.reloadTime = f.gaugeVec("policy_reload_success_timestamp_seconds", "Time of the last load of the policies without an error, by set.", "set")
+	m.shadow = f.counters("policy_shadow_decisions_total", "Decisions of shadow policies, which are never carried out, by rule and whether they differ from the decision (unknown: a limit applies, and nothing was counted). Rules beyond the first 100 of a set share the label other.", "policy", "rule", "differs")
 }
 
 func (m *Metrics) registerSweep(f factory, labels Labels) {
-	m.sweeps = f.counters("sweeps_total", "Looks for pending connections that no event told of, by what came of it.", "result")
-	m.sweepTime = f.gauge("sweep_success_timestamp_seconds", "When the last look at every target succeeded on this worker.")
-	m.sweepFound = f.counters("sweep_found_total", "Connections that the sweep handed in, by target and cause.", "target", "cause")
+	m.sweeps = f.counters("sweeps_total", "Sweeps of all targets for pending connections without an event, by result.", "result")
+	m.sweepTime = f.gauge("sweep_success_timestamp_seconds", "Time of the last successful sweep by this worker.")
+	m.sweepFound = f.counters("sweep_found_total", "Requests that the sweep submitted, by target and cause.", "target", "cause")
 	m.pendingSeen = newTargetGauge(f.gaugeVec("pending_connections", "Connections in pendingAcceptance when the sweep last looked.", "target"), m.targets, sum)
 	for _, r := range []string{"ok", "error"} {
 		m.sweeps.WithLabelValues(r)
@@ -219,8 +219,8 @@ func (m *Metrics) registerSweep(f factory, labels Labels) {
 	}
 }
 
-// SweepCauses returns why the sweep may hand in a request.
-func SweepCauses() []string { return []string{"untold", "redecide", "stalled", "failed", "settled"} }
+// SweepCauses returns why the sweep may submit a request.
+func SweepCauses() []string { return []string{"missed", "redecide", "stalled", "failed", "settled"} }
 
 func kinds() []string { return []string{"connection", "endpoint"} }
 
@@ -254,7 +254,7 @@ func (f factory) gaugeVec(name, help string, labels ...string) *prometheus.Gauge
 	return f.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
 }
 
-// histograms are classic and native at once: dashboards of either kind work.
+// histograms are both classic and native: dashboards of either kind work.
 func (f factory) histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
 	return f.NewHistogramVec(prometheus.HistogramOpts{
 		Namespace: namespace, Name: name, Help: help, Buckets: buckets,

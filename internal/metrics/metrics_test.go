@@ -18,7 +18,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 func sample() Labels {
 	return Labels{
@@ -77,7 +77,7 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	m.Set(LiveSet).PolicyReloaded(false, "", 0, 0)
 	m.Set(LiveSet).PolicyFindings("error", 2)
 	m.Swept(true)
-	m.SweepFound("payments", "untold")
+	m.SweepFound("payments", "missed")
 	m.PendingConnections("payments", 3)
 	if diff := cmp.Diff(before, series(t, reg)); diff != "" {
 		t.Errorf("series that appear only when something happens (-start +used):\n%s", diff)
@@ -144,9 +144,9 @@ func TestDocumentation(t *testing.T) {
 	}
 	var doc strings.Builder
 	doc.WriteString("# Metrics\n\n<!-- Made by `go test ./internal/metrics -update`; edit the help texts there. -->\n\n" +
-		"All are served on `/metrics`. Beside these there are the usual `go_*` and `process_*`.\n" +
+		"All are served on `/metrics`. The usual `go_*` and `process_*` metrics are served, too.\n" +
 		"No label holds an id, a domain, a URL or an error text, so the number of series does not grow with traffic.\n" +
-		"Nor does it grow without end with policies and targets: there are at most 2,000 series. Targets and rules beyond the first\n" +
+		"It is bounded for policies and targets, too: there are at most 2,000 series. Targets and rules beyond the first\n" +
 		"of the configuration and of a set of policies share the label `other`.\n\n" +
 		"| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n")
 	for _, f := range families {
@@ -203,7 +203,7 @@ func TestTheNumberOfSeriesIsBounded(t *testing.T) {
 	}
 	for _, name := range labels.Targets {
 		m.CloudUnknownState(name)
-		m.SweepFound(name, "untold")
+		m.SweepFound(name, "missed")
 		m.CloudList(name, true)
 		m.ApprovalEnabled(name, name != "t999")
 		m.PendingConnections(name, 7)

@@ -142,8 +142,8 @@ func inBothWays(t *testing.T, m *metrics.Metrics, source *policy.Source, in appr
 	}
 	seen := &recorder{policy: source}
 	sweep := &worker.Sweep{
-		Cloud: late, Claims: late.Fake, Requests: late, Policy: seen, Metrics: m, Log: zerolog.Nop(),
-		Now: late.now, Targets: targets, Interval: time.Minute, Holder: "a",
+		Cloud: late, Locks: late.Fake, Requests: late, Policy: seen, Metrics: m, Log: zerolog.Nop(),
+		Now: late.now, Targets: targets, Interval: time.Minute, InstanceID: "a",
 	}
 	if err := sweep.Once(t.Context()); err != nil || seen.asked == 0 {
 		t.Fatalf("the sweep: %v, the policies were asked %d times", err, seen.asked)
@@ -215,8 +215,8 @@ func newSite(m *metrics.Metrics, in approval.Input, accepted int) *site {
 func (s *site) handle(t *testing.T, p worker.Policy, req approval.Request) approval.Decision {
 	t.Helper()
 	w := &worker.Worker{
-		Cloud: s, Places: s, Policy: p, Ledger: s, Results: s, Metrics: s.metrics, Log: zerolog.Nop(), Now: s.now,
-		Limits: worker.DefaultLimits(), Shares: worker.NewShares(8, 1, s.now), Targets: approval.Targets{req.Target},
+		Cloud: s, Limiter: s, Policy: p, Ledger: s, Results: s, Metrics: s.metrics, Log: zerolog.Nop(), Now: s.now,
+		Limits: worker.DefaultLimits(), Slots: worker.NewTargetSlots(8, 1, s.now), Targets: approval.Targets{req.Target},
 	}
 	if err := w.Handle(t.Context(), approval.Delivery{Request: req, Attempt: 1, PublishedAt: s.now()}); err != nil {
 		t.Fatal(err)

@@ -90,10 +90,10 @@ func newRig(t testing.TB, replicas int, rate float64, cfg simulator.Config, sets
 	for range replicas {
 		client := r.client(t, rate, nil)
 		r.replicas = append(r.replicas, &worker.Worker{
-			Cloud: client, Creator: client, Places: places{client, r.store}, Policy: r, Ledger: r.store, Results: r,
+			Cloud: client, Creator: client, Limiter: places{client, r.store}, Policy: r, Ledger: r.store, Results: r,
 			Metrics: metrics.New(prometheus.NewRegistry(), metrics.Labels{}, metrics.Build{}),
 			Log:     zerolog.Nop(), Now: time.Now, Limits: worker.DefaultLimits(),
-			Shares: worker.NewShares(4096, len(targets()), time.Now), Targets: targets(), Version: "torture",
+			Slots: worker.NewTargetSlots(4096, len(targets()), time.Now), Targets: targets(), Version: "torture",
 		})
 	}
 	return r
@@ -114,7 +114,7 @@ func (r *rig) use(t testing.TB, rate float64, edit func(*cloud.Config)) {
 	t.Helper()
 	for _, w := range r.replicas {
 		client := r.client(t, rate, edit)
-		w.Cloud, w.Creator, w.Places = client, client, places{client, r.store}
+		w.Cloud, w.Creator, w.Limiter = client, client, places{client, r.store}
 	}
 }
 
@@ -195,7 +195,7 @@ func (r *rig) submit(req approval.Request) {
 				return
 			case <-h.stalled:
 			case <-h.ended:
-				if later, ok := errors.AsType[*worker.LaterError](h.err); ok {
+				if later, ok := errors.AsType[*worker.RetryLaterError](h.err); ok {
 					wait = later.After
 				} else if h.back {
 					once.Do(func() { close(settled) })
@@ -311,7 +311,7 @@ type doomedLedger struct {
 	h *handling
 }
 
-func (k doomedLedger) Record(ctx context.Context, r *approval.Request, d *approval.Decision) (*approval.Entry, *approval.Claim, error) {
+func (k doomedLedger) Record(ctx context.Context, r *approval.Request, d *approval.Decision) (*approval.Entry, *approval.Lock, error) {
 	k.h.at("before-record", *r)
 	e, c, err := k.Ledger.Record(ctx, r, d)
 	k.h.at("after-record", *r)

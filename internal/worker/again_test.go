@@ -314,7 +314,7 @@ func TestOneSweepAtTheStart(t *testing.T) {
 		b := newBench(t, newFakeCloud(approval.Accepted), always(approval.Accept))
 		kick, lists := make(chan struct{}, 1), 0
 		sweep := b.sweep(&fakeBus{got: map[string]approval.Request{}})
-		sweep.Cloud, sweep.Kick = countingLister{b.cloud, &lists}, kick
+		sweep.Cloud, sweep.Trigger = countingLister{b.cloud, &lists}, kick
 		kick <- struct{}{} // the first load
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})

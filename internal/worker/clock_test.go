@@ -52,7 +52,7 @@ func TestClockSteps(t *testing.T) {
 						synctest.Test(t, func(t *testing.T) {
 							cloud, c := newFakeCloud(approval.Pending), &clock{}
 							b := newBench(t, cloud, always(tt.verdict))
-							b.Now, b.Shares, b.Started = c.now, NewShares(64, 1, c.now), c.now()
+							b.Now, b.Slots, b.Started = c.now, NewTargetSlots(64, 1, c.now), c.now()
 							left, fails := by, lost
 							cloud.fail = func(op string, after bool) error {
 								if op == moment && len(left) > 0 {
@@ -100,7 +100,7 @@ func TestClockStepsWhileTheEndpointIsMade(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				cloud, c := newFakeCloud(approval.Absent), &clock{}
 				b := newBench(t, cloud, always(approval.Accept))
-				b.Now, b.Shares, b.Started = c.now, NewShares(64, 1, c.now), c.now()
+				b.Now, b.Slots, b.Started = c.now, NewTargetSlots(64, 1, c.now), c.now()
 				left, looks := by, 0
 				cloud.fail = func(op string, _ bool) error {
 					if looks++; looks == 3 || looks == 5 {
@@ -161,7 +161,7 @@ func TestClockStepsOfTheSweep(t *testing.T) {
 				until := time.Now().Add(10*time.Minute + sweep.Interval).UTC().Format(time.RFC3339)
 				b.ledger.Put("lease.sweep", []byte(`{"v":1,"Holder":"ahead","Until":"`+until+`"}`))
 				other := b.sweep(bus)
-				other.Holder = "b"
+				other.InstanceID = "b"
 				begin := time.Now()
 				for len(bus.got) == 0 && time.Since(begin) < time.Hour {
 					if err := other.Once(t.Context()); err != nil {

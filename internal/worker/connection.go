@@ -36,10 +36,10 @@ func (w *Worker) actOnConnection(ctx context.Context, t *task, a acted) (_ acted
 // with its endpoint id. It is another connection if the account, the number or the
 // time at which it was made are not the same in two looks, and not just after the
 // act; else the list shows the past. If this request acted, its connection is gone.
-// If another request did, its claim is taken over, and this one may act.
+// If another request did, its lock is taken over, and this one may act.
 func (w *Worker) checkReplaced(ctx context.Context, t *task, a acted) (acted, error) {
 	own := a.other == nil && !a.entry.ActedAt.IsZero()
-	if a.facts.State != approval.Pending || !own && (a.other == nil || !a.other.Settled()) {
+	if a.facts.State != approval.Pending || !own && (a.other == nil || !a.other.Done()) {
 		return a, nil
 	}
 	settled, actedAt := a.entry, a.entry.ActedAt
@@ -73,8 +73,8 @@ func (w *Worker) checkReplaced(ctx context.Context, t *task, a acted) (acted, er
 	if own {
 		return a.ends(&ending{outcome: approval.OutcomeGone, facts: second.Facts}), nil
 	}
-	if err := w.Ledger.TakeOver(ctx, a.entry, a.other); err != nil {
-		return a, fmt.Errorf("take the claim over: %w", err)
+	if err := w.Ledger.Steal(ctx, a.entry, a.other); err != nil {
+		return a, fmt.Errorf("steal the lock: %w", err)
 	}
 	a.facts, a.other = second, nil
 	return a, nil
@@ -138,7 +138,7 @@ func (w *Worker) followConnection(ctx, waiting context.Context, t *task, a acted
 		return confirmed(want, &facts, other == nil), nil
 	case waiting.Err() == nil || ctx.Err() != nil:
 		return nil, fmt.Errorf("follow: %w", err)
-	case (other == nil || other.Settled()) && w.Now().Sub(from) >= w.Limits.ConfirmFor:
+	case (other == nil || other.Done()) && w.Now().Sub(from) >= w.Limits.ConfirmFor:
 		return notConfirmed(entry, &facts), nil
 	}
 	return nil, waits(approval.StageConfirm, "not_confirmed_yet", followRetry)

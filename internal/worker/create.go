@@ -26,7 +26,7 @@ func (w *Worker) actOnCreation(ctx context.Context, t *task, a acted) (acted, er
 		return a.ends(&ending{outcome: approval.OutcomeRefused}), nil
 	case approval.Accept:
 	}
-	if a.other != nil && !a.other.Settled() {
+	if a.other != nil && !a.other.Done() {
 		if err := w.resumeStalled(ctx, t, a.other); err != nil {
 			return a, err
 		}
@@ -43,12 +43,12 @@ func (w *Worker) actOnCreation(ctx context.Context, t *task, a acted) (acted, er
 // answered reports whether the API has answered to the creation of entry.
 func answered(entry *approval.Entry) bool { return entry.Intent != nil && entry.Intent.Created != nil }
 
-// resumeStalled goes on with the request that holds a claim if nothing was done
+// resumeStalled goes on with the request that holds a lock if nothing was done
 // about it for long: its event may be lost, and it would bar all others for ever.
-func (w *Worker) resumeStalled(ctx context.Context, t *task, holder *approval.Claim) error {
+func (w *Worker) resumeStalled(ctx context.Context, t *task, holder *approval.Lock) error {
 	entry, err := w.Ledger.Get(ctx, holder.RequestID)
 	if err != nil {
-		return fmt.Errorf("read the request that holds the claim: %w", err)
+		return fmt.Errorf("read the request that holds the lock: %w", err)
 	}
 	if entry == nil || entry.Result != nil {
 		return nil
@@ -64,7 +64,7 @@ func (w *Worker) resumeStalled(ctx context.Context, t *task, holder *approval.Cl
 	its.Request = entry.Request
 	result, err := w.process(ctx, &its)
 	if err != nil {
-		return fmt.Errorf("go on with request %s, which holds the claim: %w", holder.RequestID, err)
+		return fmt.Errorf("go on with request %s, which holds the lock: %w", holder.RequestID, err)
 	}
 	w.finished(result)
 	return nil
@@ -90,7 +90,7 @@ func (w *Worker) create(ctx context.Context, t *task, a acted) (acted, error) {
 	if found {
 		return a.ends(&ending{outcome: approval.OutcomeCreated, created: &there, facts: approval.Facts{State: there.State}}), nil
 	}
-	if a.other != nil && a.other.Settled() && w.Now().Sub(a.other.At) < w.Limits.StabilizeFor {
+	if a.other != nil && a.other.Done() && w.Now().Sub(a.other.At) < w.Limits.StabilizeFor {
 		// What another request made just now may not show yet.
 		return a, waits(approval.StageAct, "just_made", jitter(w.Limits.StabilizeFor/4))
 	}
@@ -105,8 +105,8 @@ func (w *Worker) create(ctx context.Context, t *task, a acted) (acted, error) {
 		return a.ends(outdated(facts)), nil
 	}
 	if a.other != nil { // only one of those who found it gone may make it again
-		if err := w.Ledger.TakeOver(ctx, a.entry, a.other); err != nil {
-			return a, fmt.Errorf("take the claim over: %w", err)
+		if err := w.Ledger.Steal(ctx, a.entry, a.other); err != nil {
+			return a, fmt.Errorf("steal the lock: %w", err)
 		}
 	}
 	return w.sendOnce(ctx, t, a, look.Keys)
@@ -202,7 +202,7 @@ func (w *Worker) sendOnce(ctx context.Context, t *task, a acted, keys []string) 
 		return a, &actError{fmt.Errorf("create: %w", err)}
 	}
 	// Retrying means looking first, whatever the error itself thinks of it.
-	return a, &LaterError{After: jitter(w.Limits.StabilizeFor / 4), Cause: CauseRetry, Err: fmt.Errorf("create: %w", err)}
+	return a, &RetryLaterError{After: jitter(w.Limits.StabilizeFor / 4), Cause: CauseRetry, Err: fmt.Errorf("create: %w", err)}
 }
 
 // reuseExisting returns what is there already: made by an earlier request for the
@@ -222,7 +222,7 @@ func (w *Worker) reuseExisting(ctx context.Context, a acted, look approval.Look,
 	return there, true, nil
 }
 
-// madeByOther returns what the request that holds the claim made, unless it is gone.
+// madeByOther returns what the request that holds the lock made, unless it is gone.
 // Where the product has no way to look, the connection on our own target tells, and
 // else the ledger's word is all there is.
 func (w *Worker) madeByOther(ctx context.Context, a acted, look approval.Look, blind bool) (made approval.Created, found bool, err error) {

@@ -36,13 +36,13 @@ func (w *Worker) judgeWithin(ctx context.Context, req *approval.Request, facts *
 	if !decision.NeedsCount {
 		return &decision, nil
 	}
-	counted, err := w.Places.Accepted(ctx, req.Target, facts.DomainID, req.EndpointID)
+	counted, err := w.Limiter.Accepted(ctx, req.Target, facts.DomainID, req.EndpointID)
 	if err != nil {
 		return nil, fmt.Errorf("count the accepted connections: %w", err)
 	}
 	in.Facts.Accepted = approval.Counted(counted)
 	for decision = judge(w.Policy, in); decision.Limit > 0 && facts.State == approval.Pending; decision = judge(w.Policy, in) {
-		ok, err := w.Places.Reserve(ctx, *req, facts.DomainID, decision.Limit, counted)
+		ok, err := w.Limiter.Reserve(ctx, *req, facts.DomainID, decision.Limit, counted)
 		if err != nil {
 			return nil, fmt.Errorf("reserve a place: %w", err)
 		}

@@ -255,9 +255,9 @@ type bench struct {
 func newBench(_ testing.TB, cloud *fakeCloud, policy Policy) *bench {
 	b := &bench{cloud: cloud, ledger: ledgertest.NewFake(), results: &fakeResults{got: map[string]approval.Result{}}}
 	b.Worker = &Worker{
-		Cloud: cloud, Creator: cloud, Places: places{cloud, b.ledger}, Policy: policy, Ledger: b.ledger, Results: b.results,
+		Cloud: cloud, Creator: cloud, Limiter: limiter{cloud, b.ledger}, Policy: policy, Ledger: b.ledger, Results: b.results,
 		Metrics: metrics.New(prometheus.NewRegistry(), metrics.Labels{}, metrics.Build{}),
-		Log:     zerolog.Nop(), Now: time.Now, Limits: DefaultLimits(), Shares: NewShares(64, 1, time.Now),
+		Log:     zerolog.Nop(), Now: time.Now, Limits: DefaultLimits(), Slots: NewTargetSlots(64, 1, time.Now),
 		Targets: approval.Targets{service(), functions(), insight()}, Version: "test",
 	}
 	return b
@@ -266,12 +266,12 @@ func newBench(_ testing.TB, cloud *fakeCloud, policy Policy) *bench {
 // replica is another worker on the same cloud, ledger and bus.
 func (b *bench) replica() *Worker {
 	w := *b.Worker
-	w.Shares = NewShares(64, 1, time.Now)
+	w.Slots = NewTargetSlots(64, 1, time.Now)
 	return &w
 }
 
-// places has the cloud count and the ledger reserve, as in the real worker.
-type places struct {
+// limiter has the cloud count and the ledger reserve, as in the real worker.
+type limiter struct {
 	*fakeCloud
 	*ledgertest.Fake
 }
@@ -308,7 +308,7 @@ func (b *bench) deliver(t *testing.T, d approval.Delivery, most int) (approval.R
 			}
 			return res, d.Attempt
 		}
-		later, ok := errors.AsType[*LaterError](err)
+		later, ok := errors.AsType[*RetryLaterError](err)
 		if !ok {
 			t.Fatalf("Handle: %v, which does not say when to come again", err)
 		}

@@ -172,7 +172,7 @@ func untilSettled(t *testing.T, w *Worker, d approval.Delivery) {
 		if err == nil {
 			return
 		}
-		later, ok := errors.AsType[*LaterError](err)
+		later, ok := errors.AsType[*RetryLaterError](err)
 		if !ok {
 			t.Errorf("Handle: %v", err)
 			return

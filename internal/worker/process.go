@@ -84,13 +84,13 @@ type ruling struct {
 // recorded is what the ledger holds after the decision.
 type recorded struct {
 	entry *approval.Entry // set also with an error
-	other *approval.Claim // of another request that acts on the same subject; nil: this one may act
+	other *approval.Lock  // of another request that acts on the same subject; nil: this one may act
 }
 
 // acted is how far a request has come.
 type acted struct {
 	entry    *approval.Entry // set also with an error
-	other    *approval.Claim // of another request that acts instead; nil: this one has acted
+	other    *approval.Lock  // of another request that acts instead; nil: this one has acted
 	facts    *snapshot       // the last that were seen
 	end      *ending         // of a request that ended by it; nil: follow what was done
 	redecide bool            // nothing was done, for the connection is not the one that was judged

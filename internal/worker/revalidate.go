@@ -83,7 +83,7 @@ func (w *Worker) acceptOrReject(ctx context.Context, t *task, a acted) (_ acted,
 
 // maybeDoneWait has a request come again whose act may have been done, and does not
 // show yet.
-func maybeDoneWait() *LaterError {
+func maybeDoneWait() *RetryLaterError {
 	return waits(approval.StageConfirm, "maybe_done", jitter(listLag/4))
 }
 
@@ -110,7 +110,7 @@ func (w *Worker) recount(ctx context.Context, t *task, entry *approval.Entry, fa
 	if entry.Decision.Limit == 0 || facts.Accepted.Known || w.Now().Sub(entry.Decision.At) <= w.Limits.FactsMaxAge {
 		return facts, nil
 	}
-	n, err := w.Places.Accepted(ctx, entry.Request.Target, facts.DomainID, entry.Request.EndpointID)
+	n, err := w.Limiter.Accepted(ctx, entry.Request.Target, facts.DomainID, entry.Request.EndpointID)
 	t.stages.record(approval.StageVerify, err)
 	if err != nil {
 		return facts, fmt.Errorf("count the accepted connections: %w", err)

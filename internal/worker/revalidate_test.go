@@ -98,7 +98,7 @@ func TestActsOnlyOnTheConnectionThatWasJudged(t *testing.T) {
 					if err != nil || entry.Decision.Verdict != res.Decision.Verdict {
 						t.Errorf("the ledger says %s, %v", entry.Decision.Verdict, err)
 					}
-					if claim, ok, err := b.ledger.Claim(t.Context(), d.Request.Subject()); err != nil || !ok || claim.Verdict != res.Decision.Verdict || claim.Outcome != res.Outcome {
+					if claim, ok, err := b.ledger.Lock(t.Context(), d.Request.Subject()); err != nil || !ok || claim.Verdict != res.Decision.Verdict || claim.Outcome != res.Outcome {
 						t.Errorf("the claim is %+v, %t, %v", claim, ok, err)
 					}
 				})

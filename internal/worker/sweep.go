@@ -22,24 +22,24 @@ const SweepSource = approval.SweepSource
 type Lister interface {
 	// Pending returns every connection of t in pendingAcceptance.
 	Pending(ctx context.Context, t approval.Target) ([]approval.Facts, error)
-	// Accepted is Places.Accepted.
+	// Accepted is Limiter.Accepted.
 	Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (int, error)
 }
 
-// Claims tells what stands in the ledger; *ledger.Ledger provides it.
-type Claims interface {
+// Locks reads the ledger; *ledger.Ledger provides it.
+type Locks interface {
 	// Get returns nil if there is no entry.
 	Get(ctx context.Context, requestID string) (*approval.Entry, error)
-	Claim(ctx context.Context, subject string) (approval.Claim, bool, error)
-	// Held yields the claims on subjects of target whose requests ended as held or
+	Lock(ctx context.Context, subject string) (approval.Lock, bool, error)
+	// Held yields the locks on subjects of target whose requests ended as held or
 	// ignored, and those that have not ended. An error of one is no end of the list.
-	Held(ctx context.Context, target string) iter.Seq2[approval.HeldClaim, error]
+	Held(ctx context.Context, target string) iter.Seq2[approval.HeldLock, error]
 	// Lease reports whether holder has name to itself for the next ttl.
 	Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
 }
 
-// Submitter hands a request in like any event; *events.Bus provides it. The
-// same request handed in twice within minutes counts once.
+// Submitter publishes a request like any event; *events.Bus provides it. The same
+// request submitted twice within minutes counts once.
 type Submitter interface {
 	Submit(ctx context.Context, r approval.Request) error
 	// Waiting returns when the oldest request was stored that nobody has taken
@@ -47,28 +47,28 @@ type Submitter interface {
 	Waiting(ctx context.Context) (time.Time, error)
 }
 
-// Sweep looks for pending connections that no event told of, for what was held and
+// Sweep looks for pending connections that no event fresh of, for what was held and
 // would be decided otherwise now, and for what was held and is pending no more. It
 // submits them as requests and never acts itself.
 type Sweep struct {
-	Cloud    Lister
-	Claims   Claims
-	Requests Submitter
-	Policy   Policy
-	Metrics  *metrics.Metrics
-	Log      zerolog.Logger
-	Now      func() time.Time
-	Targets  approval.Targets
-	Interval time.Duration
-	Holder   string          // names this worker among the replicas
-	Kick     <-chan struct{} // asks for a sweep, such as after a change of the policies
+	Cloud      Lister
+	Locks      Locks
+	Requests   Submitter
+	Policy     Policy
+	Metrics    *metrics.Metrics
+	Log        zerolog.Logger
+	Now        func() time.Time
+	Targets    approval.Targets
+	Interval   time.Duration
+	InstanceID string          // names this worker among the replicas
+	Trigger    <-chan struct{} // asks for a sweep, such as after a change of the policies
 
-	last   atomic.Int64      // when it last looked at every target, in Unix nanoseconds
-	handed map[string]handed // by request id: what was handed in and is pending still
+	last      atomic.Int64         // when it last looked at every target, in Unix nanoseconds
+	submitted map[string]submitted // by request id: what was submitted and is still pending
 }
 
-// handed is when a request was handed in, and how long to leave it at that.
-type handed struct {
+// submitted is when a request was submitted, and how long to wait before the next time.
+type submitted struct {
 	at    time.Time
 	pause time.Duration
 }
@@ -77,24 +77,24 @@ type handed struct {
 // connection only keep none from the rest.
 const maxErrors = 10
 
-// Run sweeps when it begins, each interval, and when kicked, until ctx ends. What
-// kicked it before a sweep begins is served by that sweep.
+// Run sweeps when it begins, at each interval, and when triggered, until ctx ends. A
+// sweep serves all triggers that came before it began.
 func (s *Sweep) Run(ctx context.Context) {
 	tick := time.NewTicker(s.Interval)
 	defer tick.Stop()
 	for {
 		select {
-		case <-s.Kick:
+		case <-s.Trigger:
 		default:
 		}
 		if err := s.Once(ctx); err != nil && ctx.Err() == nil {
-			s.Log.Warn().Err(err).Msg("the sweep could not look everywhere; it comes again")
+			s.Log.Warn().Err(err).Msg("sweep failed for some targets; it runs again at the next interval")
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		case <-s.Kick:
+		case <-s.Trigger:
 		}
 	}
 }
@@ -102,41 +102,41 @@ func (s *Sweep) Run(ctx context.Context) {
 // Once looks at every target, if this worker has the lease. What fails for one
 // target does not keep it from the others.
 func (s *Sweep) Once(ctx context.Context) error {
-	// The lease ends before the next tick, so that whoever is alive then has it.
-	mine, err := s.Claims.Lease(ctx, "sweep", s.Holder, leaseFor(s.Interval))
+	// The lease ends before the next tick, so that any worker that is alive can take it.
+	mine, err := s.Locks.Lease(ctx, "sweep", s.InstanceID, leaseFor(s.Interval))
 	if err != nil {
 		s.Metrics.Swept(false)
-		return fmt.Errorf("the lease of the sweep: %w", err)
+		return fmt.Errorf("acquire the lease of the sweep: %w", err)
 	}
 	if !mine {
 		return nil
 	}
-	heardUntil, err := s.Requests.Waiting(ctx)
+	backlogSince, err := s.Requests.Waiting(ctx)
 	if err != nil {
 		s.Metrics.Swept(false)
-		return fmt.Errorf("look for requests that wait: %w", err)
+		return fmt.Errorf("read the age of the backlog: %w", err)
 	}
-	if heardUntil.IsZero() {
-		heardUntil = s.Now()
+	if backlogSince.IsZero() {
+		backlogSince = s.Now()
 	}
 	var errs []error
-	before := s.handed
+	before := s.submitted
 	if before == nil {
-		before = map[string]handed{}
+		before = map[string]submitted{}
 	}
-	s.handed = map[string]handed{}
+	s.submitted = map[string]submitted{}
 	for _, t := range s.Targets {
 		look := s.target
 		if t.Kind.Creates() {
 			look = s.creations
 		}
-		if err := look(ctx, t, heardUntil, before); err != nil {
+		if err := look(ctx, t, backlogSince, before); err != nil {
 			errs = append(errs, fmt.Errorf("target %s: %w", t.Name, err))
 		}
 	}
 	if len(errs) > 0 { // what was not looked at is remembered
-		maps.Copy(before, s.handed)
-		s.handed = before
+		maps.Copy(before, s.submitted)
+		s.submitted = before
 	}
 	s.Metrics.Swept(len(errs) == 0)
 	s.last.Store(s.Now().UnixNano())
@@ -153,48 +153,48 @@ func (s *Sweep) Last() time.Time {
 }
 
 // target looks at the connections of t. All events that were stored before
-// heardUntil have come.
-func (s *Sweep) target(ctx context.Context, t approval.Target, heardUntil time.Time, before map[string]handed) error {
+// backlogSince have come.
+func (s *Sweep) target(ctx context.Context, t approval.Target, backlogSince time.Time, before map[string]submitted) error {
 	begin := s.Now()
 	pending, err := s.Cloud.Pending(ctx, t)
 	if err != nil {
-		return fmt.Errorf("list what is pending: %w", err)
+		return fmt.Errorf("list pending connections: %w", err)
 	}
 	s.Metrics.PendingConnections(t.Name, len(pending))
-	var told troubles
+	var failed sweepErrors
 	accepted, shown := map[string]int{}, map[string]bool{}
 	for _, facts := range pending {
 		shown[approval.UUID(facts.EndpointID)] = true
-		if told.enough() {
+		if failed.enough() {
 			continue
 		}
-		request, cause, err := s.missing(ctx, t, facts, heardUntil, accepted)
+		request, cause, err := s.toSubmit(ctx, t, facts, backlogSince, accepted)
 		if err == nil && cause != "" {
-			err = s.handIn(ctx, request, cause, before[request.ID])
+			err = s.submit(ctx, request, cause, before[request.ID])
 		}
-		told.add("endpoint "+facts.EndpointID, err)
+		failed.add("endpoint "+facts.EndpointID, err)
 	}
-	if told.enough() {
-		return told.join()
+	if failed.enough() {
+		return failed.join()
 	}
-	for held, err := range s.Claims.Held(ctx, t.Name) {
+	for held, err := range s.Locks.Held(ctx, t.Name) {
 		if err == nil && shown[held.Key] {
 			continue
 		}
 		if err == nil {
 			err = s.settledElsewhere(ctx, t, &held, begin, before)
 		}
-		if told.add("endpoint "+held.Key, err); told.enough() {
+		if failed.add("endpoint "+held.Key, err); failed.enough() {
 			break
 		}
 	}
-	return told.join()
+	return failed.join()
 }
 
 // settledElsewhere submits a connection that was held and is pending no more: a
-// person settled it, or its owner deleted it. The request finds out and tells. A
-// list that was read before it was held, or shortly after, says nothing of it.
-func (s *Sweep) settledElsewhere(ctx context.Context, t approval.Target, held *approval.HeldClaim, listed time.Time, before map[string]handed) error {
+// person settled it, or its owner deleted it. The request finds out which. A list
+// that was read before it was held, or shortly after, does not count.
+func (s *Sweep) settledElsewhere(ctx context.Context, t approval.Target, held *approval.HeldLock, listed time.Time, before map[string]submitted) error {
 	if listed.Sub(held.At) < eventGrace {
 		return nil
 	}
@@ -204,25 +204,25 @@ func (s *Sweep) settledElsewhere(ctx context.Context, t approval.Target, held *a
 	}
 	entry.Request.Target = t
 	again := s.request(entry.Request, held.RequestID)
-	return s.handIn(ctx, again, "settled", before[again.ID])
+	return s.submit(ctx, again, "settled", before[again.ID])
 }
 
 // creations submits the creations of t that were held and would be decided
-// otherwise now. Nothing in the cloud shows them; the ledger's claims do.
-func (s *Sweep) creations(ctx context.Context, t approval.Target, _ time.Time, before map[string]handed) error {
-	var told troubles
-	for held, err := range s.Claims.Held(ctx, t.Name) {
+// otherwise now. Nothing in the cloud shows them; the ledger's locks do.
+func (s *Sweep) creations(ctx context.Context, t approval.Target, _ time.Time, before map[string]submitted) error {
+	var failed sweepErrors
+	for held, err := range s.Locks.Held(ctx, t.Name) {
 		if err == nil {
 			err = s.creation(ctx, t, &held, before)
 		}
-		if told.add("creation "+held.Key, err); told.enough() {
+		if failed.add("creation "+held.Key, err); failed.enough() {
 			break
 		}
 	}
-	return told.join()
+	return failed.join()
 }
 
-func (s *Sweep) creation(ctx context.Context, t approval.Target, held *approval.HeldClaim, before map[string]handed) error {
+func (s *Sweep) creation(ctx context.Context, t approval.Target, held *approval.HeldLock, before map[string]submitted) error {
 	entry, err := s.held(ctx, held)
 	if err != nil || entry == nil {
 		return err
@@ -233,64 +233,64 @@ func (s *Sweep) creation(ctx context.Context, t approval.Target, held *approval.
 		return err
 	}
 	again := s.request(entry.Request, held.RequestID)
-	return s.handIn(ctx, again, "redecide", before[again.ID])
+	return s.submit(ctx, again, "redecide", before[again.ID])
 }
 
-// held returns the entry of the request that holds claim, if it ended as held or
-// ignored. A claim whose request ended without saying so is ended first.
-func (s *Sweep) held(ctx context.Context, claim *approval.HeldClaim) (*approval.Entry, error) {
-	if claim.Outcome == "" && s.Now().Sub(claim.At) < stalledAfter {
+// held returns the entry of the request that holds lock, if it ended as held or
+// ignored. A lock whose request ended without saying so is ended first.
+func (s *Sweep) held(ctx context.Context, lock *approval.HeldLock) (*approval.Entry, error) {
+	if lock.Outcome == "" && s.Now().Sub(lock.At) < stalledAfter {
 		return nil, nil // under way
 	}
-	entry, err := s.Claims.Get(ctx, claim.RequestID)
+	entry, err := s.Locks.Get(ctx, lock.RequestID)
 	if err != nil {
-		return nil, fmt.Errorf("read its request: %w", err)
+		return nil, fmt.Errorf("read the request that holds the lock: %w", err)
 	}
 	if entry == nil || entry.Result == nil || entry.Result.Outcome != approval.OutcomeHeld && entry.Result.Outcome != approval.OutcomeIgnored {
 		return nil, nil
 	}
-	if claim.Outcome == "" {
-		now, ok, err := s.Claims.Claim(ctx, entry.Request.Subject())
+	if lock.Outcome == "" {
+		now, ok, err := s.Locks.Lock(ctx, entry.Request.Subject())
 		if err != nil {
-			return nil, fmt.Errorf("read its claim: %w", err)
+			return nil, fmt.Errorf("read the lock: %w", err)
 		}
-		if !ok || now.RequestID != claim.RequestID {
+		if !ok || now.RequestID != lock.RequestID {
 			return nil, nil
 		}
-		claim.Claim = now
+		lock.Lock = now
 	}
 	return entry, nil
 }
 
-// troubles are the errors of one target. The first maxErrors say it all.
-type troubles struct {
-	errs   []error
-	inARow int
+// sweepErrors are the errors of one target. The first maxErrors say it all.
+type sweepErrors struct {
+	errs        []error
+	consecutive int
 }
 
-// add takes note of how it went with what.
-func (t *troubles) add(what string, err error) {
+// add keeps the error that what met, if there is one.
+func (e *sweepErrors) add(what string, err error) {
 	if err == nil {
-		t.inARow = 0
+		e.consecutive = 0
 		return
 	}
-	if len(t.errs) < maxErrors {
-		t.errs = append(t.errs, fmt.Errorf("%s: %w", what, err))
+	if len(e.errs) < maxErrors {
+		e.errs = append(e.errs, fmt.Errorf("%s: %w", what, err))
 	}
 	if mayPass(err) {
-		t.inARow++
+		e.consecutive++
 	}
 }
 
 // enough reports whether the ledger or the bus is away: the rest would say the same.
-func (t *troubles) enough() bool { return t.inARow >= maxErrors }
+func (e *sweepErrors) enough() bool { return e.consecutive >= maxErrors }
 
-func (t *troubles) join() error { return errors.Join(t.errs...) }
+func (e *sweepErrors) join() error { return errors.Join(e.errs...) }
 
-// handIn submits a request. One that was handed in before, and is missing still,
-// comes less and less often.
-func (s *Sweep) handIn(ctx context.Context, r approval.Request, cause string, last handed) error {
-	s.handed[r.ID] = last
+// submit submits a request. One that was submitted before, and of which nothing has
+// come, is submitted less and less often.
+func (s *Sweep) submit(ctx context.Context, r approval.Request, cause string, last submitted) error {
+	s.submitted[r.ID] = last
 	now := s.Now()
 	if now.Sub(last.at) < last.pause*9/10 {
 		return nil
@@ -301,68 +301,68 @@ func (s *Sweep) handIn(ctx context.Context, r approval.Request, cause string, la
 		Poison() bool
 	}](err); ok && e.Poison() {
 		// It crashed workers. A replay of its dead letter is the only way back.
-		s.handed[r.ID] = handed{at: now, pause: maxResubmit}
+		s.submitted[r.ID] = submitted{at: now, pause: maxResubmit}
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	s.handed[r.ID] = handed{at: now, pause: min(max(2*last.pause, s.Interval), maxResubmit)}
+	s.submitted[r.ID] = submitted{at: now, pause: min(max(2*last.pause, s.Interval), maxResubmit)}
 	s.Metrics.SweepFound(r.Target.Name, cause)
 	s.Log.Info().Str("target", r.Target.Name).Str("endpoint", r.EndpointID).Str("request", r.ID).
-		Str("cause", cause).Msg("the sweep handed in a connection")
+		Str("cause", cause).Msg("sweep submitted a request")
 	return nil
 }
 
-// missing returns the request to hand in for a pending connection and why, or
-// no cause if it is in good hands, or its event may be among those that wait.
-// accepted holds what was counted so far.
-func (s *Sweep) missing(ctx context.Context, t approval.Target, facts approval.Facts, heardUntil time.Time, accepted map[string]int) (approval.Request, string, error) {
-	told := s.request(approval.Request{Target: t, EndpointID: facts.EndpointID}, t.Name+"/"+facts.EndpointID)
-	claim, ok, err := s.Claims.Claim(ctx, told.Subject())
+// toSubmit returns the request to submit for a pending connection and why. There is
+// no cause if a request for it is under way, or if its event may be among those that
+// wait. accepted holds what was counted so far.
+func (s *Sweep) toSubmit(ctx context.Context, t approval.Target, facts approval.Facts, backlogSince time.Time, accepted map[string]int) (approval.Request, string, error) {
+	fresh := s.request(approval.Request{Target: t, EndpointID: facts.EndpointID}, t.Name+"/"+facts.EndpointID)
+	lock, ok, err := s.Locks.Lock(ctx, fresh.Subject())
 	if err != nil {
-		return told, "", fmt.Errorf("read its claim: %w", err)
+		return fresh, "", fmt.Errorf("read the lock: %w", err)
 	}
 	if !ok {
-		if !facts.CreatedAt.IsZero() && heardUntil.Sub(facts.CreatedAt) < min(eventGrace, s.Interval) {
-			return told, "", nil
+		if !facts.CreatedAt.IsZero() && backlogSince.Sub(facts.CreatedAt) < min(eventGrace, s.Interval) {
+			return fresh, "", nil
 		}
-		return told, "untold", nil
+		return fresh, "missed", nil
 	}
-	entry, err := s.Claims.Get(ctx, claim.RequestID)
+	entry, err := s.Locks.Get(ctx, lock.RequestID)
 	if err != nil {
-		return told, "", fmt.Errorf("read its request: %w", err)
+		return fresh, "", fmt.Errorf("read the request that holds the lock: %w", err)
 	}
 	if entry == nil {
-		return told, "untold", nil
+		return fresh, "missed", nil
 	}
 	entry.Request.Target = t // as it is configured now, which is what the worker will judge by
-	again := s.request(entry.Request, claim.RequestID)
-	age := s.Now().Sub(claim.At)
+	again := s.request(entry.Request, lock.RequestID)
+	age := s.Now().Sub(lock.At)
 	switch {
-	case claim.Outcome != "" && entry.Decision.Facts.Differs(facts):
+	case lock.Outcome != "" && entry.Decision.Facts.Differs(facts):
 		// It has only its id in common with what was decided.
 		if age < listLag {
-			return told, "", nil
+			return fresh, "", nil
 		}
-		return s.request(told, claim.RequestID), "untold", nil
-	case claim.Settled():
-		return told, "", nil // the list shows the past, or cannot tell it from another
-	case claim.Outcome == "" && claim.Verdict.Acts():
+		return s.request(fresh, lock.RequestID), "missed", nil
+	case lock.Done():
+		return fresh, "", nil // the list shows the past, or cannot tell it from another
+	case lock.Outcome == "" && lock.Verdict.Acts():
 		if age < stalledAfter {
-			return told, "", nil
+			return fresh, "", nil
 		}
 		return entry.Request, "stalled", nil
-	case !claim.Verdict.Acts() || claim.Outcome == approval.OutcomeHeld:
+	case !lock.Verdict.Acts() || lock.Outcome == approval.OutcomeHeld:
 		changed, err := s.changed(ctx, entry, facts, accepted)
 		if err != nil || !changed {
-			return told, "", err
+			return fresh, "", err
 		}
 		return again, "redecide", nil
 	case age >= retryFailedAfter:
 		return again, "failed", nil
 	}
-	return told, "", nil
+	return fresh, "", nil
 }
 
 // changed reports whether entry, which was held or ignored, would be decided

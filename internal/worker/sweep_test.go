@@ -36,8 +36,8 @@ func (f *fakeBus) Submit(_ context.Context, r approval.Request) error {
 
 func (b *bench) sweep(bus *fakeBus) *Sweep {
 	return &Sweep{
-		Cloud: b.cloud, Claims: b.ledger, Requests: bus, Policy: policyFunc(func(in *approval.Input) approval.Decision { return b.Policy.Evaluate(in) }),
-		Metrics: b.Metrics, Log: zerolog.Nop(), Now: time.Now, Targets: b.Targets, Interval: 5 * time.Minute, Holder: "a",
+		Cloud: b.cloud, Locks: b.ledger, Requests: bus, Policy: policyFunc(func(in *approval.Input) approval.Decision { return b.Policy.Evaluate(in) }),
+		Metrics: b.Metrics, Log: zerolog.Nop(), Now: time.Now, Targets: b.Targets, Interval: 5 * time.Minute, InstanceID: "a",
 	}
 }
 
@@ -147,7 +147,7 @@ func TestOneReplicaSweeps(t *testing.T) {
 		b := newBench(t, newFakeCloud(approval.Pending), always(approval.Accept))
 		bus := &fakeBus{got: map[string]approval.Request{}}
 		first, second := b.sweep(bus), b.sweep(bus)
-		second.Holder = "b"
+		second.InstanceID = "b"
 		if err := first.Once(t.Context()); err != nil || len(bus.got) != 1 {
 			t.Fatalf("the first found %d (%v), want 1", len(bus.got), err)
 		}
@@ -235,8 +235,8 @@ func TestTheSweepDoesNotPileUpRequests(t *testing.T) {
 		if second != 1 || handedIn < 8 || handedIn > 12 {
 			t.Errorf("handed in %d times in a day, the second time by sweep %d; want about ten, and the second at once", handedIn, second)
 		}
-		if len(sweep.handed) != 1 {
-			t.Errorf("the sweep remembers %d requests, want the one that is pending", len(sweep.handed))
+		if len(sweep.submitted) != 1 {
+			t.Errorf("the sweep remembers %d requests, want the one that is pending", len(sweep.submitted))
 		}
 	})
 }

@@ -55,8 +55,8 @@ const (
 	// confirmLookAfter is the time between two looks that must agree that a connection
 	// is another one than that which was settled. It is not shorter than FactsMaxAge.
 	confirmLookAfter = 5 * time.Second
-	// answerGrace is how long after an answer was found missing whoever has it may
-	// still note it, where nobody can look. It is longer than maxNoteWait several times.
+	// answerGrace is how long, after an answer was found missing, the worker that has
+	// it may still record it, where the product has no read-back. It is longer than maxNoteWait several times.
 	answerGrace = 15 * time.Second
 	// The waits between tries to note an answer in the ledger.
 	minNoteWait = 250 * time.Millisecond
@@ -80,8 +80,8 @@ const (
 	// leaves its slot to others for a while, so it is shorter than SlotTimeout.
 	followRetry = 10 * time.Second
 
-	// The waits of requests that find no slot. To come in vain costs the broker a
-	// delivery, so a long queue comes seldom.
+	// The waits of requests that find no slot. Each try costs the broker a
+	// delivery, so a long queue retries seldom.
 	minBusyWait = 50 * time.Millisecond
 	maxBusyWait = 2 * time.Minute
 	// maxBusyWaitSlow is the longest wait for a slow target: it may recover soon, and
@@ -93,7 +93,7 @@ const (
 
 	// eventGrace spares a connection from the sweep whose event is probably on its
 	// way. It is not shorter than listLag, and longer than AckWait, in which a worker
-	// may have it that is gone.
+	// may have it that has stopped.
 	eventGrace = 30 * time.Second
 	// stalledAfter is the time after which a decision that was not carried out is
 	// taken as lost with its event. It is longer than any wait between two deliveries.
@@ -112,7 +112,7 @@ const (
 func soon() time.Duration { return jitter(minRetryWait) }
 
 // leaseFor is how long one worker has the sweep. It ends before the next tick, so
-// that whoever is alive then has it.
+// that any worker that is alive can take it.
 func leaseFor(interval time.Duration) time.Duration { return interval * 9 / 10 }
 
 // The bounds on what one delivery, or one request, may try.

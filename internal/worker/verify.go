@@ -89,7 +89,7 @@ func (w *Worker) confirmAbsent(ctx context.Context, entry *approval.Entry, facts
 }
 
 // looksDiffer has a request come again whose second look agrees with nothing, or met err.
-func looksDiffer(ctx context.Context, err error) *LaterError {
+func looksDiffer(ctx context.Context, err error) *RetryLaterError {
 	later := waits(approval.StageVerify, "looks_differ", soon())
 	if err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
 		later.Err = err

@@ -13,7 +13,7 @@ import (
 // logs it: the first time so that the log names every request that waits. A note
 // that cannot be written is no reason to do anything else. unsent says that the
 // ledger still has the note of a call that was certainly not sent.
-func (w *Worker) noteWait(ctx context.Context, t *task, entry *approval.Entry, later *LaterError, unsent bool) {
+func (w *Worker) noteWait(ctx context.Context, t *task, entry *approval.Entry, later *RetryLaterError, unsent bool) {
 	wait := waitOf(later, w.Now())
 	first, noted := entry.Wait == nil, false
 	news := first || entry.Wait.Code != wait.Code || entry.Wait.Stage != wait.Stage || unsent
@@ -47,7 +47,7 @@ func (w *Worker) noteWait(ctx context.Context, t *task, entry *approval.Entry, l
 }
 
 // waitOf is what the ledger keeps of later.
-func waitOf(later *LaterError, now time.Time) *approval.Wait {
+func waitOf(later *RetryLaterError, now time.Time) *approval.Wait {
 	if later.Err == nil {
 		return &approval.Wait{Since: now, Stage: later.stage, Code: later.code, Text: "The request waits; nothing failed."}
 	}

@@ -138,7 +138,7 @@ func TestSecondsAreThoseOfTheWholeRequest(t *testing.T) {
 						res = b.results.got[d.Request.ID]
 						break
 					}
-					later, ok := errors.AsType[*LaterError](err)
+					later, ok := errors.AsType[*RetryLaterError](err)
 					if !ok {
 						t.Fatal(err)
 					}

@@ -31,8 +31,8 @@ type Cloud interface {
 	Await(ctx context.Context, req approval.Request, want approval.State, actedAt time.Time) (approval.State, error)
 }
 
-// Places keeps limits; *cloud.Client and *ledger.Ledger provide its halves.
-type Places interface {
+// Limiter keeps limits; *cloud.Client and *ledger.Ledger provide its halves.
+type Limiter interface {
 	// Accepted returns how many accepted connections the account domainID, which
 	// was judged, has on t, endpointID aside. If endpointID does not show, or
 	// shows another account, that is an error: it cannot be counted.
@@ -64,20 +64,20 @@ type Ledger interface {
 	// Get returns nil if there is no entry.
 	Get(ctx context.Context, requestID string) (*approval.Entry, error)
 	// Record keeps d unless the request is decided already, and returns the entry;
-	// the claim is another request's on the same subject, if it bars this one from
+	// the lock is another request's on the same subject, if it bars this one from
 	// acting.
-	Record(ctx context.Context, req *approval.Request, d *approval.Decision) (*approval.Entry, *approval.Claim, error)
+	Record(ctx context.Context, req *approval.Request, d *approval.Decision) (*approval.Entry, *approval.Lock, error)
 	// Update stores e, and sets its revision, unless it was changed since it was
 	// read.
 	Update(ctx context.Context, e *approval.Entry) error
 	// Redecide puts d in the place of e's decision, of which nothing was done, and
 	// into e, unless e was changed since it was read.
-	Redecide(ctx context.Context, e *approval.Entry, d *approval.Decision) (*approval.Claim, error)
+	Redecide(ctx context.Context, e *approval.Entry, d *approval.Decision) (*approval.Lock, error)
 	// Note is Update, also for an entry that is not stored yet.
 	Note(ctx context.Context, e *approval.Entry) error
-	// TakeOver makes e's request the holder of the claim from, unless that was
+	// Steal makes e's request the holder of the lock from, unless that was
 	// changed since it was read.
-	TakeOver(ctx context.Context, e *approval.Entry, from *approval.Claim) error
+	Steal(ctx context.Context, e *approval.Entry, from *approval.Lock) error
 }
 
 // Results tells the world; *events.Bus provides it. A result that was published
@@ -90,7 +90,7 @@ type Results interface {
 type Worker struct {
 	Cloud   Cloud
 	Creator Creator
-	Places  Places
+	Limiter Limiter
 	Policy  Policy
 	Ledger  Ledger
 	Results Results
@@ -99,7 +99,7 @@ type Worker struct {
 	Now     func() time.Time
 	Limits  Limits
 	Started time.Time // when this worker began; time in which none was there does not count for MaxAge
-	Shares  *Shares
+	Slots   *TargetSlots
 	Targets approval.Targets
 	Version string
 }
@@ -108,15 +108,15 @@ type Worker struct {
 //
 //   - done: nil; the result is published, and the delivery can be acknowledged.
 //   - invalid: an *IDReusedError or a *TooOldError; it can only become a dead letter.
-//   - retry later: a *LaterError with the cause and the time.
-//   - stopped: a *LaterError with CauseStopping; ctx ended first, and another
+//   - retry later: a *RetryLaterError with the cause and the time.
+//   - stopped: a *RetryLaterError with CauseStopping; ctx ended first, and another
 //     worker can go on immediately.
 //
 // It is safe for concurrent use.
 func (w *Worker) Handle(ctx context.Context, d approval.Delivery) error {
-	release, wait := w.Shares.take(d.Request.Target.Name)
+	release, wait := w.Slots.Acquire(d.Request.Target.Name)
 	if release == nil {
-		return &LaterError{After: wait, Cause: CauseBusy}
+		return &RetryLaterError{After: wait, Cause: CauseBusy}
 	}
 	defer release()
 

@@ -213,7 +213,7 @@ func TestWhatWasThereIsNotGoneAtOnce(t *testing.T) {
 				b.Cloud = &forgetful{fakeCloud: cloud}
 				begin, d := time.Now(), connection("1")
 				err := b.Handle(t.Context(), d)
-				later, ok := errors.AsType[*LaterError](err)
+				later, ok := errors.AsType[*RetryLaterError](err)
 				if !ok {
 					t.Fatalf("Handle = %v, want to come again", err)
 				}
@@ -513,7 +513,7 @@ func TestAStoppingWorkerGivesUpNothing(t *testing.T) {
 	d := connection("1")
 	d.Attempt, d.PublishedAt = 99, time.Now().Add(-100*time.Hour)
 	err := b.Handle(ctx, d)
-	if later, ok := errors.AsType[*LaterError](err); !ok || later.After != 0 {
+	if later, ok := errors.AsType[*RetryLaterError](err); !ok || later.After != 0 {
 		t.Errorf("Handle = %v, want to be given back at once", err)
 	}
 	if len(b.results.got) != 0 {

@@ -89,7 +89,7 @@ func Suite(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 	}
 }
 
-func record(t *testing.T, l *ledger.Ledger, n string, v approval.Verdict) (*approval.Entry, *approval.Claim) {
+func record(t *testing.T, l *ledger.Ledger, n string, v approval.Verdict) (*approval.Entry, *approval.Lock) {
 	t.Helper()
 	e, other, err := l.Record(t.Context(), new(Request(n)), new(Decide(v)))
 	if err != nil {
@@ -106,9 +106,9 @@ func update(t *testing.T, l *ledger.Ledger, e *approval.Entry) *approval.Entry {
 	return e
 }
 
-func claimOf(t *testing.T, l *ledger.Ledger) approval.Claim {
+func claimOf(t *testing.T, l *ledger.Ledger) approval.Lock {
 	t.Helper()
-	c, ok, err := l.Claim(t.Context(), Request("").Subject())
+	c, ok, err := l.Lock(t.Context(), Request("").Subject())
 	if err != nil || !ok {
 		t.Fatalf("Claim: %t, %v", ok, err)
 	}
@@ -119,7 +119,7 @@ func comesBack(t *testing.T, l *ledger.Ledger) {
 	if e, err := l.Get(t.Context(), Request("1").ID); e != nil || err != nil {
 		t.Fatalf("an empty ledger has %+v, %v", e, err)
 	}
-	if c, ok, err := l.Claim(t.Context(), Request("1").Subject()); ok || err != nil {
+	if c, ok, err := l.Lock(t.Context(), Request("1").Subject()); ok || err != nil {
 		t.Fatalf("an empty ledger has the claim %+v, %v", c, err)
 	}
 	e, _ := record(t, l, "1", approval.Accept)
@@ -136,7 +136,7 @@ func comesBack(t *testing.T, l *ledger.Ledger) {
 	if d := cmp.Diff(e, got); d != "" {
 		t.Errorf("stored (-) and read (+) differ:\n%s", d)
 	}
-	want := approval.Claim{
+	want := approval.Lock{
 		RequestID: e.Request.ID, Verdict: approval.Accept, Digest: e.Decision.Digest, Outcome: approval.OutcomeAccepted,
 		At: e.Result.At, Created: e.Intent.Created,
 	}
@@ -234,14 +234,14 @@ func oneTakesOver(t *testing.T, l *ledger.Ledger) {
 		if err != nil || other == nil {
 			return false, err
 		}
-		err = l.TakeOver(t.Context(), e, other)
+		err = l.Steal(t.Context(), e, other)
 		if errors.Is(err, ledger.ErrConflict) {
 			return false, nil
 		}
 		return err == nil, err
 	})
 	c := claimOf(t, l)
-	if won < 1 || c.RequestID == first.Request.ID || c.Outcome != "" || !c.Stands() {
+	if won < 1 || c.RequestID == first.Request.ID || c.Outcome != "" || !c.Blocks() {
 		t.Errorf("%d took the claim over, which is %+v; want one of them to hold it", won, c)
 	}
 }
@@ -510,7 +510,7 @@ func redecided(t *testing.T, l *ledger.Ledger) {
 		if err != nil || (got.Decision.Verdict == approval.Reject) != tt.ok || got.Decision.ID != approval.DecisionID(e.Request.ID) {
 			t.Errorf("%s: the ledger holds %+v, %v", tt.name, got, err)
 		}
-		claim, _, err := l.Claim(t.Context(), e.Request.Subject())
+		claim, _, err := l.Lock(t.Context(), e.Request.Subject())
 		if err != nil || (claim.Verdict == approval.Reject) != tt.ok {
 			t.Errorf("%s: the claim is %+v, %v", tt.name, claim, err)
 		}
@@ -542,7 +542,7 @@ func undecided(t *testing.T, l *ledger.Ledger) {
 	if d := cmp.Diff(e, got); d != "" || err != nil {
 		t.Errorf("it came back otherwise, %v (-want +got):\n%s", err, d)
 	}
-	if _, ok, err := l.Claim(t.Context(), e.Request.Subject()); ok || err != nil {
+	if _, ok, err := l.Lock(t.Context(), e.Request.Subject()); ok || err != nil {
 		t.Errorf("what is not decided claims its subject: %t, %v", ok, err)
 	}
 	for _, tt := range []struct {

@@ -126,11 +126,11 @@ func (m *Metrics) Backlog(pending, ackPending, redelivered int) {
 	m.redelivered.Set(float64(redelivered))
 }
 
-// ResultPublished counts a result that the bus took or did not take: one of
+// ResultPublished counts a published result: one of
 // PublishResults.
 func (m *Metrics) ResultPublished(what string) { m.published.WithLabelValues(what).Inc() }
 
-// SlotsInUse counts requests taken in hand (1) and settled or given back (-1).
+// SlotsInUse counts requests whose handling begins (1) or ends (-1).
 func (m *Metrics) SlotsInUse(delta int) { m.inFlight.Add(float64(delta)) }
 
 // GivenBack counts a request given back: busy, retry, stopping or panic.
@@ -188,7 +188,7 @@ func (m *Metrics) Swept(ok bool) {
 	}
 }
 
-// SweepFound counts a connection that the sweep handed in, see SweepCauses.
+// SweepFound counts a connection that the sweep submitted, see SweepCauses.
 func (m *Metrics) SweepFound(target, cause string) {
 	m.sweepFound.WithLabelValues(m.targets.of(target), cause).Inc()
 }

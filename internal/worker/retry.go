@@ -18,8 +18,8 @@ const (
 	CauseStopping = "stopping" // the worker stops
 )
 
-// LaterError says that a request is not done and when it shall come again.
-type LaterError struct {
+// RetryLaterError says that a request is not done and when it shall come again.
+type RetryLaterError struct {
 	After time.Duration
 	Cause string // one of the Cause constants
 	Err   error  // what it met; nil if it only waits
@@ -28,7 +28,7 @@ type LaterError struct {
 	code  string         // what for, in snake_case
 }
 
-func (l *LaterError) Error() string {
+func (l *RetryLaterError) Error() string {
 	if l.Err == nil {
 		return fmt.Sprintf("come again in %s (%s)", l.After, l.Cause)
 	}
@@ -36,22 +36,22 @@ func (l *LaterError) Error() string {
 }
 
 // Unwrap returns what the request met.
-func (l *LaterError) Unwrap() error { return l.Err }
+func (l *RetryLaterError) Unwrap() error { return l.Err }
 
 // RetryAfter returns when the request shall come again.
-func (l *LaterError) RetryAfter() time.Duration { return l.After }
+func (l *RetryLaterError) RetryAfter() time.Duration { return l.After }
 
 // GivenBack returns the cause, for counting.
-func (l *LaterError) GivenBack() string { return l.Cause }
+func (l *RetryLaterError) GivenBack() string { return l.Cause }
 
-// waits is a LaterError of a request that only waits.
-func waits(stage approval.Stage, code string, after time.Duration) *LaterError {
-	return &LaterError{After: after, Cause: CauseRetry, stage: stage, code: code}
+// waits is a RetryLaterError of a request that only waits.
+func waits(stage approval.Stage, code string, after time.Duration) *RetryLaterError {
+	return &RetryLaterError{After: after, Cause: CauseRetry, stage: stage, code: code}
 }
 
 // isWait reports whether err is a wait and nothing that failed.
 func isWait(err error) bool {
-	later, ok := errors.AsType[*LaterError](err)
+	later, ok := errors.AsType[*RetryLaterError](err)
 	return ok && later.Err == nil
 }
 
@@ -70,12 +70,12 @@ func (w *Worker) retryLater(ctx context.Context, t *task, entry *approval.Entry,
 // laterOf turns err into when a delivery shall come again: at the time that the
 // error names, or after a wait that grows with the deliveries. A process that is
 // stopping lets it come again immediately, elsewhere.
-func laterOf(ctx context.Context, attempt int, err error) *LaterError {
-	if later, ok := errors.AsType[*LaterError](err); ok {
+func laterOf(ctx context.Context, attempt int, err error) *RetryLaterError {
+	if later, ok := errors.AsType[*RetryLaterError](err); ok {
 		return later
 	}
 	if ctx.Err() != nil {
-		return &LaterError{Cause: CauseStopping, Err: err}
+		return &RetryLaterError{Cause: CauseStopping, Err: err}
 	}
 	after := backoff(attempt, minRetryWait, maxRetryWait)
 	if e, ok := errors.AsType[interface {
@@ -84,7 +84,7 @@ func laterOf(ctx context.Context, attempt int, err error) *LaterError {
 	}](err); ok {
 		after = max(after, jitter(e.RetryAfter()))
 	}
-	return &LaterError{After: after, Cause: CauseRetry, Err: err}
+	return &RetryLaterError{After: after, Cause: CauseRetry, Err: err}
 }
 
 // backoff returns first, then twice as much with each attempt up to most, with

@@ -10,9 +10,9 @@ import (
 )
 
 // all takes every slot that target can have.
-func all(s *Shares, target string) (releases []func()) {
+func all(s *TargetSlots, target string) (releases []func()) {
 	for {
-		release, _ := s.take(target)
+		release, _ := s.Acquire(target)
 		if release == nil {
 			return releases
 		}
@@ -22,7 +22,7 @@ func all(s *Shares, target string) (releases []func()) {
 
 func TestASlowTargetLeavesRoomForTheOthers(t *testing.T) {
 	t.Parallel()
-	s := NewShares(64, 4, time.Now)
+	s := NewTargetSlots(64, 4, time.Now)
 	if slow := len(all(s, "slow")); slow < 24 || slow > 32 {
 		t.Errorf("one target alone gets %d of 64 slots, want about half", slow)
 	}
@@ -34,7 +34,7 @@ func TestASlowTargetLeavesRoomForTheOthers(t *testing.T) {
 			t.Errorf("%s gets %d slots beside two slow targets, want some of its own", target, n)
 		}
 	}
-	if n := len(all(NewShares(64, 1, time.Now), "only")); n != 60 {
+	if n := len(all(NewTargetSlots(64, 1, time.Now), "only")); n != 60 {
 		t.Errorf("an only target gets %d of 64 slots, want all but the few that must stay free", n)
 	}
 	if more := len(all(s, "slow")); more != 0 {
@@ -44,8 +44,8 @@ func TestASlowTargetLeavesRoomForTheOthers(t *testing.T) {
 
 func TestSharesComeBack(t *testing.T) {
 	t.Parallel()
-	s := NewShares(16, 2, time.Now)
-	want := len(all(NewShares(16, 2, time.Now), "a"))
+	s := NewTargetSlots(16, 2, time.Now)
+	want := len(all(NewTargetSlots(16, 2, time.Now), "a"))
 	for range 1000 {
 		releases := append(all(s, "a"), all(s, "b")...)
 		for _, release := range releases {
@@ -72,7 +72,7 @@ func TestWhoIsSentAwayComesInTurn(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := NewShares(16, 1, time.Now)
+				s := NewTargetSlots(16, 1, time.Now)
 				var n int
 				for range 50 {
 					releases := all(s, "a")
@@ -86,7 +86,7 @@ func TestWhoIsSentAwayComesInTurn(t *testing.T) {
 				var last time.Duration
 				const rounds = 1.2
 				for i := range int(rounds * float64(n)) {
-					_, wait := s.take("a")
+					_, wait := s.Acquire("a")
 					if wait < last {
 						t.Fatalf("number %d comes after %s, before the one before it at %s", i, wait, last)
 					}
@@ -97,7 +97,7 @@ func TestWhoIsSentAwayComesInTurn(t *testing.T) {
 				}
 				longest := time.Duration(0)
 				for range 10_000 {
-					_, wait := s.take("a")
+					_, wait := s.Acquire("a")
 					longest = max(longest, wait)
 				}
 				if longest < tt.longest || longest > tt.longest*5/4 {
@@ -113,10 +113,10 @@ func TestABusyTargetGivesBack(t *testing.T) {
 	t.Parallel()
 	cloud := newFakeCloud(approval.Pending)
 	b := newBench(t, cloud, always(approval.Accept))
-	b.Shares = NewShares(2, 1, time.Now)
-	all(b.Shares, "payments")
+	b.Slots = NewTargetSlots(2, 1, time.Now)
+	all(b.Slots, "payments")
 	err := b.Handle(t.Context(), connection("1"))
-	later, ok := errors.AsType[*LaterError](err)
+	later, ok := errors.AsType[*RetryLaterError](err)
 	if !ok || later.Cause != CauseBusy || later.After < minBusyWait || cloud.asked != 0 {
 		t.Errorf("Handle = %v after %d questions, want busy without a question", err, cloud.asked)
 	}
