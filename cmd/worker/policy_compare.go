@@ -24,7 +24,7 @@ func newPolicyDiffCommand(env cli.Environment) *cobra.Command {
 		Long: `diff compares what two folders of policies say. The order of files and entries,
 comments and spelling make no difference. With --since or --records it also decides
 what was recorded by both, and shows which decisions flip. Exit code 4: something
-changes, or it cannot be told whether a decision flips.
+changes, or a decision is inconclusive.
 
 Without folders it compares policies.dir with the candidates in policies.shadow_dir.`,
 		Example: `  git worktree add ../main main && worker policy diff ../main/policies policies
@@ -157,7 +157,7 @@ A file of allowed flips has a pattern a line, # begins a comment:
 
 Where a limit applies and the connections of the account were not counted when the
 decision was recorded, every count is tried. If the verdict depends on it, whether it
-flips cannot be told, which fails like a flip: hold>unknown in a file of allowed ones.`,
+flips is inconclusive, which fails like a flip: hold>unknown in a file of allowed flips.`,
 		Example: `  worker policy backtest policies --since 30d
   worker policy backtest policies --against ../main/policies --allow-flips flips.txt
   worker policy backtest policies --records records.jsonl -o json`,
@@ -270,7 +270,7 @@ func (v backtestView) write(out, hints io.Writer) error {
 	case len(v.Flips.Flips) > 0:
 		hint = "a flip that is meant goes into a file for --allow-flips, such as: " + cli.Printable(v.Flips.Flips[0].Key())
 	case len(v.Inconclusive) > 0:
-		hint = "records of decisions without a limit hold no count; what is meant goes into a file for --allow-flips, such as: " + cli.Printable(v.Inconclusive[0].Key())
+		hint = "records of decisions without a limit hold no count; list expected flips in a file for --allow-flips, such as: " + cli.Printable(v.Inconclusive[0].Key())
 	case v.Total == 0:
 		hint = "nothing was compared: no decision is on record for that time — see: worker requests list, and --since"
 	default:

@@ -229,7 +229,7 @@ func (a explained) write(w io.Writer, format string, p cli.Palette) error {
 		line := fmt.Sprintf("recorded: %s%s, on %s by %s", d.Verdict, byRule(*d), d.At.UTC().Format(time.RFC3339), cli.OrDash(d.Digest))
 		switch now := a.explanation.Decision; {
 		case now.NeedsCount:
-			line = p.Yellow(cli.Printable(line) + "; whether it flips cannot be told without --accepted")
+			line = p.Yellow(cli.Printable(line) + "; inconclusive without --accepted")
 		case now.Verdict != d.Verdict:
 			line = p.Yellow(cli.Printable(line) + "; it flips")
 		default:

@@ -13,7 +13,7 @@ import (
 func (d *decoder) check(p *policy) {
 	if p.mode == approval.Shadow && p.otherwise == approval.Ignore {
 		d.path = []step{{key: "otherwise"}}
-		d.report(SeverityWarning, p.elseAt, "no-effect", "a shadow policy acts on nothing, so there is nothing to ignore", "delete it")
+		d.report(SeverityWarning, p.elseAt, "no-effect", "a shadow policy never acts, so otherwise: ignore has no effect", "delete it")
 		d.path = nil
 	}
 	targets := make([]approval.Target, 0, len(p.targets))
@@ -26,7 +26,7 @@ func (d *decoder) check(p *policy) {
 		d.path = e.path()
 		if line, twice := lines[e.id]; twice && e.id != "" {
 			d.path = append(d.path, step{key: "id"})
-			d.report(SeverityError, e.at, "duplicate-id", fmt.Sprintf("an entry is called %q already, on line %d", e.id, line), "give each its own id")
+			d.report(SeverityError, e.at, "duplicate-id", fmt.Sprintf("duplicate entry id %q, first used on line %d", e.id, line), "give each entry its own id")
 			d.path = e.path()
 		} else {
 			lines[e.id] = e.at.line
@@ -118,19 +118,19 @@ func (d *decoder) checkEntry(e *entry, targets []approval.Target) {
 	switch {
 	case e.anyDomain && creations != "":
 		d.path = append(e.path(), step{key: "any_domain"})
-		d.report(SeverityError, e.anyAt, "no-such-fact", "requests to "+creations+" come from no account, so it has no effect", "delete it and name a parameter, such as "+parameterOf(kindOfTarget(targets, creations)))
+		d.report(SeverityError, e.anyAt, "no-such-fact", "requests to "+creations+" have no account, so any_domain has no effect", "delete it and name a parameter, such as "+parameterOf(kindOfTarget(targets, creations)))
 	case e.anyDomain && (e.field(fieldDomainID) != nil || e.field(fieldEndpointID) != nil):
 		d.path = append(e.path(), step{key: "any_domain"})
-		d.report(SeverityError, e.anyAt, "contradiction", "the entry names whom it is for and says that it does not matter", "keep one of the two")
+		d.report(SeverityError, e.anyAt, "contradiction", "any_domain contradicts the domain_id or endpoint_id of the entry", "keep one of the two")
 	case connections != "" && !identified && !e.deny:
-		d.report(SeverityError, e.at, "for-whom", "the entry does not say whom it is for", "name a domain_id or an endpoint_id, or say any_domain: true")
+		d.report(SeverityError, e.at, "for-whom", "the entry names no account and no endpoint", "add a domain_id or an endpoint_id, or write any_domain: true")
 	case creations != "" && !parameters && !e.deny:
-		d.report(SeverityError, e.at, "for-what", "the entry does not say what may be created", "name a parameter, such as "+parameterOf(kindOfTarget(targets, creations)))
+		d.report(SeverityError, e.at, "for-what", "the entry names no parameter of the endpoint", "name a parameter, such as "+parameterOf(kindOfTarget(targets, creations)))
 	case e.deny && len(e.conds) == 0 && !e.anyDomain:
-		d.report(SeverityError, e.at, "for-whom", "the entry names no condition, so it would deny everything", "name a field, or write otherwise: reject")
+		d.report(SeverityError, e.at, "for-whom", "the entry has no condition, so it would deny everything", "name a field, or write otherwise: reject")
 	case e.anyDomain && !e.deny && !slices.ContainsFunc(e.conds, condition.onClaims):
 		d.path = append(e.path(), step{key: "any_domain"})
-		d.report(SeverityWarning, e.anyAt, "any-domain", "the entry is for every account"+butFor(e), "name a domain_id if you can")
+		d.report(SeverityWarning, e.anyAt, "any-domain", "the entry applies to every account"+butFor(e), "name a domain_id if you can")
 	}
 	d.path = e.path()
 }
@@ -151,7 +151,7 @@ func (d *decoder) checkClaims(e *entry, targets []approval.Target) {
 	if key != "" {
 		d.path = append(e.path(), step{key: key})
 	}
-	d.report(SeverityError, at, "claims-alone", "the entry allows by what the event claims alone, and claims are not verified", hint)
+	d.report(SeverityError, at, "claims-alone", "the entry allows requests by claims alone, and claims are not verified", hint)
 	d.path = e.path()
 }
 
@@ -175,7 +175,7 @@ func (d *decoder) checkTimes(e *entry) {
 	}
 	if from != nil && expires != nil && !from.at.Before(expires.at) {
 		d.path = append(e.path(), step{key: "expires"})
-		d.report(SeverityError, expires.place, "contradiction", "the entry expires before it begins", "correct from or expires")
+		d.report(SeverityError, expires.place, "contradiction", "expires is not after from", "correct from or expires")
 		d.path = e.path()
 	}
 }
@@ -192,7 +192,7 @@ func butFor(e *entry) string {
 	if len(names) == 0 {
 		return ", without any condition"
 	}
-	return ", narrowed down by " + strings.Join(names, ", ") + " alone"
+	return ", limited only by " + strings.Join(names, ", ")
 }
 
 func kindOfTarget(targets []approval.Target, name string) approval.TargetKind {

@@ -217,7 +217,7 @@ func TestClaimPathsInPolicies(t *testing.T) {
 		{`'tags..env': y`, "a name is missing"},
 		{`'.tags': y`, "a name is missing"},
 		{`'tags.': y`, "a name is missing"},
-		{`{tags.env: prod, 'tags."env"': test}`, "twice"},
+		{`{tags.env: prod, 'tags."env"': test}`, "duplicate"},
 	} {
 		path := tt.path
 		if !strings.HasPrefix(path, "{") {

@@ -90,7 +90,7 @@ func (c *fieldCondition) wanted() string { return c.values.String() }
 func (c *fieldCondition) reason() approval.Reason {
 	return approval.Reason{
 		Code: approval.ReasonFieldNotMatched,
-		Text: "A rule fits but for its " + c.label + ": that of the request is not one that it allows.",
+		Text: "A rule matches except for " + c.label + ": it does not allow the value of the request.",
 	}
 }
 
@@ -128,7 +128,7 @@ func (c *claimCondition) wanted() string { return c.values.String() }
 func (c *claimCondition) reason() approval.Reason {
 	return approval.Reason{
 		Code: approval.ReasonClaimNotMatched,
-		Text: "A rule fits but for the claim " + c.path + ": it is missing or has another value than the rule asks for.",
+		Text: "A rule matches except for the claim " + c.path + ": it is missing or has a different value.",
 	}
 }
 

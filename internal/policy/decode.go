@@ -28,7 +28,7 @@ type decoder struct {
 	dropped  int // findings beyond maxFindings
 	keys     *keys
 	compiler *compiler
-	side     func(name string) ([]byte, error) // reads a file of values
+	side     func(name string) ([]byte, error) // reads a value file
 	show     func(name string) string          // how findings name a file
 	targets  approval.Targets
 	private  bool // no finding shows a line of the file
@@ -143,7 +143,7 @@ func (d *decoder) root() *yaml.Node {
 	}
 	loader, err := yaml.NewLoader(bytes.NewReader(d.source))
 	if err != nil {
-		d.report(SeverityError, position{}, "yaml", "it cannot be read as YAML: "+err.Error(), "")
+		d.report(SeverityError, position{}, "yaml", "invalid YAML: "+err.Error(), "")
 		return nil
 	}
 	var doc yaml.Node
@@ -161,7 +161,7 @@ func (d *decoder) root() *yaml.Node {
 	case err != nil:
 		d.syntax(err)
 	default:
-		d.fail(&second, "second-document", "a second document begins here", "write one policy in one file")
+		d.fail(&second, "second-document", "a second YAML document starts here", "write one policy per file")
 	}
 	if len(doc.Content) != 1 {
 		d.report(SeverityError, position{}, "empty-file", "the file is empty", "write a policy into it or delete it")
@@ -174,15 +174,15 @@ func (d *decoder) root() *yaml.Node {
 func (d *decoder) syntax(err error) {
 	le, ok := errors.AsType[*yaml.LoadError](err)
 	if !ok {
-		d.report(SeverityError, position{}, "yaml", "it cannot be read as YAML: "+err.Error(), "")
+		d.report(SeverityError, position{}, "yaml", "invalid YAML: "+err.Error(), "")
 		return
 	}
 	text := le.Message
 	if le.ContextMsg != "" {
 		text = le.ContextMsg + ": " + text
 	}
-	d.report(SeverityError, position{le.Mark.Line, le.Mark.Column}, "yaml", "this is not YAML: "+text,
-		"mind the indentation and close every bracket and quote")
+	d.report(SeverityError, position{le.Mark.Line, le.Mark.Column}, "yaml", "invalid YAML: "+text,
+		"check the indentation, the brackets and the quotes")
 }
 
 // printable reports an error and returns false if the file is no text.
@@ -241,10 +241,10 @@ const (
 func (d *decoder) plain(n *yaml.Node) bool {
 	switch {
 	case n.Kind == yaml.AliasNode:
-		d.fail(n, "alias", "aliases are not read here", "write the value out, or move long lists to a file: {file: partners.txt}")
+		d.fail(n, "alias", "YAML aliases are not supported", "write the value out, or move long lists to a file: {file: partners.txt}")
 		return false
 	case n.Style&yaml.TaggedStyle != 0:
-		d.fail(n, "tag", "tags such as "+n.Tag+" are not read here", "write the plain value")
+		d.fail(n, "tag", "YAML tags such as "+n.Tag+" are not supported", "write the plain value")
 		return false
 	}
 	return true
@@ -279,7 +279,7 @@ func (d *decoder) text(n *yaml.Node, want string) (string, bool) {
 		return "", false
 	}
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" || n.Value == "" {
-		d.fail(n, "type", "here stands "+kindOf(n)+" instead of "+want, "write "+want)
+		d.fail(n, "type", "got "+kindOf(n)+", want "+want, "write "+want)
 		return "", false
 	}
 	return n.Value, true
@@ -319,7 +319,7 @@ func (d *decoder) flag(n *yaml.Node) (value, ok bool) {
 		return false, false
 	}
 	if s != "true" && s != "false" || n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 {
-		d.fail(n, "type", "here stands "+kindOf(n)+" instead of true or false", "write true or false, without quotes")
+		d.fail(n, "type", "got "+kindOf(n)+", want true or false", "write true or false, without quotes")
 		return false, false
 	}
 	return s == "true", true
@@ -333,7 +333,7 @@ func (d *decoder) count(n *yaml.Node) (int, bool) {
 	}
 	v, err := strconv.Atoi(s)
 	if err != nil || v < 1 || v > 1_000_000 || n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 {
-		d.fail(n, "type", "here stands "+kindOf(n)+" instead of a whole number from 1 to 1000000", "write such a number, without quotes")
+		d.fail(n, "type", "got "+kindOf(n)+", want a whole number from 1 to 1000000", "write such a number, without quotes")
 		return 0, false
 	}
 	return v, true
@@ -345,7 +345,7 @@ func (d *decoder) items(n *yaml.Node, want string, read func(i int, item *yaml.N
 		return
 	}
 	if n.Kind != yaml.SequenceNode {
-		d.fail(n, "type", "here stands "+kindOf(n)+" instead of "+want, "write "+want)
+		d.fail(n, "type", "got "+kindOf(n)+", want "+want, "write "+want)
 		return
 	}
 	for i, item := range n.Content {
@@ -361,18 +361,18 @@ func (d *decoder) pairs(n *yaml.Node, want string, read func(key, value *yaml.No
 		return false
 	}
 	if n.Kind != yaml.MappingNode {
-		d.fail(n, "type", "here stands "+kindOf(n)+" instead of "+want, "write "+want)
+		d.fail(n, "type", "got "+kindOf(n)+", want "+want, "write "+want)
 		return false
 	}
 	lines := make(map[string]int, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i]
 		if key.Kind != yaml.ScalarNode {
-			d.fail(key, "type", "here stands "+kindOf(key)+" instead of a key", "write a key")
+			d.fail(key, "type", "got "+kindOf(key)+", want a key", "write a key")
 			continue
 		}
 		if line, twice := lines[key.Value]; twice {
-			d.fail(key, "duplicate-key", fmt.Sprintf("%q stands here twice, first on line %d", cut(key.Value), line), "keep one of them")
+			d.fail(key, "duplicate-key", fmt.Sprintf("duplicate key %q, first on line %d", cut(key.Value), line), "keep one of them")
 			continue
 		}
 		lines[key.Value] = key.Line
@@ -420,16 +420,16 @@ func readMapping[T any](d *decoder, n *yaml.Node, want string, table []key[T], i
 		}
 		hint := suggest(k.Value, names)
 		if k.Value == "<<" {
-			hint = "merge keys are not read here: write the values out"
+			hint = "YAML merge keys are not supported: write the values out"
 		}
-		d.fail(k, "unknown-key", fmt.Sprintf("the key %q is unknown here", cut(k.Value)), hint)
+		d.fail(k, "unknown-key", fmt.Sprintf("unknown key %q", cut(k.Value)), hint)
 	})
 	if !ok {
 		return
 	}
 	for i := range table {
 		if table[i].must && seen&(1<<i) == 0 {
-			d.fail(n, "missing-key", fmt.Sprintf("the key %q is missing", table[i].name), "add "+table[i].name+": "+table[i].form.words)
+			d.fail(n, "missing-key", fmt.Sprintf("missing key %q", table[i].name), "add "+table[i].name+": "+table[i].form.words)
 		}
 	}
 }

@@ -103,7 +103,7 @@ func (e *entry) objection() []approval.Reason {
 	if e.onClaims {
 		r = approval.Reason{
 			Code: approval.ReasonDeniedByClaim,
-			Text: "A rule denies what was claimed, and claims are not verified, so a person must decide.",
+			Text: "A rule denies a claim of this request. Claims are not verified, so a person must decide.",
 		}
 	}
 	r.Text = cmp.Or(e.reasonText, r.Text)

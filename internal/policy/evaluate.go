@@ -90,15 +90,15 @@ func newFixed() fixed {
 	return fixed{
 		onlyShadow: []approval.Reason{
 			{Code: approval.ReasonNoPolicy, Text: "No policy is in force for this target, so a person must decide."},
-			{Code: approval.ReasonShadow, Text: "The policies for this target are only being tried out."},
+			{Code: approval.ReasonShadow, Text: "All policies for this target are in shadow mode."},
 		},
 		noPolicy:      one(approval.ReasonNoPolicy, "No policy is set for this target, so a person must decide."),
 		notAllowed:    one(approval.ReasonNotAllowed, "No rule allows this request."),
 		factMissing:   one(approval.ReasonFactMissing, "The cloud does not show who owns this endpoint, so nothing is decided."),
-		otherEndpoint: one(approval.ReasonFactMissing, "The facts at hand are of another endpoint, so nothing is decided."),
+		otherEndpoint: one(approval.ReasonFactMissing, "The facts describe another endpoint, so nothing is decided."),
 		notEvaluated:  one(approval.ReasonNotEvaluated, "A rule for this request could not be evaluated, so a person must decide."),
-		countUnknown:  one(approval.ReasonCountUnknown, "A rule fits, but the connections of the account have not been counted."),
-		overBudget:    one(approval.ReasonBudget, "The rules for this request are too much work to evaluate, so a person must decide."),
+		countUnknown:  one(approval.ReasonCountUnknown, "A rule matches, but the connections of the account have not been counted."),
+		overBudget:    one(approval.ReasonBudget, "The rules for this request cost too much to evaluate, so a person must decide."),
 		switchedOff:   one(approval.ReasonRejectsSwitched, "Rejections are switched off for this rule, so a person must decide."),
 	}
 }

@@ -495,7 +495,7 @@ func TestDigest(t *testing.T) {
 	}
 	fsys["l.txt"].Data = []byte(nobody)
 	if got := digest(); got == first {
-		t.Error("a file of values does not change the digest")
+		t.Error("a value file does not change the digest")
 	}
 }
 

@@ -44,7 +44,7 @@ allow:
 	fmt.Println(err)
 	// Output:
 	// 1 error:
-	// payments.yaml:6:17: allow[0].domain_id[0]: "acme" is neither a UUID nor 32 hexadecimal digits, so it can match nothing; write the id as the console shows it
+	// payments.yaml:6:17: allow[0].domain_id[0]: "acme" is neither a UUID nor 32 hexadecimal digits, so it matches nothing; write the id as the console shows it
 	//      6 |     domain_id: [acme]
 	//        |                 ^
 }

@@ -100,7 +100,7 @@ func (e *entry) explain(q *query) EntryAnswer {
 		x.Failed.Code = approval.ReasonCountUnknown
 	}
 	if q.lies && c.onClaims() {
-		x.Failed.Seen += ", not believed since a claim contradicts a fact"
+		x.Failed.Seen += ", ignored because a claim contradicts a fact"
 	}
 	return x
 }

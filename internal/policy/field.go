@@ -51,11 +51,11 @@ func specs() [numFields]fieldSpec {
 		fieldRegion:      {"region", false, approval.TargetKinds(), "The region of the target, from the configuration."},
 		fieldVPCID:       {"vpc_id", true, networks, "The VPC that the endpoint will be created in."},
 		fieldSubnetID:    {"subnet_id", true, networks, "The subnet that the endpoint will be created in."},
-		fieldFlavor:      {"flavor", false, functions, "The flavor that will be asked of FunctionGraph."},
+		fieldFlavor:      {"flavor", false, functions, "The flavor requested from FunctionGraph."},
 		fieldXRole:       {"xrole", false, functions, "The agency that FunctionGraph will act as."},
 		fieldHostID:      {"host_id", true, hosts, "The servers that the endpoints are for."},
 		fieldDSType:      {"ds_type", false, insight, "The kind of data source."},
-		fieldServerName:  {"vpc_ep_server_name", false, insight, "The endpoint service to connect to, by its full name. A deny on vpc_ep_server_id also meets a service that is given by its name."},
+		fieldServerName:  {"vpc_ep_server_name", false, insight, "The endpoint service to connect to, by its full name. A deny on vpc_ep_server_id also matches a service that is given by its name."},
 		fieldServerID:    {"vpc_ep_server_id", true, insight, "The endpoint service to connect to, by its id."},
 		fieldWorkspaceID: {"workspace_id", true, insight, "The workspace of the target, from the configuration."},
 	}

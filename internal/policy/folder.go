@@ -20,8 +20,8 @@ import (
 
 // snapshot is the content of a folder of policies at one moment.
 type snapshot struct {
-	files   map[string][]byte // policies and files of values, by name
-	tests   map[string][]byte // files of tests, by name
+	files   map[string][]byte // policies and value files, by name
+	tests   map[string][]byte // test files, by name
 	skipped []Finding         // what is left out; File is the name within the folder
 	version string            // what the link ..data points to; empty: there is no such link
 	// changed is the newest change time (ctime) of the folder and of all that is in
@@ -102,13 +102,13 @@ func (snap *snapshot) beside(root *os.Root) error {
 				continue
 			}
 		}
-		text := "the file is not read, for it lies beside the link " + versionLink + ", and only what that points to is read"
+		text := "the file is not read: only what the link " + versionLink + " points to is read"
 		if f.IsDir() {
 			inside, err := firstPolicy(fsys, name)
 			if inside == "" && err == nil {
 				continue
 			}
-			text = "the folder is not read, for it lies beside the link " + versionLink
+			text = "the folder is not read: only what the link " + versionLink + " points to is read"
 		}
 		snap.skip(name, f.IsDir() || policyLike(name), text, "put it where "+versionLink+" points to, or move it elsewhere")
 	}
@@ -144,7 +144,7 @@ func readFolder(fsys fs.FS) (*snapshot, error) {
 			return nil, err
 		}
 		if total += int64(len(content)); total > maxFolder {
-			return nil, fmt.Errorf("the files are larger than %d MiB together; move what is no policy elsewhere", maxFolder>>20)
+			return nil, fmt.Errorf("the files are larger than %d MiB in total; move other files out of the folder", maxFolder>>20)
 		}
 		into[f.Name()] = content
 	}
@@ -179,7 +179,7 @@ func readFile(fsys fs.FS, name string, most int64) ([]byte, error) {
 func (snap *snapshot) place(fsys fs.FS, f fs.DirEntry) map[string][]byte {
 	name := f.Name()
 	if !fs.ValidPath(name) {
-		snap.skip(strings.ToValidUTF8(name, "?"), policyLike(name), "the file is not read, for its name is not UTF-8 text", "rename it")
+		snap.skip(strings.ToValidUTF8(name, "?"), policyLike(name), "the file is not read: its name is not UTF-8", "rename it")
 		return nil
 	}
 	if f.IsDir() {
@@ -207,7 +207,7 @@ func (snap *snapshot) place(fsys fs.FS, f fs.DirEntry) map[string][]byte {
 		snap.folder(fsys, name)
 		return nil
 	case !info.Mode().IsRegular():
-		snap.skip(name, true, "it is not read, for it is no regular file", "put a file there, or move it elsewhere")
+		snap.skip(name, true, "it is not read: it is not a regular file", "put a file there, or move it elsewhere")
 		return nil
 	}
 	return into
@@ -236,13 +236,13 @@ func (snap *snapshot) folder(fsys fs.FS, name string) {
 	case name == ".git":
 	case strings.HasPrefix(name, ".."):
 		// A copy of a folder that Kubernetes mounted; its files lie in the folder itself, too.
-		snap.skip(name, false, "the folder is not read, for it is no link as Kubernetes makes it", "delete it")
+		snap.skip(name, false, "the folder is not read: Kubernetes would make it a link", "delete it")
 	case policyLike(name):
-		snap.skip(name, true, "it is not read, for it is a folder and a policy is a file", "move its files up, or the folder elsewhere")
+		snap.skip(name, true, "it is not read: it is a folder, and a policy is a file", "move its files up, or the folder elsewhere")
 	case inside != "":
-		snap.skip(name, true, "the folder is not read, and it holds "+path.Base(inside), "move its policies up, or the folder elsewhere")
+		snap.skip(name, true, "the folder is not read, and it contains "+path.Base(inside), "move its policies up, or the folder elsewhere")
 	case err != nil:
-		snap.skip(name, false, "the folder is not read, and it cannot be told whether it holds policies", "move it elsewhere")
+		snap.skip(name, false, "the folder is not read, and it may contain policies", "move it elsewhere")
 	}
 }
 
@@ -326,20 +326,20 @@ func policyLike(name string) bool {
 // notRead says why a file of this name is not read and what to do; empty if it
 // is read, or is nothing that anybody takes for a policy or a list of values.
 func notRead(name string) (text, hint string) {
-	const elsewhere, unread, ends = "or move it elsewhere", "the file is not read, for its name ", "ends neither in .yaml nor in .txt"
+	const elsewhere, unread, ends = "or move it elsewhere", "the file is not read: its name ", "ends neither in .yaml nor in .txt"
 	lower := plain(name)
 	meant := strings.TrimLeft(strings.TrimSuffix(lower, ".txt"), ".")
 	meant = strings.TrimSuffix(strings.TrimSuffix(meant, ".yaml"), ".yml") + ".yaml"
 	dot, ext := strings.HasPrefix(name, "."), path.Ext(name)
 	switch {
 	case policyLike(name) && dot:
-		return unread + "begins with a dot", "call it " + meant + ", " + elsewhere
+		return unread + "begins with a dot", "rename it to " + meant + ", " + elsewhere
 	case !dot && (isTest(name) || ext == ".yaml" || ext == ".txt" && !policyLike(name)):
 		return "", ""
 	case policyLike(name):
-		return unread + "does not end in .yaml", "call it " + meant + ", " + elsewhere
+		return unread + "does not end in .yaml", "rename it to " + meant + ", " + elsewhere
 	case strings.Contains(lower, ".yaml"), strings.Contains(lower, ".yml"), strings.Contains(lower, ".txt"):
-		return unread + "is neither that of a policy nor of a file of values", "delete it, " + elsewhere
+		return unread + "is not that of a policy or a value file", "delete it, " + elsewhere
 	case !dot && slices.Contains([]string{".json", ".csv", ".lst", ".list"}, path.Ext(lower)),
 		path.Ext(lower) == "" && !slices.Contains([]string{"license", "notice", "readme", "changelog", "makefile", "owners", "codeowners"}, lower):
 		return unread + ends, "give it one of these endings, " + elsewhere
@@ -347,7 +347,7 @@ func notRead(name string) (text, hint string) {
 	return "", ""
 }
 
-// isTest reports whether name is that of a file of tests.
+// isTest reports whether name is that of a test file.
 func isTest(name string) bool {
 	return strings.HasSuffix(name, "_test.yaml") || strings.HasSuffix(name, "_test.yml")
 }

@@ -228,7 +228,7 @@ func TestLinksStayInTheFolder(t *testing.T) {
 	}
 }
 
-// TestWhatIsNoIDIsNotShown: a file of values may be a secret by mistake.
+// TestWhatIsNoIDIsNotShown: a value file may be a secret by mistake.
 func TestWhatIsNoIDIsNotShown(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"CANARY", acme + "\n  CANARY", "CANARY and more", acme + ",CANARY", "CANARY*" + strings.Repeat("x", maxGlob), "CANARY\x00", acme + "#CANARY"} {

@@ -41,7 +41,7 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// FuzzSideFile: whatever the text of a file of values, errors and warnings have
+// FuzzSideFile: whatever the text of a value file, errors and warnings have
 // a place inside it, and what loads decides.
 func FuzzSideFile(f *testing.F) {
 	f.Add(acme + " # one\n\n\u3000" + leftUs + "\r\n" + leftUs)

@@ -56,7 +56,7 @@ func valuesForm() form {
 				"type": "object", "additionalProperties": false, "required": []any{"file"},
 				"properties": map[string]any{"file": map[string]any{
 					"type": "string", "pattern": sideFilePattern,
-					"description": "A file beside the policy: one value a line; # begins a comment at the start of a line or after a blank.",
+					"description": "A file in the folder of the policy: one value per line; # starts a comment at the start of a line or after a space.",
 				}},
 			},
 		},
@@ -78,7 +78,7 @@ func policyKeys() []key[policy] {
 			form: form{formatVersion, map[string]any{"const": 1}},
 			read: func(d *decoder, n *yaml.Node, _ *policy) {
 				if s, ok := d.text(n, formatVersion); ok && s != formatVersion {
-					d.fail(n, "version", "version "+strconv.Quote(cut(s))+" is not known", "this worker reads version "+formatVersion)
+					d.fail(n, "version", "unknown version "+strconv.Quote(cut(s)), "this worker supports version "+formatVersion)
 				}
 			},
 		},
@@ -91,7 +91,7 @@ func policyKeys() []key[policy] {
 			},
 		},
 		{
-			name: "owner", doc: "Who answers for the policy. For people; it decides nothing.",
+			name: "owner", doc: "The owner of the policy, for people. It does not affect decisions.",
 			form: textForm("a text"),
 			read: func(d *decoder, n *yaml.Node, p *policy) { p.owner, _ = d.text(n, "a text") },
 		},
@@ -117,12 +117,12 @@ func policyKeys() []key[policy] {
 			read: func(d *decoder, n *yaml.Node, p *policy) { p.allow = d.entryList(n, p, false) },
 		},
 		{
-			name: "deny", doc: "Entries of which any may match for a request to be rejected. A deny beats every allow of the target, in whichever policy it stands.",
+			name: "deny", doc: "Entries of which any may match for a request to be rejected. A deny beats every allow of the target, in whichever policy it is.",
 			form: form{"a list of entries", map[string]any{"type": "array", "items": map[string]any{"$ref": "#/$defs/deny"}}},
 			read: func(d *decoder, n *yaml.Node, p *policy) { p.deny = d.entryList(n, p, true) },
 		},
 		{
-			name: "otherwise", doc: "What happens where no entry matches. With several policies for one target the strictest stands: reject, then hold, then ignore.",
+			name: "otherwise", doc: "What happens where no entry matches. With several policies for one target the strictest applies: reject, then hold, then ignore.",
 			form: choiceForm(otherwises(), string(approval.Hold)),
 			read: func(d *decoder, n *yaml.Node, p *policy) {
 				if s, ok := d.choice(n, otherwises()); ok {
@@ -135,7 +135,7 @@ func policyKeys() []key[policy] {
 
 func readTargets(d *decoder, n *yaml.Node, p *policy) {
 	if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
-		d.fail(n, "no-target", "the list is empty, so the policy is for nothing", "name a target of the configuration")
+		d.fail(n, "no-target", "the list is empty, so the policy applies to no target", "name a target of the configuration")
 		return
 	}
 	d.items(n, "a list of names of targets", func(_ int, item *yaml.Node) {
@@ -144,7 +144,7 @@ func readTargets(d *decoder, n *yaml.Node, p *policy) {
 			return
 		}
 		if slices.Contains(p.targets, name) {
-			d.fail(item, "duplicate-target", strconv.Quote(cut(name))+" stands here twice", "keep one of them")
+			d.fail(item, "duplicate-target", strconv.Quote(cut(name))+" is listed twice", "keep one of them")
 			return
 		}
 		if _, ok := d.targets.ByName(name); !ok {
@@ -156,7 +156,7 @@ func readTargets(d *decoder, n *yaml.Node, p *policy) {
 			if len(names) == 0 {
 				hint = "no target is configured: add it to the configuration under targets"
 			}
-			d.fail(item, "unknown-target", strconv.Quote(cut(name))+" is no target of the configuration", hint)
+			d.fail(item, "unknown-target", strconv.Quote(cut(name))+" is not a configured target", hint)
 			return
 		}
 		p.targets = append(p.targets, name)
@@ -193,7 +193,7 @@ func entryKeys() []key[entry] {
 	}
 	return append(out, []key[entry]{
 		{
-			name: "any_domain", doc: "Says aloud that the account of the requester does not matter. Without it an entry for connections names a domain_id or an endpoint_id.",
+			name: "any_domain", doc: "Matches every account. Without it an entry for connections names a domain_id or an endpoint_id.",
 			form: form{"true or false", map[string]any{"type": "boolean", "default": false}},
 			read: func(d *decoder, n *yaml.Node, e *entry) {
 				e.anyDomain, _ = d.flag(n)
@@ -201,7 +201,7 @@ func entryKeys() []key[entry] {
 			},
 		},
 		{
-			name: "claims", doc: "What the event says of the requester, by path: names with dots between them, such as tags.env; a name with other characters than letters, digits, _ and - in double quotes, such as 'tags.\"example.com/team\"'. Claims narrow an entry down; they are never trusted for identity, and a deny that rests on them holds and never rejects.",
+			name: "claims", doc: "What the event says about the requester, by path: names separated by dots, such as tags.env; a name with other characters than letters, digits, _ and - in double quotes, such as 'tags.\"example.com/team\"'. Claims only restrict an entry. They are never trusted for identity, and a deny by claims holds and never rejects.",
 			form: form{"claims and their values", map[string]any{
 				"type": "object", "minProperties": 1, "additionalProperties": map[string]any{"$ref": "#/$defs/values"},
 				"propertyNames": map[string]any{"pattern": claimPathPattern},
@@ -213,7 +213,7 @@ func entryKeys() []key[entry] {
 			form: form{"a whole number from 1", map[string]any{"type": "integer", "minimum": 1, "maximum": 1_000_000}},
 			read: func(d *decoder, n *yaml.Node, e *entry) {
 				if e.deny {
-					d.fail(n, "no-effect", "it has no effect in a deny", "delete it")
+					d.fail(n, "no-effect", "limit has no effect in a deny", "delete it")
 					return
 				}
 				if v, ok := d.count(n); ok {
@@ -223,7 +223,7 @@ func entryKeys() []key[entry] {
 			},
 		},
 		{
-			name: "from", doc: "From when on the entry is in force: a date, which begins at 00:00 UTC, or a time with its offset.",
+			name: "from", doc: "When the entry comes into force: a date, which begins at 00:00 UTC, or a time with its offset.",
 			form: instantForm(),
 			read: func(d *decoder, n *yaml.Node, e *entry) {
 				if at, ok := d.instant(n, false); ok {
@@ -232,7 +232,7 @@ func entryKeys() []key[entry] {
 			},
 		},
 		{
-			name: "expires", doc: "Until when the entry is in force: a date, which is its last day and ends at 24:00 UTC, or a time with its offset.",
+			name: "expires", doc: "When the entry expires: a date, which is its last day and ends at 24:00 UTC, or a time with its offset.",
 			form: instantForm(),
 			read: func(d *decoder, n *yaml.Node, e *entry) {
 				if at, ok := d.instant(n, true); ok {
@@ -241,7 +241,7 @@ func entryKeys() []key[entry] {
 			},
 		},
 		{
-			name: "hours", doc: "At which hours the entry is in force, by the clock on the wall of a time zone.",
+			name: "hours", doc: "The hours at which the entry is in force, in a time zone.",
 			form: form{"a mapping, see below", map[string]any{"$ref": "#/$defs/hours"}},
 			read: readHours,
 		},
@@ -255,7 +255,7 @@ func entryKeys() []key[entry] {
 			},
 		},
 		{
-			name: "reason", only: "deny", doc: "What the requester is told.",
+			name: "reason", only: "deny", doc: "The reason that the requester gets.",
 			form: textForm("a sentence for the requester"),
 			read: func(d *decoder, n *yaml.Node, e *entry) {
 				if d.onlyDeny(n, e) {
@@ -264,7 +264,7 @@ func entryKeys() []key[entry] {
 			},
 		},
 		{
-			name: "contact", only: "deny", doc: "Whom the requester may ask.",
+			name: "contact", only: "deny", doc: "The contact for the requester.",
 			form: textForm("an address for the requester"),
 			read: func(d *decoder, n *yaml.Node, e *entry) {
 				if d.onlyDeny(n, e) {
@@ -295,7 +295,7 @@ func (d *decoder) onlyDeny(n *yaml.Node, e *entry) bool {
 func fieldKey(f field, spec fieldSpec) key[entry] {
 	check := func(v, shown string) string {
 		if isGlob(v) && digitsOf(v) == 0 && (f == fieldDomainID || f == fieldEndpointID) {
-			return shown + " matches every account; write any_domain: true instead, which says so aloud"
+			return shown + " matches every account; write any_domain: true instead"
 		}
 		if !spec.id {
 			return ""
@@ -304,7 +304,7 @@ func fieldKey(f field, spec fieldSpec) key[entry] {
 			return deadGlob(v, shown)
 		}
 		if !approval.IsID(v) {
-			return shown + " is neither a UUID nor 32 hexadecimal digits, so it can match nothing; write the id as the console shows it"
+			return shown + " is neither a UUID nor 32 hexadecimal digits, so it matches nothing; write the id as the console shows it"
 		}
 		return ""
 	}
@@ -347,10 +347,10 @@ func deadGlob(v, shown string) string {
 		if shown != fmt.Sprintf("%.80q", v) {
 			what = "a character that no id has"
 		}
-		return shown + " holds " + what + ", so it can match nothing" + hint
+		return shown + " holds " + what + ", so it matches nothing" + hint
 	}
 	if fixed := len(strings.ReplaceAll(v, "*", "")); fixed > maxID {
-		return fmt.Sprintf("%s asks for %d characters, and an id has %d at most, so it can match nothing", shown, fixed, maxID) + hint
+		return fmt.Sprintf("%s asks for %d characters, and an id has %d at most, so it matches nothing", shown, fixed, maxID) + hint
 	}
 	return ""
 }
@@ -363,24 +363,24 @@ const claimPathPattern = `^([\p{L}\p{M}\p{Nd}_-]+|"([^"\\]|\\["\\])*")(\.([\p{L}
 
 func readClaims(d *decoder, n *yaml.Node, e *entry) {
 	if n.Kind == yaml.MappingNode && len(n.Content) == 0 {
-		d.fail(n, "no-effect", "no claim is named", "name one or delete the key")
+		d.fail(n, "no-effect", "there is no claim", "name one or delete the key")
 		return
 	}
 	seen := make(map[string]int, len(n.Content)/2)
 	d.pairs(n, "a mapping of claims to values", func(k, v *yaml.Node) {
 		steps, err := approval.ParseClaimPath(k.Value)
 		if err != nil {
-			d.fail(k, "claim-path", err.Error(), `write names with dots between them, such as tags.env; a name with other characters in double quotes: 'tags."example.com/team"'`)
+			d.fail(k, "claim-path", err.Error(), `write names separated by dots, such as tags.env; a name with other characters in double quotes: 'tags."example.com/team"'`)
 			return
 		}
 		path := approval.ClaimPath(steps)
 		if line, twice := seen[path]; twice {
-			d.fail(k, "duplicate-key", fmt.Sprintf("the claim %s stands here twice, first on line %d", cut(path), line), "keep one of them")
+			d.fail(k, "duplicate-key", fmt.Sprintf("duplicate claim %s, first on line %d", cut(path), line), "keep one of them")
 			return
 		}
 		seen[path] = k.Line
 		if v.Kind == yaml.MappingNode && (len(v.Content) != 2 || v.Content[0].Value != "file") {
-			d.fail(v, "type", "here stands a mapping instead of values", "write the path with dots, such as tags.env: [prod]")
+			d.fail(v, "type", "got a mapping, want values", "write the path with dots, such as tags.env: [prod]")
 			return
 		}
 		vs, ok := d.values(v, func(_, _ string) string { return "" }, claimSpelling)

@@ -31,7 +31,7 @@ func (l *loading) lint(s *Set) {
 		if filepath.Ext(name) == ".txt" && !l.used[name] {
 			l.findings = append(l.findings, Finding{
 				Severity: SeverityWarning, Code: "unused-file", File: l.show(name),
-				Text: "no policy names this file of values", Hint: "name it in a list as {file: " + name + "}, or delete it",
+				Text: "no policy uses this value file", Hint: "use it in a list as {file: " + name + "}, or delete it",
 			})
 		}
 	}
@@ -39,15 +39,15 @@ func (l *loading) lint(s *Set) {
 		if s.scopes[t.Name] == nil {
 			l.findings = append(l.findings, Finding{
 				Severity: SeverityWarning, Code: "no-policy", File: filepath.Join(l.dir, "."),
-				Text: "no policy is for the target " + t.Name + ", so every request to it is held", Hint: "name it under targets of a policy",
+				Text: "no policy applies to the target " + t.Name + ", so every request to it is held", Hint: "add it to the targets of a policy",
 			})
 		}
 	}
 	for _, t := range l.targets {
 		if p, other := s.twoOwners(t); other != nil {
 			warn(p, p.at, []step{{key: "policy"}}, Finding{
-				Code: "two-owners", Text: fmt.Sprintf("the target %s is decided by policies of two owners: %s of %s, and %s of %s", t.Name, other.name, other.owner, p.name, p.owner),
-				Hint: "say in the configuration which policies may decide for it, such as targets[].policies: [" + other.name + "]",
+				Code: "two-owners", Text: fmt.Sprintf("policies of two owners decide for the target %s: %s of %s, and %s of %s", t.Name, other.name, other.owner, p.name, p.owner),
+				Hint: "list the policies that may decide for it in the configuration, such as targets[].policies: [" + other.name + "]",
 			})
 		}
 	}
@@ -67,7 +67,7 @@ func (l *loading) lint(s *Set) {
 			})
 		}
 		if len(p.allow)+len(p.deny) == 0 && p.otherwise == approval.Hold {
-			warn(p, p.at, nil, Finding{Code: "no-effect", Text: "the policy has no entry, so it changes nothing", Hint: "add an entry or delete the file"})
+			warn(p, p.at, nil, Finding{Code: "no-effect", Text: "the policy has no entry, so it has no effect", Hint: "add an entry or delete the file"})
 		}
 		for _, e := range p.allow {
 			if f, ok := s.deniedAnyway(e); ok {
@@ -85,7 +85,7 @@ func (l *loading) lint(s *Set) {
 			id := e.identity()
 			if twin := twins[id]; twin != nil {
 				warn(p, e.at, e.path(), Finding{
-					Code: "duplicate-entry", Text: fmt.Sprintf("the entry %s/%s allows the same already", twin.policy.name, twin.id), Hint: "delete one of them",
+					Code: "duplicate-entry", Text: fmt.Sprintf("the entry %s/%s already allows the same", twin.policy.name, twin.id), Hint: "delete one of them",
 				})
 			} else {
 				twins[id] = e
@@ -135,9 +135,9 @@ const maxOddities = 5
 func (c *fieldCondition) oddities(p *policy, targets approval.Targets) []Finding {
 	var out []Finding
 	if glob, value := c.values.covered(); value != "" {
-		text := strconv.Quote(value) + " is matched by " + strconv.Quote(glob) + " already"
+		text := strconv.Quote(value) + " is already matched by " + strconv.Quote(glob)
 		if c.file {
-			text = "a value of the file is matched by a pattern of it already"
+			text = "a value of the file is already matched by a pattern in it"
 		}
 		out = append(out, Finding{Code: "covered-value", Text: text, Hint: "delete one of them"})
 	}
@@ -147,13 +147,13 @@ func (c *fieldCondition) oddities(p *policy, targets approval.Targets) []Finding
 			return out
 		case onlyWild(g) || c.field.folds() && n == 0:
 			out = append(out, Finding{
-				Code: "any-value", Text: shown(g, c.file) + " matches every " + c.label, Hint: "name those that are meant, or delete the key",
+				Code: "any-value", Text: shown(g, c.file) + " matches every " + c.label, Hint: "list the values that you mean, or delete the key",
 			})
 		case c.field.folds() && n < minDigits:
 			out = append(out, Finding{
 				Code: "broad-pattern",
-				Text: fmt.Sprintf("%s fixes %s of the id, so it matches ids of strangers too", shown(g, c.file), counted(n, "digit", "digits")),
-				Hint: fmt.Sprintf("write ids in full, or fix %d digits at least", minDigits),
+				Text: fmt.Sprintf("%s fixes only %s of the id, so it can match ids of others", shown(g, c.file), counted(n, "digit", "digits")),
+				Hint: fmt.Sprintf("write the full id, or fix at least %d digits", minDigits),
 			})
 		}
 	}
@@ -250,8 +250,8 @@ func (s *Set) rejectsOthers(p *policy) (Finding, bool) {
 			if other.otherwise != approval.Reject || other.mode == approval.AcceptOnly {
 				return Finding{
 					Code: "shared-reject",
-					Text: fmt.Sprintf("the target %s has other policies, such as %s, and the strictest otherwise stands: this rejects what they would not", t, other.name),
-					Hint: "write otherwise: hold, or make them all say reject",
+					Text: fmt.Sprintf("the target %s has other policies, such as %s, and the strictest otherwise applies: this one rejects what they would hold or ignore", t, other.name),
+					Hint: "write otherwise: hold, or write otherwise: reject in all of them",
 				}, true
 			}
 		}
@@ -272,7 +272,7 @@ func (s *Set) rejectsByClaim(p *policy) (Finding, bool) {
 		if i := slices.IndexFunc(other.allow, func(e *entry) bool { return e.onClaims }); i >= 0 {
 			return Finding{
 				Code: "reject-by-claim",
-				Text: fmt.Sprintf("what %s/%s allows is rejected if an event lacks the claims, or has others", other.name, other.allow[i].id),
+				Text: fmt.Sprintf("requests that %s/%s allows are rejected if the event lacks the claims or has others", other.name, other.allow[i].id),
 				Hint: "write otherwise: hold",
 			}, true
 		}
@@ -294,13 +294,13 @@ func (s *Set) voidLimit(e *entry, work *int) (at *limitCondition, f Finding, ok 
 	for _, t := range e.policy.targets {
 		v := s.view(e.policy, t)
 		if other := v.allow.wider(e, work); other != nil {
-			than := "has none"
+			than := "has no limit"
 			if other.limit > 0 {
-				than = fmt.Sprintf("has %d", other.limit)
+				than = fmt.Sprintf("has the limit %d", other.limit)
 			}
 			return at, Finding{
 				Code: "void-limit",
-				Text: fmt.Sprintf("the limit is void: %s/%s allows the same or a part of it on %s, and %s", other.policy.name, other.id, t, than),
+				Text: fmt.Sprintf("the limit has no effect: %s/%s allows some or all of the same requests on %s and %s", other.policy.name, other.id, t, than),
 				Hint: "delete one of the entries, or give both the same limit",
 			}, true
 		}
@@ -459,7 +459,7 @@ func (s *Set) deniedAnyway(e *entry) (Finding, bool) {
 	}
 	return Finding{
 		Code: "denied-anyway", Text: fmt.Sprintf("%s denied by %s/%s, and a deny beats every allow", what, worst.policy.name, worst.id),
-		Hint: "delete it here or there",
+		Hint: "delete the allow or the deny",
 	}, true
 }
 
@@ -503,7 +503,7 @@ func (s *Set) FindingsAt(now time.Time) []Finding {
 					d := decoder{path: append(e.path(), step{key: "expires"})}
 					out = append(out, Finding{
 						Severity: SeverityWarning, Code: "expired", File: p.file, Line: x.place.line, Column: x.place.column, Path: d.where(),
-						Text: "the entry expired on " + x.text + ", so it matches nobody", Hint: "delete it or set a later day",
+						Text: "the entry expired on " + x.text + ", so it matches nothing", Hint: "delete it or set a later date",
 						Excerpt: excerpt(x.line, x.place.line, x.place.column),
 					})
 				}

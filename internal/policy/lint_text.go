@@ -16,19 +16,19 @@ func oddText(s string, ascii bool) odd {
 	if plainText(s) {
 		return odd{}
 	}
-	const retype = "type it anew, or copy it from where it is defined"
+	const retype = "retype it, or copy it from its source"
 	if strings.TrimSpace(s) != s {
-		return odd{"stray-blank", "begins or ends with a blank", "delete the blank"}
+		return odd{"stray-blank", "starts or ends with a space", "delete the space"}
 	}
 	if strings.Contains(s, "  ") {
-		return odd{"stray-blank", "holds two blanks in a row", "delete one of them"}
+		return odd{"stray-blank", "contains two spaces in a row", "delete one of them"}
 	}
 	for _, r := range s {
 		switch {
 		case r != ' ' && unicode.IsSpace(r):
-			return odd{"stray-blank", fmt.Sprintf("holds U+%04X, which looks like a blank and is none", r), "write a plain blank, or delete it"}
+			return odd{"stray-blank", fmt.Sprintf("contains U+%04X, which looks like a space but is not", r), "write a plain space, or delete it"}
 		case looksASCII(r), ascii && r > unicode.MaxASCII:
-			return odd{"look-alike", fmt.Sprintf("holds %q (U+%04X), which looks like another character", r, r), retype}
+			return odd{"look-alike", fmt.Sprintf("contains %q (U+%04X), which looks like another character", r, r), retype}
 		}
 	}
 	for word := range strings.FieldsFuncSeq(s, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsMark(r) }) {
@@ -46,7 +46,7 @@ func oddText(s string, ascii bool) odd {
 			}
 		}
 		if other != 0 && (latin || alike) {
-			return odd{"look-alike", fmt.Sprintf("holds %q (U+%04X), which is no Latin letter and looks like one", other, other), retype}
+			return odd{"look-alike", fmt.Sprintf("contains %q (U+%04X), which looks like a Latin letter but is not", other, other), retype}
 		}
 	}
 	return odd{}

@@ -70,7 +70,7 @@ func (d *decoder) lintWhen(n *yaml.Node, env *cel.Env, compiled *cel.Ast) {
 		return
 	}
 	if out, err := program(env, compiled); err == nil {
-		text := "the expression is never true, so the entry matches nobody"
+		text := "the expression is never true, so the entry matches nothing"
 		if out {
 			text = "the expression is always true, so it has no effect"
 		}

@@ -74,12 +74,12 @@ func TestFileNames(t *testing.T) {
 	fsys["sub/c.yaml"] = &fstest.MapFile{Data: []byte("nonsense")}
 	_, err := Load(fsys, demoTargets())
 	want := `4 errors:
-.hidden.yaml: the file is not read, for its name begins with a dot; call it hidden.yaml, or move it elsewhere
-old.yml: the file is not read, for its name does not end in .yaml; call it old.yaml, or move it elsewhere
-p1.yaml:2:9: policy: a policy is called "a" already, in p0.yaml on line 2; give each its own name
+.hidden.yaml: the file is not read: its name begins with a dot; rename it to hidden.yaml, or move it elsewhere
+old.yml: the file is not read: its name does not end in .yaml; rename it to old.yaml, or move it elsewhere
+p1.yaml:2:9: policy: duplicate policy name "a", first used in p0.yaml on line 2; give each policy its own name
      2 | policy: a
        |         ^
-sub: the folder is not read, and it holds c.yaml; move its policies up, or the folder elsewhere`
+sub: the folder is not read, and it contains c.yaml; move its policies up, or the folder elsewhere`
 	if err == nil || err.Error() != want {
 		t.Errorf("Load = %v, want %s", err, want)
 	}
@@ -105,7 +105,7 @@ func TestManyErrorsAreCut(t *testing.T) {
 	if !errors.As(err, &le) || len(le.Findings) != maxFindings+1 {
 		t.Fatalf("Load = %v, want %d findings and the number of the others", err, maxFindings)
 	}
-	if last := le.Findings[0]; !strings.Contains(last.Text, "900 errors more") {
+	if last := le.Findings[0]; !strings.Contains(last.Text, "900 more errors") {
 		t.Errorf("first finding is %q, want the number of the others", last)
 	}
 }
@@ -173,7 +173,7 @@ func TestOneMeaningOfALine(t *testing.T) {
 		}
 		beside := snapshotOf(map[string][]byte{"a.yaml": []byte(head("a") + "allow: [{id: x, domain_id: {file: v.txt}}]"), "v.txt": []byte("# " + tt.breaks + acme + "\n")})
 		if _, err := beside.load("", demoTargets()); (err == nil) != (tt.want == "") {
-			t.Errorf("%s in a file of values: %v", tt.name, err)
+			t.Errorf("%s in a value file: %v", tt.name, err)
 		}
 	}
 }

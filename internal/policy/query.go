@@ -52,7 +52,7 @@ func (q *query) test(c condition, deny bool) truth {
 // is left.
 func (q *query) when(w *whenCondition) celAnswer {
 	if q.spent() {
-		return celAnswer{seen: "not evaluated, since the expressions before it cost too much"}
+		return celAnswer{seen: "not evaluated, because earlier expressions cost too much"}
 	}
 	a := q.cel[w]
 	if a == nil {

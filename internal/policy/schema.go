@@ -20,7 +20,7 @@ func Schema() ([]byte, error) {
 	return writeSchema(root)
 }
 
-// TestSchema returns the JSON Schema of files of tests.
+// TestSchema returns the JSON Schema of test files.
 func TestSchema() ([]byte, error) {
 	root := object(testFileKeys(), "")
 	root["$id"] = "policy-test.v1.json"

@@ -87,7 +87,7 @@ func (s *Set) Findings() []Finding {
 }
 
 // Load reads the policies in the folder fsys, for these targets: the files
-// *.yaml but for *_test.yaml, and the files of values that they name. Folders
+// *.yaml but for *_test.yaml, and the value files that they name. Folders
 // in it are not read.
 //
 // If anything is wrong there is no set, and the error is a *LoadError that holds
@@ -152,7 +152,7 @@ type loading struct {
 // show returns how findings name a file.
 func (l *loading) show(name string) string { return filepath.Join(l.dir, name) }
 
-// side returns a file of values.
+// side returns a value file.
 func (l *loading) side(name string) ([]byte, error) {
 	source, ok := l.snap.files[name]
 	if !ok {
@@ -175,14 +175,14 @@ func (l *loading) file(name string) {
 	if d.dropped > 0 {
 		d.findings = append(d.findings, Finding{
 			Severity: SeverityError, Code: "more", File: d.file,
-			Text: "and " + counted(d.dropped, "error", "errors") + " more", Hint: "fix the errors above first",
+			Text: "and " + counted(d.dropped, "more error", "more errors"), Hint: "fix the errors above first",
 		})
 	}
 	l.findings = append(l.findings, d.findings...)
 	l.policies = append(l.policies, p)
 }
 
-// test reports a file that is called like a file of tests and is none: it may be
+// test reports a file that is called like a test file and is none: it may be
 // a policy, and would not be read as one.
 func (l *loading) test(name string) {
 	d := &decoder{file: l.show(name), source: l.snap.tests[name]}
@@ -196,12 +196,12 @@ func (l *loading) test(name string) {
 				other = name
 			}
 		}
-		const hint = "a file of tests has the key tests; call a policy otherwise, or it is not read"
+		const hint = "add the key tests; if this is a policy, rename the file"
 		switch {
 		case other != "":
-			d.fail(root, "file-name", "it is called like a file of tests and has the key "+other+" of a policy", hint)
+			d.fail(root, "file-name", "the file name is that of a test file, but "+other+" is a key of policies", hint)
 		case !tests:
-			d.fail(root, "file-name", "it is called like a file of tests and holds no tests", hint)
+			d.fail(root, "file-name", "the file name is that of a test file, but the file has no tests", hint)
 		}
 	}
 	l.findings = append(l.findings, d.findings...)
@@ -218,8 +218,8 @@ func (l *loading) unique() {
 		}
 		l.findings = append(l.findings, l.finding(p, p.at, Finding{
 			Severity: SeverityError, Code: "duplicate-policy", Path: "policy",
-			Text: fmt.Sprintf("a policy is called %q already, in %s on line %d", p.name, other.file, other.at.line),
-			Hint: "give each its own name",
+			Text: fmt.Sprintf("duplicate policy name %q, first used in %s on line %d", p.name, other.file, other.at.line),
+			Hint: "give each policy its own name",
 		}))
 	}
 }

@@ -88,7 +88,7 @@ type UnstableError struct {
 }
 
 func (e *UnstableError) Error() string {
-	return fmt.Sprintf("policies in %s: the folder has changed within the last %s and may still be being written; it is loaded once it has stayed the same for as long as that", e.Dir, e.For)
+	return fmt.Sprintf("policies in %s: the folder changed within the last %s, so a write may be in progress; it is loaded once it has not changed for that long", e.Dir, e.For)
 }
 
 // Load reads the folder now, whether or not it changed: at the start, and when
@@ -230,7 +230,7 @@ func (s *Source) waiting(wait time.Duration) time.Duration {
 		s.restive = now
 		s.report(false)
 		if s.OnError != nil {
-			s.OnError(fmt.Errorf("policies in %s: the folder does not come to rest; replace files by renaming complete ones over them", s.dir))
+			s.OnError(fmt.Errorf("policies in %s: the folder keeps changing; replace files by renaming complete files over them", s.dir))
 		}
 	}
 	return wait

@@ -19,7 +19,7 @@ type Suite struct {
 	Tests []Test // by file, in the order of the text
 }
 
-// Test is one test of a file of tests.
+// Test is one test of a test file.
 type Test struct {
 	File   string
 	Line   int
@@ -91,7 +91,7 @@ func (snap *snapshot) readTests(dir string, targets approval.Targets) ([]*testFi
 		d := &decoder{file: filepath.Join(dir, name), source: snap.tests[name]}
 		f := &testFile{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 		if root := d.root(); root != nil {
-			readMapping(d, root, "a file of tests", testFileKeys(), f)
+			readMapping(d, root, "a test file", testFileKeys(), f)
 			all = d.addTargets(all, f)
 		}
 		files = append(files, f)
@@ -121,7 +121,7 @@ func (c *testCase) wrong(targets approval.Targets) []Finding {
 	case c.target == "": // said already
 		return nil
 	case !ok:
-		f.Code, f.Text = "unknown-target", strconv.Quote(cut(c.target))+" is no target"
+		f.Code, f.Text = "unknown-target", strconv.Quote(cut(c.target))+" is not a target"
 		f.Hint = "name it under targets of a test file, or add it to the configuration"
 	case t.Kind.Creates() && block != string(t.Kind), !t.Kind.Creates() && block != "":
 		f.Code, f.Text = "parameters", "the request has parameters for "+cmp.Or(block, "nothing")+", and its target is of kind "+string(t.Kind)

@@ -47,7 +47,7 @@ func TestExpectNothingIsWrittenAsQuotes(t *testing.T) {
 	t.Parallel()
 	for _, nothing := range []string{"", "~", "null", "[]"} {
 		_, err := loadSuite(tested("  - {name: a, request: {target: payments}, expect: {verdict: hold, rule: "+nothing+"}}\n"), "", nil)
-		if err == nil || !strings.Contains(err.Error(), `instead of a text, or "" for none`) {
+		if err == nil || !strings.Contains(err.Error(), `want a text, or "" for none`) {
 			t.Errorf("rule: %s: %v, want an error", nothing, err)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// testFile is a file of tests for policies.
+// testFile is a test file for policies.
 type testFile struct {
 	now     time.Time
 	targets approval.Targets
@@ -63,7 +63,7 @@ func (d *decoder) moment(n *yaml.Node, into *time.Time) {
 	}
 	at, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		d.fail(n, "time", "here stands "+kindOf(n)+" instead of "+want, "write it in that form")
+		d.fail(n, "time", "got "+kindOf(n)+", want "+want, "write it in that form")
 		return
 	}
 	*into = at.UTC()
@@ -128,7 +128,7 @@ func numberKey[T any](name, doc string, set func(*T, int64)) key[T] {
 			}
 			v, err := strconv.ParseInt(s, 10, 64)
 			if err != nil || v < 0 {
-				d.fail(n, "type", "here stands "+kindOf(n)+" instead of a whole number", "write a number from 0")
+				d.fail(n, "type", "got "+kindOf(n)+", want a whole number", "write a number from 0")
 				return
 			}
 			set(into, v)
@@ -166,7 +166,7 @@ func testFileKeys() []key[testFile] {
 			form: form{formatVersion, map[string]any{"const": 1}},
 			read: func(d *decoder, n *yaml.Node, _ *testFile) {
 				if s, ok := d.text(n, formatVersion); ok && s != formatVersion {
-					d.fail(n, "version", "version "+strconv.Quote(cut(s))+" is not known", "this worker reads version "+formatVersion)
+					d.fail(n, "version", "unknown version "+strconv.Quote(cut(s)), "this worker supports version "+formatVersion)
 				}
 			},
 		},
@@ -204,7 +204,7 @@ func testKeys() []key[testCase] {
 		textKey("name", "What the test shows.", true, func(c *testCase, s string) { c.name = s }),
 		instantKey("now", "The time of the decision.", func(c *testCase) *time.Time { return &c.now }),
 		mappingKey("request", "What is asked, as in an event.", "request", true, requestKeys(), func(c *testCase) *testCase { return c }),
-		mappingKey("facts", "What the cloud says of the connection.", "facts", false, factsKeys(), func(c *testCase) *approval.Facts {
+		mappingKey("facts", "What the cloud says about the connection.", "facts", false, factsKeys(), func(c *testCase) *approval.Facts {
 			c.facts = true
 			c.input.Facts.Accepted = approval.Counted(0)
 			return &c.input.Facts
@@ -219,12 +219,12 @@ func requestKeys() []key[testCase] {
 		textKey("target", "The name of the target.", true, func(c *testCase, s string) { c.target = s }),
 		textKey("endpoint_id", "The endpoint; without it some endpoint.", false, func(c *testCase, s string) { c.input.Request.EndpointID = s }),
 		{
-			name: "claims", doc: "What the event says of the requester.", form: form{"a mapping", map[string]any{"type": "object"}},
+			name: "claims", doc: "What the event says about the requester.", form: form{"a mapping", map[string]any{"type": "object"}},
 			read: func(d *decoder, n *yaml.Node, c *testCase) {
 				if m, ok := d.json(n, 0).(map[string]any); ok {
 					c.input.Request.Claims = m
 				} else {
-					d.fail(n, "type", "here stands "+kindOf(n)+" instead of a mapping", "write names and values")
+					d.fail(n, "type", "got "+kindOf(n)+", want a mapping", "write names and values")
 				}
 			},
 		},
@@ -279,7 +279,7 @@ func factsKeys() []key[approval.Facts] {
 		instantKey("created_at", "When the connection was made.", func(f *approval.Facts) *time.Time { return &f.CreatedAt }),
 		instantKey("updated_at", "When it changed last.", func(f *approval.Facts) *time.Time { return &f.UpdatedAt }),
 		{
-			name: "accepted", doc: "Accepted connections of the account on the target, this one aside; unknown if they were not counted; without it 0.",
+			name: "accepted", doc: "Accepted connections of the account on the target, without this one; unknown if they were not counted; default 0.",
 			form: form{"a whole number, or unknown", map[string]any{"oneOf": []any{
 				map[string]any{"type": "integer", "minimum": 0}, map[string]any{"const": "unknown"},
 			}}},
@@ -293,7 +293,7 @@ func factsKeys() []key[approval.Facts] {
 				case s == "unknown":
 					f.Accepted = approval.Count{}
 				case err != nil || v < 0:
-					d.fail(n, "type", "here stands "+kindOf(n)+" instead of a whole number, or unknown", "write a number from 0, or unknown")
+					d.fail(n, "type", "got "+kindOf(n)+", want a whole number, or unknown", "write a number from 0, or unknown")
 				default:
 					f.Accepted = approval.Counted(v)
 				}
@@ -323,7 +323,7 @@ func expectKeys() []key[Expectation] {
 			},
 		},
 		numberKey("limit", "The limit that applies; 0 for none.", func(e *Expectation, v int64) { n := int(v); e.Limit = &n }),
-		nothingKey("contact", "Whom the requester may ask.", func(e *Expectation, s string) { e.Contact = &s }),
+		nothingKey("contact", "The contact for the requester.", func(e *Expectation, s string) { e.Contact = &s }),
 		{
 			name: "shadow", doc: "The verdict with the shadow policies in force.", form: form{oneOf(verdicts()), map[string]any{"enum": verdicts()}},
 			read: func(d *decoder, n *yaml.Node, e *Expectation) {
@@ -342,7 +342,7 @@ func (d *decoder) json(n *yaml.Node, depth int) any {
 		return nil
 	}
 	if n.Kind != yaml.ScalarNode && depth >= approval.MaxClaimDepth {
-		d.fail(n, "type", "this is nested too deep", fmt.Sprintf("an event has claims nested %d deep at most", approval.MaxClaimDepth))
+		d.fail(n, "type", "the claims are nested too deeply", fmt.Sprintf("an event may nest claims %d levels deep", approval.MaxClaimDepth))
 		return nil
 	}
 	switch n.Kind {

@@ -33,7 +33,7 @@ func (c *fromCondition) seen(in *approval.Input, _ bool) string {
 }
 
 func (c *fromCondition) reason() approval.Reason {
-	return approval.Reason{Code: approval.ReasonNotYetValid, Text: "A rule fits, but it is not in force before " + c.text + "."}
+	return approval.Reason{Code: approval.ReasonNotYetValid, Text: "A rule matches, but it is not in force before " + c.text + "."}
 }
 
 // expiresCondition holds before an instant.
@@ -59,7 +59,7 @@ func (c *expiresCondition) seen(in *approval.Input, _ bool) string {
 }
 
 func (c *expiresCondition) reason() approval.Reason {
-	return approval.Reason{Code: approval.ReasonExpired, Text: "A rule fits, but it expired on " + c.text + "."}
+	return approval.Reason{Code: approval.ReasonExpired, Text: "A rule matches, but it expired on " + c.text + "."}
 }
 
 // instant reads a date or a time. A date is a day in UTC: its beginning, or its
@@ -78,7 +78,7 @@ func (d *decoder) instant(n *yaml.Node, last bool) (time.Time, bool) {
 	}
 	at, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		d.fail(n, "time", "here stands "+kindOf(n)+" instead of "+want, "write it in that form")
+		d.fail(n, "time", "got "+kindOf(n)+", want "+want, "write it in that form")
 		return time.Time{}, false
 	}
 	return at.UTC(), true
@@ -130,7 +130,7 @@ func (c *hoursCondition) seen(in *approval.Input, _ bool) string {
 }
 
 func (c *hoursCondition) reason() approval.Reason {
-	return approval.Reason{Code: approval.ReasonOutsideHours, Text: "A rule fits, but only at these hours: " + c.wanted() + "."}
+	return approval.Reason{Code: approval.ReasonOutsideHours, Text: "A rule matches, but only during these hours: " + c.wanted() + "."}
 }
 
 // dayNames are the days as files write them, by time.Weekday.
@@ -147,7 +147,7 @@ func hoursKeys() []key[hoursCondition] {
 			read: readDays,
 		},
 		{
-			name: "from", must: true, doc: "When the hours begin, by the clock on the wall.", form: clock,
+			name: "from", must: true, doc: "When the hours begin, in local time.", form: clock,
 			read: func(d *decoder, n *yaml.Node, c *hoursCondition) {
 				c.from, c.haveFrom = d.clock(n)
 				c.fromAt = n.Value
@@ -170,11 +170,11 @@ func hoursKeys() []key[hoursCondition] {
 				}
 				zone, err := time.LoadLocation(s)
 				if err != nil || s == "Local" {
-					d.fail(n, "time-zone", fmt.Sprintf("%q is no time zone of the IANA list", cut(s)), "write a name such as Asia/Shanghai or UTC")
+					d.fail(n, "time-zone", fmt.Sprintf("%q is not a time zone of the IANA list", cut(s)), "write a name such as Asia/Shanghai or UTC")
 					return
 				}
 				if text := reversedZone(s); text != "" {
-					d.warn(n, "time-zone", text, "write a name such as Asia/Shanghai, or turn the sign round")
+					d.warn(n, "time-zone", text, "write a name such as Asia/Shanghai, or change the sign")
 				}
 				c.zone = zone
 			},
@@ -193,7 +193,7 @@ func reversedZone(name string) string {
 	if offset[0] == '-' {
 		where = "ahead of"
 	}
-	return fmt.Sprintf("%s is %s hours %s UTC: the signs of these names are the other way round", name, offset[1:], where)
+	return fmt.Sprintf("%s is %s hours %s UTC: the signs of these names are reversed", name, offset[1:], where)
 }
 
 func readDays(d *decoder, n *yaml.Node, c *hoursCondition) {
@@ -209,7 +209,7 @@ func readDays(d *decoder, n *yaml.Node, c *hoursCondition) {
 		}
 		i := slices.Index(names, s)
 		if c.days[i] {
-			d.fail(item, "duplicate-value", s+" stands in this list twice", "delete one of them")
+			d.fail(item, "duplicate-value", s+" is listed twice", "delete one of them")
 			return
 		}
 		c.days[i] = true
@@ -228,7 +228,7 @@ func (d *decoder) clock(n *yaml.Node) (int, bool) {
 	}
 	at, err := time.Parse("15:04", s)
 	if err != nil || len(s) != len("15:04") {
-		d.fail(n, "time", "here stands "+kindOf(n)+` instead of a time such as "08:00"`, "write hours and minutes with two digits each")
+		d.fail(n, "time", "got "+kindOf(n)+`, want a time such as "08:00"`, "write hours and minutes with two digits each")
 		return 0, false
 	}
 	return at.Hour()*60 + at.Minute(), true
@@ -282,5 +282,5 @@ func (c *limitCondition) seen(in *approval.Input, _ bool) string {
 }
 
 func (c *limitCondition) reason() approval.Reason {
-	return approval.Reason{Code: approval.ReasonLimitReached, Text: "A rule fits, but the account has all the connections that it allows."}
+	return approval.Reason{Code: approval.ReasonLimitReached, Text: "A rule matches, but the account has reached its limit of connections."}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// sideFilePattern is what a file of values is called: it lies beside the policy.
+// sideFilePattern is what a value file is called: it lies beside the policy.
 const sideFilePattern = `^[A-Za-z0-9][A-Za-z0-9._-]*\.txt$`
 
 // maxGlob is the longest pattern, in bytes.
@@ -45,7 +45,7 @@ func (d *decoder) values(n *yaml.Node, check checker, canonical func(string) str
 
 func (d *decoder) valueList(n *yaml.Node, check checker, canonical func(string) string) ([]string, bool) {
 	if len(n.Content) == 0 {
-		d.warn(n, "empty-list", "the list is empty, so the entry matches nobody", "name a value or delete the entry")
+		d.warn(n, "empty-list", "the list is empty, so the entry matches nothing", "name a value or delete the entry")
 		return nil, true
 	}
 	out := make([]string, 0, len(n.Content))
@@ -58,7 +58,7 @@ func (d *decoder) valueList(n *yaml.Node, check checker, canonical func(string) 
 		case !ok:
 			good = false
 		case seen.again(v):
-			d.warn(item, "duplicate-value", strconv.Quote(cut(v))+" stands in this list twice", "delete one of them")
+			d.warn(item, "duplicate-value", strconv.Quote(cut(v))+" is listed twice", "delete one of them")
 		default:
 			out = append(out, v)
 		}
@@ -91,7 +91,7 @@ func badValue(v, shown string, check checker) string {
 // valueFile reads {file: NAME}.
 func (d *decoder) valueFile(n *yaml.Node, check checker, canonical func(string) string) ([]string, bool) {
 	if len(n.Content) != 2 || n.Content[0].Value != "file" {
-		d.fail(n, "type", "here stands a mapping instead of values", "write a value, a list of values, or {file: partners.txt}")
+		d.fail(n, "type", "got a mapping, want values", "write a value, a list of values, or {file: partners.txt}")
 		return nil, false
 	}
 	at := n.Content[1]
@@ -100,14 +100,14 @@ func (d *decoder) valueFile(n *yaml.Node, check checker, canonical func(string) 
 		return nil, false
 	}
 	if !regexp.MustCompile(sideFilePattern).MatchString(name) {
-		d.fail(at, "side-file", strconv.Quote(cut(name))+" cannot name a file of values", "put it beside the policy and call it like partners.txt")
+		d.fail(at, "side-file", strconv.Quote(cut(name))+" cannot name a value file", "put the file in the folder of the policy, with a name such as partners.txt")
 		return nil, false
 	}
 	source, err := d.side(name)
 	if err != nil {
 		text := "the file " + name + " cannot be read: " + err.Error()
 		if errors.Is(err, fs.ErrNotExist) {
-			text = "there is no file " + name + " beside the policy"
+			text = "there is no file " + name + " in the folder of the policy"
 		}
 		d.fail(at, "side-file", text, "add it or name another")
 		return nil, false
@@ -115,10 +115,10 @@ func (d *decoder) valueFile(n *yaml.Node, check checker, canonical func(string) 
 	return d.valueLines(at, name, source, check, canonical)
 }
 
-// emptyOnPurpose is the first line of a file of values that may hold none.
+// emptyOnPurpose is the first line of a value file that may hold none.
 const emptyOnPurpose = "# empty on purpose"
 
-// valueLines reads a file of values: one a line, # begins a comment. at is
+// valueLines reads a value file: one a line, # begins a comment. at is
 // where the policy names it. What is no id may be a secret, by a name or a link
 // that is wrong: no finding repeats it.
 func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check checker, canonical func(string) string) ([]string, bool) {
@@ -147,7 +147,7 @@ func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check ch
 		pos := position{line, utf8.RuneCountInString(text[:strings.Index(text, v)]) + 1}
 		switch wrong := badValue(v, shown, check); {
 		case strings.ContainsFunc(v, unicode.IsSpace) || strings.Contains(v, ","):
-			side.report(SeverityError, pos, "value", "here stands more than one value", "write one value a line")
+			side.report(SeverityError, pos, "value", "more than one value on the line", "write one value per line")
 		case wrong != "":
 			text, hint, _ := strings.Cut(wrong, "; ")
 			if strings.Contains(v, "#") {
@@ -155,7 +155,7 @@ func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check ch
 			}
 			side.report(SeverityError, pos, "value", text, hint)
 		case seen.again(v):
-			side.report(SeverityWarning, pos, "duplicate-value", shown+" stands in this file twice", "delete one of them")
+			side.report(SeverityWarning, pos, "duplicate-value", shown+" is in this file twice", "delete one of them")
 		default:
 			out = append(out, v)
 		}

@@ -59,7 +59,7 @@ func (c *whenCondition) wanted() string { return c.source + " to be true" }
 func (c *whenCondition) seen(in *approval.Input, _ bool) string { return c.evaluate(in).seen }
 
 func (c *whenCondition) reason() approval.Reason {
-	return approval.Reason{Code: approval.ReasonConditionFalse, Text: "A rule fits, but a further condition of it is not met."}
+	return approval.Reason{Code: approval.ReasonConditionFalse, Text: "A rule matches, but its expression is false."}
 }
 
 // variable is one name of an expression. value returns false where the cloud or
@@ -97,7 +97,7 @@ func variables() []variable {
 		{"request.target", cel.StringType, all, "the name of the target", text(func(in *approval.Input) string { return in.Request.Target.Name })},
 		{"request.kind", cel.StringType, all, "the kind of the target", text(func(in *approval.Input) string { return string(in.Request.Target.Kind) })},
 		{"now", cel.TimestampType, all, "the time of the decision", instant(func(in *approval.Input) time.Time { return in.Now })},
-		{"claims", cel.MapType(cel.StringType, cel.DynType), all, "what the event says of the requester", func(in *approval.Input) (any, bool) {
+		{"claims", cel.MapType(cel.StringType, cel.DynType), all, "what the event says about the requester", func(in *approval.Input) (any, bool) {
 			if in.Request.Claims == nil {
 				return map[string]any{}, true
 			}

@@ -193,7 +193,7 @@ func ReadAllowedFlips(r io.Reader) (AllowedFlips, error) {
 		switch {
 		case len(fields) == 0:
 		case len(fields) != 4 || !strings.Contains(fields[0], ">"):
-			return nil, fmt.Errorf("line %d: %.60q is no flip; write FROM>TO TARGET POLICY/RULE CONSUMER, such as hold>accept payments payments/acme *", n, lines.Text())
+			return nil, fmt.Errorf("line %d: %.60q is not a flip; write FROM>TO TARGET POLICY/RULE CONSUMER, such as hold>accept payments payments/acme *", n, lines.Text())
 		default:
 			out = append(out, strings.Join(fields, " "))
 		}
@@ -221,7 +221,7 @@ func (f Flips) WriteText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s compared, %s", counted(f.Total, "decision", "decisions"), counted(len(f.Flips), "flip", "flips"))
 	if n := len(f.Inconclusive); n > 0 {
-		fmt.Fprintf(&b, ", %d cannot be told: a limit applies, and the connections of the account were not counted", n)
+		fmt.Fprintf(&b, ", %d inconclusive: a limit applies, and the connections of the account were not counted", n)
 	}
 	b.WriteString("\n")
 	for _, u := range f.Unknown {

@@ -144,7 +144,7 @@ func diffEntry(a, b *policy.EntryDescription) []string {
 		case !had:
 			out = append(out, k+" "+policy.FormatValues(y.Values)+" is new")
 		case !has:
-			out = append(out, k+" "+policy.FormatValues(x.Values)+" is gone")
+			out = append(out, k+" "+policy.FormatValues(x.Values)+" is removed")
 		default:
 			gone, fresh := without(x.Values, y.Values), without(y.Values, x.Values)
 			if !x.List && len(gone) > 0 {

@@ -132,16 +132,16 @@ func (x Explanation) WriteText(w io.Writer) error {
 			}
 			b.WriteString("\n")
 			if e.Failed != nil {
-				fmt.Fprintf(&b, "│     %s: saw %s, wants %s\n", e.Failed.Name, e.Failed.Seen, e.Failed.Wanted)
+				fmt.Fprintf(&b, "│     %s: got %s, want %s\n", e.Failed.Name, e.Failed.Seen, e.Failed.Wanted)
 			}
 		}
 		for _, a := range []struct {
 			answer    policy.Answer
 			one, many string
 		}{
-			{policy.Matches, "entry more matches", "entries more match"},
-			{policy.NotEvaluated, "entry more cannot be evaluated", "entries more cannot be evaluated"},
-			{policy.MatchesNot, "entry more does not match", "entries more do not match"},
+			{policy.Matches, "more entry matches", "more entries match"},
+			{policy.NotEvaluated, "more entry cannot be evaluated", "more entries cannot be evaluated"},
+			{policy.MatchesNot, "more entry does not match", "more entries do not match"},
 		} {
 			if n := p.more[a.answer]; n > 0 {
 				fmt.Fprintf(&b, "├─ %s\n", counted(n, a.one, a.many))
@@ -150,7 +150,7 @@ func (x Explanation) WriteText(w io.Writer) error {
 		b.WriteString("└─\n")
 	}
 	if hidden > 0 {
-		fmt.Fprintf(&b, "policies more with no entry that nearly matches: %d\n", hidden)
+		fmt.Fprintf(&b, "other policies without an entry that nearly matches: %d\n", hidden)
 	}
 	if x.Others > 0 {
 		fmt.Fprintf(&b, "policies for other targets: %d\n", x.Others)
@@ -175,7 +175,7 @@ func writeDecision(b *strings.Builder, d approval.Decision) {
 	if s := d.Shadow; s != nil {
 		verdict := string(s.Verdict)
 		if s.NeedsCount {
-			verdict = "cannot be told without a count, held"
+			verdict = "unknown without a count, held"
 		}
 		fmt.Fprintf(b, "with the shadow policies: %s%s\n", verdict, by(s.Policy, s.Rule))
 	}

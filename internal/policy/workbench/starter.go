@@ -9,7 +9,7 @@ import (
 )
 
 // Starter returns the text of a commented policy called name for target t, and
-// that of a file of tests for it: both are right as they are, and allow only
+// that of a test file for it: both are right as they are, and allow only
 // ids that belong to nobody.
 func Starter(name string, t approval.Target) (policy, tests string, err error) {
 	if err := approval.ValidName(name); err != nil {
@@ -37,9 +37,9 @@ func Starter(name string, t approval.Target) (policy, tests string, err error) {
 	default:
 		return "", "", fmt.Errorf("target %s: kind %q is unknown", t.Name, t.Kind)
 	}
-	deny := "# deny: # beats every allow of the target, in whichever policy it stands\n"
+	deny := "# deny: # beats every allow of the target, in whichever policy it is\n"
 	if facts != "" {
-		deny = "deny: # beats every allow of the target, in whichever policy it stands\n" +
+		deny = "deny: # beats every allow of the target, in whichever policy it is\n" +
 			"  - id: not-these\n    domain_id: " + other + "\n    reason: The requester reads this sentence.\n    contact: network-access@example.org\n"
 	}
 	policy = "# yaml-language-server: $schema=./schema/policy.v1.json\n" +

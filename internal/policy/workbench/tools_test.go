@@ -75,7 +75,7 @@ func TestExplainIsCutForManyEntries(t *testing.T) {
 	if err := Explain(load(t, rules(1000)), &in).WriteText(&b); err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(b.String(), "\n"); n > 100 || !strings.Contains(b.String(), "allow a699") || !strings.Contains(b.String(), "entries more do not match") {
+	if n := strings.Count(b.String(), "\n"); n > 100 || !strings.Contains(b.String(), "allow a699") || !strings.Contains(b.String(), "more entries do not match") {
 		t.Errorf("%d lines:\n%s", n, b.String())
 	}
 }
