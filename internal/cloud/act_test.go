@@ -11,7 +11,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// TestActGoesThrough: which API decides which connection.
+// TestActGoesThrough: each connection is decided through the right API.
 func TestActGoesThrough(t *testing.T) {
 	t.Parallel()
 	ours := gateway()
@@ -32,7 +32,7 @@ func TestActGoesThrough(t *testing.T) {
 	}
 }
 
-// TestRequestsPayForReads: what is asked of a target lets its list be read more often.
+// TestRequestsPayForReads: each request adds to the read budget of its target.
 func TestRequestsPayForReads(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -46,13 +46,13 @@ func TestRequestsPayForReads(t *testing.T) {
 		}
 		before := l.budget.tokens
 		if _, err := c.Facts(t.Context(), connect(service())); err != nil || l.budget.tokens <= before-1 {
-			t.Errorf("%v, %v reads in the purse, before it were %v", err, l.budget.tokens, before)
+			t.Errorf("%v, %v tokens in the budget, before %v", err, l.budget.tokens, before)
 		}
 	})
 }
 
-// TestLostAnswer: the cloud acts and its answer is lost, again and again. There
-// is never a second act on what took effect, and nothing fails.
+// TestLostAnswer: the cloud carries out decisions and the responses are lost,
+// repeatedly. No decision takes effect twice, and no call fails.
 func TestLostAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -64,7 +64,7 @@ func TestLostAnswer(t *testing.T) {
 			}
 			return nil, errors.New("connection reset by peer"), true
 		}
-		deed := script(func(r *http.Request, body string) (*http.Response, error) {
+		cloudOf := script(func(r *http.Request, body string) (*http.Response, error) {
 			res, err := w.answer(r, body)
 			if err != nil { // lost, but done
 				var id string
@@ -73,7 +73,7 @@ func TestLostAnswer(t *testing.T) {
 			}
 			return res, err
 		})
-		c := client(t, deed, func(cfg *Config) { cfg.Concurrency = 4 })
+		c := client(t, cloudOf, func(cfg *Config) { cfg.Concurrency = 4 })
 		slots := make(chan struct{}, 4) // few in a row, so that the breaker stays closed
 		var wg sync.WaitGroup
 		failed := 0
@@ -119,7 +119,7 @@ func TestLostAnswer(t *testing.T) {
 	})
 }
 
-// TestActAfterUnknownOutcome: what the list shows before a repeat decides.
+// TestActAfterUnknownOutcome: the list is read before a repeat.
 func TestActAfterUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -225,8 +225,8 @@ func TestActErrors(t *testing.T) {
 	}
 }
 
-// TestActPassesThrottling: throttled acts are repeated without reading, since
-// they were not done.
+// TestActPassesThrottling: throttled decisions are repeated without a read, because
+// they had no effect.
 func TestActPassesThrottling(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

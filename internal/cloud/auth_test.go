@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// vault is a source of credentials that can be changed.
+// vault is a changeable source of credentials.
 type vault struct {
 	mu    sync.Mutex
 	cred  Credentials
@@ -35,8 +35,8 @@ func key(name string) Credentials {
 	return Credentials{AccessKey: name, SecretKey: "secret of " + name}
 }
 
-// callAll makes n calls at once that share nothing but host and credential, and
-// returns their errors.
+// callAll makes n concurrent calls that share only host and credential, and returns
+// their errors.
 func callAll(ctx context.Context, c *Client, n int) []error {
 	errs := make([]error, n)
 	var wg sync.WaitGroup
@@ -56,8 +56,8 @@ func failures(errs []error) (n int) {
 	return n
 }
 
-// TestRefusedKeyIsNotLocked: 64 calls at once with a wrong key are one call, and
-// for as long as it stays wrong there is one every five and a half minutes.
+// TestRefusedKeyIsNotLocked: of 64 concurrent calls with a wrong key one is sent, and
+// then one every five and a half minutes while the key stays wrong.
 func TestRefusedKeyIsNotLocked(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -195,7 +195,7 @@ func TestNewKeyEndsRefusal(t *testing.T) {
 		}
 		v.put(key("NEW"))
 		if failures(callAll(t.Context(), c, 1)) != 1 {
-			t.Error("the source was read again at once")
+			t.Error("the source was read again immediately")
 		}
 		_ = sleep(t.Context(), checkInterval)
 		if n := failures(callAll(t.Context(), c, 4)); n != 0 {
@@ -227,8 +227,8 @@ func TestProbeAfterRefusal(t *testing.T) {
 	})
 }
 
-// TestUnverifiedKeyIsUsedOneByOne: nothing runs beside a call whose credential nobody
-// has accepted yet, and what says nothing of the credential changes that not.
+// TestUnverifiedKeyIsUsedOneByOne: calls are sequential until the credential is accepted.
+// Responses that do not prove it change nothing.
 func TestUnverifiedKeyIsUsedOneByOne(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -248,12 +248,12 @@ func TestUnverifiedKeyIsUsedOneByOne(t *testing.T) {
 			t.Errorf("%d failures", f)
 		}
 		if most.Load() != 1 {
-			t.Errorf("%d calls at once while unverified", most.Load())
+			t.Errorf("%d concurrent calls while unverified", most.Load())
 		}
 	})
 }
 
-// iamWorld answers token calls with tokens that live for life.
+// iamWorld issues tokens that expire after life.
 type iamWorld struct {
 	mu       sync.Mutex
 	life     time.Duration
@@ -332,7 +332,7 @@ func TestTokenRevokedEarly(t *testing.T) {
 	})
 }
 
-// TestFinalAttempt: whoever meets the refusal of renewed values, all stops.
+// TestFinalAttempt: a refusal of renewed values stops all calls.
 func TestFinalAttempt(t *testing.T) {
 	t.Parallel()
 	tokens := 0
@@ -358,7 +358,7 @@ func TestFinalAttempt(t *testing.T) {
 	}
 }
 
-// TestTokensThatNobodyAccepts: when no token helps, they are not got by the dozen.
+// TestTokensThatNobodyAccepts: few tokens are requested while all are refused.
 func TestTokensThatNobodyAccepts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -401,8 +401,8 @@ func TestWrongPasswordIsAskedOnce(t *testing.T) {
 	})
 }
 
-// TestIAMDownWhileTokenIsGood: the old token serves to its end, and IAM is not
-// hammered meanwhile.
+// TestIAMDownWhileTokenIsGood: the old token is used until its expiry, with few calls to
+// IAM in the meantime.
 func TestIAMDownWhileTokenIsGood(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 
 const otherDomain = "0000000000000000000000000000beef"
 
-// rowOf is a row with every fact given.
+// rowOf returns a row with all facts.
 func rowOf(id, domain string, marker int64, state approval.State) string {
 	return fmt.Sprintf(`{"id":%q,"marker_id":%d,"created_at":"2018-01-30T07:42:01Z","domain_id":%q,"status":%q}`, id, marker, domain, state)
 }
@@ -50,13 +50,13 @@ func functionsAsTarget() []reading {
 	}}}
 }
 
-// TestIncompleteListIsAnError: whatever shows that an answer does not hold all that
-// it should is an error that may pass, after at most a second read, for every list.
+// TestIncompleteListIsAnError: every list with a sign of missing or wrong rows is a
+// retryable error, after at most two reads.
 func TestIncompleteListIsAnError(t *testing.T) {
 	t.Parallel()
 	row := rowJSON(endpoint, approval.Pending)
 	many := strings.TrimSuffix(strings.Repeat(row+",", vpcepPage+1), ",")
-	lies := []struct {
+	lists := []struct {
 		name, answer string
 		status       int
 	}{
@@ -69,7 +69,7 @@ func TestIncompleteListIsAnError(t *testing.T) {
 		{"a negative total", rowsJSON(-1, row), 200},
 		{"a total that is no number", strings.ReplaceAll(rowsJSON(1, row), `:1,`, `:"1",`), 200},
 		{"a total without bounds", rowsJSON(maxRows+1, row), 200},
-		{"no rows beside a total", `{"total_count":3,"total":3}`, 200},
+		{"a total without rows", `{"total_count":3,"total":3}`, 200},
 		{"rows that are null", `{"connections":null,"endpoints":null,"total_count":3,"total":3}`, 200},
 		{"a page with more than was asked for", rowsJSON(vpcepPage+1, many), 200},
 		{"a part of an answer", rowsJSON(1, row), 206},
@@ -97,7 +97,7 @@ func TestIncompleteListIsAnError(t *testing.T) {
 		readings []reading
 	}
 	for _, s := range []subject{{service(), readings(service())}, {gateway(), readings(gateway())}, {creation(approval.FunctionGraph).Target, functionsAsTarget()}} {
-		for _, lie := range lies {
+		for _, lie := range lists {
 			for _, r := range s.readings {
 				t.Run(fmt.Sprintf("%s/%s/%s", s.target.Kind, r.name, lie.name), func(t *testing.T) {
 					t.Parallel()
@@ -133,7 +133,7 @@ func TestIncompleteListIsAnError(t *testing.T) {
 	}
 }
 
-// TestIncompleteOnceIsReadAgain: a list that is whole at the second look is good.
+// TestIncompleteOnceIsReadAgain: a list that is complete in the second read is used.
 func TestIncompleteOnceIsReadAgain(t *testing.T) {
 	t.Parallel()
 	for _, r := range readings(service()) {
@@ -155,8 +155,8 @@ func TestIncompleteOnceIsReadAgain(t *testing.T) {
 	}
 }
 
-// TestContradictoryRowsShowNoAccount: it does not depend on the order of rows which of
-// two contradictory ones is believed: none is.
+// TestContradictoryRowsShowNoAccount: of two contradictory rows none is believed, in
+// any order.
 func TestContradictoryRowsShowNoAccount(t *testing.T) {
 	t.Parallel()
 	one := rowOf(endpoint, domainID, 7, approval.Pending)
@@ -193,7 +193,7 @@ func TestContradictoryRowsShowNoAccount(t *testing.T) {
 }
 
 // TestContradictoryStatesAreNoState: a connection that is accepted in one row and
-// rejected in another has neither happened to it.
+// rejected in another has no known state.
 func TestContradictoryStatesAreNoState(t *testing.T) {
 	t.Parallel()
 	for _, pair := range [][2]approval.State{{approval.Accepted, approval.Rejected}, {approval.Failed, approval.Accepted}, {approval.Deleting, approval.Failed}} {
@@ -207,8 +207,8 @@ func TestContradictoryStatesAreNoState(t *testing.T) {
 	}
 }
 
-// TestActIsNotRepeatedOnAListThatLies: after a lost answer only a list that shows the
-// connection as pending has the act made again.
+// TestActIsNotRepeatedOnAListThatLies: after a lost response a decision is repeated only
+// if the list shows the connection as pending.
 func TestActIsNotRepeatedOnAListThatLies(t *testing.T) {
 	t.Parallel()
 	pending, accepted := rowJSON(endpoint, approval.Pending), rowJSON(endpoint, approval.Accepted)
@@ -238,8 +238,8 @@ func TestActIsNotRepeatedOnAListThatLies(t *testing.T) {
 	}
 }
 
-// TestCountIsOfTheAccountThatWasJudged: what cannot be counted is an error and never
-// nothing.
+// TestCountIsOfTheAccountThatWasJudged: a count that is not known is an error and never
+// zero.
 func TestCountIsOfTheAccountThatWasJudged(t *testing.T) {
 	t.Parallel()
 	more := ids(4)
@@ -292,8 +292,7 @@ func TestCountIsOfTheAccountThatWasJudged(t *testing.T) {
 	}
 }
 
-// TestPageWithTooManyRowsIsNotKept: what a page may cost is bounded by what was asked
-// for, not by what was answered.
+// TestPageWithTooManyRowsIsNotKept: the limit of the request bounds the memory of a page.
 func TestPageWithTooManyRowsIsNotKept(t *testing.T) {
 	t.Parallel()
 	var rows []string
@@ -307,7 +306,7 @@ func TestPageWithTooManyRowsIsNotKept(t *testing.T) {
 	}
 }
 
-// TestFailedConnectionTellsWhy: a row says why, in words fit for a terminal.
+// TestFailedConnectionTellsWhy: the failure in a row is sanitized for terminals.
 func TestFailedConnectionTellsWhy(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string][2]string{
@@ -327,8 +326,8 @@ func TestFailedConnectionTellsWhy(t *testing.T) {
 	}
 }
 
-// TestRandomListsThatLie: over lists of any size, cut into pages in any way and
-// falsified in any way, what is returned without an error is the truth.
+// TestRandomListsThatLie: whatever the pages and the faults of a list, rows that are
+// returned without an error are true.
 func TestRandomListsThatLie(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// busiest is the largest number of times within any window.
+// busiest returns the largest number of times within any window.
 func busiest(times []time.Time, window time.Duration) int {
 	most := 0
 	for i, from := range times {
@@ -68,13 +68,13 @@ func TestConcurrencyHolds(t *testing.T) {
 		}), func(cfg *Config) { cfg.Concurrency, cfg.RatePerSecond = 7, 10000 })
 		callAll(t.Context(), c, 50)
 		if most.Load() != 7 {
-			t.Errorf("%d calls at once", most.Load())
+			t.Errorf("%d concurrent calls", most.Load())
 		}
 	})
 }
 
-// TestThrottling: in each of its disguises it pauses the host, is never answered
-// by a call before its time, and all finish.
+// TestThrottling: every form of throttling pauses the host, no call is made before the
+// end of the pause, and all calls succeed.
 func TestThrottling(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -134,7 +134,7 @@ func TestThrottling(t *testing.T) {
 }
 
 // TestRateFallsAndRises: throttling halves the rate once for each wave, and the
-// set rate is back half a minute later.
+// configured rate is back half a minute later.
 func TestRateFallsAndRises(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -179,7 +179,7 @@ func TestRateFallsAndRises(t *testing.T) {
 	})
 }
 
-// TestLongPause: what cannot be waited for is given back with its time.
+// TestLongPause: a long pause is returned as an error with its time.
 func TestLongPause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -225,7 +225,7 @@ func TestLimitEndsWithContext(t *testing.T) {
 }
 
 // TestBreaker: an API that is down for half an hour is probed once a second at
-// most, nothing is refused for good, and it is used again at once when it is back.
+// most, no request fails, and calls resume immediately when it is back.
 func TestBreaker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -273,7 +273,7 @@ func TestBreaker(t *testing.T) {
 	})
 }
 
-// TestOpenBreakerAnswersAtOnce: who may not call does not queue for it.
+// TestOpenBreakerAnswersAtOnce: a call that an open breaker refuses does not queue.
 func TestOpenBreakerAnswersAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -316,9 +316,9 @@ func TestBreakerStopsTheQueue(t *testing.T) {
 	})
 }
 
-// TestSlowRateOfOneAPI: HSS admits 5 calls a minute. Creations come through at that
-// rate, each looked for before and after; nobody waits for minutes in a call, none
-// fails, and other APIs keep their own rate.
+// TestSlowRateOfOneAPI: HSS admits 5 calls a minute. Creations succeed at that rate, each
+// with a read before and after; no call waits for minutes, none fails, and other APIs
+// keep their own rate.
 func TestSlowRateOfOneAPI(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -410,8 +410,8 @@ func TestSlowRateOfOneAPI(t *testing.T) {
 	})
 }
 
-// TestSlowRateDoesNotHoldUpANewKey: a call that waits for a slow rate is not the one
-// on which all others wait for the proof of a new key.
+// TestSlowRateDoesNotHoldUpANewKey: the first call with a new key is not one that waits
+// for a slow rate.
 func TestSlowRateDoesNotHoldUpANewKey(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

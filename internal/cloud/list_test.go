@@ -15,7 +15,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// approve is what a worker does with a request.
+// approve handles a request as a worker does.
 func approve(ctx context.Context, c *Client, req approval.Request) error {
 	f, err := c.Facts(ctx, req)
 	if err != nil {
@@ -35,7 +35,7 @@ func approve(ctx context.Context, c *Client, req approval.Request) error {
 }
 
 // TestCostOfAThousand: 1,000 pending connections on one target cost at most 1.1
-// calls each, all the way, whatever number is worked on at once.
+// calls each, for any number of concurrent requests.
 func TestCostOfAThousand(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -52,7 +52,7 @@ func TestCostOfAThousand(t *testing.T) {
 		{gateway(), 256, 10, 2 * time.Minute},
 		{gateway(), 256, 100, 2 * time.Minute},
 	} {
-		t.Run(fmt.Sprintf("%s, %d at once, %v a second", tt.target.Kind, tt.slots, tt.rate), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s, %d concurrent, %v a second", tt.target.Kind, tt.slots, tt.rate), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				all := ids(1000)
@@ -84,7 +84,7 @@ func TestCostOfAThousand(t *testing.T) {
 	}
 }
 
-// TestLoneRequestIsAnsweredAtOnce: what paces a crowd does not slow one.
+// TestLoneRequestIsAnsweredAtOnce: a single request does not wait for the read budget.
 func TestLoneRequestIsAnsweredAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -100,8 +100,8 @@ func TestLoneRequestIsAnsweredAtOnce(t *testing.T) {
 	})
 }
 
-// TestNoAnswerIsOlderThanItsQuestion: who asks while a read is on its way gets
-// the next one.
+// TestNoAnswerIsOlderThanItsQuestion: a caller that arrives during a read gets the
+// next one.
 func TestNoAnswerIsOlderThanItsQuestion(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -134,7 +134,8 @@ func TestNoAnswerIsOlderThanItsQuestion(t *testing.T) {
 	})
 }
 
-// TestWaitersMayLeave: the read goes on while anyone waits, and ends with the last.
+// TestWaitersMayLeave: a read continues while there are waiters, and is canceled with
+// the last.
 func TestWaitersMayLeave(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -215,7 +216,7 @@ func TestFactsCount(t *testing.T) {
 	})
 }
 
-// TestIgnoredFilter: a server that ignores the filter by id is found out.
+// TestIgnoredFilter: a server that ignores the filter by id is detected.
 func TestIgnoredFilter(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -241,7 +242,7 @@ func TestIgnoredFilter(t *testing.T) {
 }
 
 // TestGoneNeedsAListThatWorks: an endpoint is absent only if a list that works
-// does not show it. A list that does not know its own service is the operator's.
+// does not show it. A list that does not know its own service is an operator fault.
 func TestGoneNeedsAListThatWorks(t *testing.T) {
 	t.Parallel()
 	type answer struct {
@@ -329,7 +330,7 @@ func TestPending(t *testing.T) {
 	})
 }
 
-// TestShrinkingList: rows that go while pages are read make no other row vanish.
+// TestShrinkingList: rows that are deleted between two pages do not hide other rows.
 func TestShrinkingList(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -34,8 +34,8 @@ func targets() approval.Targets {
 	}
 }
 
-// documents are the OpenAPI documents of the APIs, loaded once: every request of
-// the client and every answer of the simulator is held to them.
+// documents are the OpenAPI documents of the APIs, loaded once. All requests of the
+// client and all responses of the simulator are checked against them.
 var documents = sync.OnceValues(openapitest.Load)
 
 // start serves a simulated cloud over HTTP and returns it with a client of it.
@@ -71,7 +71,7 @@ func signed() cloud.Auth {
 	return cloud.Auth{Mode: cloud.ModeAKSK, Source: given(cloud.Credentials{AccessKey: a.AccessKey, SecretKey: a.SecretKey})}
 }
 
-// settle follows one connection from facts to its end.
+// settle decides a connection and waits for the result.
 func settle(ctx context.Context, c *cloud.Client, req approval.Request, v approval.Verdict) error {
 	f, err := c.Facts(ctx, req)
 	if err != nil || f.State != approval.Pending {
@@ -87,7 +87,7 @@ func settle(ctx context.Context, c *cloud.Client, req approval.Request, v approv
 	return nil
 }
 
-// TestSimulated makes every call in every way of authentication over real HTTP.
+// TestSimulated makes every call in every authentication mode over real HTTP.
 func TestSimulated(t *testing.T) {
 	t.Parallel()
 	a := simulator.DefaultAuth()
@@ -121,7 +121,7 @@ func TestSimulated(t *testing.T) {
 	}
 }
 
-// creations is one request to each target that creates.
+// creations returns a request for each target that creates.
 func creations() []approval.Request {
 	all := targets()
 	return []approval.Request{
@@ -159,7 +159,7 @@ func create(ctx context.Context, t *testing.T, c *cloud.Client) {
 	}
 }
 
-// TestSimulatedFaults: a fault of each kind, on the list and on the act, is survived.
+// TestSimulatedFaults: requests succeed despite each kind of fault in lists and decisions.
 func TestSimulatedFaults(t *testing.T) {
 	t.Parallel()
 	for _, kind := range simulator.FaultKinds() {
@@ -207,8 +207,7 @@ func TestSimulatedFaults(t *testing.T) {
 	}
 }
 
-// TestSimulatedLies: lists that lie are found out, whatever the lie, and where one is
-// not, what it shows is true.
+// TestSimulatedLies: every list fault is detected, or the shown rows are true.
 func TestSimulatedLies(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -283,7 +282,7 @@ func TestSimulatedLies(t *testing.T) {
 	})
 }
 
-// TestSimulatedApproval: the setting is read where it can be.
+// TestSimulatedApproval: the approval setting is read if it is readable.
 func TestSimulatedApproval(t *testing.T) {
 	t.Parallel()
 	sim, c := start(t, simulator.Config{}, signed())
@@ -298,7 +297,7 @@ func TestSimulatedApproval(t *testing.T) {
 	}
 }
 
-// TestSimulatedServers: servers alone and VPCs alone are made and found.
+// TestSimulatedServers: creations for servers only and for VPCs only are found.
 func TestSimulatedServers(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]*approval.HSSEndpoints{
@@ -317,8 +316,8 @@ func TestSimulatedServers(t *testing.T) {
 	}
 }
 
-// TestSimulatedCreationLost: a creation that was done and whose answer was lost
-// is known as unknown, is found where it can be, and is there once.
+// TestSimulatedCreationLost: a creation whose response is lost has an unknown outcome, is
+// found if it is readable, and exists once.
 func TestSimulatedCreationLost(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []simulator.FaultKind{simulator.CutAfter, simulator.TruncatedJSON, simulator.ServerError} {
@@ -345,7 +344,7 @@ func TestSimulatedCreationLost(t *testing.T) {
 	}
 }
 
-// TestSimulatedWrongKey: 200 calls at once with a wrong secret do not lock the key.
+// TestSimulatedWrongKey: 200 concurrent calls with a wrong secret do not lock the key.
 func TestSimulatedWrongKey(t *testing.T) {
 	t.Parallel()
 	sim, c := start(t, simulator.Config{}, cloud.Auth{

@@ -9,8 +9,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// TestRowsInAnySpelling: a row is about the same endpoint, and the same account,
-// however its list writes the ids.
+// TestRowsInAnySpelling: the spelling of ids in a list does not matter.
 func TestRowsInAnySpelling(t *testing.T) {
 	t.Parallel()
 	const id, account = "705290f3-0d00-41f2-aedc-71f09844e879", "6e9dfd51d1124e8d8498dce894923a0d"
@@ -30,7 +29,7 @@ func TestRowsInAnySpelling(t *testing.T) {
 					t.Errorf("the row of %s is not found by %s", at, asked)
 				}
 				if n, err := s.accepted(of, asked); n != 0 || err != nil {
-					t.Errorf("%s is counted beside itself, written %s: %d, %v", at, asked, n, err)
+					t.Errorf("%s counts itself, written %s: %d, %v", at, asked, n, err)
 				}
 			}
 			if n, err := s.accepted(of, strings.Replace(id, "7", "8", 1)); n != 1 || err != nil {

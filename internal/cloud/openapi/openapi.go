@@ -1,7 +1,6 @@
-// Package openapi holds OpenAPI 3.1 documents of the cloud APIs that this
-// program calls, written from the API reference. They say what may be sent and
-// what may come back, so that tests can hold the client and the simulated cloud
-// to something that neither of them is made from.
+// Package openapi has OpenAPI 3.1 documents of the called cloud APIs, written from the
+// API reference. Tests check the requests of the client and the responses of the
+// simulator against them.
 package openapi
 
 import (
@@ -12,5 +11,5 @@ import (
 //go:embed *.yaml
 var documents embed.FS
 
-// Documents returns the documents, one file an API: "vpcep.yaml" and so on.
+// Documents returns the documents, one file for each API, such as "vpcep.yaml".
 func Documents() fs.FS { return documents }

@@ -30,18 +30,18 @@ func TestAdmin(t *testing.T) {
 		{"PUT", "/_sim/connections/" + endpoint, `{}`, 400, "is required"},
 		{"PUT", "/_sim/connections/" + endpoint, `{"domain_id":"` + other + `","marker_id":77,"created_at":"2026-01-02T03:04:05Z"}`, 200, `"domain_id":"` + other + `","state":"failed"`},
 		{"GET", connectionsOf(newService), "", 200, `"marker_id":77,"created_at":"2026-01-02T03:04:05Z"`},
-		{"PUT", "/_sim/connections/x", `{"domain_id":"` + other + `"}`, 404, "no such connection"},
+		{"PUT", "/_sim/connections/x", `{"domain_id":"` + other + `"}`, 404, "connection not found"},
 		{"PUT", "/_sim/services/" + newService, `{"approval_enabled":false}`, 204, ""},
 		{"GET", "/v1/" + project + "/vpc-endpoint-services/" + newService, "", 200, `"approval_enabled":false`},
 		{"POST", "/_sim/connections", `{"target":"` + newService + `"}`, 201, `"state":"accepted"`},
-		{"PUT", "/_sim/services/" + newService, `{}`, 400, "approval_enabled is needed"},
-		{"PUT", "/_sim/services/x", `{"approval_enabled":true}`, 404, "no such service"},
+		{"PUT", "/_sim/services/" + newService, `{}`, 400, "approval_enabled is required"},
+		{"PUT", "/_sim/services/x", `{"approval_enabled":true}`, 404, "service not found"},
 		{"POST", "/_sim/faults", `{"api":"vpcep","kind":"missing-rows","rows":2,"count":1}`, 201, `"rows":2`},
 		{"POST", "/_sim/faults", `{"kind":"duplicate-rows","field":"marker_id"}`, 201, `"field":"marker_id"`},
-		{"POST", "/_sim/faults", `{"kind":"duplicate-rows","field":"colour"}`, 400, "there are domain_id"},
+		{"POST", "/_sim/faults", `{"kind":"duplicate-rows","field":"color"}`, 400, "use one of domain_id"},
 		{"DELETE", "/_sim/faults", "", 204, ""},
 		{"DELETE", "/_sim/counters", "", 204, ""},
-		{"PUT", "/_sim/connections/x", `{"state":"failed"}`, 404, "no such connection"},
+		{"PUT", "/_sim/connections/x", `{"state":"failed"}`, 404, "connection not found"},
 		{"GET", "/_sim/state", "", 200, `"id":"g"`},
 		{"POST", "/_sim/faults", `{"fault":"vpcep:throttle-400:count=1"}`, 201, `"kind":"throttle-400"`},
 		{"POST", "/_sim/faults", `{"api":"vpcep","kind":"slow","delay":"1ms","for":"1m"}`, 201, `"delay":"1ms"`},
@@ -58,8 +58,8 @@ func TestAdmin(t *testing.T) {
 		{"DELETE", "/_sim/faults", "", 204, ""},
 		{"GET", "/_sim/faults", "", 200, "[]"},
 		{"DELETE", "/_sim/connections/" + endpoint, "", 204, ""},
-		{"DELETE", "/_sim/connections/" + endpoint, "", 404, "no such connection"},
-		{"GET", "/_sim/connections/" + endpoint, "", 404, "no such connection"},
+		{"DELETE", "/_sim/connections/" + endpoint, "", 404, "connection not found"},
+		{"GET", "/_sim/connections/" + endpoint, "", 404, "connection not found"},
 		{"GET", "/_sim/nothing", "", 404, ""},
 	}
 	for i, step := range steps {
@@ -121,7 +121,7 @@ func TestAcceptEnds(t *testing.T) {
 	}
 }
 
-// TestConcurrentAccepts: of many at once, one has an effect.
+// TestConcurrentAccepts: one of many concurrent calls has an effect.
 func TestConcurrentAccepts(t *testing.T) {
 	t.Parallel()
 	p := start(t, simulator.Config{Admin: true, Journal: 5})

@@ -22,7 +22,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 )
 
-// What the tests' cloud holds.
+// The resources of the tests' cloud.
 const (
 	project   = "0123456789abcdef0123456789abcdef"
 	other     = "fedcba9876543210fedcba9876543210"
@@ -42,7 +42,7 @@ func gatewayConnections(id string) string {
 	return "/v2/" + project + "/apigw/instances/" + id + "/vpc-endpoint/connections"
 }
 
-// clock is a clock that only goes when it is told to.
+// clock is a manual clock.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -62,7 +62,7 @@ func (c *clock) pass(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// peer is a simulated cloud behind real HTTP, and a client that signs.
+// peer is a simulated cloud behind real HTTP, with a client that signs.
 type peer struct {
 	*simulator.Simulator
 	clock *clock
@@ -72,8 +72,8 @@ type peer struct {
 	http  *http.Client
 }
 
-// start starts a cloud with this configuration. Its answers are held to the
-// OpenAPI documents, and so are the requests unless they are to be wrong.
+// start starts a cloud. Requests and responses are checked against the OpenAPI
+// documents.
 func start(t *testing.T, cfg simulator.Config) *peer {
 	t.Helper()
 	return startWith(t, cfg, func(h http.Handler) http.Handler { return load(t).Validate(t, h) })
@@ -91,7 +91,7 @@ func load(t *testing.T) *openapitest.Documents {
 	return d
 }
 
-// startLoose starts a cloud that is sent wrong requests.
+// startLoose starts a cloud for invalid requests.
 func startLoose(t *testing.T, cfg simulator.Config) *peer {
 	t.Helper()
 	return startWith(t, cfg, func(h http.Handler) http.Handler { return answersOnly(t, h) })
@@ -117,7 +117,7 @@ func startWith(t *testing.T, cfg simulator.Config, around func(http.Handler) htt
 	return p
 }
 
-// answersOnly holds only the answers to the documents.
+// answersOnly checks only the responses against the documents.
 func answersOnly(t *testing.T, h http.Handler) http.Handler {
 	documents := load(t)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -140,7 +140,7 @@ func answersOnly(t *testing.T, h http.Handler) http.Handler {
 	})
 }
 
-// reply is an answer that was read.
+// reply is a response.
 type reply struct {
 	status int
 	header http.Header
@@ -148,7 +148,7 @@ type reply struct {
 	body   map[string]any // numbers as json.Number
 }
 
-// code is the error code, in whatever shape it came.
+// code returns the error code, in any form of body.
 func (r reply) code() string {
 	for _, at := range []any{r.body["error_code"], r.body["code"], dig(r.body, "error", "code")} {
 		if text, ok := at.(string); ok {
@@ -158,7 +158,7 @@ func (r reply) code() string {
 	return ""
 }
 
-// dig follows names through objects, and numbers through lists.
+// dig follows names of members and indexes of arrays.
 func dig(v any, path ...any) any {
 	for _, step := range path {
 		switch at := step.(type) {
@@ -176,7 +176,7 @@ func dig(v any, path ...any) any {
 	return v
 }
 
-// send makes a call and returns the answer or why there is none.
+// send makes a call and returns the response or an error.
 func (p *peer) send(method, path, body string, headers ...string) (reply, error) {
 	r, err := http.NewRequest(method, p.url+path, strings.NewReader(body))
 	if err != nil {
@@ -204,7 +204,7 @@ func (p *peer) send(method, path, body string, headers ...string) (reply, error)
 	return out, err
 }
 
-// call makes a call that must be answered.
+// call makes a call that must get a response.
 func (p *peer) call(t *testing.T, method, path, body string, headers ...string) reply {
 	t.Helper()
 	out, err := p.send(method, path, body, headers...)

@@ -8,7 +8,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 )
 
-// TestDocs holds the page on the simulator to what there is.
+// TestDocs checks docs/simulator.md against the code.
 func TestDocs(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../../docs/simulator.md")
@@ -23,7 +23,7 @@ func TestDocs(t *testing.T) {
 	}
 	for _, api := range simulator.APIs() {
 		if want := "- " + api + ": " + strings.Join(simulator.Operations(api), ", "); !strings.Contains(page, want) {
-			t.Errorf("the operations of %s are not there: %s", api, want)
+			t.Errorf("the operations of %s are missing: %s", api, want)
 		}
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 )
 
-// TestFaultAnswers makes each fault that answers on an accept, and looks at the
-// answer and at whether the deed was done.
+// TestFaultAnswers injects each fault into an accept, and checks the response and whether
+// the accept had an effect.
 func TestFaultAnswers(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -242,7 +242,7 @@ func TestFaultSlow(t *testing.T) {
 	}
 }
 
-// TestCutWithoutConnection is the way of HTTP/2, where there is no connection to take over.
+// TestCutWithoutConnection: as in HTTP/2, the connection cannot be hijacked.
 func TestCutWithoutConnection(t *testing.T) {
 	t.Parallel()
 	s := simulator.New(simulator.Config{Faults: []simulator.Fault{{Kind: simulator.Down}}})

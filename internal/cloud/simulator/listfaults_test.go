@@ -12,7 +12,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 )
 
-// idsOf returns the ids in an answer, in order, and the total that it tells.
+// idsOf returns the ids in a response, in order, and its total.
 func idsOf(t *testing.T, r reply, total string) ([]string, int) {
 	t.Helper()
 	var out []string
@@ -27,8 +27,7 @@ func idsOf(t *testing.T, r reply, total string) ([]string, int) {
 	return out, int(n)
 }
 
-// TestListsThatLie: each kind falsifies the lists of both APIs in its way, and
-// nothing else.
+// TestListsThatLie: each list fault changes the lists of both APIs, and nothing else.
 func TestListsThatLie(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -88,7 +87,7 @@ func TestListsThatLie(t *testing.T) {
 	}
 }
 
-// TestListsOfCreationsThatLie: those of endpoints and of servers, too.
+// TestListsOfCreationsThatLie: list faults change the lists of endpoints and servers, too.
 func TestListsOfCreationsThatLie(t *testing.T) {
 	t.Parallel()
 	p := start(t, simulator.Config{})
@@ -118,7 +117,7 @@ func TestListsOfCreationsThatLie(t *testing.T) {
 	}
 }
 
-// TestPartialContent: what was asked is done, and the answer says that it is a part.
+// TestPartialContent: the operation succeeds with the status 206.
 func TestPartialContent(t *testing.T) {
 	t.Parallel()
 	p := start(t, simulator.Config{})
@@ -137,7 +136,7 @@ func TestPartialContent(t *testing.T) {
 	}
 }
 
-// TestOperatorFaults: each API has its own words for what its user must fix.
+// TestOperatorFaults: each API has its own codes for operator faults.
 func TestOperatorFaults(t *testing.T) {
 	t.Parallel()
 	auth := simulator.DefaultAuth()
@@ -182,7 +181,7 @@ func TestOperatorFaults(t *testing.T) {
 	}
 }
 
-// TestIdentityThatChanges: from some moment on another endpoint has the id.
+// TestIdentityThatChanges: another endpoint takes over the id at a given time.
 func TestIdentityThatChanges(t *testing.T) {
 	t.Parallel()
 	p := start(t, simulator.Config{SmallMarkers: true})
@@ -207,7 +206,7 @@ func TestIdentityThatChanges(t *testing.T) {
 	}
 }
 
-// TestApprovalSwitchedOff: who connects from then on is not asked.
+// TestApprovalSwitchedOff: later connections need no decision.
 func TestApprovalSwitchedOff(t *testing.T) {
 	t.Parallel()
 	p := start(t, simulator.Config{})
@@ -222,7 +221,7 @@ func TestApprovalSwitchedOff(t *testing.T) {
 	}
 }
 
-// TestDefaultCloudListsItsProjects: a client that looks for its project finds it.
+// TestDefaultCloudListsItsProjects: clients find their project in the list.
 func TestDefaultCloudListsItsProjects(t *testing.T) {
 	t.Parallel()
 	sim := simulator.New(simulator.Config{Auth: simulator.Auth{None: true}})

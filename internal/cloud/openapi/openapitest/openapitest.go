@@ -1,4 +1,4 @@
-// Package openapitest holds HTTP traffic to the OpenAPI documents in tests.
+// Package openapitest checks HTTP traffic in tests against the OpenAPI documents.
 package openapitest
 
 import (
@@ -21,16 +21,15 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/openapi"
 )
 
-// Header marks an answer that a fault made, which need not be like the document.
+// Header marks a response that a fault made, which is not checked.
 const Header = "X-Sim-Fault"
 
-// Documents is the set of documents, ready to check traffic against. It may be
-// used concurrently.
+// Documents is the set of loaded documents. It is safe for concurrent use.
 type Documents struct {
 	routers []routers.Router
 }
 
-// Load reads and checks the documents.
+// Load loads and validates the documents.
 func Load() (*Documents, error) {
 	names, err := fs.Glob(openapi.Documents(), "*.yaml")
 	if err != nil {
@@ -56,12 +55,12 @@ func Load() (*Documents, error) {
 	return &out, nil
 }
 
-// Exchange is one request that has been found in a document.
+// Exchange is a request that matches a document.
 type Exchange struct {
 	input *openapi3filter.RequestValidationInput
 }
 
-// CheckRequest says how r, whose body is body, differs from its document.
+// CheckRequest checks r and its body against the document.
 func (d *Documents) CheckRequest(r *http.Request, body []byte) (*Exchange, error) {
 	for _, router := range d.routers {
 		route, path, err := router.FindRoute(r)
@@ -85,7 +84,7 @@ func (d *Documents) CheckRequest(r *http.Request, body []byte) (*Exchange, error
 	return nil, fmt.Errorf("%s %s is in no document", r.Method, r.URL.Path)
 }
 
-// checkQuery says which parameters of the query are in no document.
+// checkQuery returns an error for query parameters that are not documented.
 func (x *Exchange) checkQuery() error {
 	var unknown []error
 	for name := range x.input.Request.URL.Query() {
@@ -100,7 +99,7 @@ func (x *Exchange) checkQuery() error {
 	return errors.Join(unknown...)
 }
 
-// CheckAnswer says how an answer differs from the document.
+// CheckAnswer checks a response against the document.
 func (x *Exchange) CheckAnswer(status int, header http.Header, body []byte) error {
 	input := &openapi3filter.ResponseValidationInput{RequestValidationInput: x.input, Status: status, Header: header, Options: x.input.Options}
 	input.SetBodyBytes(body)
@@ -115,9 +114,9 @@ func (x *Exchange) CheckAnswer(status int, header http.Header, body []byte) erro
 	return nil
 }
 
-// Validate returns h, with each request and each answer held to the documents:
-// t fails with the detail of what differs. The admin calls of the simulated
-// cloud and the answers of its faults are let through.
+// Validate returns h with a check of each request and each response against the
+// documents; t fails with the difference. It does not check the admin API of the simulator
+// and the responses of its faults.
 func Validate(t testing.TB, h http.Handler) http.Handler {
 	t.Helper()
 	documents, err := Load()
@@ -127,8 +126,8 @@ func Validate(t testing.TB, h http.Handler) http.Handler {
 	return documents.Validate(t, h)
 }
 
-// Validate is the function of this name with documents that are loaded already,
-// which takes long enough to share them between tests.
+// Validate is as the function Validate, with documents that are already loaded. Loading
+// is slow, so tests share them.
 func (d *Documents) Validate(t testing.TB, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/_sim/") {
@@ -159,20 +158,20 @@ func (d *Documents) Validate(t testing.TB, h http.Handler) http.Handler {
 	})
 }
 
-// recorder keeps the answer back until it is checked, so that no client can end
-// the test before.
+// recorder buffers the response until it is checked, so that the client cannot end the
+// test before.
 type recorder struct {
 	http.ResponseWriter
 	status int
 	body   bytes.Buffer
-	taken  bool // the connection was taken over: there is no answer
+	taken  bool // the connection was hijacked: there is no response
 }
 
 func (r *recorder) WriteHeader(status int) { r.status = status }
 
 func (r *recorder) Write(p []byte) (int, error) { return r.body.Write(p) }
 
-// Hijack lets http.ResponseController take the connection over.
+// Hijack lets http.ResponseController hijack the connection.
 func (r *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(r.ResponseWriter).Hijack()
 	r.taken = err == nil
