@@ -16,10 +16,10 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
-// ErrClosed says that the connection ended for good; only a new process helps.
+// ErrClosed means that the connection is closed for good. Restart the process.
 var ErrClosed = errors.New("the connection to NATS is closed for good")
 
-// Bus is a connection to the bus. Its methods may be called at once.
+// Bus is a connection to the bus. It is safe for concurrent use.
 type Bus struct {
 	cfg     Config
 	nc      *nats.Conn
@@ -29,35 +29,35 @@ type Bus struct {
 
 	closing    atomic.Bool
 	closed     chan struct{} // closed when the connection is, for good
-	wake       chan struct{} // gets a token when the connection is back
-	loop       atomic.Int64  // when the consume loop last turned, in Unix nanoseconds; 0: it does not run
-	bound      atomic.Bool   // whether the consumer was there when last looked at
-	setupDirty atomic.Bool   // whether streams and consumer are to be looked at
+	wake       chan struct{} // gets a token after a reconnection
+	loop       atomic.Int64  // when the consume loop last iterated, in Unix nanoseconds; 0: it does not run
+	bound      atomic.Bool   // whether the consumer existed when last checked
+	setupDirty atomic.Bool   // whether streams, buckets and consumer must be checked
 	refused    atomic.Pointer[VersionError]
 
-	asking atomic.Int32 // questions that end when the broker denies a permission
+	asking atomic.Int32 // calls that end when the broker denies a permission
 
 	records      CrashRecords
 	heartbeats   Heartbeats
-	heartbeatNow chan struct{}            // gets a token when a heartbeat is to be sent
+	heartbeatNow chan struct{}            // gets a token when a heartbeat must be sent
 	present      atomic.Pointer[presence] // of the consume loop; nil: it does not run
 
 	mu   sync.Mutex
-	stop context.CancelFunc // ends the pull or the look at the consumer that is under way
+	stop context.CancelFunc // cancels the running pull or bind
 }
 
 const (
 	connectWithin = 5 * time.Second
-	// pingEvery and pingsOut tell a half-open connection from a quiet one, before
-	// heartbeats that do not come through make others take this worker for dead.
+	// pingEvery and pingsOut detect a half-open connection before other workers
+	// declare this one dead for its missing heartbeats.
 	pingEvery = 2 * time.Second
 	pingsOut  = 2
-	// requestWithin is what JetStream's API gets for an answer.
+	// requestWithin bounds a request to JetStream's API.
 	requestWithin = 5 * time.Second
 )
 
-// Connect connects to the broker. It fails at once if the broker is not there or
-// refuses; later losses are repaired for as long as the Bus lives.
+// Connect connects to the broker. It fails immediately if the broker is down or
+// refuses. A later loss of the connection is repaired until Close.
 func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 	cfg = cfg.withDefaults()
 	b := &Bus{cfg: cfg, closed: make(chan struct{}), wake: make(chan struct{}, 1), heartbeatNow: make(chan struct{}, 1), trouble: newLogLimiter(maxWarnings, time.Minute)}
@@ -73,7 +73,7 @@ func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 		where = redacted(cfg.URL)
 	}
 	if b.nc, err = nats.Connect(cfg.URL, opts...); err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w; is the broker up, and are address and credentials right?", where, plain(err, cfg.URL))
+		return nil, fmt.Errorf("connect to NATS at %s: %w; check that the broker runs, and the address and the credentials", where, plain(err, cfg.URL))
 	}
 	if err := b.tooOld(); err != nil {
 		b.closing.Store(true)
@@ -107,11 +107,11 @@ func (b *Bus) options() ([]nats.Option, error) {
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(cfg.ReconnectWait),
 		nats.ReconnectJitter(cfg.ReconnectWait/5, cfg.ReconnectWait/5),
-		// Credentials rotate: what is refused now may be renewed in a moment.
+		// Credentials rotate: refused ones may be renewed soon.
 		nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(pingEvery),
 		nats.MaxPingsOutstanding(pingsOut),
-		// What was sent while cut off is late when the connection is back.
+		// A message that was buffered while disconnected is outdated later.
 		nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(b.onDisconnect),
 		nats.ReconnectHandler(b.onReconnect),
@@ -156,13 +156,13 @@ func (b *Bus) options() ([]nats.Option, error) {
 		opts = append(opts, nats.UserInfoHandler(func() (string, string) {
 			user, password, err := cfg.Login()
 			if err != nil {
-				b.warn(err, "user and password cannot be read; the broker will refuse us")
+				b.warn(err, "reading user and password failed; the broker will refuse the connection")
 			}
 			return user, password
 		}))
 	}
 	if ways > 1 {
-		return nil, errors.New("more than one kind of credentials is given; keep one of credentials file, nkey seed file, and user with password")
+		return nil, errors.New("more than one kind of credentials is set; keep one of credentials file, nkey seed file, and user with password")
 	}
 	if (cfg.TLSCert == "") != (cfg.TLSKey == "") {
 		return nil, errors.New("a TLS certificate needs its key, and a key its certificate")
@@ -176,8 +176,8 @@ func (b *Bus) options() ([]nats.Option, error) {
 	return opts, nil
 }
 
-// nkeyFrom signs with the seed in file, read anew at each connect. The public
-// key is fixed when the process starts, as the client library wants it.
+// nkeyFrom signs with the seed in file, which is read at each connect. The client
+// library needs the public key in advance, so it cannot change while the process runs.
 func nkeyFrom(file string) (nats.Option, error) {
 	pair := func() (nkeys.KeyPair, string, error) {
 		seed, err := os.ReadFile(file) //nolint:gosec // the operator names the file
@@ -204,7 +204,7 @@ func nkeyFrom(file string) (nats.Option, error) {
 		}
 		defer kp.Wipe()
 		if now != public {
-			return nil, fmt.Errorf("the nkey seed file %s holds another key than at the start; start the worker anew", file)
+			return nil, fmt.Errorf("the nkey seed file %s holds another key than at the start; restart the worker", file)
 		}
 		return kp.Sign(nonce)
 	}), nil
@@ -242,21 +242,21 @@ func (b *Bus) onDisconnect(_ *nats.Conn, err error) {
 	if b.closing.Load() {
 		return
 	}
-	b.warn(err, "cut off from NATS; connecting again")
+	b.warn(err, "disconnected from NATS; reconnecting")
 }
 
 func (b *Bus) onReconnect(nc *nats.Conn) {
 	if err, ok := errors.AsType[*VersionError](b.tooOld()); ok {
-		// Nothing may be written there; a new process looks for another server.
+		// Nothing may be written to it. A new process may find another server.
 		b.refused.Store(err)
-		b.cfg.Log.Error().Err(err).Msg("connected again, to a server that is too old; ending")
+		b.cfg.Log.Error().Err(err).Msg("reconnected to a server that is too old; stopping")
 		nc.Close()
 		return
 	}
 	b.cfg.Observer.BusConnected(true)
 	b.cfg.Observer.BusReconnected()
 	if ok, missed := b.trouble.allow(); ok {
-		b.cfg.Log.Info().Str("server", redacted(nc.ConnectedUrl())).Int("lines_left_out", missed).Msg("connected to NATS again")
+		b.cfg.Log.Info().Str("server", redacted(nc.ConnectedUrl())).Int("lines_left_out", missed).Msg("reconnected to NATS")
 	}
 	if p := b.present.Load(); p != nil {
 		p.reconnected()
@@ -267,7 +267,7 @@ func (b *Bus) onReconnect(nc *nats.Conn) {
 		default:
 		}
 	}
-	// What was asked over the old connection is answered by nobody.
+	// Requests sent over the old connection stay unanswered.
 	b.interrupt()
 }
 
@@ -275,7 +275,7 @@ func (b *Bus) onClosed(*nats.Conn) {
 	b.cfg.Observer.BusConnected(false)
 	close(b.closed)
 	if !b.closing.Load() {
-		b.cfg.Log.Error().Err(b.closedError()).Msg("NATS")
+		b.cfg.Log.Error().Err(b.closedError()).Msg("the connection to NATS is closed")
 	}
 }
 
@@ -289,19 +289,19 @@ func (b *Bus) onError(_ *nats.Conn, sub *nats.Subscription, err error) {
 		err = fmt.Errorf("on subject %s: %w", sub.Subject, err)
 	}
 	if _, denied := errors.AsType[*DeniedError](err); denied && b.asking.Load() > 0 {
-		return // who asks is told
+		return // the caller gets it as an error
 	}
-	b.warn(err, "NATS reports an error")
+	b.warn(err, "NATS reported an error")
 }
 
-// warn logs trouble with the broker, no more than maxWarnings a minute.
+// warn logs trouble with the broker, at most maxWarnings a minute.
 func (b *Bus) warn(err error, text string) {
 	if ok, missed := b.trouble.allow(); ok {
 		b.cfg.Log.Warn().Err(err).Int("lines_left_out", missed).Msg(text)
 	}
 }
 
-// interrupt ends the pull or the look at the consumer that is under way.
+// interrupt cancels the running pull or bind.
 func (b *Bus) interrupt() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -310,7 +310,8 @@ func (b *Bus) interrupt() {
 	}
 }
 
-// markSetupDirty has the consume loop look at streams, bucket and consumer at once.
+// markSetupDirty makes the consume loop check streams, buckets and consumer
+// immediately.
 func (b *Bus) markSetupDirty() {
 	if !b.setupDirty.Swap(true) {
 		b.interrupt()
@@ -324,17 +325,17 @@ func (b *Bus) Close() error {
 	}
 	err := b.nc.FlushTimeout(time.Second)
 	if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, nats.ErrTimeout) {
-		err = nil // nothing that was promised is in the buffer
+		err = nil // the buffer holds nothing that was acknowledged
 	}
 	b.nc.Close()
 	<-b.closed
 	return err
 }
 
-// stalledAfter is the longest that a turn of the consume loop may take.
+// stalledAfter is the maximum duration of one iteration of the consume loop.
 const stalledAfter = 30 * time.Second
 
-// LastLoop is when the consume loop last turned; zero if it does not run.
+// LastLoop returns when the consume loop last iterated; zero if it does not run.
 func (b *Bus) LastLoop() time.Time {
 	if n := b.loop.Load(); n != 0 {
 		return time.Unix(0, n)
@@ -342,14 +343,14 @@ func (b *Bus) LastLoop() time.Time {
 	return time.Time{}
 }
 
-// Alive reports whether the consume loop turns, if it was started: it does so
-// whether or not the broker is there.
+// Alive reports whether the consume loop iterates, or was not started. It iterates
+// even while the broker is down.
 func (b *Bus) Alive() bool {
 	last := b.LastLoop()
 	return last.IsZero() || time.Since(last) < stalledAfter
 }
 
-// Ready reports why no request can come now; nil if they can.
+// Ready returns why no requests can be delivered now; nil if they can.
 func (b *Bus) Ready() error {
 	switch {
 	case b.nc.IsClosed():
@@ -365,7 +366,7 @@ func (b *Bus) Ready() error {
 	return nil
 }
 
-// closedError is ErrClosed, with the reason if it is known.
+// closedError returns ErrClosed with the reason, if it is known.
 func (b *Bus) closedError() error {
 	if err := b.refused.Load(); err != nil {
 		return fmt.Errorf("%w: %w", ErrClosed, err)
@@ -373,5 +374,5 @@ func (b *Bus) closedError() error {
 	return ErrClosed
 }
 
-// RTT is the time that a message to the broker and back takes.
+// RTT returns the round-trip time to the broker.
 func (b *Bus) RTT() (time.Duration, error) { return b.nc.RTT() }

@@ -17,27 +17,28 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// Handler settles one request. nil means that it is done; an error means that it
-// shall come again: after RetryAfter() if the error has that and it is positive,
-// else after a while that grows. When ctx ends the process is about to stop.
+// Handler handles one request. nil means done. An error means that the request is
+// redelivered: after RetryAfter() if the error has that method and it is positive,
+// else after a growing backoff. ctx ends when the process is about to stop. It must
+// be safe for concurrent use.
 type Handler func(ctx context.Context, d approval.Delivery) error
 
 const (
-	pullFor       = 5 * time.Second // a pull that found nothing ends and is made again
+	pullFor       = 5 * time.Second // an empty pull ends and is repeated
 	pullHeartbeat = time.Second     // of the broker during a pull; two missed ones end it
-	tick          = time.Second     // of a loop that waits for something
+	tick          = time.Second     // of the loop while it waits
 	backlogEvery  = 5 * time.Second
 	bindWithin    = 8 * time.Second
-	answerWithin  = 3 * time.Second // for the first question of bindWithin
+	answerWithin  = 3 * time.Second // for the first request of bindWithin
 	settleWithin  = 3 * time.Second // for an ack, a nak or a dead letter
-	lateSettle    = 4 * time.Second // for handlers to return after their time was up
+	lateSettle    = 4 * time.Second // for handlers to return after their context ended
 	flushWithin   = time.Second
 
 	pullRetryPause    = 250 * time.Millisecond // after a pull that failed, then twice as long and so on
 	maxPullRetryPause = 15 * time.Second       // well below stalledAfter
 
-	// A node of a cluster may be of no use for as long, and at two attempts,
-	// before another is tried; then twice as long and so on, up to maxNodePatience.
+	// A node of a cluster may fail for this long, and at two attempts, before
+	// another node is tried; then twice as long and so on, up to maxNodePatience.
 	nodePatience    = 5 * time.Second
 	maxNodePatience = time.Minute
 )
@@ -46,40 +47,40 @@ const (
 type consumeLoop struct {
 	*Bus
 	handle     Handler
-	slots      chan struct{}   // holds a token for each request in hand
-	handlers   context.Context //nolint:containedctx // ends with the grace of all handlers, not with one call
-	done       sync.WaitGroup  // of those who hold a slot
-	recheckNow chan struct{}   // gets a token when the consumer was bound
+	slots      chan struct{}   // holds a token for each delivery
+	handlers   context.Context //nolint:containedctx // of the handlers; ends after the shutdown grace
+	done       sync.WaitGroup  // of the goroutines that hold a slot
+	recheckNow chan struct{}   // gets a token when the consumer is bound
 
-	// Of the loop that pulls.
-	failedPulls int    // pulls that failed, one after the other
-	lastWarning string // what was logged last; it is not repeated while nothing changes
+	// Used by the pulling goroutine only.
+	failedPulls int    // consecutive failed pulls
+	lastWarning string // last logged warning; it is not repeated while nothing changes
 
 	present   *presence
 	isolation isolation
-	set       atomic.Bool // whether streams and buckets were there once, and a heartbeat was sent
-	stopping  atomic.Bool // whether no more requests are taken
+	set       atomic.Bool // whether setup succeeded once and a heartbeat was sent
+	stopping  atomic.Bool // whether no more requests are pulled
 
 	deliveriesMu sync.Mutex
 	deliveries   map[messageKey]*delivery
-	pending      map[messageKey]recordEdit // changes of delivery records that could not be written yet
+	pending      map[messageKey]recordEdit // edits of delivery records that are not written yet
 }
 
-// messageKey names a stored message, also if the stream is made anew and counts
-// from 1 again.
+// messageKey identifies a stored message, even if the stream was recreated and
+// counts from 1 again.
 type messageKey struct {
 	seq uint64
 	at  int64 // when it was stored, in Unix nanoseconds
 }
 
-// Consume hands each request to handle, at most Config.Slots at once, until ctx
-// ends or the connection is closed for good, which is ErrClosed. It pulls no more
-// than it has free slots for, tells the broker at a third of AckWait that a
-// request is still in hand, and settles it by what handle returns.
+// Consume passes each request to handle, at most Config.Slots concurrently, until
+// ctx ends or the connection is closed for good, which is ErrClosed. It pulls only
+// for free slots, sends progress every third of AckWait, and settles each request by
+// what handle returns.
 //
-// When ctx ends nothing more is pulled; requests in hand have
-// Config.ShutdownGrace to end, then they are given back at once. Consume returns
-// when all are settled. It runs once at a time.
+// When ctx ends, nothing more is pulled. Requests in flight have
+// Config.ShutdownGrace to finish; then they are given back immediately. Consume
+// returns when all are settled. Only one Consume may run at a time.
 func (b *Bus) Consume(ctx context.Context, handle func(context.Context, approval.Delivery) error) error {
 	if b.cfg.Ledger == nil {
 		return errNoLedger
@@ -103,7 +104,7 @@ func (b *Bus) Consume(ctx context.Context, handle func(context.Context, approval
 	c.stopping.Store(true)
 	b.bound.Store(false)
 	b.cfg.Observer.ConsumerBound(false)
-	err = errors.Join(err, c.finish(end)) //nolint:contextcheck // what is settled at the end outlives ctx
+	err = errors.Join(err, c.finish(end)) //nolint:contextcheck // settling goes on after ctx ends
 	stopBackground()
 	background.Wait()
 	if err == nil && c.nc.IsConnected() {
@@ -116,7 +117,7 @@ func (b *Bus) Consume(ctx context.Context, handle func(context.Context, approval
 // run pulls until ctx ends.
 func (c *consumeLoop) run(ctx context.Context) error {
 	bound := false
-	var since time.Time // of when nothing works, if failures is not 0, or of the last move
+	var since time.Time // of the first failure, or of the last switch of nodes
 	left := nodePatience
 	for failures := 0; ctx.Err() == nil; {
 		c.recordTurn()
@@ -156,14 +157,14 @@ func (c *consumeLoop) run(ctx context.Context) error {
 	return nil
 }
 
-// pullFailed makes a pause after a pull that failed, which grows. A consumer that is
-// there and gives nothing is as good as none: the worker is not ready.
+// pullFailed waits after a failed pull; the wait grows. While pulls fail
+// repeatedly, the worker is not ready even if the consumer exists.
 func (c *consumeLoop) pullFailed(ctx context.Context, err error) {
 	c.failedPulls++
 	if c.failedPulls > 1 {
 		c.setBound(false)
 	}
-	c.warnOnce(err, "pulling requests failed; looking at the consumer")
+	c.warnOnce(err, "pulling requests failed; checking the consumer")
 	c.wait(ctx, min(pullRetryPause<<min(c.failedPulls-1, 8), maxPullRetryPause))
 }
 
@@ -181,7 +182,7 @@ func (c *consumeLoop) setBound(up bool) {
 	c.cfg.Observer.ConsumerBound(up)
 }
 
-// warnOnce is warn unless it was the last thing that was said.
+// warnOnce logs a warning unless the last one was the same.
 func (c *consumeLoop) warnOnce(err error, text string) {
 	if said := text + ": " + err.Error(); said != c.lastWarning {
 		c.lastWarning = said
@@ -203,9 +204,9 @@ func (c *consumeLoop) wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// switchNode connects to another node if err, which kept the consumer from being
-// bound, may be this node's only: one that is cut off from its cluster keeps its
-// clients, while JetStream goes on without it. It reports whether it did.
+// switchNode connects to another node if err may be specific to this node: a node
+// that is cut off from its cluster keeps its clients, while JetStream goes on
+// without it. It reports whether it did.
 func (c *consumeLoop) switchNode(err error) bool {
 	refused, ok := errors.AsType[*jetstream.APIError](err)
 	unanswered := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders)
@@ -217,23 +218,23 @@ func (c *consumeLoop) switchNode(err error) bool {
 	return c.nc.ForceReconnect() == nil
 }
 
-// bind makes or checks what is needed, the consumer last.
+// bind creates or checks streams and buckets, and the consumer last.
 func (c *consumeLoop) bind(ctx context.Context) error {
-	// A broker that goes down leaves a question unanswered, so the next
-	// connection interrupts it.
+	// A broker that goes down leaves requests unanswered, so a reconnection
+	// interrupts them.
 	ctx, cancel := c.interruptible(ctx, bindWithin)
 	defer cancel()
 	c.setupDirty.Store(false)
 	err := c.lookup(ctx)
 	if errors.Is(err, context.Canceled) {
-		return err // says nothing of the broker, and is asked again at once
+		return err // interrupted; bind is called again immediately
 	}
 	if err != nil {
 		c.setBound(false)
-		c.warnOnce(err, "no requests can come")
+		c.warnOnce(err, "no requests can be delivered")
 		return err
 	}
-	if c.failedPulls <= 1 { // else it is ready once a pull is served
+	if c.failedPulls <= 1 { // else ready once a pull is served
 		c.setBound(true)
 	}
 	select {
@@ -243,12 +244,12 @@ func (c *consumeLoop) bind(ctx context.Context) error {
 	return nil
 }
 
-// errPaused says that the broker accepts pulls and serves none.
+// errPaused means that the broker accepts pulls and serves none.
 var errPaused = errors.New("the consumer " + ConsumerName + " is paused; end that with `nats consumer resume " + RequestsStream + " " + ConsumerName + "`")
 
 func (c *consumeLoop) lookup(ctx context.Context) error {
-	// While a cluster has no leader nobody answers, and who asks before there is
-	// one gets no answer afterwards: it is better to ask again soon.
+	// While a cluster has no leader, requests are lost and stay unanswered after
+	// the election. So the first one has a short timeout.
 	asked, cancel := context.WithTimeout(ctx, answerWithin)
 	info, err := c.consumerInfo(asked)
 	cancel()
@@ -271,7 +272,7 @@ func (c *consumeLoop) lookup(ctx context.Context) error {
 	return nil
 }
 
-// interruptible is a context for something that interrupt ends.
+// interruptible returns a context that interrupt cancels.
 func (b *Bus) interruptible(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	b.mu.Lock()
@@ -280,7 +281,8 @@ func (b *Bus) interruptible(ctx context.Context, d time.Duration) (context.Conte
 	return ctx, cancel
 }
 
-// acquireSlots takes all free slots; it waits for one for as long as a turn of the loop.
+// acquireSlots acquires all free slots and returns their number. It waits up to one
+// tick for the first.
 func (c *consumeLoop) acquireSlots(ctx context.Context) (int, error) {
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
@@ -300,8 +302,8 @@ func (c *consumeLoop) acquireSlots(ctx context.Context) (int, error) {
 	}
 }
 
-// finish waits for the requests in hand, gives back what takes too long, and
-// sees that the broker has it all.
+// finish waits for the requests in flight, gives back those that take too long, and
+// flushes what was settled.
 func (c *consumeLoop) finish(end context.CancelFunc) error {
 	idle := make(chan struct{})
 	go func() {
@@ -324,7 +326,7 @@ func (c *consumeLoop) finish(end context.CancelFunc) error {
 		case <-idle:
 		case <-late.C:
 			if n := c.nakAll(); n > 0 {
-				err = fmt.Errorf("%d requests were given back although their handlers had not ended", n)
+				err = fmt.Errorf("%d requests were given back while their handlers were still running", n)
 			}
 		}
 	}
@@ -332,13 +334,12 @@ func (c *consumeLoop) finish(end context.CancelFunc) error {
 		return err
 	}
 	if flushErr := c.nc.FlushTimeout(flushWithin); flushErr != nil {
-		err = errors.Join(err, fmt.Errorf("tell NATS what was settled: %w", flushErr))
+		err = errors.Join(err, fmt.Errorf("flush acknowledgements to NATS: %w", flushErr))
 	}
 	return err
 }
 
-// ackProgress tells the broker that requests are still in hand, each within a
-// third of AckWait from its receipt and then again.
+// ackProgress sends progress for every request in flight each third of AckWait.
 func (c *consumeLoop) ackProgress(ctx context.Context) {
 	t := time.NewTicker(c.cfg.AckWait / 3)
 	defer t.Stop()
@@ -354,15 +355,15 @@ func (c *consumeLoop) ackProgress(ctx context.Context) {
 	}
 }
 
-// inFlight returns the requests that are handled here now.
+// inFlight returns the deliveries that this process handles now.
 func (c *consumeLoop) inFlight() []*delivery {
 	c.deliveriesMu.Lock()
 	defer c.deliveriesMu.Unlock()
 	return slices.Collect(maps.Values(c.deliveries))
 }
 
-// watchBroker tells the observer of the backlog, and has a stream, bucket or
-// consumer that vanished looked for although nothing asked for it yet.
+// watchBroker reports the backlog to the observer, and detects a stream, bucket or
+// consumer that was changed or deleted.
 func (c *consumeLoop) watchBroker(ctx context.Context) {
 	t := time.NewTicker(backlogEvery)
 	defer t.Stop()
@@ -384,7 +385,7 @@ func (c *consumeLoop) checkBroker(ctx context.Context) {
 	defer cancel()
 	differences, err := c.Status(ctx)
 	if err != nil {
-		return // the pull will meet it, too
+		return // the next pull fails, too
 	}
 	for _, d := range differences {
 		if d.Matters {

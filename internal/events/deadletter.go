@@ -19,9 +19,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Headers of a dead letter, beside the original's own. An original header that
-// someone would act on is kept under headerOriginal, and one that could not be
-// published as it is, by name or value, percent-encoded under headerEncoded.
+// Headers that a dead letter has in addition to the original's. An original header
+// that the broker or a client would act on is kept under headerOriginal. One that
+// cannot be published unchanged is kept percent-encoded under headerEncoded.
 const (
 	headerReason     = "Vpcep-Deadletter-Reason"
 	headerField      = "Vpcep-Deadletter-Field"
@@ -30,27 +30,27 @@ const (
 	headerSequence   = "Vpcep-Deadletter-Sequence"   // in VPCEP_REQUESTS
 	headerDeliveries = "Vpcep-Deadletter-Deliveries" //
 	headerStored     = "Vpcep-Deadletter-Stored"     // when the original was
-	headerTruncated  = "Vpcep-Deadletter-Truncated"  // bytes of the original, if the body is a part of it
-	headerRequest    = "Vpcep-Deadletter-Request"    // its id, if it is poison
+	headerTruncated  = "Vpcep-Deadletter-Truncated"  // bytes of the original, if the body is only a part
+	headerRequest    = "Vpcep-Deadletter-Request"    // id of the request, if it is poison
 	headerOriginal   = "Vpcep-Original-"
 	headerEncoded    = "Vpcep-Encoded-"
 	headerOurs       = "Vpcep-Deadletter-"
 )
 
-// reserve is what the broker may count of a message beside what size does.
-const reserve = 512
+// overhead bounds what the broker counts of a message in addition to wireSize.
+const overhead = 512
 
-// maxHeader is what the broker takes of headers, in bytes.
-const maxHeader = 64<<10 - reserve
+// maxHeader is the broker's limit of headers, in bytes.
+const maxHeader = 64<<10 - overhead
 
-// wireSize is what the headers of msg, and all of it, count as published, in bytes.
+// wireSize returns the size of the headers of msg, and of all of it, as published.
 func wireSize(msg *nats.Msg) (header, all int) {
 	all = (&nats.Msg{Header: msg.Header, Data: msg.Data}).Size()
 	return all - len(msg.Data), all
 }
 
-// storeDeadLetter stores the message of h as a dead letter. Stored again within
-// the hour, it is stored once.
+// storeDeadLetter stores the message of d as a dead letter. Repeated within an hour, it
+// stores it once.
 func (b *Bus) storeDeadLetter(ctx context.Context, d *delivery, why *InvalidEventError) error {
 	msg := deadLetter(d.msg.Subject, d.msg.Header, d.msg.Data, d.meta, why)
 	request := ""
@@ -60,18 +60,18 @@ func (b *Bus) storeDeadLetter(ctx context.Context, d *delivery, why *InvalidEven
 	if request != "" {
 		msg.Header[headerRequest] = []string{request}
 	}
-	// The whole may be larger than a message can be: the original was nearly as
-	// large already. It is in VPCEP_REQUESTS in full.
-	most := int(b.nc.MaxPayload()) - reserve
-	if header, all := wireSize(msg); all > most || header > maxHeader {
-		truncate(msg, most)
+	// With its headers it may exceed the broker's limit. The full original stays in
+	// VPCEP_REQUESTS.
+	limit := int(b.nc.MaxPayload()) - overhead
+	if header, all := wireSize(msg); all > limit || header > maxHeader {
+		truncate(msg, limit)
 	}
 	id := deadLetterID(d.key.seq, d.key.at)
 	same := func(raw *jetstream.RawStreamMsg) bool {
 		return raw.Header.Get(headerSequence) == msg.Header.Get(headerSequence) && raw.Header.Get(headerStored) == msg.Header.Get(headerStored)
 	}
 	stored, err := b.publishWithID(ctx, DeadLettersStream, id, msg, same)
-	if tooLarge(err) { // the stream takes less than the broker
+	if tooLarge(err) { // the stream has a lower limit than the broker
 		truncate(msg, MaxEvent)
 		stored, err = b.publishWithID(ctx, DeadLettersStream, id, msg, same)
 	}
@@ -81,12 +81,12 @@ func (b *Bus) storeDeadLetter(ctx context.Context, d *delivery, why *InvalidEven
 	return b.records.SetPoison(ctx, request, stored)
 }
 
-// deadLetterID is the message id of the dead letter of a message.
+// deadLetterID returns the message id of the dead letter of a message.
 func deadLetterID(sequence uint64, at int64) string {
 	return fmt.Sprintf("deadletter-%d-%d", sequence, at)
 }
 
-// replayID is the message id of a replay.
+// replayID returns the message id of a replay.
 func replayID(d DeadLetter) string {
 	return fmt.Sprintf("replay-%d-%d", d.Sequence, d.At.UnixNano())
 }
@@ -95,7 +95,7 @@ func deadLetter(subject string, header nats.Header, body []byte, meta *nats.MsgM
 	msg := nats.NewMsg(DeadLettersSubject + "." + why.Reason)
 	msg.Data = body
 	for name, values := range header {
-		name, values = kept(name, values)
+		name, values = keepHeader(name, values)
 		msg.Header[name] = values
 	}
 	set := func(name, value string) {
@@ -113,9 +113,9 @@ func deadLetter(subject string, header nats.Header, body []byte, meta *nats.MsgM
 	return msg
 }
 
-// kept is how an original's header is kept: as it is, unless the broker, the
-// client library or we would take it for an order, or it would not arrive so.
-func kept(name string, values []string) (string, []string) {
+// keepHeader returns how an original's header is kept: unchanged, unless the broker, the
+// client library or this package would act on it, or it would be altered in transit.
+func keepHeader(name string, values []string) (string, []string) {
 	if !sendable(name) || slices.ContainsFunc(values, alteredInTransit) {
 		encoded := make([]string, len(values))
 		for i, v := range values {
@@ -131,8 +131,8 @@ func kept(name string, values []string) (string, []string) {
 	return name, values
 }
 
-// original is what kept was given; false if name is none of the original's.
-func original(name string, values []string) (string, []string, bool) {
+// originalHeader is the reverse of keepHeader; false if name is not of the original.
+func originalHeader(name string, values []string) (string, []string, bool) {
 	if rest, ok := strings.CutPrefix(name, headerOriginal); ok {
 		return rest, values, true
 	}
@@ -149,8 +149,8 @@ func original(name string, values []string) (string, []string, bool) {
 	return name, values, !strings.HasPrefix(name, headerOurs) && !strings.HasPrefix(name, "Nats-")
 }
 
-// sendable reports whether the client library publishes a header of that name.
-// Others, and the broker, are less strict.
+// sendable reports whether the client library publishes a header of that name. Other
+// clients and the broker are less strict.
 func sendable(name string) bool {
 	for _, r := range name {
 		if r <= ' ' || r >= 0x7f || strings.ContainsRune(`"()/,:;<=>?@[\]{}`, r) {
@@ -160,12 +160,12 @@ func sendable(name string) bool {
 	return name != ""
 }
 
-// alteredInTransit reports whether the client library would alter a value.
+// alteredInTransit reports whether the client library would alter a header's value.
 func alteredInTransit(value string) bool {
 	return strings.ContainsAny(value, "\r\n") || textproto.TrimString(value) != value
 }
 
-// headerValue is s without what would end a header line.
+// headerValue replaces the control characters of s, which would end a header line.
 func headerValue(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < 0x20 || r == 0x7f {
@@ -175,27 +175,27 @@ func headerValue(s string) string {
 	}, s)
 }
 
-// truncate makes msg fit into most bytes: headers of the original that are too
-// large go, then the body shrinks.
-func truncate(msg *nats.Msg, most int) {
+// truncate makes msg fit into limit bytes: it removes headers of the original if they
+// are too large, then shortens the body.
+func truncate(msg *nats.Msg, limit int) {
 	if msg.Header.Get(headerTruncated) == "" {
 		msg.Header[headerTruncated] = []string{strconv.Itoa(len(msg.Data))}
 	}
-	if header, _ := wireSize(msg); header > min(maxHeader, most/2) {
+	if header, _ := wireSize(msg); header > min(maxHeader, limit/2) {
 		for name := range msg.Header {
 			if !strings.HasPrefix(name, headerOurs) {
 				delete(msg.Header, name)
 			}
 		}
 	}
-	if _, all := wireSize(msg); all > most {
-		msg.Data = msg.Data[:max(len(msg.Data)-(all-most), 0)]
+	if _, all := wireSize(msg); all > limit {
+		msg.Data = msg.Data[:max(len(msg.Data)-(all-limit), 0)]
 	}
 }
 
-// DeadLetter is a message that was no request, and why.
+// DeadLetter is a message that could not be served as a request, and why.
 type DeadLetter struct {
-	Sequence   uint64 // names it among the dead letters
+	Sequence   uint64 // in VPCEP_DEADLETTERS; its number in commands
 	Reason     string
 	Field      string
 	Text       string
@@ -203,15 +203,15 @@ type DeadLetter struct {
 	Original   uint64 // the sequence of the original in VPCEP_REQUESTS
 	Deliveries int
 	Stored     time.Time // when the original was stored
-	At         time.Time // when it became a dead letter
+	At         time.Time // when it was dead-lettered
 	Truncated  int       // bytes of the original if Body is only a part of it, else 0
-	RequestID  string    // if it is poison, and could be decoded
+	RequestID  string    // of poison that could be decoded; else empty
 	Header     nats.Header
 	Body       []byte
 }
 
-// ErrNoDeadLetter says that there is no dead letter with that sequence.
-var ErrNoDeadLetter = errors.New("there is no such dead letter")
+// ErrNoDeadLetter means that no dead letter has that sequence.
+var ErrNoDeadLetter = errors.New("no such dead letter")
 
 func newDeadLetter(seq uint64, at time.Time, header nats.Header, body []byte) DeadLetter {
 	number := func(name string) uint64 {
@@ -232,28 +232,26 @@ func newDeadLetter(seq uint64, at time.Time, header nats.Header, body []byte) De
 		d.Stored = t
 	}
 	for name, values := range header {
-		if name, values, ok := original(name, values); ok {
+		if name, values, ok := originalHeader(name, values); ok {
 			d.Header[name] = values
 		}
 	}
 	return d
 }
 
-// DeadLetters yields the dead letters that are stored now, oldest first. An
-// error is the last thing it yields.
+// DeadLetters yields the stored dead letters, oldest first. An error is the last item.
 func (b *Bus) DeadLetters(ctx context.Context) iter.Seq2[DeadLetter, error] {
 	return b.deadLetters(ctx, false)
 }
 
-// FollowDeadLetters yields the dead letters that are stored now and those to
-// come, until ctx ends.
+// FollowDeadLetters yields the stored dead letters and new ones, until ctx ends.
 func (b *Bus) FollowDeadLetters(ctx context.Context) iter.Seq2[DeadLetter, error] {
 	return b.deadLetters(ctx, true)
 }
 
 func (b *Bus) deadLetters(ctx context.Context, follow bool) iter.Seq2[DeadLetter, error] {
 	return func(yield func(DeadLetter, error) bool) {
-		for msg, err := range b.read(ctx, reading{stream: DeadLettersStream, follow: follow}) {
+		for msg, err := range b.read(ctx, readOptions{stream: DeadLettersStream, follow: follow}) {
 			if err != nil {
 				yield(DeadLetter{}, fmt.Errorf("list the dead letters: %w", err))
 				return
@@ -281,10 +279,9 @@ func (b *Bus) DeadLetter(ctx context.Context, sequence uint64) (DeadLetter, erro
 	return newDeadLetter(raw.Sequence, raw.Time, raw.Header, raw.Data), nil
 }
 
-// Replay hands the original of a dead letter in again, as it was but for headers
-// that the client library cannot publish, and removes the dead letter; what was
-// poison is none any more. Cut off in between and repeated within two minutes, it
-// hands it in once.
+// Replay publishes the original of a dead letter again, without headers that the client
+// library cannot publish, and removes the dead letter and its poison record. Interrupted
+// and repeated within two minutes, it publishes the original once.
 func (b *Bus) Replay(ctx context.Context, sequence uint64) error {
 	d, err := b.DeadLetter(ctx, sequence)
 	if err != nil {
@@ -297,14 +294,14 @@ func (b *Bus) Replay(ctx context.Context, sequence uint64) error {
 		}
 	}
 	for name := range msg.Header {
-		// The broker acts on these: the old id would make it a repeat, and an
-		// old expectation would be refused.
+		// The broker acts on Nats- headers: the old id would make it a duplicate, and
+		// an old expectation would be refused.
 		if !sendable(name) || strings.HasPrefix(textproto.CanonicalMIMEHeaderKey(name), "Nats-") {
 			delete(msg.Header, name)
 		}
 	}
 	if !strings.HasPrefix(msg.Subject, RequestsSubject+".") {
-		return fmt.Errorf("replay the dead letter %d: its subject %.80q is no subject of requests", sequence, msg.Subject)
+		return fmt.Errorf("replay the dead letter %d: its subject %.80q is not a subject of requests", sequence, msg.Subject)
 	}
 	if d.RequestID != "" {
 		if err := b.records.SetPoison(ctx, d.RequestID, 0); err != nil {
@@ -312,16 +309,16 @@ func (b *Bus) Replay(ctx context.Context, sequence uint64) error {
 		}
 	}
 	id := replayID(d)
-	if _, all := wireSize(msg); int64(all+len(jetstream.MsgIDHeader)+len(id))+reserve <= b.nc.MaxPayload() {
+	if _, all := wireSize(msg); int64(all+len(jetstream.MsgIDHeader)+len(id))+overhead <= b.nc.MaxPayload() {
 		subject, body := msg.Subject, msg.Data
 		_, err = b.publishWithID(ctx, RequestsStream, id, msg, func(raw *jetstream.RawStreamMsg) bool {
 			return raw.Subject == subject && bytes.Equal(raw.Data, body) && sameHeaders(raw.Header, msg.Header)
 		})
-	} else { // only the message itself fits
+	} else { // too large with a message id
 		_, err = b.publishMsg(ctx, msg)
 	}
 	if _, denied := errors.AsType[*DeniedError](err); denied && strings.HasPrefix(msg.Subject, SweepSubject) {
-		return fmt.Errorf("replay the dead letter %d: only workers publish what the sweep finds; drop it, and the sweep submits it again while its connection is pending: %w", sequence, err)
+		return fmt.Errorf("replay the dead letter %d: only workers may publish requests of the sweep; drop it, and the sweep submits it again while its connection is pending: %w", sequence, err)
 	}
 	if err != nil {
 		return b.publishError(fmt.Sprintf("the original of dead letter %d", sequence), err)
@@ -329,7 +326,7 @@ func (b *Bus) Replay(ctx context.Context, sequence uint64) error {
 	return b.Drop(ctx, sequence)
 }
 
-// sameHeaders compares all headers but those that the broker acts on.
+// sameHeaders compares the headers, except those that the broker acts on.
 func sameHeaders(a, b nats.Header) bool {
 	plain := func(h nats.Header) nats.Header {
 		h = maps.Clone(h)
@@ -347,10 +344,10 @@ func (b *Bus) originalOf(ctx context.Context, d DeadLetter) (*nats.Msg, error) {
 	}
 	raw, err := s.GetMsg(ctx, d.Original)
 	if err != nil {
-		return nil, fmt.Errorf("replay the dead letter %d: it holds only a part, and the original cannot be read: %w", d.Sequence, err)
+		return nil, fmt.Errorf("replay the dead letter %d: it is truncated, and reading the original failed: %w", d.Sequence, err)
 	}
 	if !raw.Time.Equal(d.Stored) {
-		return nil, fmt.Errorf("replay the dead letter %d: it holds only a part, and the original is gone", d.Sequence)
+		return nil, fmt.Errorf("replay the dead letter %d: it is truncated, and the original has expired", d.Sequence)
 	}
 	return &nats.Msg{Subject: raw.Subject, Header: raw.Header, Data: raw.Data}, nil
 }

@@ -11,19 +11,18 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// DeniedError says that the broker's permissions do not let this user do
-// something.
+// DeniedError means that the user lacks a permission on the broker.
 type DeniedError struct {
 	Operation string // "publish" or "subscribe"
 	Subject   string
 }
 
 func (e *DeniedError) Error() string {
-	return fmt.Sprintf("the user may not %s to %s; docs/nats.md lists the rights, and deploy/nats has them as files", e.Operation, e.Subject)
+	return fmt.Sprintf("the user lacks the permission to %s to %s; docs/nats.md lists the permissions, and deploy/nats has them as files", e.Operation, e.Subject)
 }
 
-// denials passes on what the broker refuses. It says so apart from what was
-// asked, which gets no answer at all. It is safe for concurrent use.
+// denials passes permission errors to watchers. The broker sends them asynchronously,
+// and leaves the denied request unanswered. It is safe for concurrent use.
 type denials struct {
 	mu       sync.Mutex
 	watchers map[*func(*DeniedError)]struct{}
@@ -44,7 +43,7 @@ func (d *denials) watch(f func(*DeniedError)) (stop func()) {
 	}
 }
 
-// note tells the watchers if err is a denial, which it returns, else nil.
+// note returns err as a denial and passes it to the watchers; nil if it is none.
 func (d *denials) note(err error) *DeniedError {
 	denied := deniedBy(err)
 	if denied == nil {
@@ -58,7 +57,7 @@ func (d *denials) note(err error) *DeniedError {
 	return denied
 }
 
-// deniedBy reads what the broker says of a denial; nil if err is none.
+// deniedBy parses a permission error of the broker; nil if err is none.
 func deniedBy(err error) *DeniedError {
 	if !errors.Is(err, nats.ErrPermissionViolation) {
 		return nil
@@ -73,14 +72,14 @@ func deniedBy(err error) *DeniedError {
 	return &DeniedError{"subscribe", m[2]}
 }
 
-// abortOnDenial runs do, and ends it as soon as the broker denies a publication to
-// subject, or the subscription on which the answer would come.
+// abortOnDenial runs do, and cancels it as soon as the broker denies a publication to
+// subject, or the subscription to replies.
 func (b *Bus) abortOnDenial(ctx context.Context, subject string, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	answers := b.inboxPrefix() + "."
+	replies := b.inboxPrefix() + "."
 	defer b.denials.watch(func(e *DeniedError) {
-		if e.Operation == "publish" && e.Subject == subject || e.Operation == "subscribe" && strings.HasPrefix(e.Subject, answers) {
+		if e.Operation == "publish" && e.Subject == subject || e.Operation == "subscribe" && strings.HasPrefix(e.Subject, replies) {
 			cancel(e)
 		}
 	})()
@@ -91,22 +90,22 @@ func (b *Bus) abortOnDenial(ctx context.Context, subject string, do func(context
 	return err
 }
 
-// request publishes data and returns the answer.
+// request publishes data and returns the reply.
 func (b *Bus) request(ctx context.Context, subject string, data []byte) (*nats.Msg, error) {
 	return b.requestMsg(ctx, &nats.Msg{Subject: subject, Data: data})
 }
 
-func (b *Bus) requestMsg(ctx context.Context, msg *nats.Msg) (answer *nats.Msg, err error) {
+func (b *Bus) requestMsg(ctx context.Context, msg *nats.Msg) (reply *nats.Msg, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestWithin)
 	defer cancel()
 	err = b.abortOnDenial(ctx, msg.Subject, func(ctx context.Context) error {
-		answer, err = b.nc.RequestMsgWithContext(ctx, msg)
+		reply, err = b.nc.RequestMsgWithContext(ctx, msg)
 		return err
 	})
-	return answer, err
+	return reply, err
 }
 
-// api is the subject of an operation of JetStream's API.
+// api returns the subject of an operation of JetStream's API.
 func (b *Bus) api(operation string) string {
 	if b.cfg.Domain != "" {
 		return "$JS." + b.cfg.Domain + ".API." + operation

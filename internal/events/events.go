@@ -1,7 +1,7 @@
-// Package events is the bus: NATS JetStream. It takes requests from
-// VPCEP_REQUESTS as CloudEvents, hands each to a handler for as long as it takes,
-// settles it, and publishes results and dead letters. No request leaves the
-// stream's consumer before its end is stored elsewhere.
+// Package events is the bus: NATS JetStream. It consumes requests from
+// VPCEP_REQUESTS as CloudEvents, passes each to a handler, and publishes results
+// and dead letters. A request is acknowledged only after its result or dead letter
+// is stored.
 package events
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// Names on the bus, which others build on.
+// Names on the bus. They are part of the contract in docs/events.md.
 const (
 	RequestsStream    = "VPCEP_REQUESTS"
 	ResultsStream     = "VPCEP_RESULTS"
@@ -29,42 +29,41 @@ const (
 	DeadLettersSubject = "vpcep.deadletters" // + .<reason>
 )
 
-// Config says how to reach the bus and how to work with it. The zero value of a
-// field is its default.
+// Config configures a Bus. The zero value of a field selects its default.
 type Config struct {
 	Name string // of the connection, as the broker shows it; default "vpcep-approver"
 	URL  string // nats://… or tls://…, several separated by commas
-	// InProcess, if set, is connected to instead of URL: the embedded server.
+	// InProcess, if set, is used instead of URL: the embedded server.
 	InProcess nats.InProcessConnProvider
 
-	// Files are read anew at each connect.
+	// Files are read again at each connect.
 	CredentialsFile string
 	NKeySeedFile    string
-	// Login returns user and password; asked at each connect. Nil: none.
+	// Login returns user and password. It is called at each connect. Nil: none.
 	Login                  func() (user, password string, err error)
 	TLSCA, TLSCert, TLSKey string
-	TLSFirst               bool          // the TLS handshake comes before anything else, as the server is set
-	AllowPlaintext         bool          // without TLS also to other hosts than this one
+	TLSFirst               bool          // do the TLS handshake first, as the server is configured
+	AllowPlaintext         bool          // allow connections without TLS to other hosts
 	Domain                 string        // of JetStream; default the server's own
-	InboxPrefix            string        // of the subjects on which answers come; default "_INBOX"
-	MaxBytes               int64         // of each stream and bucket that is made; default no limit
-	ReconnectWait          time.Duration // between tries to connect again; default 500 ms
-	Create                 bool          // make streams, consumer and bucket where they are missing
-	Replicas               int           // of what is made; default 1
-	RequestsMaxAge         time.Duration // how long requests stay stored; default 30 days
+	InboxPrefix            string        // of the reply subjects; default "_INBOX"
+	MaxBytes               int64         // of each stream and bucket that is created; default no limit
+	ReconnectWait          time.Duration // between reconnect attempts; default 500 ms
+	Create                 bool          // create missing streams, buckets and the consumer
+	Replicas               int           // of what is created; default 1
+	RequestsMaxAge         time.Duration // how long requests are kept; default 30 days
 	ResultsMaxAge          time.Duration // default 90 days
 	DeadLettersMaxAge      time.Duration // default 365 days
-	Slots                  int           // requests in hand at once; default 64
-	AckWait                time.Duration // after which a silent worker's requests go to another; default 10 s
-	MaxAckPending          int           // requests in hand or given back with a delay, of all workers; default 100,000
-	ShutdownGrace          time.Duration // for requests in hand when Consume shall end; default 10 s
+	Slots                  int           // requests handled concurrently; default 64
+	AckWait                time.Duration // after which requests without progress are redelivered; default 10 s
+	MaxAckPending          int           // of all workers: requests in flight or waiting for redelivery; default 100,000
+	ShutdownGrace          time.Duration // for requests in flight when Consume is stopped; default 10 s
 	Targets                approval.Targets
 	Version                string // of the worker
-	// Ledger makes what keeps delivery records, poison records and heartbeats.
-	// Submit, Replay and Consume need it.
+	// Ledger returns the stores of delivery records, poison records and
+	// heartbeats. Submit, Replay and Consume need it.
 	Ledger func(*Bus) (CrashRecords, Heartbeats)
 	// Describe adds to a heartbeat what the bus does not know; nil: nothing. It
-	// must be safe for concurrent use once Consume runs.
+	// must be safe for concurrent use.
 	Describe func(*approval.WorkerStatus)
 	Observer Observer
 	Log      zerolog.Logger
@@ -103,17 +102,17 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Observer is told of what happens; *metrics.Metrics provides it. All strings
-// are of the bounded sets below.
+// Observer receives what happens; *metrics.Metrics implements it. All strings are
+// from the bounded sets below.
 type Observer interface {
-	Delivered(kind string)                        // a request was taken: one of Kinds
+	Delivered(kind string)                        // a request was decoded: one of Kinds
 	DeadLettered(reason string)                   // one of DeadLetterReasons
 	BusConnected(up bool)                         //
 	BusReconnected()                              //
-	ConsumerBound(up bool)                        // whether requests can come
+	ConsumerBound(up bool)                        // whether requests can be delivered
 	Backlog(pending, ackPending, redelivered int) // of the consumer, every five seconds
 	ResultPublished(what string)                  // one of PublishResults
-	SlotsInUse(delta int)                         // requests taken in hand (1) and settled (-1)
+	SlotsInUse(delta int)                         // a delivery started (1) or was settled (-1)
 	GivenBack(cause string)                       // one of GivenBackCauses
 }
 
@@ -129,14 +128,14 @@ func (noObserver) ResultPublished(string) {}
 func (noObserver) SlotsInUse(int)         {}
 func (noObserver) GivenBack(string)       {}
 
-// What became of a result that was offered to the broker.
+// The outcomes of publishing a result.
 const (
-	PublishOK       = "ok"       // it is stored
-	PublishError    = "error"    // it is not
-	PublishConflict = "conflict" // it is stored behind another that no worker wrote
+	PublishOK       = "ok"       // stored
+	PublishError    = "error"    // not stored
+	PublishConflict = "conflict" // stored as a correction, after a result that no worker wrote
 )
 
-// PublishResults returns all of them.
+// PublishResults returns every outcome.
 func PublishResults() []string { return []string{PublishOK, PublishError, PublishConflict} }
 
 // The kinds of request.
@@ -150,9 +149,9 @@ func Kinds() []string { return []string{KindConnection, KindEndpoint} }
 
 // The causes of giving a request back.
 const (
-	CauseBusy     = "busy"     // no room for its target
-	CauseRetry    = "retry"    // an error that may pass, or it waits for the cloud
-	CauseStopping = "stopping" // this worker ends
+	CauseBusy     = "busy"     // its target has no free slot
+	CauseRetry    = "retry"    // a temporary error, or it waits for the cloud
+	CauseStopping = "stopping" // this worker stops
 	CausePanic    = "panic"    // the handler panicked
 )
 
@@ -161,7 +160,7 @@ func GivenBackCauses() []string {
 	return []string{CauseBusy, CauseRetry, CauseStopping, CausePanic}
 }
 
-// causeOf is the cause that err names itself, or CauseRetry.
+// causeOf returns the cause that err names, or CauseRetry.
 func causeOf(err error) string {
 	e, ok := errors.AsType[interface {
 		error

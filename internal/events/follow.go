@@ -14,49 +14,49 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// ResultFilter chooses results; the zero value chooses all that are stored.
+// ResultFilter selects results; the zero value selects all stored ones.
 type ResultFilter struct {
 	RequestID string             // of this request only
 	Target    string             // name
-	Outcomes  []approval.Outcome // any of these; none means all but ShadowOutcome
+	Outcomes  []approval.Outcome // any of these; empty: all but ShadowOutcome
 	Since     time.Time          // published at or after
-	New       bool               // none that are stored already
-	Follow    bool               // goes on with those to come, until ctx ends
+	New       bool               // only new results, none that are stored already
+	Follow    bool               // continue with new results until ctx ends
 }
 
-// Results yields the results that f chooses, oldest first. An error is the last
-// thing it yields, unless it is of one result that cannot be read.
+// Results yields the results that f selects, oldest first. An error is the last item,
+// unless it is about one result that cannot be read.
 func (b *Bus) Results(ctx context.Context, f ResultFilter) iter.Seq2[approval.Result, error] {
-	what := reading{stream: ResultsStream, follow: f.Follow}
+	opts := readOptions{stream: ResultsStream, follow: f.Follow}
 	target, request := cmp.Or(f.Target, "*"), cmp.Or(f.RequestID, "*")
 	outcomes := f.Outcomes
 	if len(outcomes) == 0 {
-		outcomes = approval.Outcomes() // what shadow policies would have said is no outcome
+		outcomes = approval.Outcomes() // without shadow results
 	}
 	for _, o := range outcomes {
 		decision := request
 		if o == ShadowOutcome && f.RequestID != "" {
 			decision += "-shadow"
 		}
-		what.subjects = append(what.subjects, resultSubject(string(o), target, decision))
+		opts.subjects = append(opts.subjects, resultSubject(string(o), target, decision))
 	}
-	if what.onlyNew = f.New; !f.New {
-		what.since = f.Since
+	if opts.onlyNew = f.New; !f.New {
+		opts.since = f.Since
 	}
 	return func(yield func(approval.Result, error) bool) {
 		for _, name := range []string{f.Target, f.RequestID} {
-			if name != "" && token(name) != nil {
-				yield(approval.Result{}, fmt.Errorf("follow results: %w", token(name)))
+			if name != "" && checkToken(name) != nil {
+				yield(approval.Result{}, fmt.Errorf("follow results: %w", checkToken(name)))
 				return
 			}
 		}
 		if slices.ContainsFunc(f.Outcomes, func(o approval.Outcome) bool {
 			return o != ShadowOutcome && !slices.Contains(approval.Outcomes(), o)
 		}) {
-			yield(approval.Result{}, fmt.Errorf("follow results: %q has something that is no outcome", f.Outcomes))
+			yield(approval.Result{}, fmt.Errorf("follow results: unknown outcome in %q", f.Outcomes))
 			return
 		}
-		for msg, err := range b.read(ctx, what) {
+		for msg, err := range b.read(ctx, opts) {
 			if err != nil {
 				yield(approval.Result{}, fmt.Errorf("follow results: %w", err))
 				return
@@ -69,17 +69,17 @@ func (b *Bus) Results(ctx context.Context, f ResultFilter) iter.Seq2[approval.Re
 	}
 }
 
-// ResultWait waits for the result of one request. It needs the right to read the
-// stored results, or else to subscribe to them. Close ends it.
+// ResultWait waits for the result of one request. It needs the permission to read the
+// stored results, or else to subscribe to them. Call Close at the end.
 type ResultWait struct {
 	b       *Bus
 	request string
 	sub     *nats.Subscription // nil: the stored results can be read
-	came    chan *nats.Msg
+	msgs    chan *nats.Msg
 }
 
-// WaitFor prepares to wait for the result of a request. Call it before the request
-// is submitted: who may only subscribe sees nothing of the past.
+// WaitFor prepares to wait for the result of a request. Call it before the request is
+// submitted: a user that may only subscribe receives no stored results.
 func (b *Bus) WaitFor(ctx context.Context, requestID string) (*ResultWait, error) {
 	w := &ResultWait{b: b, request: requestID}
 	var err error
@@ -91,8 +91,8 @@ func (b *Bus) WaitFor(ctx context.Context, requestID string) (*ResultWait, error
 	if _, denied := errors.AsType[*DeniedError](err); !denied {
 		return w, err
 	}
-	w.came = make(chan *nats.Msg, 16)
-	if w.sub, err = b.nc.ChanSubscribe(resultSubject("*", "*", approval.DecisionID(requestID)), w.came); err != nil {
+	w.msgs = make(chan *nats.Msg, 16)
+	if w.sub, err = b.nc.ChanSubscribe(resultSubject("*", "*", approval.DecisionID(requestID)), w.msgs); err != nil {
 		return nil, fmt.Errorf("wait for the result of request %s: %w", requestID, err)
 	}
 	return w, nil
@@ -104,7 +104,7 @@ func (w *ResultWait) Result(ctx context.Context) (approval.Result, error) {
 		for r, err := range w.b.Results(ctx, ResultFilter{RequestID: w.request, Follow: true}) {
 			return r, err
 		}
-		return approval.Result{}, fmt.Errorf("request %s: the results ended without it", w.request)
+		return approval.Result{}, fmt.Errorf("wait for the result of request %s: the stream ended", w.request)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -116,20 +116,20 @@ func (w *ResultWait) Result(ctx context.Context) (approval.Result, error) {
 	select {
 	case <-ctx.Done():
 		return approval.Result{}, fmt.Errorf("wait for the result of request %s: %w", w.request, context.Cause(ctx))
-	case msg := <-w.came:
+	case msg := <-w.msgs:
 		return DecodeResult(msg.Header, msg.Data)
 	}
 }
 
-// Close ends what WaitFor began.
+// Close releases the subscription.
 func (w *ResultWait) Close() {
 	if w.sub != nil {
 		_ = w.sub.Unsubscribe() // nothing depends on it
 	}
 }
 
-// Served reports whether a worker takes requests now. known is false if that
-// cannot be told: the user may not ask, or all workers may be busy.
+// Served reports whether a worker pulls requests now. known is false if the user lacks
+// the permission, or if all workers may be busy.
 func (b *Bus) Served(ctx context.Context) (served, known bool) {
 	ctx, done := b.cancelOnDenial(ctx)
 	defer done()

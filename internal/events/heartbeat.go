@@ -15,27 +15,27 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// Heartbeats keeps what each worker says of itself, in a bucket whose values end
-// after Config.heartbeatTTL; *ledger.Workers provides it.
+// Heartbeats stores the status of each worker, in a bucket whose values expire
+// after Config.heartbeatTTL; *ledger.Workers implements it.
 type Heartbeats interface {
 	// Store stores s as the latest heartbeat of its instance and returns the
 	// revision. last is the revision of the one before; 0: there was none. The
-	// error is approval.ErrInstanceDead if it came too late; any other may pass.
+	// error is approval.ErrInstanceDead if it came too late; any other is temporary.
 	Store(ctx context.Context, s approval.WorkerStatus, last uint64) (uint64, error)
 	// CheckLiveness reports whether another instance is alive. since is the revision of any
 	// heartbeat after which every living worker has sent one.
 	CheckLiveness(ctx context.Context, instance string, since uint64) (approval.Liveness, error)
 }
 
-// HeartbeatTTL is how long an instance lives after its last heartbeat. A message
-// of a worker that died comes again two thirds of AckWait later, or more: by then
-// the instance must be dead.
+// HeartbeatTTL is how long an instance counts as alive after its last heartbeat. A
+// message of a worker that died is redelivered two thirds of AckWait later, or more:
+// by then the instance must be dead.
 func HeartbeatTTL(ackWait time.Duration) time.Duration { return ackWait * 6 / 10 }
 
 func (c Config) heartbeatTTL() time.Duration { return HeartbeatTTL(c.AckWait) }
 
-// presence is what this process knows of itself and the other workers. It is safe
-// for concurrent use.
+// presence tracks the heartbeats of this process and which other workers are alive.
+// It is safe for concurrent use.
 type presence struct {
 	store Heartbeats
 	ttl   time.Duration
@@ -43,16 +43,16 @@ type presence struct {
 	sending sync.Mutex // held while a heartbeat is sent
 
 	mu        sync.Mutex
-	status    approval.WorkerStatus // what does not change
+	status    approval.WorkerStatus // the constant part
 	revision  uint64                // of the latest heartbeat
-	sent      time.Time             // when the latest one that was acknowledged was sent; zero: none
-	judgeFrom time.Time             // nothing is judged before
+	sent      time.Time             // when the latest acknowledged one was sent; zero: none
+	judgeFrom time.Time             // liveness is not checked before
 	recent    []sentHeartbeat       // of this instance, oldest first
-	former    map[string]bool       // instances that this process was before
-	dead      map[string]bool       // others that were found dead, which is for good
+	former    map[string]bool       // earlier instance ids of this process
+	dead      map[string]bool       // other instances that were found dead, which is final
 }
 
-// sentHeartbeat is a heartbeat that was acknowledged.
+// sentHeartbeat is an acknowledged heartbeat.
 type sentHeartbeat struct {
 	at       time.Time
 	revision uint64
@@ -60,7 +60,7 @@ type sentHeartbeat struct {
 
 const (
 	maxRecent = 8
-	maxDead   = 1 << 12 // each instance was a process
+	maxDead   = 1 << 12 // instances
 )
 
 func newPresence(store Heartbeats, cfg Config) *presence {
@@ -84,31 +84,31 @@ func (p *presence) instance() string {
 	return p.status.Instance
 }
 
-// isOwn reports whether an instance is, or was, this process.
+// isOwn reports whether an instance id is, or was, that of this process.
 func (p *presence) isOwn(instance string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return instance == p.status.Instance || p.former[instance]
 }
 
-// lapsed reports whether no heartbeat was acknowledged for one time to live: others
-// may take this worker for dead.
+// lapsed reports whether no heartbeat was acknowledged for one TTL: other workers may
+// declare this one dead.
 func (p *presence) lapsed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.sent.IsZero() || time.Since(p.sent) >= p.ttl
 }
 
-// reconnected has nothing judged for one time to live, in which every living
-// worker sends a heartbeat.
+// reconnected suspends liveness checks for one TTL, in which every live worker sends a
+// heartbeat.
 func (p *presence) reconnected() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.judgeFrom = time.Now().Add(p.ttl)
 }
 
-// beat sends a heartbeat; edit adds what changes. It returns the instance that
-// this process was until now if others have declared that dead, else "".
+// send sends a heartbeat; edit adds the variable part. If others have declared this
+// instance dead, it returns that instance and continues as a new one; else "".
 func (p *presence) send(ctx context.Context, edit func(*approval.WorkerStatus)) (former string, err error) {
 	p.sending.Lock()
 	defer p.sending.Unlock()
@@ -130,7 +130,7 @@ func (p *presence) send(ctx context.Context, edit func(*approval.WorkerStatus)) 
 	case err != nil:
 		return "", err
 	}
-	// After a gap others may have had the same, and not be back yet.
+	// After a gap, other workers may have had the same and not be back yet.
 	if p.sent.IsZero() || now.Sub(p.sent) > p.ttl*2/3 {
 		p.judgeFrom = time.Now().Add(p.ttl)
 	}
@@ -141,8 +141,8 @@ func (p *presence) send(ctx context.Context, edit func(*approval.WorkerStatus)) 
 	return "", nil
 }
 
-// judge says whether another instance lives. While that cannot be told it is
-// unknown, and to be asked again after a while.
+// checkLiveness returns whether another instance is alive. While that is unknown, it
+// also returns when to check again.
 func (p *presence) checkLiveness(ctx context.Context, instance string) (approval.Liveness, time.Duration, error) {
 	p.mu.Lock()
 	dead, now := p.dead[instance], time.Now()
@@ -164,7 +164,7 @@ func (p *presence) checkLiveness(ctx context.Context, instance string) (approval
 	}
 	is, err := p.store.CheckLiveness(ctx, instance, since)
 	if err != nil {
-		return approval.InstanceUnknown, 0, fmt.Errorf("look whether the worker %s lives: %w", instance, err)
+		return approval.InstanceUnknown, 0, fmt.Errorf("check whether the worker %s is alive: %w", instance, err)
 	}
 	if is == approval.InstanceDead {
 		p.mu.Lock()
@@ -177,12 +177,12 @@ func (p *presence) checkLiveness(ctx context.Context, instance string) (approval
 	return is, p.ttl / 3, nil
 }
 
-// sendHeartbeats sends a heartbeat each third of the time to live, and when the
-// connection is back, until ctx ends.
+// sendHeartbeats sends a heartbeat each third of the TTL, and after a reconnection,
+// until ctx ends.
 func (c *consumeLoop) sendHeartbeats(ctx context.Context) {
 	t := time.NewTicker(c.present.ttl / 3)
 	defer t.Stop()
-	told := false
+	warned := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -197,40 +197,40 @@ func (c *consumeLoop) sendHeartbeats(ctx context.Context) {
 			c.sendHeartbeat(ctx)
 		}
 		switch lapsed := c.present.lapsed(); {
-		case lapsed && !told:
-			told = true
+		case lapsed && !warned:
+			warned = true
 			c.interrupt() // the pull
-			c.cfg.Log.Warn().Err(errLapsed).Msg("no new requests are taken")
-		case !lapsed && told:
-			told = false
-			c.cfg.Log.Info().Str("instance", c.present.instance()).Msg("heartbeats are stored again; new requests are taken")
+			c.cfg.Log.Warn().Err(errLapsed).Msg("taking no new requests")
+		case !lapsed && warned:
+			warned = false
+			c.cfg.Log.Info().Str("instance", c.present.instance()).Msg("heartbeats are stored again; taking new requests")
 		}
 	}
 }
 
-var errLapsed = errors.New("no heartbeat of this worker was stored for so long that others may take it for dead")
+var errLapsed = errors.New("no heartbeat of this worker was stored for one TTL; other workers may declare it dead")
 
-// sendHeartbeat sends one heartbeat, and writes what could not be written before.
+// sendHeartbeat sends one heartbeat, and writes pending edits of delivery records.
 func (c *consumeLoop) sendHeartbeat(ctx context.Context) {
-	// What takes longer is too late for the next one.
+	// A slower one would delay the next.
 	ctx, cancel := context.WithTimeout(ctx, max(c.present.ttl/3, time.Second))
 	defer cancel()
 	lapsed := c.present.lapsed()
 	former, err := c.present.send(ctx, c.describe)
 	if former != "" {
-		c.warn(err, "this worker goes on as a new instance")
+		c.warn(err, "continuing as a new instance")
 		_, err = c.present.send(ctx, c.describe)
 	}
 	if err != nil {
 		if !errors.Is(err, context.Canceled) {
-			c.warn(err, "a heartbeat of this worker could not be stored")
+			c.warn(err, "storing a heartbeat failed")
 		}
 		if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
-			c.markSetupDirty() // the bucket may be gone
+			c.markSetupDirty() // the bucket may be deleted
 		}
 		return
 	}
-	if lapsed { // the loop waits for this
+	if lapsed { // the consume loop waits for it
 		select {
 		case c.wake <- struct{}{}:
 		default:
@@ -242,7 +242,7 @@ func (c *consumeLoop) sendHeartbeat(ctx context.Context) {
 	c.flushPendingEdits(ctx)
 }
 
-// describe adds to s what changes.
+// describe fills in the variable part of s.
 func (c *consumeLoop) describe(s *approval.WorkerStatus) {
 	s.State, s.InFlight = approval.WorkerRunning, len(c.inFlight())
 	if c.stopping.Load() {
@@ -253,8 +253,8 @@ func (c *consumeLoop) describe(s *approval.WorkerStatus) {
 	}
 }
 
-// reportStopped has the last heartbeat tell that this worker ended with nothing in
-// flight: whatever mark it left is no strike.
+// reportStopped sends the last heartbeat, which says that this worker ended with
+// nothing in flight: a mark that it left is not a strike.
 func (c *consumeLoop) reportStopped(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, flushWithin)
 	defer cancel()
@@ -267,11 +267,11 @@ func (c *consumeLoop) reportStopped(ctx context.Context) {
 		s.State = approval.WorkerStopped
 	})
 	if err != nil {
-		c.warn(err, "the last heartbeat of this worker could not be stored")
+		c.warn(err, "storing the last heartbeat failed")
 	}
 }
 
-// noLedger stands for records that were not configured.
+// noLedger replaces stores that are not configured.
 type noLedger struct{}
 
 var errNoLedger = errors.New("no ledger is configured for the bus")

@@ -111,7 +111,7 @@ func TestWithoutHeartbeatsNoNewWorkIsTaken(t *testing.T) {
 	}
 	limit(1)
 	eventually(t, "it is not ready", func() bool { return b.Ready() != nil })
-	eventually(t, "it is said", func() bool { return strings.Contains(log.String(), "no new requests are taken") })
+	eventually(t, "it is said", func() bool { return strings.Contains(log.String(), "taking no new requests") })
 	if err := b.Submit(t.Context(), connection("2")); err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestWithoutHeartbeatsNoNewWorkIsTaken(t *testing.T) {
 	if n := seen.get("delivered connection"); n != 1 {
 		t.Errorf("%d requests were taken, want 1", n)
 	}
-	if n := strings.Count(log.String(), "no new requests are taken"); n != 1 {
+	if n := strings.Count(log.String(), "taking no new requests"); n != 1 {
 		t.Errorf("it was said %d times, want once:\n%s", n, log)
 	}
 	if !b.Alive() {

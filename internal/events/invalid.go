@@ -25,17 +25,17 @@ func (e *InvalidEventError) Retryable() bool { return false }
 
 // The reasons of dead letters, which are also the last part of their subject.
 const (
-	ReasonUnreadable    = "unreadable"     // no CloudEvent, or not JSON
+	ReasonUnreadable    = "unreadable"     // not a CloudEvent, or not JSON
 	ReasonTooLarge      = "too_large"      // above MaxEvent
 	ReasonUnknownType   = "unknown_type"   // not one of RequestTypes
 	ReasonUnknownTarget = "unknown_target" // not configured, or of another kind than the type asks for
 	ReasonBadID         = "bad_id"         // not the id of a cloud resource
 	ReasonBadParameters = "bad_parameters" // data that is missing, unknown or out of bounds
-	ReasonWrongSubject  = "wrong_subject"  // the subject it came on is for another source or target
-	ReasonUnstorable    = "unstorable"     // the ledger or the results cannot hold what became of it
-	ReasonIDReused      = "id_reused"      // source and id of an earlier event about something else
+	ReasonWrongSubject  = "wrong_subject"  // its subject is for another source or target
+	ReasonUnstorable    = "unstorable"     // its entry or its result is too large to store
+	ReasonIDReused      = "id_reused"      // source and id of an earlier, different event
 	ReasonTooOld        = "too_old"        // older than what the ledger remembers
-	ReasonPoison        = "poison"         // its handling ended the process again and again
+	ReasonPoison        = "poison"         // its handling crashed workers repeatedly
 )
 
 // DeadLetterReasons returns every reason.
@@ -50,8 +50,8 @@ func invalid(reason, field, format string, args ...any) *InvalidEventError {
 	return &InvalidEventError{Reason: reason, Field: field, Text: fmt.Sprintf(format, args...)}
 }
 
-// PoisonError says that a request was not submitted, because an earlier event of
-// it became a dead letter as poison: submitted again it would crash workers again.
+// PoisonError means that a request was not submitted because it was dead-lettered as
+// poison: it would crash workers again.
 type PoisonError struct {
 	RequestID  string
 	DeadLetter uint64 // its sequence, which names it
@@ -65,14 +65,15 @@ func (e *PoisonError) Error() string {
 // Retryable reports false: only a replay of the dead letter helps.
 func (e *PoisonError) Retryable() bool { return false }
 
-// Poison reports true. A sweep need not report what will not change by itself.
+// Poison reports true. The sweep does not report such an error: only an operator can
+// change it.
 func (e *PoisonError) Poison() bool { return true }
 
 // refusePoison returns a *PoisonError if the request is poison.
 func (b *Bus) refusePoison(ctx context.Context, requestID string) error {
 	deadLetter, err := b.records.Poison(ctx, requestID)
 	if err != nil {
-		return fmt.Errorf("look whether the request %s is poison: %w", requestID, err)
+		return fmt.Errorf("check whether the request %s is poison: %w", requestID, err)
 	}
 	if deadLetter > 0 {
 		return &PoisonError{RequestID: requestID, DeadLetter: deadLetter}

@@ -5,13 +5,14 @@ import (
 	"time"
 )
 
-// maxWarnings is how many lines the bus logs about trouble in a window of a
-// minute, so at most twice as many in any minute.
+// maxWarnings is how many warnings the bus logs in a window of a minute, so at most
+// twice as many in any minute.
 const maxWarnings = 10
 
-// logLimiter allows a number of things in each window of time and counts the rest.
+// logLimiter allows a number of log lines in each window and counts the rest. It is
+// safe for concurrent use.
 type logLimiter struct {
-	most   int
+	limit  int
 	window time.Duration
 
 	mu      sync.Mutex
@@ -20,12 +21,12 @@ type logLimiter struct {
 	missed  int
 }
 
-func newLogLimiter(most int, window time.Duration) *logLimiter {
-	return &logLimiter{most: most, window: window}
+func newLogLimiter(limit int, window time.Duration) *logLimiter {
+	return &logLimiter{limit: limit, window: window}
 }
 
-// allow reports whether one more is allowed, and how many were not since the
-// last that was.
+// allow reports whether one more line is allowed, and how many were suppressed since
+// the last one.
 func (l *logLimiter) allow() (ok bool, missed int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -33,7 +34,7 @@ func (l *logLimiter) allow() (ok bool, missed int) {
 	if now.Sub(l.began) >= l.window {
 		l.began, l.allowed = now, 0
 	}
-	if l.allowed >= l.most {
+	if l.allowed >= l.limit {
 		l.missed++
 		return false, 0
 	}

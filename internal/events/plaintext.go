@@ -12,9 +12,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Plaintext returns the addresses of other hosts to which a connection would not
-// be encrypted: whoever stands in between reads the password, and can write into
-// the ledger as the worker, also if it logs in by a key that is never sent.
+// Plaintext returns the addresses of other hosts to which a connection would not be
+// encrypted. On such a connection an attacker can read the password, and can write to
+// the ledger as the worker even if it logs in with a key that is never sent.
 func (c Config) Plaintext() []string {
 	var out []string
 	if c.InProcess != nil || c.demandsTLS() {
@@ -29,8 +29,8 @@ func (c Config) Plaintext() []string {
 	return out
 }
 
-// demandsTLS reports whether the client library goes on with no server that does
-// not speak TLS, also with those that it learns of later.
+// demandsTLS reports whether the client library refuses servers without TLS, including
+// those that it learns of later.
 func (c Config) demandsTLS() bool {
 	if c.TLSCA != "" || c.TLSCert != "" || c.TLSFirst {
 		return true
@@ -44,20 +44,20 @@ func (c Config) demandsTLS() bool {
 	return false
 }
 
-// loopback reports whether host, of a URL, is this machine.
+// loopback reports whether the host of a URL is this machine.
 func loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
-// encrypted is the option that keeps a connection without TLS on this machine,
-// also when a server names others of its cluster.
+// encrypted returns the option that restricts connections without TLS to this machine,
+// even when a server announces others of its cluster.
 func (c Config) encrypted() ([]nats.Option, error) {
 	if c.AllowPlaintext || c.InProcess != nil || c.demandsTLS() {
 		return nil, nil
 	}
 	if hosts := c.Plaintext(); len(hosts) > 0 {
-		return nil, fmt.Errorf("%s is not encrypted and not on this machine; write tls://, or set nats.allow_plaintext: true", strings.Join(hosts, ","))
+		return nil, fmt.Errorf("the connection to %s would not be encrypted; use tls://, or set nats.allow_plaintext: true", strings.Join(hosts, ","))
 	}
 	return []nats.Option{nats.SetCustomDialer(&net.Dialer{Timeout: connectWithin, Control: onlyLoopback})}, nil
 }
@@ -65,7 +65,7 @@ func (c Config) encrypted() ([]nats.Option, error) {
 func onlyLoopback(_, address string, _ syscall.RawConn) error {
 	host, err := netip.ParseAddrPort(address)
 	if err != nil || !host.Addr().Unmap().IsLoopback() {
-		return errors.New("the connection would not be encrypted, and leave this machine; write tls://, or set nats.allow_plaintext: true")
+		return errors.New("the connection would leave this machine unencrypted; use tls://, or set nats.allow_plaintext: true")
 	}
 	return nil
 }

@@ -14,10 +14,10 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// Publish stores r as the result of its decision, or finds that it is stored
-// already. If another result stands in its place, which no worker wrote, r is
-// stored as a correction behind it and the conflict is reported. When Publish
-// returns nil the broker has r. It may be repeated and is safe for concurrent use.
+// Publish stores r as the result of its decision, unless it is stored already. If
+// another result is stored for the decision, which no worker wrote, Publish stores r
+// as a correction after it and reports the conflict. When Publish returns nil, the
+// broker has r. It is safe to repeat, and safe for concurrent use.
 func (b *Bus) Publish(ctx context.Context, r approval.Result) error {
 	conflict, err := b.publishResult(ctx, r)
 	switch {
@@ -32,11 +32,11 @@ func (b *Bus) Publish(ctx context.Context, r approval.Result) error {
 }
 
 func (b *Bus) publishResult(ctx context.Context, r approval.Result) (conflict bool, err error) {
-	if token(r.Decision.ID) != nil || approval.ValidName(r.Request.Target.Name) != nil || r.Outcome == "" {
+	if checkToken(r.Decision.ID) != nil || approval.ValidName(r.Request.Target.Name) != nil || r.Outcome == "" {
 		return false, fmt.Errorf("publish a result: decision %.80q, target %.80q and outcome %.20q do not make a subject",
 			r.Decision.ID, r.Request.Target.Name, r.Outcome)
 	}
-	// First what would have been, so that with the result itself all is told.
+	// The shadow result comes first, so that the result itself is the last event.
 	shadowConflict := false
 	if r.Decision.Shadow != nil {
 		if shadowConflict, err = b.publishOnce(ctx, shadowOf(r)); err != nil {
@@ -47,47 +47,46 @@ func (b *Bus) publishResult(ctx context.Context, r approval.Result) (conflict bo
 	return conflict || shadowConflict, err
 }
 
-// publishTries bounds how often a result is offered while others write results of
-// the same decision.
+// publishTries bounds the attempts while others write results of the same decision.
 const publishTries = 4
 
-// publishOnce stores r unless it is stored already. The fence is the sequence of
-// the last result of the decision, under any outcome; unlike the duplicate window
-// it holds for as long as the stream keeps results.
+// publishOnce stores r unless it is stored already. It compares the sequence of the
+// last result of the decision, under any outcome; unlike the duplicate window, that
+// works for as long as the stream keeps results.
 func (b *Bus) publishOnce(ctx context.Context, r approval.Result) (conflict bool, err error) {
-	var last uint64 // of what stands for the decision; 0: nothing does
+	var last uint64 // sequence of the last stored result of the decision; 0: none
 	for range publishTries {
 		id := r.Decision.ID
 		if last > 0 {
 			id += correctionSuffix
 		}
-		refused, err := b.tryPublish(ctx, r, id, last)
-		if err != nil || !refused {
+		conflict, err := b.tryPublish(ctx, r, id, last)
+		if err != nil || !conflict {
 			return last > 0, err
 		}
-		stands, err := b.storedResults(ctx, r.Decision.ID)
+		stored, err := b.storedResults(ctx, r.Decision.ID)
 		if err != nil {
 			return false, b.publishError("the result of request "+r.Request.ID, err)
 		}
-		for _, raw := range stands {
+		for _, raw := range stored {
 			if isResult(raw, r) {
 				return false, nil
 			}
 			last = raw.Sequence
 		}
-		if len(stands) > 0 {
-			b.logConflict(stands[len(stands)-1], r)
+		if len(stored) > 0 {
+			b.logConflict(stored[len(stored)-1], r)
 		}
 	}
-	return false, fmt.Errorf("publish the result of request %s: others write results of its decision at the same time", r.Request.ID)
+	return false, fmt.Errorf("publish the result of request %s: others write results of its decision concurrently", r.Request.ID)
 }
 
-// tryPublish publishes r under the event id if the last result of its decision
-// has the sequence last. refused says that it has not.
-func (b *Bus) tryPublish(ctx context.Context, r approval.Result, id string, last uint64) (refused bool, err error) {
-	most := b.nc.MaxPayload() - reserve
+// tryPublish publishes r under the event id if the last result of its decision has
+// the sequence last. conflict says that it has another.
+func (b *Bus) tryPublish(ctx context.Context, r approval.Result, id string, last uint64) (conflict bool, err error) {
+	limit := b.nc.MaxPayload() - overhead
 	for {
-		body, header, err := encodeResult(r, id, most)
+		body, header, err := encodeResult(r, id, limit)
 		if err != nil {
 			return false, &InvalidEventError{Reason: ReasonUnstorable, Text: err.Error()}
 		}
@@ -96,16 +95,16 @@ func (b *Bus) tryPublish(ctx context.Context, r approval.Result, id string, last
 		if hasCode(err, jetstream.JSErrCodeStreamWrongLastSequence) {
 			return true, nil
 		}
-		if tooLarge(err) && most > 0 {
-			most = 0 // the stream takes less than the broker: without claims
+		if tooLarge(err) && limit > 0 {
+			limit = 0 // the stream has a lower limit than the broker: leave out the claims
 			continue
 		}
 		return false, b.publishError("the result of request "+r.Request.ID, err)
 	}
 }
 
-// storedResults returns what is stored for a decision, oldest first. It ends after a
-// few: workers store one, and a correction if it is not the first.
+// storedResults returns the first results that are stored for a decision, oldest
+// first. Workers store one, and a correction if it is not the first.
 func (b *Bus) storedResults(ctx context.Context, decision string) ([]*jetstream.RawStreamMsg, error) {
 	const enough = 16
 	stream, err := b.js.Stream(ctx, ResultsStream)
@@ -126,15 +125,15 @@ func (b *Bus) storedResults(ctx context.Context, decision string) ([]*jetstream.
 	return out, nil
 }
 
-// isResult reports whether a stored message says what r says. Times, durations
-// and versions may differ: a broker that lost data makes a worker say it again.
+// isResult reports whether a stored message has the same content as r. Times,
+// durations and versions may differ: after a broker lost data, a worker publishes again.
 func isResult(raw *jetstream.RawStreamMsg, r approval.Result) bool {
 	stored, err := DecodeResult(raw.Header, raw.Data)
 	return err == nil && raw.Subject == resultSubject(string(r.Outcome), r.Request.Target.Name, r.Decision.ID) &&
 		identityOf(stored) == identityOf(r)
 }
 
-// resultIdentity is what readers of a result act on.
+// resultIdentity holds the content that readers of a result act on.
 type resultIdentity struct {
 	request, source, event, target, subject string
 	decision, policy, rule, domain          string
@@ -162,17 +161,17 @@ func identityOf(r approval.Result) resultIdentity {
 func (b *Bus) logConflict(raw *jetstream.RawStreamMsg, r approval.Result) {
 	b.cfg.Log.Error().Str("request", r.Request.ID).Str("target", r.Request.Target.Name).Str("outcome", string(r.Outcome)).
 		Uint64("stored_sequence", raw.Sequence).Str("stored_subject", raw.Subject).
-		Msg("another result stands for this decision, which no worker wrote; the true one is published as a correction: find out who may publish on " + ResultsSubject + ".>")
+		Msg("found a result of this decision that no worker wrote; publishing the true one as a correction: find out who may publish on " + ResultsSubject + ".>")
 }
 
 func resultSubject(outcome, target, decision string) string {
 	return ResultsSubject + "." + outcome + "." + target + "." + decision
 }
 
-// insufficientResources is the code of a broker that may store no more.
+// insufficientResources is the code of a broker that has no storage left.
 const insufficientResources jetstream.ErrorCode = 10023
 
-// messageTooLarge is the code of a stream that takes no message of that size.
+// messageTooLarge is the code of a stream that refuses a message for its size.
 const messageTooLarge jetstream.ErrorCode = 10054
 
 func hasCode(err error, code jetstream.ErrorCode) bool {
@@ -180,15 +179,14 @@ func hasCode(err error, code jetstream.ErrorCode) bool {
 	return ok && refused.ErrorCode == code
 }
 
-// tooLarge reports whether err says that a message is larger than the broker, or
-// its stream, takes.
+// tooLarge reports whether the broker or the stream refused a message for its size.
 func tooLarge(err error) bool {
 	return errors.Is(err, nats.ErrMaxPayload) || hasCode(err, messageTooLarge)
 }
 
-// publishWithID stores msg under a message id. A broker that has a message with
-// that id drops msg and says so: then it is looked at, and unless it is the same,
-// msg is stored under an id that nobody can guess.
+// publishWithID stores msg under a message id. If the broker drops it as a duplicate,
+// publishWithID compares the stored message, and unless it is the same, stores msg
+// under an id that nobody can guess.
 func (b *Bus) publishWithID(ctx context.Context, stream, id string, msg *nats.Msg, same func(*jetstream.RawStreamMsg) bool) (uint64, error) {
 	ack, err := b.publishMsg(ctx, msg, jetstream.WithMsgID(id))
 	if err != nil {
@@ -197,7 +195,7 @@ func (b *Bus) publishWithID(ctx context.Context, stream, id string, msg *nats.Ms
 	if !ack.Duplicate {
 		return ack.Sequence, nil
 	}
-	// What cannot be read may be another: stored twice does no harm.
+	// If the message cannot be read it may be another one; storing msg twice is harmless.
 	if found, err := b.message(ctx, stream, ack.Sequence); err == nil && same(found) {
 		return ack.Sequence, nil
 	}
@@ -208,8 +206,8 @@ func (b *Bus) publishWithID(ctx context.Context, stream, id string, msg *nats.Ms
 	return ack.Sequence, nil
 }
 
-// publishMsg publishes msg and ends as soon as the broker denies it: a denied
-// publication has no answer.
+// publishMsg publishes msg and returns as soon as the broker denies it: a denied
+// publication is not answered.
 func (b *Bus) publishMsg(ctx context.Context, msg *nats.Msg, opts ...jetstream.PublishOpt) (ack *jetstream.PubAck, err error) {
 	err = b.abortOnDenial(ctx, msg.Subject, func(ctx context.Context) error {
 		ack, err = b.js.PublishMsg(ctx, msg, opts...)
@@ -227,37 +225,37 @@ func (b *Bus) message(ctx context.Context, stream string, sequence uint64) (*jet
 	return s.GetMsg(ctx, sequence)
 }
 
-// publishError makes an error of publishing what readable, and has the streams
-// looked at if the broker does not know one.
+// publishError adds context and the next step to an error of publishing what. If no
+// stream answered, it has the streams checked.
 func (b *Bus) publishError(what string, err error) error {
 	if err == nil {
 		return nil
 	}
 	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) {
 		b.markSetupDirty()
-		return fmt.Errorf("publish %s: no stream takes it; see `worker bus status`: %w", what, err)
+		return fmt.Errorf("publish %s: no stream accepts it; see `worker bus status`: %w", what, err)
 	}
 	if refused, ok := errors.AsType[*jetstream.APIError](err); ok && refused.ErrorCode == insufficientResources {
-		return fmt.Errorf("publish %s: the broker's disk, or its limit, is full; make room there: %w", what, err)
+		return fmt.Errorf("publish %s: the broker has reached its disk or storage limit; free some space: %w", what, err)
 	}
 	return fmt.Errorf("publish %s: %w", what, err)
 }
 
-// token reports why s cannot be one token of a subject.
-func token(s string) error {
+// checkToken returns why s cannot be one token of a subject.
+func checkToken(s string) error {
 	if s == "" || len(s) > 128 {
-		return fmt.Errorf("%.80q has not 1 to 128 characters", s)
+		return fmt.Errorf("%.80q must have 1 to 128 characters", s)
 	}
 	for _, r := range s {
 		if ok := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_'; !ok {
-			return fmt.Errorf("%.80q holds %q", s, r)
+			return fmt.Errorf("%.80q has the forbidden character %q", s, r)
 		}
 	}
 	return nil
 }
 
-// requestMessage is r as a message, after a check that it would be taken. The
-// request that it returns is what a worker would make of it.
+// requestMessage encodes r and checks that a worker would accept it. It also returns
+// the request as the worker would decode it.
 func requestMessage(r approval.Request) (*nats.Msg, approval.Request, error) {
 	body, header, err := encodeRequest(r)
 	if err != nil {
@@ -266,24 +264,22 @@ func requestMessage(r approval.Request) (*nats.Msg, approval.Request, error) {
 	msg := &nats.Msg{Subject: requestSubject(r.Source, r.Target.Name), Data: body, Header: header}
 	taken, err := DecodeMessage(msg.Subject, header, body, approval.Targets{r.Target})
 	if err != nil {
-		return nil, approval.Request{}, fmt.Errorf("the request would not be taken: %w", err)
+		return nil, approval.Request{}, fmt.Errorf("the request is invalid: %w", err)
 	}
 	return msg, taken, nil
 }
 
-// sameRequest reports whether a stored message asks what r asks. When it was made
-// does not matter.
+// sameRequest reports whether a stored message is the request r, apart from its time.
 func sameRequest(raw *jetstream.RawStreamMsg, r approval.Request) bool {
 	stored, err := DecodeMessage(raw.Subject, raw.Header, raw.Data, approval.Targets{r.Target})
 	stored.Time, stored.TraceParent = r.Time, r.TraceParent
 	return err == nil && reflect.DeepEqual(stored, r)
 }
 
-// Submit publishes r as a request event, after checking that it would be taken.
-// The same request submitted again within two minutes counts once. When it
-// returns nil the broker has the request, whoever used its message id before. An
-// error that is an *InvalidEventError says what is wrong with r; a *PoisonError that r is
-// poison.
+// Submit publishes r as a request event, after checking that it is valid. The same
+// request submitted again within two minutes is stored once. When Submit returns nil,
+// the broker has the request, even if another message has used its message id. The
+// error is an *InvalidEventError if r is invalid, and a *PoisonError if r is poison.
 func (b *Bus) Submit(ctx context.Context, r approval.Request) error {
 	msg, taken, err := requestMessage(r)
 	if err != nil {
@@ -296,8 +292,8 @@ func (b *Bus) Submit(ctx context.Context, r approval.Request) error {
 	return b.publishError("the request "+taken.ID, err)
 }
 
-// IDUsedError says that a request was not stored, because the broker has another
-// message under the id of its event.
+// IDUsedError means that a request was not stored, because the broker has another
+// message with the id of its event.
 type IDUsedError struct {
 	RequestID string
 	Sequence  uint64 // of the stored message in RequestsStream
@@ -311,8 +307,8 @@ func (e *IDUsedError) Error() string {
 	return fmt.Sprintf("id already used (sequence %d): the request %s is not stored, another message has its id; use a new id", e.Sequence, e.RequestID)
 }
 
-// SubmitNew is Submit for a producer: it needs no right but to publish requests.
-// An *IDUsedError says that another message has the id of r's event.
+// SubmitNew is Submit for a producer: it needs no permission but to publish requests.
+// The error is an *IDUsedError if another message has the id of r's event.
 func (b *Bus) SubmitNew(ctx context.Context, r approval.Request) error {
 	if r.Source == approval.SweepSource {
 		return invalid(ReasonWrongSubject, "source", "%s is the source of the sweep; use another", r.Source)
@@ -321,7 +317,7 @@ func (b *Bus) SubmitNew(ctx context.Context, r approval.Request) error {
 	if err != nil {
 		return err
 	}
-	// Who may only publish cannot know this, and the worker finds it out itself.
+	// A user that may only publish cannot check this; the worker checks it, too.
 	allowed, done := b.cancelOnDenial(ctx)
 	err = b.refusePoison(allowed, taken.ID)
 	done()
@@ -341,8 +337,8 @@ func (b *Bus) SubmitNew(ctx context.Context, r approval.Request) error {
 	return &IDUsedError{RequestID: taken.ID, Sequence: ack.Sequence, Unread: err != nil}
 }
 
-// Waiting returns when the oldest request was stored that was never delivered;
-// the zero time if there is none.
+// Waiting returns when the oldest request that was never delivered was stored; zero
+// if there is none.
 func (b *Bus) Waiting(ctx context.Context) (time.Time, error) {
 	consumer, err := b.consumerInfo(ctx)
 	if err != nil || consumer == nil || consumer.NumPending == 0 {
@@ -350,20 +346,20 @@ func (b *Bus) Waiting(ctx context.Context) (time.Time, error) {
 	}
 	stream, err := b.js.Stream(ctx, RequestsStream)
 	if err != nil {
-		return time.Time{}, apiError("look at the stream "+RequestsStream, err)
+		return time.Time{}, apiError("open the stream "+RequestsStream, err)
 	}
 	next, err := stream.GetMsg(ctx, consumer.Delivered.Stream+1, jetstream.WithGetMsgSubject(RequestsSubject+".>"))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return time.Time{}, nil // it was delivered, or has expired, meanwhile
 	}
 	if err != nil {
-		return time.Time{}, apiError("read the oldest request that waits", err)
+		return time.Time{}, apiError("read the oldest waiting request", err)
 	}
 	return next.Time, nil
 }
 
-// SubmitRaw publishes a message as it is to the requests of target, as an
-// outside producer would.
+// SubmitRaw publishes a message unchanged to the requests of target, as an external
+// producer would.
 func (b *Bus) SubmitRaw(ctx context.Context, target string, header nats.Header, body []byte) error {
 	if err := approval.ValidName(target); err != nil {
 		return fmt.Errorf("publish a request: %w", err)

@@ -11,13 +11,13 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// pull asks for n requests, for which it holds slots, and begins to handle those
-// that come. One pull at a time is enough: while it waits, nothing is waiting.
+// pull requests n messages, for which the caller holds slots, and starts a delivery
+// for each that arrives. It releases the slots that are left.
 //
-// It speaks the pull protocol itself. The library takes any message without a
-// body and with a header named Status for the broker's word, also one that
-// somebody stored, and drops it with those that come after it. What is stored
-// comes with a subject for its acknowledgement, and the broker's word with none.
+// It implements the pull protocol itself. The client library takes any message without
+// a body and with a header named Status for a status of the broker, even a stored one,
+// and drops it together with those that follow. A stored message has a reply subject
+// for its acknowledgement, and a status has none.
 func (c *consumeLoop) pull(ctx context.Context, n int) error {
 	used := 0
 	defer func() {
@@ -25,14 +25,14 @@ func (c *consumeLoop) pull(ctx context.Context, n int) error {
 			<-c.slots
 		}
 	}()
-	// The broker ends the pull first, so that nothing is sent to nobody.
+	// The broker ends the pull first, so that it sends nothing to a closed inbox.
 	pullCtx, cancel := c.interruptible(ctx, pullFor+pullHeartbeat)
 	defer cancel()
 	if c.setupDirty.Load() {
 		return nil
 	}
-	inbox, came := c.nc.NewInbox(), make(chan *nats.Msg, 2*n+16)
-	sub, err := c.nc.ChanSubscribe(inbox, came)
+	inbox, msgs := c.nc.NewInbox(), make(chan *nats.Msg, 2*n+16)
+	sub, err := c.nc.ChanSubscribe(inbox, msgs)
 	if err != nil {
 		return fmt.Errorf("pull %d requests: %w", n, err)
 	}
@@ -49,7 +49,7 @@ func (c *consumeLoop) pull(ctx context.Context, n int) error {
 	defer silence.Stop()
 	for done := false; err == nil && !done && used < n; {
 		select {
-		case msg := <-came:
+		case msg := <-msgs:
 			silence.Reset(2 * pullHeartbeat)
 			if start(msg); msg.Reply == "" {
 				if done, err = parseStatus(msg.Header); err == nil {
@@ -65,9 +65,9 @@ func (c *consumeLoop) pull(ctx context.Context, n int) error {
 	if unsubErr := sub.Unsubscribe(); err == nil && c.nc.IsConnected() {
 		err = unsubErr
 	}
-	for used < n { // what has come by now is in this worker's hand
+	for used < n { // messages that have arrived belong to this worker
 		select {
-		case msg := <-came:
+		case msg := <-msgs:
 			start(msg)
 			continue
 		default:
@@ -80,10 +80,10 @@ func (c *consumeLoop) pull(ctx context.Context, n int) error {
 	return nil
 }
 
-// errNoHeartbeat says that the broker sent neither a message nor a heartbeat in time.
-var errNoHeartbeat = errors.New("the broker is silent")
+// errNoHeartbeat means that the broker sent neither a message nor a heartbeat in time.
+var errNoHeartbeat = errors.New("no message and no heartbeat from the broker")
 
-// requestBatch sends the request of a pull. Its fields are the broker's
+// requestBatch sends a pull request. Its fields are the broker's
 // ConsumerGetNextRequest; times are in nanoseconds.
 func (b *Bus) requestBatch(stream, consumer, inbox string, n int, wait, heartbeat time.Duration) error {
 	body, err := json.Marshal(struct {
@@ -97,25 +97,25 @@ func (b *Bus) requestBatch(stream, consumer, inbox string, n int, wait, heartbea
 	return b.nc.PublishRequest(b.api("CONSUMER.MSG.NEXT."+stream+"."+consumer), inbox, body)
 }
 
-// parseStatus returns what the broker says of a pull: that it is over, or why it failed.
+// parseStatus interprets a status of a pull: whether the pull is over, and why it failed.
 func parseStatus(h nats.Header) (over bool, err error) {
-	const alive, badRequest, nothing, timeUp, conflict, nobody = "100", "400", "404", "408", "409", "503"
+	const idleHeartbeat, badRequest, noMessages, timeout, conflict, noResponders = "100", "400", "404", "408", "409", "503"
 	description := h.Get("Description")
 	switch status := h.Get("Status"); status {
-	case alive:
+	case idleHeartbeat:
 		return false, nil
-	case nothing, timeUp:
+	case noMessages, timeout:
 		return true, nil
-	case nobody:
+	case noResponders:
 		return true, nats.ErrNoResponders
 	case conflict:
 		if strings.EqualFold(description, "Batch Completed") {
 			return true, nil
 		}
-		return true, fmt.Errorf("the broker says: %s", description)
+		return true, fmt.Errorf("the broker ended the pull: %s", description)
 	case badRequest:
-		return true, fmt.Errorf("the broker refuses it: %s", description)
+		return true, fmt.Errorf("the broker refused the pull: %s", description)
 	default:
-		return true, fmt.Errorf("the broker answers %.20q: %.200q", status, description)
+		return true, fmt.Errorf("unexpected status %.20q from the broker: %.200q", status, description)
 	}
 }

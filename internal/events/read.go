@@ -15,25 +15,25 @@ import (
 
 const (
 	readBatch      = 128              // messages of a pull
-	readerIdle     = 30 * time.Second // after which the broker drops the consumer of a reader that was killed
-	readerTries    = 3                // of a scan, without a message in between
+	readerIdle     = 30 * time.Second // after which the broker deletes the consumer of a killed reader
+	readerTries    = 3                // failed attempts of a scan, without a message in between
 	readerRetry    = 250 * time.Millisecond
-	maxReaderRetry = 5 * time.Second // the longest pause of a reader that follows
+	maxReaderRetry = 5 * time.Second // the longest pause between attempts
 	deleteWithin   = 2 * time.Second
-	scanPull       = time.Second // a pull of a scan; nothing new is waited for
+	scanPull       = time.Second // of a scan's pull, which does not wait for new messages
 )
 
-// reading says what is read of a stream.
-type reading struct {
+// readOptions selects what to read of a stream.
+type readOptions struct {
 	stream   string
 	subjects []string // all if empty
 	since    time.Time
-	from     uint64 // sequence to begin with; 0: as the others say
+	from     uint64 // first sequence; 0: unset
 	onlyNew  bool
-	follow   bool // goes on with what comes, until the context ends
+	follow   bool // continue with new messages until the context ends
 }
 
-// message is a stored message with where it was stored.
+// message is a stored message with its position and time.
 type message struct {
 	*nats.Msg
 	sequence uint64
@@ -42,22 +42,23 @@ type message struct {
 
 // reader reads a stream with a consumer of its own, which it deletes.
 //
-// The library's ordered consumer leaves its consumer on the broker, does not stop
-// while it makes a new one, and counts on messages that may be deleted meanwhile.
+// The client library's ordered consumer is not used: it leaves its consumer on the
+// broker, does not stop while it creates a new one, and waits for messages that may be
+// deleted meanwhile.
 type reader struct {
 	b        *Bus
-	what     reading
+	opts     readOptions
 	consumer string // name; empty: there is none
-	next     uint64 // sequence to go on from; 0: as what says
-	pending  bool   // whether there was more when last told
+	next     uint64 // next sequence; 0: as opts says
+	pending  bool   // whether the broker had more messages at the last one
 }
 
-// read yields the stored messages, oldest first, and goes on with new ones if
-// follow is set. Else it ends after those that are there, or with an error if the
-// broker does not send them. It resumes after the broker was away.
-func (b *Bus) read(ctx context.Context, what reading) iter.Seq2[message, error] {
+// read yields the stored messages, oldest first, and continues with new ones if follow
+// is set. Else it ends after the last stored one, or with an error if the broker does
+// not send them. It resumes after the broker was down.
+func (b *Bus) read(ctx context.Context, opts readOptions) iter.Seq2[message, error] {
 	return func(yield func(message, error) bool) {
-		r := &reader{b: b, what: what, next: what.from}
+		r := &reader{b: b, opts: opts, next: opts.from}
 		defer r.close(ctx)
 		failed := 0
 		for {
@@ -78,11 +79,11 @@ func (b *Bus) read(ctx context.Context, what reading) iter.Seq2[message, error] 
 			}
 			failed++
 			_, denied := errors.AsType[*DeniedError](err)
-			if denied || b.nc.IsClosed() || r.next == 0 || !what.follow && failed >= readerTries {
-				yield(message{}, apiError("read the stream "+what.stream, err))
+			if denied || b.nc.IsClosed() || r.next == 0 || !opts.follow && failed >= readerTries {
+				yield(message{}, apiError("read the stream "+opts.stream, err))
 				return
 			}
-			r.close(ctx) // it may be gone, or be of no use
+			r.close(ctx) // the consumer may be deleted or broken
 			select {
 			case <-ctx.Done():
 			case <-time.After(min(readerRetry<<min(failed-1, 8), maxReaderRetry)):
@@ -91,11 +92,11 @@ func (b *Bus) read(ctx context.Context, what reading) iter.Seq2[message, error] 
 	}
 }
 
-// errStopped says that whoever reads wants no more.
+// errStopped means that the caller stopped the iteration.
 var errStopped = errors.New("stopped")
 
-// step makes one pull, and the consumer before it if there is none. more is false
-// at the end of what is to be read.
+// step does one pull, after creating the consumer if there is none. more is false at
+// the end.
 func (r *reader) step(ctx context.Context, yield func(message) bool) (more bool, err error) {
 	ctx, done := r.b.cancelOnDenial(ctx)
 	defer func() {
@@ -108,7 +109,7 @@ func (r *reader) step(ctx context.Context, yield func(message) bool) (more bool,
 		if err := r.open(ctx); err != nil {
 			return false, err
 		}
-		if !r.pending && !r.what.follow {
+		if !r.pending && !r.opts.follow {
 			return false, nil
 		}
 	}
@@ -118,24 +119,24 @@ func (r *reader) step(ctx context.Context, yield func(message) bool) (more bool,
 		return false, nil
 	case err != nil:
 		return false, err
-	case r.what.follow:
+	case r.opts.follow:
 		return true, nil
 	case got > 0:
 		return r.pending, nil
 	}
-	// Nothing came in time: either the rest was deleted meanwhile, or the broker
-	// is slow, and only the broker knows.
-	info, err := r.b.js.Consumer(ctx, r.what.stream, r.consumer)
+	// Nothing arrived in time: either the rest was deleted meanwhile, or the broker is
+	// slow. Ask it.
+	info, err := r.b.js.Consumer(ctx, r.opts.stream, r.consumer)
 	if err != nil {
 		return false, err
 	}
 	if info.CachedInfo().NumPending > 0 {
-		return false, errors.New("the broker does not send what is stored")
+		return false, errors.New("the broker does not send the stored messages")
 	}
 	return false, nil
 }
 
-// open makes the consumer.
+// open creates the consumer.
 func (r *reader) open(ctx context.Context) error {
 	cfg := jetstream.ConsumerConfig{
 		Name: "vpcep-reader-" + rand.Text(), AckPolicy: jetstream.AckNonePolicy, MaxDeliver: -1,
@@ -144,42 +145,42 @@ func (r *reader) open(ctx context.Context) error {
 	switch {
 	case r.next > 0:
 		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, r.next
-	case r.what.onlyNew:
+	case r.opts.onlyNew:
 		cfg.DeliverPolicy = jetstream.DeliverNewPolicy
-	case !r.what.since.IsZero():
-		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &r.what.since
+	case !r.opts.since.IsZero():
+		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &r.opts.since
 	}
-	if len(r.what.subjects) == 1 {
-		cfg.FilterSubject = r.what.subjects[0]
+	if len(r.opts.subjects) == 1 {
+		cfg.FilterSubject = r.opts.subjects[0]
 	} else {
-		cfg.FilterSubjects = r.what.subjects
+		cfg.FilterSubjects = r.opts.subjects
 	}
-	c, err := r.b.js.CreateConsumer(ctx, r.what.stream, cfg)
+	c, err := r.b.js.CreateConsumer(ctx, r.opts.stream, cfg)
 	if err != nil {
 		return err
 	}
 	info := c.CachedInfo()
 	r.consumer, r.pending = info.Name, info.NumPending > 0
-	// Where it starts: made again, it goes on from there and leaves nothing out.
+	// A consumer that replaces this one must start at the same message.
 	r.next = max(r.next, info.Delivered.Stream+1)
 	return nil
 }
 
-// pull asks for messages and yields those that come. It ends when all have come
-// that were asked for, when the broker says that there are no more for now, and
-// with the last that is stored unless it follows.
+// pull requests a batch and yields its messages. It ends when the batch is complete,
+// when the broker has no more for now, and after the last stored message unless it
+// follows.
 func (r *reader) pull(ctx context.Context, yield func(message) bool) (got int, err error) {
-	inbox, came := r.b.nc.NewInbox(), make(chan *nats.Msg, readBatch+16)
-	sub, err := r.b.nc.ChanSubscribe(inbox, came)
+	inbox, msgs := r.b.nc.NewInbox(), make(chan *nats.Msg, readBatch+16)
+	sub, err := r.b.nc.ChanSubscribe(inbox, msgs)
 	if err != nil {
 		return 0, err
 	}
 	defer sub.Unsubscribe() //nolint:errcheck // nothing depends on the end of a read
 	wait, heartbeat := scanPull, time.Duration(0)
-	if r.what.follow {
+	if r.opts.follow {
 		wait, heartbeat = pullFor, pullHeartbeat
 	}
-	if err := r.b.requestBatch(r.what.stream, r.consumer, inbox, readBatch, wait, heartbeat); err != nil {
+	if err := r.b.requestBatch(r.opts.stream, r.consumer, inbox, readBatch, wait, heartbeat); err != nil {
 		return 0, err
 	}
 	silence := time.NewTimer(2 * pullHeartbeat)
@@ -190,7 +191,7 @@ func (r *reader) pull(ctx context.Context, yield func(message) bool) (got int, e
 			return got, ctx.Err()
 		case <-silence.C:
 			return got, errNoHeartbeat
-		case msg := <-came:
+		case msg := <-msgs:
 			silence.Reset(2 * pullHeartbeat)
 			if msg.Reply == "" {
 				if over, err := parseStatus(msg.Header); over || err != nil {
@@ -210,17 +211,17 @@ func (r *reader) pull(ctx context.Context, yield func(message) bool) (got int, e
 			if !yield(message{msg, meta.Sequence.Stream, meta.Timestamp}) {
 				return got, errStopped
 			}
-			if !r.pending && !r.what.follow {
+			if !r.pending && !r.opts.follow {
 				return got, nil
 			}
-			silence.Reset(2 * pullHeartbeat) // yield may take long
+			silence.Reset(2 * pullHeartbeat) // yield may be slow
 		}
 	}
 	return got, nil
 }
 
-// close deletes the consumer, also after ctx has ended. If that cannot be done the
-// broker does it by itself after readerIdle.
+// close deletes the consumer, even after ctx has ended. If that fails, the broker
+// deletes it after readerIdle.
 func (r *reader) close(ctx context.Context) {
 	if r.consumer == "" || !r.b.nc.IsConnected() {
 		r.consumer = ""
@@ -230,13 +231,13 @@ func (r *reader) close(ctx context.Context) {
 	defer cancel()
 	ctx, done := r.b.cancelOnDenial(ctx)
 	defer done()
-	_ = r.b.js.DeleteConsumer(ctx, r.what.stream, r.consumer) // best effort, see above
+	_ = r.b.js.DeleteConsumer(ctx, r.opts.stream, r.consumer) // best effort, see above
 	r.consumer = ""
 }
 
-// cancelOnDenial is a context that ends when the broker denies to ask something of
-// JetStream, or to hear the answer. It is for commands, which ask one thing at a
-// time. The caller calls done when it has its answer.
+// cancelOnDenial returns a context that is canceled when the broker denies a request to
+// JetStream, or the subscription to its reply. It is for commands, which send one
+// request at a time. Call done after the reply.
 func (b *Bus) cancelOnDenial(ctx context.Context) (_ context.Context, done func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	b.asking.Add(1)

@@ -208,7 +208,7 @@ func TestConnectSaysWhatIsWrong(t *testing.T) {
 		edit func(*Config)
 		want string
 	}{
-		{"nobody there", func(*Config) {}, "is the broker up"},
+		{"nobody there", func(*Config) {}, "check that the broker runs"},
 		{"no such file", func(c *Config) { c.CredentialsFile = "/nowhere/user.creds" }, "/nowhere/user.creds"},
 		{"no such seed", func(c *Config) { c.NKeySeedFile = "/nowhere/seed" }, "/nowhere/seed"},
 		{"no such authority", func(c *Config) { c.TLSCA = "/nowhere/ca.pem" }, "/nowhere/ca.pem"},

@@ -2,12 +2,12 @@ package events
 
 import "github.com/vpcep-approver/vpcep-approver/internal/approval"
 
-// ShadowOutcome stands in the place of the outcome where a result tells only what
-// shadow policies would have decided: nothing was done by it.
+// ShadowOutcome replaces the outcome in a shadow result, which says what shadow
+// policies would have decided. Nothing was done by it.
 const ShadowOutcome approval.Outcome = "shadow"
 
-// shadowOf is the result of its own kind that tells of the shadow decision in r.
-// Its ids are the decision's with "-shadow" behind, so that it is told once too.
+// shadowOf returns the shadow result of the shadow decision in r. Its ids are the
+// decision's with the suffix "-shadow", so that it is also published once.
 func shadowOf(r approval.Result) approval.Result {
 	s := r.Decision.Shadow
 	r.Decision.ID += "-shadow"

@@ -14,40 +14,39 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// CrashRecords keeps where requests that were delivered again are in flight, so
-// that one which crashes workers is found; *ledger.Deliveries provides it. Every
-// error may pass.
+// CrashRecords stores at which workers redelivered requests are in flight, to find
+// those that crash workers; *ledger.Deliveries implements it. Every error is
+// temporary.
 type CrashRecords interface {
-	// Revise changes the record of the message that r names by edit, and makes r
-	// what is stored then. edit is called again if the record has changed
-	// meanwhile; its error is returned as it is, and nothing is changed.
+	// Revise applies edit to the record of the message that r names, stores it, and
+	// sets r to it. It calls edit again if the record has changed meanwhile. If
+	// edit fails, nothing is changed and its error is returned as it is.
 	Revise(ctx context.Context, r *approval.DeliveryRecord, edit func(r *approval.DeliveryRecord) error) error
-	// Poison returns the number of the dead letter that a request became as
-	// poison; 0 if it did not.
+	// Poison returns the sequence of the dead letter of a request that is poison; 0
+	// if it is not.
 	Poison(ctx context.Context, requestID string) (deadLetter uint64, err error)
-	// SetPoison records that; 0 removes the record. It may be repeated.
+	// SetPoison records it; 0 removes the record. It is safe to repeat.
 	SetPoison(ctx context.Context, requestID string, deadLetter uint64) error
 }
 
-// A message that is delivered again is marked as in flight at this instance of
-// the worker before anything of it is looked at, and the mark is removed however
-// its handling ends. A mark whose instance is dead is a strike. With suspectAt
-// strikes a message is a crash suspect: no other suspect is handled by the same
-// process meanwhile, so that the next crash is its own. With poisonAt strikes, the
-// last of them in isolation, it becomes a dead letter. A killer thus costs at most
-// four processes, for a first delivery leaves no mark. Panics are counted as they
-// are.
+// A redelivered message is marked as in flight at this instance of the worker before
+// it is decoded. The mark is removed however the handling ends. A mark whose instance
+// is dead is a strike. With suspectAt strikes a message is a crash suspect: it runs
+// isolated from other suspects, so that the next crash is its own. With poisonAt
+// strikes, the last of them isolated, it is dead-lettered. A message that always
+// crashes its worker thus crashes at most four, because a first delivery leaves no
+// mark. Panics are counted directly.
 const (
 	suspectAt = 2
 	poisonAt  = 3 // strikes, or panics
 	maxMarks  = 16
 )
 
-// deadLetterGrace is how long a message with poisonAt strikes is left alone before it is
-// a dead letter: a worker that was cut off removes its marks when it is back.
+// deadLetterGrace is how long a message with poisonAt strikes waits before it is
+// dead-lettered: a worker that was cut off removes its marks when it is back.
 func (c *consumeLoop) deadLetterGrace() time.Duration { return 2 * c.cfg.AckWait }
 
-// retryLaterError gives a message back because of what is recorded of it.
+// retryLaterError gives a message back because of its record.
 type retryLaterError struct {
 	why   string
 	after time.Duration
@@ -56,11 +55,11 @@ type retryLaterError struct {
 func (e retryLaterError) Error() string             { return e.why }
 func (e retryLaterError) RetryAfter() time.Duration { return e.after }
 
-// mark marks the message as in flight here. The error says why it is not to be
-// handled now.
+// mark marks the message as in flight here. The error says why it must not be handled
+// now.
 func (d *delivery) mark(ctx context.Context) error {
 	if d.c.present.lapsed() {
-		return retryLaterError{"no heartbeat of this worker was stored for long", d.c.present.ttl / 3}
+		return retryLaterError{"no heartbeat of this worker was stored for one TTL", d.c.present.ttl / 3}
 	}
 	var skip error
 	err := d.revise(ctx, func(r *approval.DeliveryRecord) error {
@@ -74,8 +73,8 @@ func (d *delivery) mark(ctx context.Context) error {
 	return skip
 }
 
-// judge decides by its record whether the message is handled now, and if so marks
-// it in r. skip says why not; an error that nothing can be said.
+// checkMarks decides by its record whether the message is handled now, and if so adds
+// a mark to r. skip says why it is not handled.
 func (d *delivery) checkMarks(ctx context.Context, r *approval.DeliveryRecord) (skip, err error) {
 	if r.Panics >= poisonAt {
 		return tooManyPanics(r.Panics), nil
@@ -83,7 +82,7 @@ func (d *delivery) checkMarks(ctx context.Context, r *approval.DeliveryRecord) (
 	var kept []approval.DeliveryMark
 	for _, m := range r.Marks {
 		if d.c.present.isOwn(m.Instance) {
-			continue // left by this process, which lives
+			continue // left by this process, which is alive
 		}
 		if !m.Dead {
 			is, wait, err := d.c.present.checkLiveness(ctx, m.Instance)
@@ -91,7 +90,7 @@ func (d *delivery) checkMarks(ctx context.Context, r *approval.DeliveryRecord) (
 			case err != nil:
 				return nil, err
 			case is == approval.InstanceUnknown:
-				return retryLaterError{"waiting for a sign of life of the worker that had it", wait}, nil
+				return retryLaterError{"waiting for a heartbeat of the worker that had it", wait}, nil
 			case is == approval.InstanceStopped:
 				continue
 			}
@@ -125,17 +124,18 @@ func (d *delivery) checkMarks(ctx context.Context, r *approval.DeliveryRecord) (
 	return nil, nil
 }
 
-// deadLetterAfter is what becomes of a message with enough strikes.
+// deadLetterAfter returns the error for a message with enough strikes: retry later, and
+// after the grace a dead letter.
 func (d *delivery) deadLetterAfter(r *approval.DeliveryRecord) error {
 	now, grace := time.Now().UTC(), d.c.deadLetterGrace()
 	left := r.DeadLetterAfter.Sub(now)
-	if r.DeadLetterAfter.IsZero() || left > grace { // a clock that was set back says nothing
+	if r.DeadLetterAfter.IsZero() || left > grace { // or the clock was set back
 		r.DeadLetterAfter, left = now.Add(grace), grace
 		d.c.cfg.Log.Warn().Uint64("stream_sequence", d.key.seq).Int("strikes", r.Strikes()).Time("dead_letter_after", r.DeadLetterAfter).
-			Msg("a message crashes workers; it becomes a dead letter unless one of them turns out to live")
+			Msg("a message crashes workers; it is dead-lettered unless one of them turns out to be alive")
 	}
 	if left > 0 {
-		return retryLaterError{"taken for poison; waiting whether one of its workers lives", left}
+		return retryLaterError{"suspected poison; waiting in case one of its workers is alive", left}
 	}
 	var instances []string
 	for _, m := range r.Marks {
@@ -144,7 +144,7 @@ func (d *delivery) deadLetterAfter(r *approval.DeliveryRecord) error {
 		}
 	}
 	return invalid(ReasonPoison, "", "%d worker processes ended while it was in flight (%s), the last while it was isolated from other "+
-		"crash suspects; a request that came there for the first time may have been the cause: if this one is good, replay it",
+		"crash suspects; a request on its first delivery there may have been the cause: if this one is good, replay it",
 		len(instances), strings.Join(instances, ", "))
 }
 
@@ -152,8 +152,8 @@ func tooManyPanics(n int) *InvalidEventError {
 	return invalid(ReasonPoison, "", "its handling panicked %d times", n)
 }
 
-// recordRequestID records which request it is that is handled in isolation: if it
-// crashes this worker, the message can be dead-lettered without decoding it.
+// recordRequestID stores the request id of an isolated message: if it crashes this
+// worker, it can be dead-lettered without decoding it.
 func (d *delivery) recordRequestID(ctx context.Context, requestID string) error {
 	d.mu.Lock()
 	d.request = requestID
@@ -168,8 +168,8 @@ func (d *delivery) recordRequestID(ctx context.Context, requestID string) error 
 	})
 }
 
-// panicked counts a panic of this delivery, and gives the message up if it was
-// one too many.
+// panicked counts a panic of this delivery. It returns a dead letter's error if that
+// was one too many, else errPanic.
 func (d *delivery) panicked() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -180,14 +180,14 @@ func (d *delivery) panicked() error {
 	return errPanic
 }
 
-// unmark records that the handling ended, before another delivery can begin.
-// survived: the message went through its handling.
+// unmark records that the handling ended, before a redelivery can start. survived
+// says that the handler returned.
 func (d *delivery) unmark(ctx context.Context, survived bool) {
 	d.mu.Lock()
 	recordUsed, didPanic, request, isolated := d.recordUsed, d.didPanic, d.request, d.isolated
 	d.mu.Unlock()
 	if !recordUsed && !didPanic && !d.c.isPending(d.key) {
-		return // of a first delivery nothing is written
+		return // a first delivery leaves no record
 	}
 	err := d.revise(ctx, func(r *approval.DeliveryRecord) error {
 		if didPanic {
@@ -202,7 +202,7 @@ func (d *delivery) unmark(ctx context.Context, survived bool) {
 	})
 	if err != nil {
 		d.c.queueEdit(d.key, d.c.unmark)
-		d.c.warn(err, "that a request is not in flight any more could not be recorded; that is tried again")
+		d.c.warn(err, "removing the mark of a request in flight failed; retrying with the next heartbeat")
 	}
 }
 
@@ -216,14 +216,14 @@ func (d *delivery) removeRecord(ctx context.Context) {
 	}
 	if err := d.revise(ctx, clearRecord); err != nil {
 		d.c.queueEdit(d.key, clearRecord)
-		d.c.warn(err, "the delivery record of a request that is done could not be removed; that is tried again")
+		d.c.warn(err, "removing the delivery record of a finished request failed; retrying with the next heartbeat")
 	}
 }
 
-// revise changes the record of the message.
+// revise applies edit to the record of the message.
 func (d *delivery) revise(ctx context.Context, edit recordEdit) error {
 	d.mu.Lock()
-	d.recordUsed = true // also if it fails: the change may be stored all the same
+	d.recordUsed = true // even if it fails: the edit may be stored
 	r := d.record
 	d.mu.Unlock()
 	err := d.c.revise(ctx, &r, edit)
@@ -235,7 +235,7 @@ func (d *delivery) revise(ctx context.Context, edit recordEdit) error {
 	return err
 }
 
-// recordEdit changes a delivery record; it may be called again.
+// recordEdit changes a delivery record. It is safe to repeat.
 type recordEdit = func(*approval.DeliveryRecord) error
 
 // unmark removes the marks of this process.
@@ -249,8 +249,8 @@ func clearRecord(r *approval.DeliveryRecord) error {
 	return nil
 }
 
-// moveMarks puts the marks of this process under its new instance, after others
-// have taken the former one for dead.
+// moveMarks moves the marks of this process to its new instance, after others have
+// declared the former one dead.
 func (c *consumeLoop) moveMarks(ctx context.Context) {
 	for _, d := range c.inFlight() {
 		d.mu.Lock()
@@ -268,16 +268,16 @@ func (c *consumeLoop) moveMarks(ctx context.Context) {
 			return nil
 		})
 		if err != nil {
-			c.warn(err, "that a request is still in flight here could not be recorded")
+			c.warn(err, "moving the marks of requests in flight failed")
 			return
 		}
 	}
 }
 
-// maxPendingEdits bounds the messages whose records are to be changed later.
+// maxPendingEdits bounds the messages with edits that are not written yet.
 const maxPendingEdits = 1 << 16
 
-// queueEdit keeps a change of a record that could not be written, for later.
+// queueEdit keeps an edit that could not be written, for later.
 func (c *consumeLoop) queueEdit(key messageKey, edit recordEdit) {
 	c.deliveriesMu.Lock()
 	defer c.deliveriesMu.Unlock()
@@ -293,8 +293,8 @@ func (c *consumeLoop) isPending(key messageKey) bool {
 	return ok
 }
 
-// revise changes a record, by what could not be written before, too. What this
-// process left behind goes with any change, because the message is in flight here now.
+// revise applies edit to a record. It supersedes a pending edit: every edit removes
+// the marks that this process left.
 func (c *consumeLoop) revise(ctx context.Context, r *approval.DeliveryRecord, edit recordEdit) error {
 	err := c.records.Revise(ctx, r, edit)
 	if err == nil {
@@ -305,8 +305,7 @@ func (c *consumeLoop) revise(ctx context.Context, r *approval.DeliveryRecord, ed
 	return err
 }
 
-// flushPendingEdits writes what could not be written before, of messages that are not
-// in flight here.
+// flushPendingEdits writes the pending edits of messages that are not in flight here.
 func (c *consumeLoop) flushPendingEdits(ctx context.Context) {
 	c.deliveriesMu.Lock()
 	pending := maps.Clone(c.pending)
@@ -322,8 +321,8 @@ func (c *consumeLoop) flushPendingEdits(ctx context.Context) {
 	}
 }
 
-// isolation lets one crash suspect at a time be handled by this process. Those
-// that have to wait hold no slot meanwhile. It is safe for concurrent use.
+// isolation lets this process handle one crash suspect at a time. Suspects that wait
+// hold no slot. It is safe for concurrent use.
 type isolation struct {
 	mu      sync.Mutex
 	busy    bool
@@ -332,13 +331,14 @@ type isolation struct {
 	waiting map[messageKey]bool
 }
 
-// The pause of a suspect that has to wait grows with the number of those before it.
+// A suspect waits longer the more suspects wait.
 const (
 	minPause = time.Second
 	maxPause = 20 * time.Second
 )
 
-// acquire reports whether the suspect may be handled now, or how long it waits.
+// acquire reports whether the suspect may be handled now; else it returns how long to
+// wait.
 func (i *isolation) acquire(key messageKey) (wait time.Duration, ok bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -354,7 +354,7 @@ func (i *isolation) acquire(key messageKey) (wait time.Duration, ok bool) {
 		i.waiting[key] = true
 	}
 	wait = min(max(i.mean*time.Duration(len(i.waiting))/2, minPause), maxPause)
-	return wait/2 + rand.N(wait), false //nolint:gosec // it spreads them
+	return wait/2 + rand.N(wait), false //nolint:gosec // jitter
 }
 
 // release lets the next suspect be handled.
@@ -363,6 +363,6 @@ func (i *isolation) release() {
 	defer i.mu.Unlock()
 	i.busy, i.mean = false, (3*i.mean+time.Since(i.since))/4
 	if len(i.waiting) > 0 && time.Since(i.since) > maxPause {
-		clear(i.waiting) // some went to other workers
+		clear(i.waiting) // other workers may have some of them
 	}
 }

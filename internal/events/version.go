@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// MinServer is the oldest server that the worker works with. Older ones do not
-// refuse the second result of a decision.
+// MinServer is the oldest supported version of the NATS server. Older ones store a
+// second result of a decision.
 const MinServer = "2.11"
 
-// VersionError says that a server is too old.
+// VersionError means that a server is too old.
 type VersionError struct{ Server, Version string }
 
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("the NATS server %s has version %q, and %s or later is needed: older ones store a second result of a decision; upgrade it", e.Server, e.Version, MinServer)
+	return fmt.Sprintf("the NATS server %s has version %q, but %s or later is required: older ones store a second result of a decision; upgrade it", e.Server, e.Version, MinServer)
 }
 
 // supportedVersion reports whether version, such as "2.11.4" or "2.12.0-RC.1", is new
@@ -40,8 +40,8 @@ func majorMinor(version string) (out [2]int, ok bool) {
 	return out, true
 }
 
-// tooOld returns what is wrong with the version of the connected server; nil if
-// nothing is, or if there is no server.
+// tooOld returns a *VersionError if the connected server is too old; nil if it is not,
+// or if there is no connection.
 func (b *Bus) tooOld() error {
 	if version := b.nc.ConnectedServerVersion(); b.nc.IsConnected() && !supportedVersion(version) {
 		return &VersionError{Server: redacted(b.nc.ConnectedUrl()), Version: version}
@@ -49,5 +49,5 @@ func (b *Bus) tooOld() error {
 	return nil
 }
 
-// ServerVersion is the version of the connected server.
+// ServerVersion returns the version of the connected server.
 func (b *Bus) ServerVersion() string { return b.nc.ConnectedServerVersion() }
