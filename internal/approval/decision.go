@@ -64,7 +64,7 @@ const (
 	ReasonShadow          ReasonCode = "shadow"               // mode shadow
 )
 
-// Reason tells the requester why, in a sentence without operator detail.
+// Reason explains the decision to the requester, without details for operators.
 type Reason struct {
 	Code ReasonCode
 	Text string
@@ -112,15 +112,15 @@ type ShadowDecision struct {
 	Policy     string
 	Rule       string
 	Reasons    []Reason
-	NeedsCount bool // what it would be cannot be told without a count that nobody took
+	NeedsCount bool // it depends on a count that was not taken
 }
 
 // DecisionID is the id of the decision on a request. There is one decision a
-// request; deciding anew takes a new request.
+// request; a new decision takes a new request.
 func DecisionID(requestID string) string { return requestID }
 
 // Field returns what the cloud or the configuration says of in, by the name
-// that policies and claims use; never anything that was claimed. known tells
+// that policies and claims use; never anything that was claimed. known reports
 // whether there is such a fact for this request at all: a claim about an
 // unknown one can be neither confirmed nor contradicted.
 func (in *Input) Field(name string) (values []string, known bool) {

@@ -50,7 +50,7 @@ type Intent struct {
 	At       time.Time // of the last send
 	Sends    int       // sends whose outcome is not known to be "not done"
 	Before   []string  // keys of Look before the first send
-	MissedAt time.Time // when the answer was found missing where nobody can look; whoever has it may still note it
+	MissedAt time.Time // when the answer was found missing where nobody can look; the worker that has it may still record it
 	Created  *Created  // the API's answer, once there is one
 }
 

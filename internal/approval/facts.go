@@ -57,8 +57,8 @@ func Counted(n int) Count { return Count{N: n, Known: true} }
 // Found reports whether the cloud shows the connection.
 func (f Facts) Found() bool { return f.State != Absent }
 
-// Identified reports whether f names a connection so that it can be told from
-// another with the same endpoint id: by its account and the cloud's number.
+// Identified reports whether f names a connection so that it can be distinguished
+// from another with the same endpoint id: by its account and the cloud's number.
 func (f Facts) Identified() bool { return f.DomainID != "" && f.MarkerID != 0 }
 
 // Same reports whether f and g are certainly of the same connection. What is not

@@ -66,10 +66,10 @@ type OperatorFault struct {
 // Created is what a creation returned, as far as the API returns anything.
 type Created struct {
 	ID         string   // DataArts Insight: the connected instance
-	EndpointID string   // the VPC endpoint, if the API or a read-back tells it
+	EndpointID string   // the VPC endpoint, if the API or a read-back shows it
 	Addresses  []string // FunctionGraph: IP addresses
 	Domain     string   // FunctionGraph: domain name
-	State      State    // the status of the endpoint, if a read-back tells it
+	State      State    // the status of the endpoint, if a read-back shows it
 	Existing   bool     // it was there before; nothing was called
 }
 
@@ -81,8 +81,8 @@ type Look struct {
 	// Partial says that something beyond the keys known before is there, but not
 	// all that the creation asks for: sending it again would make the rest twice.
 	Partial bool
-	// Existing is what is there and answers to the very parameters, whoever made
-	// it and whenever; nil if nothing does, or if that cannot be told.
+	// Existing is what is there and has exactly these parameters, by anyone and at any time; nil if nothing
+	// does, or if that is unknown.
 	Existing *Created
 }
 
@@ -95,7 +95,7 @@ type Result struct {
 	Failure    *Failure
 	Created    *Created
 	Attempts   int               // deliveries it took, the last included
-	Reversible bool              // whether the verdict can still be turned round in the cloud
+	Reversible bool              // whether the outcome can still be reversed in the cloud
 	Seconds    map[Stage]float64 // of the whole request, over all deliveries
 	Version    string            // of the worker
 	At         time.Time

@@ -1,5 +1,5 @@
-// Package approval holds the words of the domain: what is asked (Request), of
-// what (Target), what the cloud says (Facts), what the rules say (Decision) and
+// Package approval defines the terms of the domain: what is requested (Request) of
+// what (Target), what the cloud shows (Facts), what the policies decide (Decision) and
 // how it ended (Result). It is data only: standard library, no I/O, no clock and
 // no wire format; every adapter has its own shapes and translates.
 package approval
@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// TargetKind tells what a target is, in the spelling of the configuration.
+// TargetKind is what a target is, in the spelling of the configuration.
 type TargetKind string
 
 // The kinds of target.

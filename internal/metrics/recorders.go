@@ -67,7 +67,7 @@ func (m *Metrics) CloudInFlight(api string, delta int) {
 	m.callsInFlight.WithLabelValues(api).Add(float64(delta))
 }
 
-// CloudBreaker tells the state of the breaker of api: closed, open or half-open.
+// CloudBreaker sets the state of the breaker of api: closed, open or half-open.
 func (m *Metrics) CloudBreaker(api, state string) {
 	set(m.breaker, state, []string{"closed", "open", "half-open"}, api)
 }
@@ -77,29 +77,29 @@ func (m *Metrics) CloudUnknownState(target string) {
 	m.unknownStates.WithLabelValues(m.targets.of(target)).Inc()
 }
 
-// CloudList tells whether the last list that was read for target was complete.
+// CloudList sets whether the last list that was read for target was complete.
 func (m *Metrics) CloudList(target string, complete bool) {
 	m.incomplete.set(target, truth(!complete))
 }
 
-// ApprovalEnabled tells whether connections to target wait for a decision.
+// ApprovalEnabled sets whether connections to target wait for a decision.
 func (m *Metrics) ApprovalEnabled(target string, enabled bool) {
 	m.approval.set(target, truth(enabled))
 }
 
-// CredentialState tells the state of the credential: unverified, ok or refused.
+// CredentialState sets the state of the credential: unverified, ok or refused.
 func (m *Metrics) CredentialState(state string, expires time.Time) {
 	set(m.credential, state, []string{"unverified", "ok", "refused"})
 	m.credentialEnd.Set(seconds(expires))
 }
 
-// OperatorFault counts an answer that only the operator can do something about.
+// OperatorFault counts an answer that only the operator can fix.
 func (m *Metrics) OperatorFault(target string, fault approval.OperatorFault) {
 	m.faults.WithLabelValues(fault.API, fault.Operation).Inc()
 	m.faultActive.set(target, 1, fault.API)
 }
 
-// OperatorFaultOver tells that an API works for a target again.
+// OperatorFaultOver clears the fault of an API for a target.
 func (m *Metrics) OperatorFaultOver(api, target string) {
 	m.faultActive.set(target, 0, api)
 }
@@ -110,16 +110,16 @@ func (m *Metrics) Delivered(kind string) { m.received.WithLabelValues(kind).Inc(
 // DeadLettered counts a dead letter.
 func (m *Metrics) DeadLettered(reason string) { m.deadLetters.WithLabelValues(reason).Inc() }
 
-// BusConnected tells whether NATS is connected.
+// BusConnected sets whether NATS is connected.
 func (m *Metrics) BusConnected(up bool) { m.busConnected.Set(truth(up)) }
 
 // BusReconnected counts a new connection after a lost one.
 func (m *Metrics) BusReconnected() { m.busReconnects.Inc() }
 
-// ConsumerBound tells whether the consumer can be pulled from.
+// ConsumerBound sets whether the consumer can be pulled from.
 func (m *Metrics) ConsumerBound(up bool) { m.bound.Set(truth(up)) }
 
-// Backlog tells what the consumer has before it, in messages.
+// Backlog sets the number of messages that the consumer has to deliver and to acknowledge.
 func (m *Metrics) Backlog(pending, ackPending, redelivered int) {
 	m.pending.Set(float64(pending))
 	m.ackPending.Set(float64(ackPending))
@@ -180,7 +180,7 @@ func (r Reloads) PolicyFindings(severity string, n int) {
 	r.m.findings.WithLabelValues(r.set, severity).Set(float64(n))
 }
 
-// Swept tells what came of a look at all targets.
+// Swept counts a sweep of all targets.
 func (m *Metrics) Swept(ok bool) {
 	m.sweeps.WithLabelValues(result(ok)).Inc()
 	if ok {
@@ -193,7 +193,7 @@ func (m *Metrics) SweepFound(target, cause string) {
 	m.sweepFound.WithLabelValues(m.targets.of(target), cause).Inc()
 }
 
-// PendingConnections tells how many connections of target wait for a decision.
+// PendingConnections sets how many connections of target wait for a decision.
 func (m *Metrics) PendingConnections(target string, n int) {
 	m.pendingSeen.set(target, float64(n))
 }

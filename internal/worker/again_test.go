@@ -160,7 +160,7 @@ func TestWhatIsHeldForItsOutdatedDecisionIsDecidedAgain(t *testing.T) {
 
 // TestAnEndpointIDThatIsPendingAgain: a connection that was settled is pending again.
 // If its account, number or time of making is another, it is another connection,
-// which is decided anew; if not, the list shows the past, and nothing is called.
+// which is decided again; if not, the list shows the past, and nothing is called.
 func TestAnEndpointIDThatIsPendingAgain(t *testing.T) {
 	t.Parallel()
 	made := time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)

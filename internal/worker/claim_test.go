@@ -55,9 +55,9 @@ func TestAClaimIsNoBarForEver(t *testing.T) {
 	}
 }
 
-// TestOneOfManyMakesItAnew: what was made and deleted is made anew once, however
+// TestOneOfManyMakesItAgain: what was made and deleted is made again once, however
 // many ask for it at the same time.
-func TestOneOfManyMakesItAnew(t *testing.T) {
+func TestOneOfManyMakesItAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		cloud := newFakeCloud(approval.Pending)
@@ -84,7 +84,7 @@ func TestOneOfManyMakesItAnew(t *testing.T) {
 		}
 		wg.Wait()
 		if cloud.creates != 2 {
-			t.Errorf("%d creations, want the first and one anew", cloud.creates)
+			t.Errorf("%d creations, want the first and one again", cloud.creates)
 		}
 	})
 }

@@ -154,7 +154,7 @@ func TestClockStepsOfTheSweep(t *testing.T) {
 					<-time.After(sweep.Interval)
 				}
 				if len(bus.got) != 1 {
-					t.Fatalf("handed in %d requests, want the one connection", len(bus.got))
+					t.Fatalf("submitted %d requests, want the one connection", len(bus.got))
 				}
 				clear(bus.got)
 				// Another replica, whose clock is right, after one whose clock was ten minutes ahead.
@@ -170,7 +170,7 @@ func TestClockStepsOfTheSweep(t *testing.T) {
 					<-time.After(time.Second)
 				}
 				if took := time.Since(begin); len(bus.got) != 1 || took > other.Interval {
-					t.Errorf("after %s the next replica has handed in %d, want 1 within %s", took, len(bus.got), other.Interval)
+					t.Errorf("after %s the next replica has submitted %d, want 1 within %s", took, len(bus.got), other.Interval)
 				}
 			})
 		})

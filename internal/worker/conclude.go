@@ -39,7 +39,7 @@ func (w *Worker) conclude(ctx context.Context, t *task, entry *approval.Entry, e
 	return w.publish(ctx, t, entry)
 }
 
-// publish tells the world the result of entry.
+// publish publishes the result of entry.
 func (w *Worker) publish(ctx context.Context, t *task, entry *approval.Entry) (*approval.Result, error) {
 	if err := w.Results.Publish(ctx, *entry.Result); err != nil {
 		return nil, w.retryLater(ctx, t, entry, fmt.Errorf("publish the result: %w", err))
@@ -94,7 +94,7 @@ func (w *Worker) recordUndecided(ctx context.Context, t *task, entry *approval.E
 	if err != nil || rec.entry.Result != nil {
 		return rec.entry, err
 	}
-	if rec.entry.Decision.Verdict.Acts() { // another worker decided it meanwhile, and may be at it
+	if rec.entry.Decision.Verdict.Acts() { // another worker decided it meanwhile, and may be acting
 		return rec.entry, waits(approval.StageDecide, "decided_elsewhere", soon())
 	}
 	return rec.entry, nil
@@ -117,10 +117,10 @@ func (e *ending) reversible(r *approval.Request) bool {
 	}
 }
 
-// endOf tells how a request ends that met err, or returns err if it may pass:
-// no error ever decides a request, it only ends one that cannot be carried out.
-// What was done by then is not denied because of it, and only what an act itself
-// met can say that it was not done.
+// endOf returns how a request ends that met err, or err if a retry can help. No error
+// ever decides a request; it only ends one that cannot be carried out. What was done
+// before the error stays reported, and only an error of the act itself can mean that
+// it was not done.
 func (w *Worker) endOf(ctx context.Context, t *task, entry *approval.Entry, err error) (*ending, error) {
 	if isInvalid(err) || ctx.Err() != nil || entry.Result != nil {
 		return nil, err
@@ -132,18 +132,18 @@ func (w *Worker) endOf(ctx context.Context, t *task, entry *approval.Entry, err 
 		if w.Now().Sub(entry.ActedAt) < w.Limits.ConfirmFor {
 			return nil, err
 		}
-		w.cannot(t, err)
+		w.logGivenUp(t, err)
 		return notConfirmed(entry, &approval.Facts{}), nil
 	case intent != nil && intent.Created != nil:
 		if w.Now().Sub(entry.ActedAt) < w.confirmCreated(entry) {
 			return nil, err
 		}
-		w.cannot(t, err)
+		w.logGivenUp(t, err)
 		return &ending{outcome: approval.OutcomeCreated, created: intent.Created, facts: approval.Facts{State: intent.Created.State}}, nil
 	case (!acting || mayPass(err) || isGone(err) || !entry.SentAt.IsZero()) && !w.overdue(t):
 		return nil, err
 	}
-	w.cannot(t, err)
+	w.logGivenUp(t, err)
 	failure := approval.Failure{Code: "gave_up", Text: "The request met errors only until its time was up."}
 	if f, ok := failureOf(err); ok {
 		failure = f
@@ -162,8 +162,8 @@ func (w *Worker) endOf(ctx context.Context, t *task, entry *approval.Entry, err 
 	return &ending{outcome: approval.OutcomeHeld, failure: &failure, undecided: true}, nil
 }
 
-// cannot logs that a request is given up.
-func (w *Worker) cannot(t *task, err error) {
+// logGivenUp logs that a request is given up.
+func (w *Worker) logGivenUp(t *task, err error) {
 	w.Log.Warn().Str("request", t.Request.ID).Str("target", t.Request.Target.Name).
 		Str("endpoint", t.Request.EndpointID).Err(err).Msg("a request cannot be carried out")
 }

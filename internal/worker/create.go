@@ -44,7 +44,7 @@ func (w *Worker) actOnCreation(ctx context.Context, t *task, a acted) (acted, er
 func answered(entry *approval.Entry) bool { return entry.Intent != nil && entry.Intent.Created != nil }
 
 // resumeStalled goes on with the request that holds a lock if nothing was done
-// about it for long: its event may be lost, and it would bar all others for ever.
+// about it for long: its event may be lost, and it would block all others forever.
 func (w *Worker) resumeStalled(ctx context.Context, t *task, holder *approval.Lock) error {
 	entry, err := w.Ledger.Get(ctx, holder.RequestID)
 	if err != nil {
@@ -167,7 +167,7 @@ func (w *Worker) sendOnce(ctx context.Context, t *task, a acted, keys []string) 
 	late := w.Now().Sub(intent.At)
 	if late > w.Limits.FactsMaxAge {
 		// This worker was stopped in between, and another may have taken over:
-		// the note that nothing was sent tells.
+		// the note that nothing was sent says so.
 		if a.entry, err = w.noteUnsent(ctx, t, a.entry); err != nil {
 			return a, err
 		}
@@ -181,7 +181,7 @@ func (w *Worker) sendOnce(ctx context.Context, t *task, a acted, keys []string) 
 		sent = true
 		return nil
 	}
-	// Whoever takes over waits for Settle from when nothing of this send can be
+	// A worker that takes over waits for StabilizeFor from when this send cannot be
 	// under way any more, for a list may show that moment late.
 	sending, cancel := context.WithTimeout(approval.WithPermit(ctx, permit), w.Limits.sendFor()-max(late, 0))
 	defer cancel()
@@ -206,7 +206,7 @@ func (w *Worker) sendOnce(ctx context.Context, t *task, a acted, keys []string) 
 }
 
 // reuseExisting returns what is there already: made by an earlier request for the
-// same endpoint, or by whoever it was if this request has sent nothing.
+// same endpoint, or by anyone if this request has sent nothing.
 func (w *Worker) reuseExisting(ctx context.Context, a acted, look approval.Look, blind bool) (there approval.Created, found bool, err error) {
 	if a.other != nil && a.other.Created != nil {
 		if there, found, err = w.madeByOther(ctx, a, look, blind); found || err != nil {
@@ -223,8 +223,8 @@ func (w *Worker) reuseExisting(ctx context.Context, a acted, look approval.Look,
 }
 
 // madeByOther returns what the request that holds the lock made, unless it is gone.
-// Where the product has no way to look, the connection on our own target tells, and
-// else the ledger's word is all there is.
+// Where the product has no way to look, the connection on our own target shows it;
+// otherwise the ledger is the only source.
 func (w *Worker) madeByOther(ctx context.Context, a acted, look approval.Look, blind bool) (made approval.Created, found bool, err error) {
 	made = *a.other.Created
 	made.Existing = true
@@ -288,20 +288,20 @@ func (w *Worker) noteAnswer(ctx context.Context, entry *approval.Entry, created 
 		}
 		return l
 	}
-	for wait, told := minNoteWait, false; ; wait = min(2*wait, maxNoteWait) {
+	for wait, logged := minNoteWait, false; ; wait = min(2*wait, maxNoteWait) {
 		next, err := w.update(ctx, entry, func(e *approval.Entry) {
 			intent := *e.Intent
 			e.Intent = &intent
 			answer(e)
 		})
 		if err == nil {
-			if told {
+			if logged {
 				line(w.Log.Info()).Msg("the answer to a creation is in the ledger now")
 			}
 			return next, nil
 		}
-		if !told {
-			told = true
+		if !logged {
+			logged = true
 			line(w.Log.Warn()).Err(err).Msg("the answer to a creation cannot be written to the ledger; it is kept and written when the broker is back")
 		}
 		if err := pause(ctx, wait); err != nil {
@@ -364,7 +364,7 @@ func (w *Worker) followCreation(ctx, waiting context.Context, t *task, a acted) 
 		end.outcome, end.failure = approval.OutcomeFailed, notConnected(created.State, nil)
 		return end, nil
 	}
-	// The API answered that it is done; that it cannot be seen is told, not judged.
+	// The API answered that it is done; that it cannot be seen is reported, not judged.
 	return end, nil
 }
 

@@ -28,8 +28,9 @@ func (w *Worker) decide(ctx context.Context, t *task, entry *approval.Entry, fac
 	return r, nil
 }
 
-// judgeWithin asks the policies, and keeps limits. A rule with a limit accepts only with a place that is
-// reserved; if there is none, the policies are asked again with all places taken.
+// judgeWithin asks the policies, and keeps limits. A rule with a limit
+// accepts only with a reservation; if there is none left, the policies are asked again
+// with the limit reached.
 func (w *Worker) judgeWithin(ctx context.Context, req *approval.Request, facts *approval.Facts) (*approval.Decision, error) {
 	in := &approval.Input{Request: *req, Facts: *facts, Now: w.Now()}
 	decision := judge(w.Policy, in)
@@ -44,7 +45,7 @@ func (w *Worker) judgeWithin(ctx context.Context, req *approval.Request, facts *
 	for decision = judge(w.Policy, in); decision.Limit > 0 && facts.State == approval.Pending; decision = judge(w.Policy, in) {
 		ok, err := w.Limiter.Reserve(ctx, *req, facts.DomainID, decision.Limit, counted)
 		if err != nil {
-			return nil, fmt.Errorf("reserve a place: %w", err)
+			return nil, fmt.Errorf("make a reservation: %w", err)
 		}
 		if ok {
 			return &decision, nil
@@ -54,7 +55,7 @@ func (w *Worker) judgeWithin(ctx context.Context, req *approval.Request, facts *
 	return &decision, nil
 }
 
-// judge asks the policies. Nothing is done to a connection that could not be told
+// judge asks the policies. Nothing is done to a connection that cannot be distinguished
 // from another one with its id.
 func judge(p Policy, in *approval.Input) approval.Decision {
 	d := p.Evaluate(in)

@@ -8,26 +8,27 @@ import (
 )
 
 // IDReusedError says that an event has the source and id of an earlier one about
-// something else. Neither a repeat nor a request of its own, it can only be laid
-// aside: else whoever comes first with an id could keep another's request out.
+// something else. It is neither a redelivery nor a new request, so it can
+// only become a dead letter: otherwise anyone who uses an id first could block
+// another producer's request.
 type IDReusedError struct {
 	RequestID  string
 	First, Now string // subjects
 }
 
 func (e *IDReusedError) Error() string {
-	return fmt.Sprintf("request %s was about %s and is now about %s: source and id of an event must not be used again", e.RequestID, e.First, e.Now)
+	return fmt.Sprintf("request %s was about %s and is now about %s: use a new id for each event of a source", e.RequestID, e.First, e.Now)
 }
 
 // TooOldError says that an event is older than what the ledger remembers, so that
-// nobody knows whether it was carried out before. It can only become a dead letter.
+// it is unknown whether it was carried out before. It can only become a dead letter.
 type TooOldError struct {
 	RequestID string
 	Field     string // what says so: "time" of the event, or empty for when the bus took it
 }
 
 func (e *TooOldError) Error() string {
-	return fmt.Sprintf("request %s is older than the ledger's memory of %d days, so it may have been carried out before; send a new event if it is still wanted",
+	return fmt.Sprintf("request %s is older than the %d days that the ledger keeps, so it may have been carried out before; send a new event if it is still wanted",
 		e.RequestID, int(approval.LedgerMemory.Hours()/24))
 }
 

@@ -25,7 +25,7 @@ func limited(limit int) policyFunc {
 	}
 }
 
-// TestALimitIsKept: 100 requests at once over three workers against a limit of 10,
+// TestALimitIsKept: 100 concurrent requests over three workers against a limit of 10,
 // of which some are taken, with a ledger and a list that fail now and then.
 func TestALimitIsKept(t *testing.T) {
 	t.Parallel()
@@ -129,7 +129,7 @@ func TestALimitCountsConnections(t *testing.T) {
 		if got := accepted(); got > limit || len(cloud.acts) != got {
 			t.Errorf("%d connections are accepted by %d acts, the limit is %d", got, len(cloud.acts), limit)
 		}
-		// What failed has given its place back, whoever shared it.
+		// What failed has given its place back, and all requests that shared it may use it.
 		cloud.fail = nil
 		ask("second")
 		if got := accepted(); got != limit || len(cloud.acts) != limit {

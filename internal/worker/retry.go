@@ -12,13 +12,13 @@ import (
 
 // Causes of giving a request back.
 const (
-	CauseBusy  = "busy"  // its target has no share of the slots left
-	CauseRetry = "retry" // it met an error that may pass, or it waits for the cloud
+	CauseBusy  = "busy"  // its target has no slot left
+	CauseRetry = "retry" // it met an error that a retry may fix, or it waits for the cloud
 
 	CauseStopping = "stopping" // the worker stops
 )
 
-// RetryLaterError says that a request is not done and when it shall come again.
+// RetryLaterError says that a request is not done, and when to deliver it again.
 type RetryLaterError struct {
 	After time.Duration
 	Cause string // one of the Cause constants
@@ -30,15 +30,15 @@ type RetryLaterError struct {
 
 func (l *RetryLaterError) Error() string {
 	if l.Err == nil {
-		return fmt.Sprintf("come again in %s (%s)", l.After, l.Cause)
+		return fmt.Sprintf("retry in %s (%s)", l.After, l.Cause)
 	}
-	return fmt.Sprintf("come again in %s (%s): %v", l.After, l.Cause, l.Err)
+	return fmt.Sprintf("retry in %s (%s): %v", l.After, l.Cause, l.Err)
 }
 
 // Unwrap returns what the request met.
 func (l *RetryLaterError) Unwrap() error { return l.Err }
 
-// RetryAfter returns when the request shall come again.
+// RetryAfter returns when to deliver the request again.
 func (l *RetryLaterError) RetryAfter() time.Duration { return l.After }
 
 // GivenBack returns the cause, for counting.
@@ -56,7 +56,7 @@ func isWait(err error) bool {
 }
 
 // retryLater returns what the handler answers to err, and notes why the request
-// waits. A request that can never be settled has no later.
+// waits. An invalid one is not retried.
 func (w *Worker) retryLater(ctx context.Context, t *task, entry *approval.Entry, err error) error {
 	if isInvalid(err) {
 		return err
@@ -67,9 +67,9 @@ func (w *Worker) retryLater(ctx context.Context, t *task, entry *approval.Entry,
 	return later
 }
 
-// laterOf turns err into when a delivery shall come again: at the time that the
-// error names, or after a wait that grows with the deliveries. A process that is
-// stopping lets it come again immediately, elsewhere.
+// laterOf turns err into when to deliver the request again: at the time that the
+// error names, or after a wait that grows with the deliveries. When the process stops,
+// another one gets it immediately.
 func laterOf(ctx context.Context, attempt int, err error) *RetryLaterError {
 	if later, ok := errors.AsType[*RetryLaterError](err); ok {
 		return later

@@ -10,7 +10,7 @@ import (
 
 var (
 	// errOutdated keeps an act from being sent that the policies would not decide any more.
-	errOutdated = errors.New("the policies would decide it otherwise by now")
+	errOutdated = errors.New("the policies would decide otherwise now")
 	// errAged keeps an act from being sent by facts that have aged meanwhile.
 	errAged = errors.New("the facts have aged while the act waited for its turn")
 )
@@ -88,7 +88,7 @@ func maybeDoneWait() *RetryLaterError {
 }
 
 // refresh returns facts, read again if they have aged. Unless they say pending, the
-// request comes again to be looked at anew: one look may be at a stale list.
+// request comes again and is verified again: one read may be of a stale list.
 func (w *Worker) refresh(ctx context.Context, t *task, entry *approval.Entry, facts *snapshot) (*snapshot, error) {
 	if w.Now().Sub(facts.at) <= w.Limits.FactsMaxAge {
 		return facts, nil
@@ -126,8 +126,8 @@ type sent struct {
 	unsent bool            // the ledger has the note that it is sent, and it was certainly not
 }
 
-// send makes the call. That it is about to be sent is noted first: whoever finds
-// the note and no more knows that it may have been done.
+// send makes the call. That it is about to be sent is noted first: a worker
+// that finds only the note knows that it may have been done.
 func (w *Worker) send(ctx context.Context, t *task, entry *approval.Entry, judged *snapshot) (sent, error) {
 	if !w.stands(entry, judged.Facts) {
 		return sent{entry: entry}, errOutdated
@@ -170,8 +170,8 @@ func (w *Worker) send(ctx context.Context, t *task, entry *approval.Entry, judge
 	return s, &actError{fmt.Errorf("%s: %w", entry.Decision.Verdict, err)}
 }
 
-// noteActed notes that the cloud took the call. That it did is known, also if the
-// ledger cannot be told.
+// noteActed notes that the cloud took the call. It is known that it did, also if the
+// ledger cannot be written.
 func (w *Worker) noteActed(ctx context.Context, t *task, entry *approval.Entry) (sent, error) {
 	done := *entry
 	done.ActedAt, done.Wait = w.Now(), nil

@@ -26,7 +26,7 @@ var byAccount = policyFunc(func(in *approval.Input) approval.Decision {
 
 // TestActsOnlyOnTheConnectionThatWasJudged: an endpoint id belongs to another
 // account, or to another connection of the same account, once the API is back. That
-// connection is decided anew, on its own facts.
+// connection is decided again, on its own facts.
 func TestActsOnlyOnTheConnectionThatWasJudged(t *testing.T) {
 	t.Parallel()
 	made := time.Now().Add(-time.Hour).Truncate(time.Second)

@@ -27,11 +27,11 @@ func TestASlowTargetLeavesRoomForTheOthers(t *testing.T) {
 		t.Errorf("one target alone gets %d of 64 slots, want about half", slow)
 	}
 	if n := len(all(s, "a")); n < 24 {
-		t.Errorf("another gets %d slots beside a slow target, want as many", n)
+		t.Errorf("another gets %d slots next to a slow target, want as many", n)
 	}
 	for _, target := range []string{"b", "c"} {
 		if n := len(all(s, target)); n < 3 {
-			t.Errorf("%s gets %d slots beside two slow targets, want some of its own", target, n)
+			t.Errorf("%s gets %d slots next to two slow targets, want some of its own", target, n)
 		}
 	}
 	if n := len(all(NewTargetSlots(64, 1, time.Now), "only")); n != 60 {

@@ -27,11 +27,11 @@ func TestTheSweepJudgesTheTargetAsItIsConfigured(t *testing.T) {
 		sweep := b.sweep(bus)
 		sweep.Targets = approval.Targets{moved}
 		if err := sweep.Once(t.Context()); err != nil || len(bus.got) != 1 {
-			t.Fatalf("handed in %v (%v), want the connection that is allowed now", bus.got, err)
+			t.Fatalf("submitted %v (%v), want the connection that is allowed now", bus.got, err)
 		}
 		for _, r := range bus.got {
 			if r.Target != moved {
-				t.Errorf("handed in for %+v, want %+v", r.Target, moved)
+				t.Errorf("submitted for %+v, want %+v", r.Target, moved)
 			}
 		}
 	})

@@ -14,7 +14,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// fakeBus takes what the sweep hands in, each request once, as the bus does.
+// fakeBus takes what the sweep submits, each request once, as the bus does.
 type fakeBus struct {
 	mu      sync.Mutex
 	fail    error
@@ -41,7 +41,7 @@ func (b *bench) sweep(bus *fakeBus) *Sweep {
 	}
 }
 
-// TestTheSweep: what is handed in after a history, and how it then ends.
+// TestTheSweep: what is submitted after a history, and how it then ends.
 func TestTheSweep(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -51,7 +51,7 @@ func TestTheSweep(t *testing.T) {
 		want    bool
 		outcome approval.Outcome
 	}{
-		{"nobody told us of it", func(*testing.T, *bench) {}, approval.Accept, true, approval.OutcomeAccepted},
+		{"no event came", func(*testing.T, *bench) {}, approval.Accept, true, approval.OutcomeAccepted},
 		{"held, and the policies say the same", func(t *testing.T, b *bench) {
 			b.Policy = always(approval.Hold)
 			b.deliver(t, connection("1"), 9)
@@ -109,7 +109,7 @@ func TestTheSweep(t *testing.T) {
 					}
 				}
 				if len(bus.got) > 1 || (len(bus.got) == 1) != tt.want {
-					t.Fatalf("handed in %v, want one request: %v", bus.got, tt.want)
+					t.Fatalf("submitted %v, want one request: %v", bus.got, tt.want)
 				}
 				for id, r := range bus.got {
 					if id != approval.RequestID(r.Source, r.EventID) {
@@ -183,7 +183,7 @@ func TestASweepThatFails(t *testing.T) {
 		cancel()
 		<-done
 		if len(bus.got) != 1 {
-			t.Errorf("handed in %d after the stream had room, want 1", len(bus.got))
+			t.Errorf("submitted %d after the stream had room, want 1", len(bus.got))
 		}
 	})
 }
@@ -203,17 +203,17 @@ func TestTheSweepLeavesWhatIsHeldAtALimit(t *testing.T) {
 		bus := &fakeBus{got: map[string]approval.Request{}}
 		sweep := b.sweep(bus)
 		if err := sweep.Once(t.Context()); err != nil || len(bus.got) != 0 {
-			t.Fatalf("handed in %v (%v) while the limit is reached", bus.got, err)
+			t.Fatalf("submitted %v (%v) while the limit is reached", bus.got, err)
 		}
 		delete(cloud.facts, other)
 		<-time.After(sweep.Interval)
 		if err := sweep.Once(t.Context()); err != nil || len(bus.got) != 1 {
-			t.Errorf("handed in %v (%v) with room for one more, want it", bus.got, err)
+			t.Errorf("submitted %v (%v) with room for one more, want it", bus.got, err)
 		}
 	})
 }
 
-// TestTheSweepDoesNotPileUpRequests: of what is handed in again and again, and
+// TestTheSweepDoesNotPileUpRequests: of what is submitted again and again, and
 // comes to nothing, there are fewer and fewer.
 func TestTheSweepDoesNotPileUpRequests(t *testing.T) {
 	t.Parallel()
@@ -221,19 +221,19 @@ func TestTheSweepDoesNotPileUpRequests(t *testing.T) {
 		b := newBench(t, newFakeCloud(approval.Pending), always(approval.Accept))
 		bus := &fakeBus{got: map[string]approval.Request{}}
 		sweep := b.sweep(bus)
-		handedIn, second := 0, 0
+		submits, second := 0, 0
 		for n := range 24 * 12 { // a day
 			clear(bus.got)
 			if err := sweep.Once(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if handedIn += len(bus.got); handedIn == 2 && second == 0 {
+			if submits += len(bus.got); submits == 2 && second == 0 {
 				second = n
 			}
 			<-time.After(sweep.Interval)
 		}
-		if second != 1 || handedIn < 8 || handedIn > 12 {
-			t.Errorf("handed in %d times in a day, the second time by sweep %d; want about ten, and the second at once", handedIn, second)
+		if second != 1 || submits < 8 || submits > 12 {
+			t.Errorf("submitted %d times in a day, the second time by sweep %d; want about ten, and the second immediately", submits, second)
 		}
 		if len(sweep.submitted) != 1 {
 			t.Errorf("the sweep remembers %d requests, want the one that is pending", len(sweep.submitted))
@@ -256,10 +256,10 @@ func TestTheSweepGoesOnPastWhatCannotBeHandedIn(t *testing.T) {
 		sweep := b.sweep(bus)
 		sweep.Requests = pickyBus{bus}
 		if err := sweep.Once(t.Context()); err == nil {
-			t.Error("the sweep did not tell what it could not hand in")
+			t.Error("the sweep did not tell what it could not submit")
 		}
 		if len(bus.got) != 1 {
-			t.Errorf("handed in %d, want the one that is good", len(bus.got))
+			t.Errorf("submitted %d, want the one that is good", len(bus.got))
 		}
 	})
 }
@@ -299,7 +299,7 @@ func TestTheSweepLeavesPoison(t *testing.T) {
 }
 
 // TestTheSweepKnowsThatEventsWait: a connection whose event may be in the queue
-// is not handed in beside it; one that is older than the queue is.
+// is not submitted again; one that is older than the queue is.
 func TestTheSweepKnowsThatEventsWait(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -322,7 +322,7 @@ func TestTheSweepKnowsThatEventsWait(t *testing.T) {
 				b.cloud.facts[endpoint] = f
 				<-time.After(time.Hour) // the queue is long
 				if err := b.sweep(bus).Once(t.Context()); err != nil || len(bus.got) != tt.want {
-					t.Errorf("handed in %d (%v), want %d", len(bus.got), err, tt.want)
+					t.Errorf("submitted %d (%v), want %d", len(bus.got), err, tt.want)
 				}
 			})
 		})

@@ -44,7 +44,7 @@ func TestWhatCannotBeReadWaits(t *testing.T) {
 					}
 					b.ledger.Put(key, good.Value())
 					if res, _ := b.deliver(t, d, 99); res.Outcome != approval.OutcomeAccepted || len(b.cloud.acts) != 1 {
-						t.Errorf("once it was mended it ended %s with %v", res.Outcome, b.cloud.acts)
+						t.Errorf("once it was fixed it ended %s with %v", res.Outcome, b.cloud.acts)
 					}
 				})
 			})

@@ -10,8 +10,8 @@ import (
 )
 
 // noteWait keeps in the ledger why a request is given back, if that is news, and
-// logs it: the first time so that the log names every request that waits. A note
-// that cannot be written is no reason to do anything else. unsent says that the
+// logs it: the first time so that the log names every request that waits. That a
+// note cannot be written changes nothing else. unsent says that the
 // ledger still has the note of a call that was certainly not sent.
 func (w *Worker) noteWait(ctx context.Context, t *task, entry *approval.Entry, later *RetryLaterError, unsent bool) {
 	wait := waitOf(later, w.Now())

@@ -1,9 +1,9 @@
-// Package worker is what happens to a request: read the facts, decide, record,
-// act, follow, publish. The function process shows it from top to bottom.
+// Package worker is the pipeline of a request: read the facts, decide, record, act,
+// follow, publish. The function process shows it from top to bottom.
 //
-// It knows the cloud, the policies, the ledger and the bus by the small
-// interfaces below, and does nothing that they cannot repeat: a request that is
-// delivered again goes on from what the ledger and the cloud say.
+// It uses the cloud, the policies, the ledger and the bus through the small
+// interfaces below. Every step is safe to repeat: a request that is delivered again
+// continues from what the ledger and the cloud show.
 package worker
 
 import (
@@ -16,11 +16,11 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 )
 
-// Cloud knows connections and acts on them; *cloud.Client provides it. Calls
-// retry passing faults themselves, and may be repeated and made at once.
+// Cloud reads connections and acts on them; *cloud.Client provides it. Calls retry
+// temporary errors themselves. They are safe to repeat and for concurrent use.
 type Cloud interface {
-	// Facts is never older than the call. A connection that the cloud does not
-	// show is no error but State Absent.
+	// Facts returns facts that are not older than the call. A connection that is not
+	// listed has the State Absent, which is no error.
 	Facts(ctx context.Context, req approval.Request) (approval.Facts, error)
 	// Act returns nil once the cloud took v, which must be Accept or Reject. It
 	// asks approval.Permit right before each call that it sends. An error whose
@@ -38,8 +38,8 @@ type Limiter interface {
 	// shows another account, that is an error: it cannot be counted.
 	Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (int, error)
 	// Reserve reports whether req's may be one of at most limit accepted
-	// connections of domain on its target. Asked again it says the same, and
-	// requests for one connection share its place.
+	// connections of domain on its target. It is safe to repeat, and requests
+	// for one connection share one reservation.
 	Reserve(ctx context.Context, req approval.Request, domain string, limit, counted int) (bool, error)
 }
 
@@ -58,13 +58,13 @@ type Policy interface {
 	Evaluate(in *approval.Input) approval.Decision
 }
 
-// Ledger remembers; *ledger.Ledger provides it. What a method has returned
-// without an error is stored.
+// Ledger stores what is known of requests; *ledger.Ledger provides it. What a method
+// returned without an error is stored.
 type Ledger interface {
 	// Get returns nil if there is no entry.
 	Get(ctx context.Context, requestID string) (*approval.Entry, error)
 	// Record keeps d unless the request is decided already, and returns the entry;
-	// the lock is another request's on the same subject, if it bars this one from
+	// the lock is another request's on the same subject, if it keeps this one from
 	// acting.
 	Record(ctx context.Context, req *approval.Request, d *approval.Decision) (*approval.Entry, *approval.Lock, error)
 	// Update stores e, and sets its revision, unless it was changed since it was
@@ -80,7 +80,7 @@ type Ledger interface {
 	Steal(ctx context.Context, e *approval.Entry, from *approval.Lock) error
 }
 
-// Results tells the world; *events.Bus provides it. A result that was published
+// Results publishes results; *events.Bus provides it. A result that was published
 // before is not published again.
 type Results interface {
 	Publish(ctx context.Context, r approval.Result) error
@@ -98,7 +98,7 @@ type Worker struct {
 	Log     zerolog.Logger
 	Now     func() time.Time
 	Limits  Limits
-	Started time.Time // when this worker began; time in which none was there does not count for MaxAge
+	Started time.Time // when this worker began; time in which none ran does not count for MaxAge
 	Slots   *TargetSlots
 	Targets approval.Targets
 	Version string

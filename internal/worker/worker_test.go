@@ -146,7 +146,7 @@ func TestTheFirstDecisionStands(t *testing.T) {
 }
 
 // TestALateLookIsNotTheLastWord: facts that have aged are read again before the
-// act, and what that one look shows beside pending ends nothing.
+// act, and what that one look shows besides pending ends nothing.
 func TestALateLookIsNotTheLastWord(t *testing.T) {
 	t.Parallel()
 	for _, state := range []approval.State{approval.Absent, approval.Creating, approval.Deleting, "switchingPool"} {
@@ -352,7 +352,7 @@ func TestTwoRequestsForOneConnection(t *testing.T) {
 }
 
 // TestASecondRequestWaitsAsLongAsTheFirst: what contradicts an act of half a
-// minute ago may be a stale list, whoever acted.
+// minute ago may be a stale list, whichever worker acted.
 func TestASecondRequestWaitsAsLongAsTheFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -514,7 +514,7 @@ func TestAStoppingWorkerGivesUpNothing(t *testing.T) {
 	d.Attempt, d.PublishedAt = 99, time.Now().Add(-100*time.Hour)
 	err := b.Handle(ctx, d)
 	if later, ok := errors.AsType[*RetryLaterError](err); !ok || later.After != 0 {
-		t.Errorf("Handle = %v, want to be given back at once", err)
+		t.Errorf("Handle = %v, want to be given back immediately", err)
 	}
 	if len(b.results.got) != 0 {
 		t.Errorf("results %v, want none", b.results.got)
