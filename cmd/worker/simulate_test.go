@@ -148,7 +148,7 @@ func TestSimulateRefuses(t *testing.T) {
 		code int
 		want string
 	}{
-		{"fault without a kind", []string{"--fault", "vpcep"}, cli.ExitUsage, `--fault "vpcep" has no kind; the form is`},
+		{"fault without a kind", []string{"--fault", "vpcep"}, cli.ExitUsage, `--fault "vpcep" has no kind; the format is`},
 		{"fault of no API", []string{"--fault", "vpc:slow"}, cli.ExitUsage, `unknown API "vpc"; use one of vpcep, apig`},
 		{"fault of no kind", []string{"--fault", "*:sloww"}, cli.ExitUsage, `unknown kind "sloww"; use one of throttle-429`},
 		{"latency below zero", []string{"--latency", "-1s"}, cli.ExitUsage, "--latency -1s"},
