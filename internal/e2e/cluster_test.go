@@ -166,12 +166,12 @@ func (c *cluster) on(n *node, f func(ctx context.Context, js jetstream.JetStream
 // that is not the one to leave out (if not nil), and that is another one.
 func (c *cluster) leader(what string, out *node, look func(context.Context, jetstream.JetStream) (*jetstream.ClusterInfo, error)) (found *node) {
 	c.t.Helper()
-	witness := c.nodes[0]
-	if out == witness {
-		witness = c.nodes[1]
+	survivor := c.nodes[0]
+	if out == survivor {
+		survivor = c.nodes[1]
 	}
 	eventually(c.t, what+" has a leader", func() error {
-		return c.on(witness, func(ctx context.Context, js jetstream.JetStream) error {
+		return c.on(survivor, func(ctx context.Context, js jetstream.JetStream) error {
 			info, err := look(ctx, js)
 			if err != nil {
 				return err
@@ -465,7 +465,7 @@ func (c *cluster) judge(shop *shop) {
 				return err
 			}
 			if info := consumer.CachedInfo(); info.NumPending != 0 || info.NumAckPending != 0 {
-				return fmt.Errorf("%d wait and %d are in hand", info.NumPending, info.NumAckPending)
+				return fmt.Errorf("%d wait and %d are in progress", info.NumPending, info.NumAckPending)
 			}
 			letters, err := js.Stream(ctx, "VPCEP_DEADLETTERS")
 			if err != nil {

@@ -117,7 +117,7 @@ func TestContainer(t *testing.T) {
 		return nil
 	})
 
-	// A request in hand, which waits for an endpoint that does not show, must not
+	// A request in progress, which waits for an endpoint that does not show, must not
 	// keep the worker from ending.
 	p := s.producer()
 	p.structured("waiting", connectionRequested, connection("00000000-0000-4000-8000-000000000001"))
@@ -141,7 +141,7 @@ func TestContainer(t *testing.T) {
 	}
 }
 
-// TestBrokerKilled kills the NATS server while requests are in hand. The worker
+// TestBrokerKilled kills the NATS server while requests are in progress. The worker
 // says so, waits, and goes on when there is a server again: each request ends
 // once and is carried out once.
 func TestBrokerKilled(t *testing.T) {

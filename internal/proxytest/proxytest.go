@@ -19,7 +19,7 @@ type Proxy struct {
 	done     sync.WaitGroup
 
 	mu      sync.Mutex
-	changed chan struct{} // closed and made anew at each change of what follows
+	changed chan struct{} // closed and replaced at each change of what follows
 	held    [2]bool       // by direction
 	delay   time.Duration // of each piece, in each direction
 	refuse  bool

@@ -242,7 +242,7 @@ func TestConsumerDeleted(t *testing.T) {
 	}{
 		{"consumer", func(w *world) error { return w.js.DeleteConsumer(w.t.Context(), requestsStream, consumerName) }},
 		{"dead letters", func(w *world) error {
-			w.forgetBad() // whoever deletes the dead letters has no more use for them
+			w.forgetBad() // they were deleted
 			return w.js.DeleteStream(w.t.Context(), deadStream)
 		}},
 		{"requests", func(w *world) error { return w.js.DeleteStream(w.t.Context(), requestsStream) }},

@@ -22,7 +22,7 @@ const withoutRight = "without-"
 type otherBroker struct {
 	name   string
 	change func(w *world) error
-	mend   func(w *world) error
+	repair func(w *world) error
 	want   string // in what `bus status` and `doctor` write
 }
 
@@ -218,7 +218,7 @@ func configuredOtherwise(t *testing.T, b otherBroker) (rate float64, f findings)
 			f.wrong("worker %s does not tell of %q:\n%s", strings.Join(command, " "), b.want, out)
 		}
 	}
-	if err := b.mend(w); err != nil {
+	if err := b.repair(w); err != nil {
 		t.Fatal(err)
 	}
 	w.start("after", options{}).ready()

@@ -9,7 +9,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// asked is one event that was handed in, whatever became of it.
+// asked is one event that was submitted, whatever became of it.
 type asked struct {
 	RequestID string // of a well-formed event
 	Subject   string // what it would change; see approval.Request.Subject

@@ -124,7 +124,7 @@ func TestThrottling(t *testing.T) {
 					mu.Lock()
 					defer mu.Unlock()
 					name, now := api(req), time.Now()
-					// What was sent before the answer came could not heed it.
+					// What was sent before the answer came could not follow it.
 					if now.After(told[name]) && now.Before(until[name]) {
 						early = append(early, fmt.Sprintf("%s was called %s before its Retry-After", name, until[name].Sub(now)))
 					}

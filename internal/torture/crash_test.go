@@ -15,7 +15,7 @@ import (
 const takeover = 12 * time.Second
 
 // TestKilled is F1: workers die by SIGKILL at each named point, each with
-// requests in hand, and another one goes on.
+// requests in progress, and another one goes on.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	tries := times(3, 100)
@@ -28,7 +28,7 @@ func TestKilled(t *testing.T) {
 			}
 			f := k.judge()
 			if k.longest > takeover+time.Second { // until it is seen from here
-				f.wrong("what was in hand went on %s after the death, not within %s", k.longest.Round(time.Millisecond), takeover)
+				f.wrong("what was in progress resumed %s after the death, not within %s", k.longest.Round(time.Millisecond), takeover)
 			}
 			note := fmt.Sprintf("taken over after %.1f s at most", k.longest.Seconds())
 			if k.creations() {

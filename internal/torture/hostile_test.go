@@ -19,7 +19,7 @@ import (
 type forged struct {
 	name     string
 	reason   string      // of the dead letter
-	header   nats.Header // beside the mark; nil: structured mode
+	header   nats.Header // in addition to the mark; nil: structured mode
 	body     func(endpoint string) string
 	outcomes []approval.Outcome
 }
@@ -123,8 +123,8 @@ func hostile() []forged {
 		{name: "no source", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), `"source":"torture",`, ``, 1))},
 		{name: "an empty event id", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), `"id":"%ID%"`, `"id":""`, 1))},
 		{name: "a source twice", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), `"source":"torture",`, `"source":"torture","source":"other",`, 1))},
-		{name: "data in base64 beside data", reason: "unreadable", body: raw(eventWith(good, `,"data_base64":"e30="`))},
-		{name: "a type in a header beside the body's", reason: "unreadable", header: nats.Header{"Content-Type": {"application/cloudevents+json"}, "ce-specversion": {"1.0"}, "ce-type": {"vpcep.connection.requested"}}, body: raw(eventWith(good, ""))},
+		{name: "data and data in base64", reason: "unreadable", body: raw(eventWith(good, `,"data_base64":"e30="`))},
+		{name: "a type in a header and in the body", reason: "unreadable", header: nats.Header{"Content-Type": {"application/cloudevents+json"}, "ce-specversion": {"1.0"}, "ce-type": {"vpcep.connection.requested"}}, body: raw(eventWith(good, ""))},
 		{name: "a batch", reason: "unreadable", header: nats.Header{"Content-Type": {"application/cloudevents-batch+json"}}, body: raw("[" + eventWith(good, "") + "]")},
 		{name: "a header twice", reason: "unreadable", header: nats.Header{"ce-specversion": {"1.0"}, "ce-id": {"%ID%", "other"}, "ce-source": {"torture"}, "ce-type": {"vpcep.connection.requested"}}, body: raw(good)},
 		{name: "headers that differ in case", reason: "unreadable", header: binary(map[string]string{"Ce-Id": "other"}), body: raw(good)},

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		var b strings.Builder
 		table.print(&b)
 		if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
-			panic(err) // whoever set it wants to read it
+			panic(err) // the caller asked for it
 		}
 	}
 	build.remove()
@@ -52,7 +52,7 @@ func slow(t *testing.T) {
 	}
 }
 
-// together lets t run beside the others, but for the full form of what needs
+// together lets t run in parallel, but for the full form of what needs
 // the whole machine for itself.
 func together(t *testing.T) {
 	t.Helper()

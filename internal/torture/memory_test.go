@@ -103,7 +103,7 @@ func TestMemoryOfABacklog(t *testing.T) {
 	table.add(t, row{Name: "memory before a backlog", Tries: queued, findings: f, Took: w.took(), Note: fmt.Sprintf("at most %d MiB, %d ended in %s", peak>>20, ended, span)})
 }
 
-// TestMemoryOfCallsInFlight: 1,024 calls of a slow cloud at once take little, also
+// TestMemoryOfCallsInFlight: 1,024 concurrent calls of a slow cloud take little, also
 // if each has a connection with TLS to itself.
 func TestMemoryOfCallsInFlight(t *testing.T) {
 	together(t)
@@ -129,5 +129,5 @@ func TestMemoryOfCallsInFlight(t *testing.T) {
 	if peak > most {
 		f.wrong("the worker held up to %.1f MiB, more than %d", float64(peak)/(1<<20), most>>20)
 	}
-	table.add(t, row{Name: "memory of calls in flight", Tries: requests, findings: f, Took: w.took(), Note: fmt.Sprintf("at most %.1f MiB, %d calls at once", float64(peak)/(1<<20), at)})
+	table.add(t, row{Name: "memory of calls in flight", Tries: requests, findings: f, Took: w.took(), Note: fmt.Sprintf("at most %.1f MiB, %d concurrent calls", float64(peak)/(1<<20), at)})
 }

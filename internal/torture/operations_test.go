@@ -159,7 +159,7 @@ func TestSecrets(t *testing.T) {
 }
 
 // TestSlowAPI is F5: one API takes 20 s for each answer, with a queue before it;
-// requests to others are as quick as ever. It measures, so nothing runs beside it.
+// requests to others are as quick as ever. It measures, so nothing else runs meanwhile.
 func TestSlowAPI(t *testing.T) {
 	queued, asked := times(400, 10_000), times(50, 1000)
 	const every = 100 * time.Millisecond
@@ -187,13 +187,13 @@ func TestSlowAPI(t *testing.T) {
 	for i := range queued {
 		w.ask(w.connect("orders", banned), fmt.Sprintf("slow-%d", i), approval.OutcomeRejected)
 	}
-	slowed := measure("beside")
+	slowed := measure("slowed")
 	memory := p.peak()
 	w.sim.ClearFaults()
 	w.settled(time.Duration(times(120, 1800)) * time.Second)
 	f := w.judge()
 	if slowed > 2*normal {
-		f.wrong("beside a slow API 99 of 100 requests took up to %s, without up to %s", slowed, normal)
+		f.wrong("with a slow API 99 of 100 requests took up to %s, without up to %s", slowed, normal)
 	}
 	if memory > 256<<20 {
 		f.wrong("the worker held up to %d MiB, more than 256", memory>>20)
@@ -317,7 +317,7 @@ func TestRotatingCredentials(t *testing.T) {
 	}
 }
 
-// TestLimit is F17: 100 requests of one account at once, over three replicas,
+// TestLimit is F17: 100 concurrent requests of one account, over three replicas,
 // where the rule allows ten.
 func TestLimit(t *testing.T) {
 	t.Parallel()
@@ -341,7 +341,7 @@ func TestLimit(t *testing.T) {
 			f.wrong("%d of %d requests were accepted, the limit is %d", n, requests, limit)
 		}
 	}
-	table.add(t, row{Name: "F17 limit of 10, 100 at once on three replicas", Tries: rounds * requests, findings: f, Took: time.Since(begin)})
+	table.add(t, row{Name: "F17 limit of 10, 100 concurrent on three replicas", Tries: rounds * requests, findings: f, Took: time.Since(begin)})
 }
 
 // TestSoak is F19: under load for a while, heap, goroutines and open files stay

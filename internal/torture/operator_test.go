@@ -72,7 +72,7 @@ func (a *alarmWatch) OperatorFaultOver(api, target string) {
 	a.active[key] = false
 }
 
-// CloudBreaker tells of an API that does not work, which is an alarm, too.
+// CloudBreaker reports an API that does not work, which is an alarm, too.
 func (a *alarmWatch) CloudBreaker(api, state string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

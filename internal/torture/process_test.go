@@ -111,7 +111,7 @@ var nextPort atomic.Int32
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	const first, ports = 18_000, 14_000
-	own := int32(os.Getpid()) * 499 % ports // where others begin that run beside this one
+	own := int32(os.Getpid()) * 499 % ports // where concurrent processes begin
 	for range ports {
 		address := fmt.Sprintf("127.0.0.1:%d", first+(own+nextPort.Add(1))%ports)
 		l, err := net.Listen("tcp", address)

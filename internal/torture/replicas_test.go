@@ -11,7 +11,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 )
 
-// TestStalled is F3: a replica is stopped at a point with requests in hand for
+// TestStalled is F3: a replica is stopped at a point with requests in progress for
 // three times AckWait, others do its work, and then it wakes and goes on.
 func TestStalled(t *testing.T) {
 	t.Parallel()
@@ -34,7 +34,7 @@ func TestStalled(t *testing.T) {
 			pass(t.Context(), 3*ackWait-time.Since(asleep))
 			sleeper.wake()
 			// It has to find out that it is late, and settle what it holds.
-			await(t, 30*time.Second, "the stalled replica has nothing in hand", func() bool {
+			await(t, 30*time.Second, "the stalled replica has nothing in progress", func() bool {
 				return sleeper.metric("vpcep_approver_requests_in_flight") == 0 && sleeper.answers("/readyz")
 			})
 			f := k.judge()
