@@ -2,7 +2,7 @@
 VERSION ?= dev
 IMAGE   ?= vpcep-approver:$(VERSION)
 
-.PHONY: help test race lint fuzz bench demo docs e2e image torture ci
+.PHONY: help test race lint fuzz bench demo docs e2e image faults ci
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +34,8 @@ image: ## the container image
 e2e: ## the images in containers, against a real NATS server; needs Docker
 	APPROVER_TEST_DOCKER=require go test -count=1 -v ./internal/e2e
 
-torture: ## the long failure suite; takes hours
-	go test -p 1 -count=1 -timeout 3h -v ./internal/torture ./internal/e2e -args -full
+faults: ## the long failure suite; takes hours
+	go test -p 1 -count=1 -timeout 3h -v ./internal/faulttest ./internal/e2e -args -full
 
 ci: ## all that a change must pass
 	.ci/run

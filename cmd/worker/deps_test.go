@@ -38,7 +38,7 @@ func arrows() map[string][]string {
 		"internal/natstest":                  {"internal/events/broker"},
 		"internal/proxytest":                 {},
 		"internal/e2e":                       {},
-		"internal/torture":                   {},
+		"internal/faulttest":                 {},
 		"policies":                           {},
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-var full = flag.Bool("full", false, "restart the broker as often as `make torture` does")
+var full = flag.Bool("full", false, "restart the broker as often as `make faults` does")
 
 // TestBrokerRestarts goes on with requests while the broker is killed or stopped
 // and started again, each time. The worker's container is never started again.

@@ -1,4 +1,4 @@
-package torture
+package faulttest
 
 import (
 	"encoding/json"
@@ -46,7 +46,7 @@ func policies() map[string]string {
 	return map[string]string{
 		"connections.yaml": `version: 1
 policy: connections
-owner: torture
+owner: faulttest
 targets: [payments, orders]
 allow:
   - id: partner
@@ -55,12 +55,12 @@ deny:
   - id: banned
     domain_id: [` + banned + `]
     reason: The contract has ended.
-    contact: torture@example.org
+    contact: faulttest@example.org
 otherwise: hold
 `,
 		"creations.yaml": `version: 1
 policy: creations
-owner: torture
+owner: faulttest
 targets: [functions, hosts]
 allow:
   - id: ours
@@ -69,7 +69,7 @@ otherwise: hold
 `,
 		"insight.yaml": `version: 1
 policy: insight
-owner: torture
+owner: faulttest
 targets: [insight]
 allow:
   - id: warehouse
@@ -193,7 +193,7 @@ func (g *ground) creation(target string) approval.Request {
 }
 
 // source is where the events of all tests come from.
-const source = "torture"
+const source = "faulttest"
 
 // event makes r the event with this id and notes that it was asked.
 func (g *ground) event(r approval.Request, eventID string, outcomes ...approval.Outcome) approval.Request {

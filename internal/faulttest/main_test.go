@@ -1,4 +1,4 @@
-package torture
+package faulttest
 
 import (
 	"flag"
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	}
 	m.Run()
 	table.print(os.Stdout)
-	if path := os.Getenv("TORTURE_TABLE"); path != "" {
+	if path := os.Getenv("FAULT_TABLE"); path != "" {
 		var b strings.Builder
 		table.print(&b)
 		if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {

@@ -1,4 +1,4 @@
-package torture
+package faulttest
 
 import (
 	"bytes"
@@ -96,8 +96,8 @@ func TestSecrets(t *testing.T) {
 			"HUAWEICLOUD_SDK_AK=AKOFTORTURE000000001", "HUAWEICLOUD_SDK_SK=" + canary + "secretkey", "HUAWEICLOUD_SDK_SECURITY_TOKEN=" + canary + "securitytoken",
 		}},
 		"token": {simulator.Auth{Token: canary + "token"}, []string{"HW_AUTH_TOKEN=" + canary + "token"}},
-		"password": {simulator.Auth{User: "torture", Password: canary + "password", Domain: "account"}, []string{
-			"HW_USER_NAME=torture", "HW_USER_PASSWORD=" + canary + "password", "HW_DOMAIN_NAME=account",
+		"password": {simulator.Auth{User: "faulttest", Password: canary + "password", Domain: "account"}, []string{
+			"HW_USER_NAME=faulttest", "HW_USER_PASSWORD=" + canary + "password", "HW_DOMAIN_NAME=account",
 		}},
 	}
 	for mode, tt := range modes {
@@ -235,7 +235,7 @@ func TestRotatingCredentials(t *testing.T) {
 	t.Parallel()
 	const life, early = 15 * time.Second, 7 * time.Second
 	turns := times(2, 20)
-	const key, user, password, account = "HUAWEICLOUD_SDK_AK", "torture", "torture-password", "account"
+	const key, user, password, account = "HUAWEICLOUD_SDK_AK", "faulttest", "faulttest-password", "account"
 	modes := map[string]struct {
 		auth  simulator.Auth
 		env   map[string]string // that name no file

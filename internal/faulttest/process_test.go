@@ -1,4 +1,4 @@
-package torture
+package faulttest
 
 import (
 	"bytes"
@@ -31,7 +31,7 @@ type binary struct {
 func (b *binary) path(t testing.TB) string {
 	t.Helper()
 	b.once.Do(func() {
-		if b.dir, b.err = os.MkdirTemp("", "torture"); b.err != nil {
+		if b.dir, b.err = os.MkdirTemp("", "faulttest"); b.err != nil {
 			return
 		}
 		out, err := exec.Command("go", "build", "-tags", "crashpoints", "-o", filepath.Join(b.dir, "worker"), "../../cmd/worker").CombinedOutput()

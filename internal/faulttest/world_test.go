@@ -1,4 +1,4 @@
-package torture
+package faulttest
 
 import (
 	"cmp"
@@ -38,7 +38,7 @@ const (
 )
 
 // markHeader tells a dead letter from others.
-const markHeader = "Torture-Mark"
+const markHeader = "Faulttest-Mark"
 
 // world is a real broker and a simulated cloud on real sockets, for workers
 // that are processes of their own.
@@ -65,7 +65,7 @@ func newWorld(t *testing.T, cfg simulator.Config) *world {
 }
 
 // rolePassword is the password of the users of deploy/nats.
-const rolePassword = "torture"
+const rolePassword = "faulttest"
 
 // newGuardedWorld is newWorld with the broker of deploy/nats, on which everybody has
 // the rights of a role; edit changes them. Nothing is set up on it. The test itself
@@ -74,14 +74,14 @@ func newGuardedWorld(t *testing.T, cfg simulator.Config, edit func(*server.Optio
 	t.Helper()
 	w := newCloudWorld(t, cfg)
 	opts := natstest.Options(t, filepath.Join(root, "deploy", "nats", "nats-server.conf"))
-	opts.Users = append(opts.Users, &server.User{Username: "torture", Password: rolePassword})
+	opts.Users = append(opts.Users, &server.User{Username: "faulttest", Password: rolePassword})
 	opts.SyncAlways = false // no power is lost here
 	if edit != nil {
 		edit(opts)
 	}
 	w.guarded, _ = natstest.StartOptions(t, opts)
 	w.broker = &natstest.Server{URL: w.guarded.ClientURL()}
-	w.js = w.as("torture", "")
+	w.js = w.as("faulttest", "")
 	return w
 }
 

@@ -1,4 +1,4 @@
-package torture
+package faulttest
 
 import (
 	"io/fs"
@@ -64,7 +64,7 @@ func TestThreatsNameTestsThatExist(t *testing.T) {
 	for path, names := range declared(t) {
 		for _, name := range names {
 			anywhere[name] = true
-			if filepath.Base(filepath.Dir(path)) == "torture" {
+			if filepath.Base(filepath.Dir(path)) == "faulttest" {
 				here[name] = true
 			}
 		}
@@ -75,13 +75,13 @@ func TestThreatsNameTestsThatExist(t *testing.T) {
 			continue
 		}
 		rows++
-		named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`( \\*torture\\*)?").FindAllStringSubmatch(line, -1)
+		named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`( \\*faulttest\\*)?").FindAllStringSubmatch(line, -1)
 		if len(named) == 0 {
 			t.Errorf("no test is named for: %s", line)
 		}
 		for _, m := range named {
-			name, torture := m[1], m[2] != ""
-			if torture && !here[name] || !torture && !anywhere[name] {
+			name, faulttest := m[1], m[2] != ""
+			if faulttest && !here[name] || !faulttest && !anywhere[name] {
 				t.Errorf("%s is named and does not exist, for: %s", name, line)
 			}
 		}

@@ -1,4 +1,4 @@
-package torture
+package faulttest
 
 import (
 	"fmt"
@@ -20,7 +20,7 @@ func TestReliabilityNamesTestsThatExist(t *testing.T) {
 	here := map[string]bool{}
 	for path, names := range declared(t) {
 		for _, name := range names {
-			here[name] = here[name] || filepath.Base(filepath.Dir(path)) == "torture"
+			here[name] = here[name] || filepath.Base(filepath.Dir(path)) == "faulttest"
 		}
 	}
 	next := 1

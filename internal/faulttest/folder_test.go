@@ -1,4 +1,4 @@
-package torture
+package faulttest
 
 import (
 	"context"
@@ -44,7 +44,7 @@ func folderFiles(version int) map[string]string {
 	return map[string]string{
 		"open.yaml": fmt.Sprintf(`version: 1
 policy: open
-owner: torture-%d
+owner: faulttest-%d
 targets: [payments, orders]
 allow:
   - id: everybody
@@ -57,7 +57,7 @@ deny:
 		"blocked.txt": blocked,
 		"more.yaml": fmt.Sprintf(`version: 1
 policy: more
-owner: torture-%d
+owner: faulttest-%d
 targets: [payments, orders]
 deny:
   - id: more

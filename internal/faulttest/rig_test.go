@@ -1,4 +1,4 @@
-package torture
+package faulttest
 
 import (
 	"bytes"
@@ -93,7 +93,7 @@ func newRig(t testing.TB, replicas int, rate float64, cfg simulator.Config, sets
 			Cloud: client, Creator: client, Limiter: places{client, r.store}, Policy: r, Ledger: r.store, Results: r,
 			Metrics: metrics.New(prometheus.NewRegistry(), metrics.Labels{}, metrics.Build{}),
 			Log:     zerolog.Nop(), Now: time.Now, Limits: worker.DefaultLimits(),
-			Slots: worker.NewTargetSlots(4096, len(targets()), time.Now), Targets: targets(), Version: "torture",
+			Slots: worker.NewTargetSlots(4096, len(targets()), time.Now), Targets: targets(), Version: "faulttest",
 		})
 	}
 	return r

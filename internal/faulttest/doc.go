@@ -1,4 +1,4 @@
-// Package torture holds the failure tests: the real worker, a real JetStream
+// Package faulttest holds the failure tests: the real worker, a real JetStream
 // server and the simulated cloud, with everything between them killed, cut off,
 // repeated, stalled and forged. After each test one checker looks at all that
 // was left behind and holds it to six invariants:
@@ -10,7 +10,7 @@
 //  5. there is exactly one result for a decision;
 //  6. every action has its decision record, written before it.
 //
-// `go test ./internal/torture` runs the short form and `make torture` the full
+// `go test ./internal/faulttest` runs the short form and `make faults` the full
 // one; both make a table of what was tried and what was found. It is printed with
-// -v, and written to the file that TORTURE_TABLE names.
-package torture
+// -v, and written to the file that FAULT_TABLE names.
+package faulttest

@@ -1,4 +1,4 @@
-package torture
+package faulttest
 
 import (
 	"fmt"
@@ -26,7 +26,7 @@ type forged struct {
 
 // event is a structured event with this data; extra are more attributes.
 func eventWith(data, extra string) string {
-	return `{"specversion":"1.0","id":"%ID%","source":"torture","type":"vpcep.connection.requested","time":"2026-11-21T09:00:00Z"` + extra + `,"data":` + data + `}`
+	return `{"specversion":"1.0","id":"%ID%","source":"faulttest","type":"vpcep.connection.requested","time":"2026-11-21T09:00:00Z"` + extra + `,"data":` + data + `}`
 }
 
 func connectionEvent(data string) func(string) string {
@@ -48,7 +48,7 @@ func hostile() []forged {
 	ours, foreignVPC, subnet := uuid("aaaaaaaa", 1), uuid("dddddddd", 1), uuid("bbbbbbbb", 1)
 	binary := func(more map[string]string) nats.Header {
 		h := nats.Header{
-			"ce-specversion": {"1.0"}, "ce-id": {"%ID%"}, "ce-source": {"torture"}, "ce-type": {"vpcep.connection.requested"}, "Content-Type": {"application/json"},
+			"ce-specversion": {"1.0"}, "ce-id": {"%ID%"}, "ce-source": {"faulttest"}, "ce-type": {"vpcep.connection.requested"}, "Content-Type": {"application/json"},
 		}
 		for name, value := range more {
 			h[name] = []string{value}
@@ -104,7 +104,7 @@ func hostile() []forged {
 		{name: "a member in another case", reason: "bad_parameters", body: connectionEvent(`{"Target":"payments","endpoint_id":"%EP%"}`)},
 		{name: "data as a string", reason: "bad_parameters", body: connectionEvent(`"{}"`)},
 		{name: "data as a list", reason: "bad_parameters", body: connectionEvent(`[` + good + `]`)},
-		{name: "no data", reason: "bad_parameters", body: raw(`{"specversion":"1.0","id":"%ID%","source":"torture","type":"vpcep.connection.requested"}`)},
+		{name: "no data", reason: "bad_parameters", body: raw(`{"specversion":"1.0","id":"%ID%","source":"faulttest","type":"vpcep.connection.requested"}`)},
 		{name: "claims as a list", reason: "bad_parameters", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":[1]}`)},
 
 		// Creations.
@@ -120,13 +120,13 @@ func hostile() []forged {
 		{name: "an unknown type", reason: "unknown_type", body: raw(strings.Replace(eventWith(good, ""), "connection.requested", "connection.accepted", 1))},
 		{name: "a type that begins well", reason: "unknown_type", body: raw(strings.Replace(eventWith(good, ""), "requested", "requested.v2", 1))},
 		{name: "another version", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), `"1.0"`, `"0.3"`, 1))},
-		{name: "no source", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), `"source":"torture",`, ``, 1))},
+		{name: "no source", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), `"source":"faulttest",`, ``, 1))},
 		{name: "an empty event id", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), `"id":"%ID%"`, `"id":""`, 1))},
-		{name: "a source twice", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), `"source":"torture",`, `"source":"torture","source":"other",`, 1))},
+		{name: "a source twice", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), `"source":"faulttest",`, `"source":"faulttest","source":"other",`, 1))},
 		{name: "data and data in base64", reason: "unreadable", body: raw(eventWith(good, `,"data_base64":"e30="`))},
 		{name: "a type in a header and in the body", reason: "unreadable", header: nats.Header{"Content-Type": {"application/cloudevents+json"}, "ce-specversion": {"1.0"}, "ce-type": {"vpcep.connection.requested"}}, body: raw(eventWith(good, ""))},
 		{name: "a batch", reason: "unreadable", header: nats.Header{"Content-Type": {"application/cloudevents-batch+json"}}, body: raw("[" + eventWith(good, "") + "]")},
-		{name: "a header twice", reason: "unreadable", header: nats.Header{"ce-specversion": {"1.0"}, "ce-id": {"%ID%", "other"}, "ce-source": {"torture"}, "ce-type": {"vpcep.connection.requested"}}, body: raw(good)},
+		{name: "a header twice", reason: "unreadable", header: nats.Header{"ce-specversion": {"1.0"}, "ce-id": {"%ID%", "other"}, "ce-source": {"faulttest"}, "ce-type": {"vpcep.connection.requested"}}, body: raw(good)},
 		{name: "headers that differ in case", reason: "unreadable", header: binary(map[string]string{"Ce-Id": "other"}), body: raw(good)},
 		{name: "broken percent-encoding", reason: "unreadable", header: binary(map[string]string{"ce-subject": "%zz"}), body: raw(good)},
 		{name: "binary with a body that is XML", reason: "unreadable", header: binary(map[string]string{"Content-Type": "application/xml"}), body: raw("<target>payments</target>")},
@@ -142,8 +142,8 @@ func hostile() []forged {
 		{name: "HTML", reason: "unreadable", body: raw("<html><body>accepted</body></html>")},
 		{name: "JSON that breaks off", reason: "unreadable", body: raw(eventWith(good, "")[:120])},
 		{name: "two events in one", reason: "unreadable", body: raw(eventWith(good, "") + eventWith(good, ""))},
-		{name: "not UTF-8", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), "torture", "tort\xffure", 1))},
-		{name: "half a surrogate", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), "torture", `\ud800`, 1))},
+		{name: "not UTF-8", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), "faulttest", "tort\xffure", 1))},
+		{name: "half a surrogate", reason: "unreadable", body: raw(strings.Replace(eventWith(good, ""), "faulttest", `\ud800`, 1))},
 		{name: "deep JSON", reason: "unreadable", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}}`)},
 		{name: "deeper than allowed", reason: "unreadable", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":` + strings.Repeat(`{"a":`, 30) + `1` + strings.Repeat("}", 30) + `}}`)},
 		{name: "too large", reason: "too_large", body: connectionEvent(`{"target":"payments","endpoint_id":"%EP%","claims":{"a":"` + strings.Repeat("a", 70<<10) + `"}}`)},
@@ -218,7 +218,7 @@ func TestOtherTargetsEndpoint(t *testing.T) {
 		files := policies()
 		// The gateway lets in whom the service does not.
 		files["connections.yaml"] = strings.Replace(files["connections.yaml"], "targets: [payments, orders]", "targets: [payments]", 1)
-		files["orders.yaml"] = "version: 1\npolicy: orders\nowner: torture\ntargets: [orders]\nallow:\n  - {id: all, any_domain: true}\n"
+		files["orders.yaml"] = "version: 1\npolicy: orders\nowner: faulttest\ntargets: [orders]\nallow:\n  - {id: all, any_domain: true}\n"
 		r := newRig(t, 1, 100, simulator.Config{}, loadPolicies(t, files))
 		begin := time.Now()
 		const n = 20

@@ -1,5 +1,5 @@
 //go:build !race
 
-package torture
+package faulttest
 
 const raceDetector = false
