@@ -1,10 +1,9 @@
-// Package policies holds the shipped examples: a gallery to start from, and what
-// the demo runs with.
+// Package policies holds the example policies, which the demo uses, too.
 package policies
 
 import "embed"
 
-// Files are the example policies with their side files and tests.
+// Files are the example policies with their value files and tests.
 //
 //go:embed *.yaml *.txt
 var Files embed.FS

@@ -42,12 +42,12 @@ func (d *decoder) check(p *policy) {
 	}
 }
 
-// path is where e stands in its file.
+// path is the place of e in its file.
 func (e *entry) path() []step {
 	return []step{{key: e.list()}, {index: e.index}}
 }
 
-// list is the name of the list that e stands in.
+// list is the name of the list that e is in.
 func (e *entry) list() string {
 	if e.deny {
 		return "deny"
@@ -76,7 +76,7 @@ func rank(c condition) int {
 }
 
 // checkEntry reports fields that requests to a target do not have, and an entry
-// that says nothing of whom it is for.
+// that names no account, endpoint or parameter.
 func (d *decoder) checkEntry(e *entry, targets []approval.Target) {
 	all := specs()
 	connections, creations := "", ""
@@ -113,7 +113,7 @@ func (d *decoder) checkEntry(e *entry, targets []approval.Target) {
 		}
 	}
 	if len(targets) == 0 || e.faulty {
-		return // said already
+		return // reported already
 	}
 	switch {
 	case e.anyDomain && creations != "":
@@ -130,7 +130,7 @@ func (d *decoder) checkEntry(e *entry, targets []approval.Target) {
 		d.report(SeverityError, e.at, "for-whom", "the entry has no condition, so it would deny everything", "name a field, or write otherwise: reject")
 	case e.anyDomain && !e.deny && !slices.ContainsFunc(e.conds, condition.onClaims):
 		d.path = append(e.path(), step{key: "any_domain"})
-		d.report(SeverityWarning, e.anyAt, "any-domain", "the entry applies to every account"+butFor(e), "name a domain_id if you can")
+		d.report(SeverityWarning, e.anyAt, "any-domain", "the entry applies to every account"+restrictions(e), "name a domain_id if you can")
 	}
 	d.path = e.path()
 }
@@ -180,8 +180,8 @@ func (d *decoder) checkTimes(e *entry) {
 	}
 }
 
-// butFor tells what narrows an entry for any domain down.
-func butFor(e *entry) string {
+// restrictions names what restricts an entry for any domain.
+func restrictions(e *entry) string {
 	names := make([]string, 0, len(e.conds)+1)
 	for _, c := range e.conds {
 		names = append(names, c.name())
@@ -200,7 +200,7 @@ func kindOfTarget(targets []approval.Target, name string) approval.TargetKind {
 	return t.Kind
 }
 
-// parameterOf names the parameter that tells most of a creation of kind k.
+// parameterOf names the most important parameter of a creation of kind k.
 func parameterOf(k approval.TargetKind) string {
 	if k == approval.DataArtsInsight {
 		return "vpc_ep_server_id"

@@ -39,7 +39,7 @@ type condition interface {
 	// wanted and seen are for the authors of policies.
 	wanted() string
 	seen(in *approval.Input, deny bool) string
-	// onClaims reports whether the answer rests on what the event says.
+	// onClaims reports whether the answer depends on claims.
 	onClaims() bool
 }
 
@@ -68,7 +68,7 @@ type fieldCondition struct {
 	label  string
 	values matcher
 	at     position
-	file   bool // the values stand in a file of their own
+	file   bool // the values come from a value file
 }
 
 func (c *fieldCondition) test(in *approval.Input, deny bool) truth {
@@ -109,7 +109,7 @@ type claimCondition struct {
 	steps  []string // the names in it
 	values matcher
 	at     position
-	file   bool // the values stand in a file of their own
+	file   bool // the values come from a value file
 }
 
 func (c *claimCondition) test(in *approval.Input, deny bool) truth {
@@ -144,9 +144,9 @@ func (c *claimCondition) seen(in *approval.Input, _ bool) string {
 	return FormatValues(vs)
 }
 
-// eachClaim hands the values of the claim at steps to yield until it returns
+// eachClaim calls yield with the values of the claim at steps until it returns
 // false: what approval.Claims.Values returns, without building a list. An item of
-// a list that is no plain value is handed on as such, so that an allow does not
+// a list that is not a plain value is yielded as such, so that an allow does not
 // pass over it.
 func eachClaim(claims approval.Claims, steps []string, yield func(v string, plain bool) bool) {
 	m := map[string]any(claims)

@@ -17,8 +17,8 @@ import (
 )
 
 // decoder reads one file of YAML, strictly: it takes nothing that it does not
-// know, nothing twice and nothing of another type, and it goes on after an
-// error, so that all are found at once.
+// know, nothing twice and nothing of another type. It continues after an error, so
+// that all errors are reported together.
 type decoder struct {
 	file     string // as findings name it
 	source   []byte
@@ -227,7 +227,7 @@ func unprintable(source []byte) (at position, what, hint string) {
 	return position{}, "", ""
 }
 
-// byteOrderMark may stand at the beginning of a file and nowhere else.
+// byteOrderMark is allowed only at the start of a file.
 const byteOrderMark = "\ufeff"
 
 // These are not seen either, and the spelling of some languages needs them.
@@ -383,8 +383,8 @@ func (d *decoder) pairs(n *yaml.Node, want string, read func(key, value *yaml.No
 	return true
 }
 
-// key is one key of a mapping: how it is read, and what the papers and editors
-// are told of it.
+// key is one key of a mapping: how it is read, and its description for docs and
+// editors.
 type key[T any] struct {
 	name string
 	doc  string
@@ -434,7 +434,7 @@ func readMapping[T any](d *decoder, n *yaml.Node, want string, table []key[T], i
 	}
 }
 
-// oneOf writes words for people.
+// oneOf joins words with "or".
 func oneOf(words []string) string {
 	if len(words) == 1 {
 		return words[0]

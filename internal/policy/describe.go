@@ -6,7 +6,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// Description says what one policy of a set says, for tools.
+// Description describes one policy of a set, for tools.
 type Description struct {
 	Name      string
 	Owner     string
@@ -17,7 +17,7 @@ type Description struct {
 	Entries   []EntryDescription // the allows first, each in the order of the file
 }
 
-// EntryDescription says what one entry says.
+// EntryDescription describes one entry.
 type EntryDescription struct {
 	List string // allow or deny
 	ID   string
@@ -31,7 +31,7 @@ type Value struct {
 	List   bool // the key takes a list of values
 }
 
-// Describe returns what the policies of s say, by name.
+// Describe describes the policies of s, by name.
 func (s *Set) Describe() []Description {
 	if s == nil {
 		return nil

@@ -44,7 +44,7 @@ type entry struct {
 	when      *yaml.Node // until it is compiled
 	never     bool       // an empty list: matches nobody
 	keyed     bool       // found by a value, see index
-	onClaims  bool       // some condition rests on what the event says
+	onClaims  bool       // some condition depends on claims
 
 	reasonText string // of a deny, for the requester
 	contact    string

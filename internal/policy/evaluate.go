@@ -7,21 +7,21 @@ import (
 )
 
 // Evaluate decides in. It is pure: the same set and the same input give the
-// same decision, and nothing else has a say in it.
+// same decision.
 //
-// A deny that matches beats every allow of the target, whichever policy it
-// stands in; else any allow that matches accepts; else the strictest
-// "otherwise" of the target's policies stands. What cannot be told for certain
-// is held: a set that is not loaded, a fact that the cloud does not show, a
-// claim that contradicts a fact, a condition that fails to evaluate.
+// A deny that matches beats every allow of the target, in whichever policy it is.
+// Otherwise any allow that matches accepts. Otherwise the strictest "otherwise" of
+// the target's policies applies. What is unknown is held: a set that is not loaded, a
+// fact that the cloud does not show, a claim that contradicts a fact, a condition that
+// fails to evaluate.
 //
-// The reasons of a decision are shared with others: do not change them in place.
+// Decisions share their reasons: do not change them in place.
 func (s *Set) Evaluate(in *approval.Input) approval.Decision {
 	q := newQuery(in)
 	return s.decide(&q)
 }
 
-// decide is Evaluate of a query that nothing was asked of yet.
+// decide is Evaluate of a new query.
 func (s *Set) decide(q *query) approval.Decision {
 	in := q.in
 	d := approval.Decision{Verdict: approval.Hold, Facts: in.Facts, At: in.Now}
@@ -42,7 +42,7 @@ func (s *Set) decide(q *query) approval.Decision {
 	}
 	if sc.shadow != nil {
 		would := approval.Decision{Verdict: approval.Hold}
-		q.again() // what is on trial costs those in force nothing
+		q.again() // shadow policies do not use the budget of those in force
 		sc.shadow.decide(q, &s.fixed, &would)
 		d.Shadow = shadowOf(&would)
 	}
@@ -109,14 +109,14 @@ func (v *view) decide(q *query, fix *fixed, d *approval.Decision) {
 		d.Reasons = r
 		return
 	}
-	lies := contradicted(q.in)
-	q.lies = lies != 0
+	mismatched := contradicted(q.in)
+	q.mismatch = mismatched != 0
 	deny, doubt := v.denied(q)
 	switch {
 	case !q.spent() && deny != nil && deny.rejects():
 		decided(d, approval.Reject, deny)
-	case lies != 0:
-		d.Reasons = mismatches(lies)
+	case mismatched != 0:
+		d.Reasons = mismatches(mismatched)
 	case q.spent():
 		d.Reasons = fix.overBudget
 	case doubt != nil:
@@ -151,7 +151,7 @@ func unfit(in *approval.Input, fix *fixed) []approval.Reason {
 	return nil
 }
 
-// denied returns the deny that stands, one that rejects before one that only
+// denied returns the deny that applies, one that rejects before one that only
 // holds, and a deny that could not be evaluated. Both mean nothing once q is spent.
 func (v *view) denied(q *query) (stands, doubt *entry) {
 	v.deny.each(q.in, true, func(e *entry) bool {
@@ -254,10 +254,10 @@ func objections(reasons []approval.Reason, near []*entry, q *query) []approval.R
 }
 
 // contradicted returns the facts that claims of the same name contradict, as a
-// set of fields. An empty claim says nothing; one that is no plain value, or a
-// list of them, cannot be the fact. A claim about what is no fact of this
+// set of fields. An empty claim says nothing; one that is not a plain value or a
+// list of them cannot be the fact. A claim about what is no fact of this
 // request can be neither confirmed nor contradicted.
-func contradicted(in *approval.Input) (lies uint32) {
+func contradicted(in *approval.Input) (mismatched uint32) {
 	for name, v := range in.Request.Claims {
 		f, ok := fieldNamed(name)
 		if !ok || v == nil || v == "" {
@@ -266,10 +266,10 @@ func contradicted(in *approval.Input) (lies uint32) {
 		known := false
 		each(in, f, false, func(string) bool { known = true; return false })
 		if known && !confirmed(in, f, v) {
-			lies |= 1 << f
+			mismatched |= 1 << f
 		}
 	}
-	return lies
+	return mismatched
 }
 
 // confirmed reports whether each value of the claim v is one of those of f.
@@ -299,12 +299,12 @@ func confirmedOne(in *approval.Input, f field, v any) bool {
 	return found
 }
 
-// mismatches returns a reason for each field of lies.
-func mismatches(lies uint32) []approval.Reason {
+// mismatches returns a reason for each field of mismatched.
+func mismatches(mismatched uint32) []approval.Reason {
 	var out []approval.Reason
 	names := fieldNames()
 	for f, name := range names {
-		if lies&(1<<f) != 0 {
+		if mismatched&(1<<f) != 0 {
 			out = append(out, approval.Reason{
 				Code: approval.ReasonClaimMismatch,
 				Text: "The claim " + name + " contradicts what the cloud shows.",

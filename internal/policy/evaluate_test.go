@@ -220,7 +220,7 @@ deny:
 			codeList{"denied"},
 		},
 		{
-			"a deny on claims does not reject who lies", "",
+			"a deny on claims does not reject who makes a false claim", "",
 			func(in *approval.Input) {
 				in.Request.Claims = approval.Claims{"domain_id": nobody, "tags": map[string]any{"env": "forbidden"}}
 			}, approval.Hold, "",

@@ -6,15 +6,15 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// Explanation tells why a request is decided as it is: the decision, and what
-// each entry of each policy of the target says.
+// Explanation explains a decision: the decision, and the answer of each entry of
+// each policy of the target.
 type Explanation struct {
 	Decision approval.Decision
 	Policies []Answers // by name
 	Others   int       // policies that are not for the target
 }
 
-// Answers is the part of one policy.
+// Answers holds the answers of one policy.
 type Answers struct {
 	Name      string           `json:"policy"`
 	File      string           `json:"file"`
@@ -23,7 +23,7 @@ type Answers struct {
 	Entries   []EntryAnswer    `json:"entries"` // the denies first, each in the order of the file
 }
 
-// EntryAnswer is the part of one entry.
+// EntryAnswer is the answer of one entry.
 type EntryAnswer struct {
 	List    string           `json:"list"` // allow or deny
 	ID      string           `json:"id"`
@@ -35,7 +35,7 @@ type EntryAnswer struct {
 	Near    bool             `json:"-"`                           // the condition that fails is not the first
 }
 
-// Answer is what an entry says of a request.
+// Answer tells whether an entry matches a request.
 type Answer string
 
 // The answers.
@@ -53,8 +53,7 @@ type FailedCondition struct {
 	Wanted string              `json:"wanted"`
 }
 
-// Explain decides in, by Evaluate, and asks every entry of the target what it
-// says of in.
+// Explain decides in as Evaluate does, and tests every entry of the target.
 func (s *Set) Explain(in *approval.Input) Explanation {
 	q := newQuery(in)
 	x := Explanation{Decision: s.decide(&q)}
@@ -99,7 +98,7 @@ func (e *entry) explain(q *query) EntryAnswer {
 	if t == uncounted {
 		x.Failed.Code = approval.ReasonCountUnknown
 	}
-	if q.lies && c.onClaims() {
+	if q.mismatch && c.onClaims() {
 		x.Failed.Seen += ", ignored because a claim contradicts a fact"
 	}
 	return x

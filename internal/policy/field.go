@@ -6,12 +6,11 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// field is a verified field: something that the cloud or the configuration says
-// of a request, never its event.
+// field is a verified field: its values come from the cloud or the configuration,
+// never from the event.
 type field uint8
 
-// The verified fields. The order is that of the index: the more a value tells
-// requests apart, the earlier it stands.
+// The verified fields in the order of the index: the most selective first.
 const (
 	fieldEndpointID field = iota
 	fieldDomainID
@@ -119,7 +118,7 @@ func (f field) canonical(v string) string {
 	}
 }
 
-// each hands the values of f in the request to yield until it returns false. It
+// each calls yield with the values of f in the request until it returns false. It
 // yields what approval.Input.Field returns, without building a list.
 //
 // A deny also sees what follows from a parameter: a service that is named in

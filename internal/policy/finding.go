@@ -8,7 +8,7 @@ import (
 	"unicode"
 )
 
-// Severity tells whether a finding keeps the policies from being loaded.
+// Severity tells whether the policies can be loaded with a finding.
 type Severity string
 
 // The severities.

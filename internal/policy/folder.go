@@ -79,12 +79,12 @@ func openAndRead(dir string) (*snapshot, error) {
 	if snap.version, err = root.Readlink(versionLink); err != nil {
 		return nil, err
 	}
-	return snap, snap.beside(root)
+	return snap, snap.checkMount(root)
 }
 
-// beside looks at what lies in the folder root beside the link ..data. Links of
+// checkMount reports what is in the folder root next to the link ..data. Links to
 // files through it are part of the mount; anything else is not read.
-func (snap *snapshot) beside(root *os.Root) error {
+func (snap *snapshot) checkMount(root *os.Root) error {
 	fsys := root.FS()
 	list, err := fs.ReadDir(fsys, ".")
 	if err != nil {
@@ -202,7 +202,7 @@ func (snap *snapshot) place(fsys fs.FS, f fs.DirEntry) map[string][]byte {
 	case err != nil && f.Type()&fs.ModeSymlink != 0:
 		snap.skip(name, true, badLink(name, err), "link to a file in the folder, or put the file there")
 		return nil
-	case err != nil: // reading it tells
+	case err != nil: // readFile reports it
 	case info.IsDir():
 		snap.folder(fsys, name)
 		return nil
@@ -219,7 +219,7 @@ func badLink(name string, err error) string {
 	if errors.Is(err, fs.ErrNotExist) {
 		return "the link " + name + " points to nothing"
 	}
-	if strings.Contains(err.Error(), "escapes") { // os.Root has no other way to tell
+	if strings.Contains(err.Error(), "escapes") { // os.Root has no error value for it
 		return "the link " + name + " leaves the folder, and links are followed only within it"
 	}
 	reason := err
@@ -301,9 +301,9 @@ func (snap *snapshot) stamp(info fs.FileInfo) {
 	}
 }
 
-// settledAt reports whether nothing in the folder has changed for as long as
-// span before now, by the change times. A time in the future tells nothing.
-func (snap *snapshot) settledAt(now time.Time, span time.Duration) bool {
+// stableAt reports whether nothing in the folder has changed for as long as
+// span before now, by the change times. A time in the future proves nothing.
+func (snap *snapshot) stableAt(now time.Time, span time.Duration) bool {
 	return snap.dated && now.Sub(snap.changed) > span
 }
 

@@ -148,9 +148,9 @@ func TestACopyOfAMountedFolder(t *testing.T) {
 	}
 }
 
-// TestFilesBesideAMountedFolder: what lies beside the link ..data is not read, and
+// TestFilesNextToAMountedFolder: what lies next to the link ..data is not read, and
 // nobody has to guess that.
-func TestFilesBesideAMountedFolder(t *testing.T) {
+func TestFilesNextToAMountedFolder(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "..v1"), 0o755); err != nil {
@@ -432,7 +432,7 @@ func TestSettledByChangeTimes(t *testing.T) {
 		{"in the future", snapshot{dated: true, changed: now.Add(time.Hour)}, false},
 		{"not known", snapshot{changed: now.Add(-time.Hour)}, false},
 	} {
-		if got := tt.snap.settledAt(now, 5*time.Second); got != tt.want {
+		if got := tt.snap.stableAt(now, 5*time.Second); got != tt.want {
 			t.Errorf("%s: %t, want %t", tt.name, got, tt.want)
 		}
 	}
@@ -460,7 +460,7 @@ func TestChangeTimesOfAllFiles(t *testing.T) {
 	}
 }
 
-// TestAFolderThatDoesNotComeToRest: whoever writes all the time is told.
+// TestAFolderThatDoesNotComeToRest: a folder that keeps changing is reported.
 func TestAFolderThatDoesNotComeToRest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -8,13 +8,12 @@ import (
 
 // index finds the entries of a list that can match a request, without looking
 // at the others. An entry that names values in full is found by one of its
-// fields, the one that tells requests apart best; globs and the rest are looked
-// at each time.
+// fields, the most selective one; globs and the rest are tested each time.
 type index struct {
 	keyed [numFields]map[string][]*entry
 	rest  []*entry
 	// near holds entries by another of their fields than keyed does: not to
-	// match them, but to tell a requester what is missing.
+	// match them, but to explain to a requester what is missing.
 	near [numFields]map[string][]*entry
 }
 
@@ -69,7 +68,7 @@ func file(x *[numFields]map[string][]*entry, c *fieldCondition, e *entry, most i
 	}
 }
 
-// each hands the entries that can match in to yield until it returns false; an
+// each calls yield with the entries that can match in until it returns false. An
 // entry may come more than once. An allow must cover every value of a request,
 // so it is found by the first; a deny by any.
 func (x *index) each(in *approval.Input, deny bool, yield func(*entry) bool) {
@@ -123,9 +122,9 @@ func bucket(buckets map[string][]*entry, f field, v string) []*entry {
 // maxNear bounds how many entries that nearly match are explained to a requester.
 const maxNear = 16
 
-// nearly returns entries that would match in but for something that the
-// requester can be told: those found by a value of the request, and those for
-// any domain. They are in order and few.
+// nearly returns entries that almost match in, to explain to the requester what is
+// missing: those found by a value of the request, and those for any domain. They are
+// in order and few.
 func (x *index) nearly(in *approval.Input) []*entry {
 	var out []*entry
 	take := func(e *entry) bool {

@@ -275,7 +275,7 @@ func entryKeys() []key[entry] {
 	}...)
 }
 
-// fieldsByDoc is the order of the verified fields in the papers.
+// fieldsByDoc is the order of the verified fields in the docs.
 func fieldsByDoc() []field {
 	return []field{
 		fieldDomainID, fieldEndpointID, fieldRegion, fieldVPCID, fieldSubnetID, fieldFlavor, fieldXRole,

@@ -128,7 +128,7 @@ func (s *Set) twoOwners(t approval.Target) (p, other *policy) {
 	return nil, nil
 }
 
-// maxOddities is how many values of one list are told to be odd.
+// maxOddities is how many odd values of one list are reported.
 const maxOddities = 5
 
 // oddities returns what is odd about the values of c.
@@ -170,8 +170,8 @@ func (c *fieldCondition) oddities(p *policy, targets approval.Targets) []Finding
 	return append(out, c.values.oddities(c.field != fieldFlavor && c.field != fieldXRole, c.file)...)
 }
 
-// shown is how a finding names the value v. What stands in a file of its own is not
-// shown: the file may be another than its author meant.
+// shown is how a finding names the value v. A value of a value file is
+// not shown: the author may have named the wrong file.
 func shown(v string, file bool) string {
 	if file {
 		return "a value of the file"
@@ -186,7 +186,7 @@ const minDigits = 8
 // elsewhere reports whether c, a condition on the region, holds for no target of p.
 func (c *fieldCondition) elsewhere(p *policy, targets approval.Targets) bool {
 	if c.values.empty() {
-		return false // said already
+		return false // reported already
 	}
 	return !slices.ContainsFunc(p.targets, func(name string) bool {
 		t, ok := targets.ByName(name)
@@ -205,8 +205,8 @@ func (c *claimCondition) oddities() []Finding {
 	return append(out, c.values.oddities(false, c.file)...)
 }
 
-// oddities returns what is odd about the texts of m; ascii tells that they are made
-// of ASCII, and file that they stand in a file of their own.
+// oddities returns what is odd about the texts of m; ascii: the texts should be
+// ASCII; file: they come from a value file.
 func (m *matcher) oddities(ascii, file bool) []Finding {
 	var out []Finding
 	for _, v := range m.all() {

@@ -63,8 +63,8 @@ func TestFindingsOfAnEmptyFolder(t *testing.T) {
 	}
 }
 
-// TestWarningsBesideErrors: what is odd is told although something is wrong too.
-func TestWarningsBesideErrors(t *testing.T) {
+// TestWarningsWithErrors: warnings are reported although there is an error.
+func TestWarningsWithErrors(t *testing.T) {
 	t.Parallel()
 	_, err := Load(folder(head("a")+"allow:\n  - {id: a, domain_id: []}\n  - {id: b, domain_id: x}\n"), demoTargets())
 	refused, ok := errors.AsType[*LoadError](err)

@@ -10,8 +10,8 @@ import (
 // nothing.
 type odd struct{ code, text, hint string }
 
-// oddText finds what people do not see in a text: blanks that do not belong there,
-// and letters that look like others. ascii tells that such texts are made of ASCII.
+// oddText finds what people do not see in a text: misplaced spaces,
+// and letters that look like others. ascii: such texts should be ASCII.
 func oddText(s string, ascii bool) odd {
 	if plainText(s) {
 		return odd{}

@@ -143,7 +143,7 @@ func TestExcerptIsCut(t *testing.T) {
 }
 
 // TestOneMeaningOfALine: what another program takes for the end of a line, or
-// does not show, has no place in a policy or beside it.
+// does not show, has no place in a policy or a value file.
 func TestOneMeaningOfALine(t *testing.T) {
 	t.Parallel()
 	const hidden = "allow: # nobody%s  - {id: x, any_domain: true}\n"
@@ -171,8 +171,8 @@ func TestOneMeaningOfALine(t *testing.T) {
 				t.Errorf("%s: %v, want %s", tt.name, err, tt.want)
 			}
 		}
-		beside := snapshotOf(map[string][]byte{"a.yaml": []byte(head("a") + "allow: [{id: x, domain_id: {file: v.txt}}]"), "v.txt": []byte("# " + tt.breaks + acme + "\n")})
-		if _, err := beside.load("", demoTargets()); (err == nil) != (tt.want == "") {
+		listed := snapshotOf(map[string][]byte{"a.yaml": []byte(head("a") + "allow: [{id: x, domain_id: {file: v.txt}}]"), "v.txt": []byte("# " + tt.breaks + acme + "\n")})
+		if _, err := listed.load("", demoTargets()); (err == nil) != (tt.want == "") {
 			t.Errorf("%s in a value file: %v", tt.name, err)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 
 // orderedAdapter makes values of CEL of claims, whose maps are walked in the order
 // of their keys. Go walks maps in any order, so an expression that walks claims
-// would cost, and say, something else each time.
+// would have a different cost and result each time.
 type orderedAdapter struct{}
 
 // NativeToValue implements types.Adapter.

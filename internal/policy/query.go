@@ -9,16 +9,16 @@ const maxEvaluation = 1_000_000
 
 // query is one question to a set, and what was found out for it so far.
 type query struct {
-	in   *approval.Input
-	lies bool // a claim contradicts a fact: what rests on claims is not evaluated
-	left int  // units of CEL that expressions may still take; negative: they took too many
-	turn int  // counts the uses of the same answers, see again
-	cel  map[*whenCondition]*celAnswer
+	in       *approval.Input
+	mismatch bool // a claim contradicts a fact: conditions on claims are not evaluated
+	left     int  // units of CEL that expressions may still take; negative: they took too many
+	turn     int  // counts the uses of the same answers, see again
+	cel      map[*whenCondition]*celAnswer
 }
 
 func newQuery(in *approval.Input) query { return query{in: in, left: maxEvaluation, turn: 1} }
 
-// celAnswer is what an expression says of a query.
+// celAnswer is the result of an expression for a query.
 type celAnswer struct {
 	truth truth
 	seen  string // for the authors of policies
@@ -39,7 +39,7 @@ func (q *query) spent() bool { return q.left < 0 }
 
 // test answers whether c holds; deny tells the list of its entry.
 func (q *query) test(c condition, deny bool) truth {
-	if q.lies && c.onClaims() {
+	if q.mismatch && c.onClaims() {
 		return unknown
 	}
 	if w, ok := c.(*whenCondition); ok {

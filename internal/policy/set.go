@@ -1,7 +1,6 @@
 // Package policy reads allow-lists written in YAML and decides requests by
-// them. Load turns files into a Set, strictly: all that is wrong is said at once,
-// with its place. Evaluate is pure, and everything that decides - the worker, its
-// sweep, the tests of policies, explanations and comparisons - calls it.
+// them. Load turns files into a Set, strictly, and reports every error with its
+// place. Evaluate is pure. The worker, its sweep and every tool decide by it.
 //
 // The language is described in docs/policy.md.
 package policy
@@ -21,8 +20,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// Set is all policies of a folder, ready to decide. It never changes, so that
-// any number of goroutines may use it. The zero value holds everything.
+// Set is all policies of a folder, ready to decide. It does not change and is safe
+// for concurrent use. The zero value holds every request.
 type Set struct {
 	digest   string
 	policies []*policy // by name
@@ -54,8 +53,8 @@ func (s *Set) HasShadow() bool {
 	return s != nil && slices.ContainsFunc(s.policies, func(p *policy) bool { return p.mode == approval.Shadow })
 }
 
-// Names returns all that a decision of s can name: policy and entry, a policy
-// alone, and neither.
+// Names returns every pair of policy and entry that a decision of s can name,
+// including a policy alone and neither.
 func (s *Set) Names() [][2]string {
 	names := [][2]string{{}}
 	if s == nil {
@@ -87,11 +86,12 @@ func (s *Set) Findings() []Finding {
 }
 
 // Load reads the policies in the folder fsys, for these targets: the files
-// *.yaml but for *_test.yaml, and the value files that they name. Folders
-// in it are not read.
+// *.yaml except *_test.yaml, and the value files that they name. Folders in it are
+// not read.
 //
-// If anything is wrong there is no set, and the error is a *LoadError that holds
-// all that is wrong, and the warnings found so far; another error means that the folder could not be read.
+// If a file is wrong, there is no set, and the error is a *LoadError with every
+// error and the warnings found so far. Another error means that the folder could not
+// be read.
 func Load(fsys fs.FS, targets approval.Targets) (*Set, error) {
 	snap, err := readFolder(fsys)
 	if err != nil {
@@ -100,8 +100,8 @@ func Load(fsys fs.FS, targets approval.Targets) (*Set, error) {
 	return snap.load("", targets)
 }
 
-// LoadDir is Load of a folder of the disk, read as the worker reads it; findings
-// name the files with it.
+// LoadDir is Load of a folder on disk, read as the worker reads it. Findings name
+// the files with the folder.
 func LoadDir(dir string, targets approval.Targets) (*Set, error) {
 	snap, err := readDir(dir)
 	if err != nil {
@@ -182,8 +182,8 @@ func (l *loading) file(name string) {
 	l.policies = append(l.policies, p)
 }
 
-// test reports a file that is called like a test file and is none: it may be
-// a policy, and would not be read as one.
+// test reports a file that has the name of a test file and is not one. It may be
+// a policy, which would not be read.
 func (l *loading) test(name string) {
 	d := &decoder{file: l.show(name), source: l.snap.tests[name]}
 	if root := d.root(); root != nil {
@@ -225,12 +225,12 @@ func (l *loading) unique() {
 }
 
 // admitted reports policies that name a target which does not admit them. The set
-// is not loaded then: whoever may write into the folder could else open, or close,
+// is not loaded then. Otherwise anyone who can write to the folder could decide for
 // the targets of others.
 func (l *loading) admitted() {
 	for _, p := range l.policies {
 		if p.name == "" {
-			continue // said already
+			continue // reported already
 		}
 		for _, name := range p.targets {
 			t, _ := l.targets.ByName(name)
@@ -336,11 +336,11 @@ func (v *view) add(p *policy, entries []*entry, fix *fixed) {
 	case v.verdict == "" || strictness(verdict) > strictness(v.verdict):
 		v.otherwise, v.verdict, v.reasons = p.name, verdict, slices.Clip(reasons)
 	case verdict == v.verdict && verdict != approval.Reject:
-		v.otherwise, v.reasons = "", fix.notAllowed // several say so, and none of them more than the others
+		v.otherwise, v.reasons = "", fix.notAllowed // several policies give this verdict
 	}
 }
 
-// strictness orders what policies say of requests that no entry matches.
+// strictness orders the verdicts for requests that no entry matches.
 func strictness(v approval.Verdict) int {
 	switch v {
 	case approval.Reject:

@@ -11,8 +11,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// Observer is told of every attempt to load the policies; metrics.Reloads
-// provides it. digest, policies and rules are those of the set in use, which is
+// Observer is called after every attempt to load the policies; metrics.Reloads
+// implements it. digest, policies and rules are those of the set in use, which is
 // the last good one if ok is false.
 type Observer interface {
 	PolicyReloaded(ok bool, digest string, policies, rules int)
@@ -20,7 +20,7 @@ type Observer interface {
 
 // Source holds the set in use and loads a new one when the files change. A folder
 // that changes may still be being written, and a part of a deny list looks like a
-// whole one: content counts once it has been the same for StableFor. A set with an
+// whole one: content is loaded once it has been the same for StableFor. A set with an
 // error is not taken: the last good one stays. Until one was loaded everything is
 // held. It is safe for concurrent use.
 type Source struct {
@@ -32,28 +32,28 @@ type Source struct {
 	// StableFor is how long the content of the folder must have been the same before
 	// it is loaded. Set before first use.
 	StableFor time.Duration
-	// OnError is told why policies were not loaded, once for each content of the
-	// folder. Set it before Load; nil: nobody.
+	// OnError, if set, is called with the reason why policies were not loaded, once for
+	// each content of the folder. Set before Load.
 	OnError func(error)
-	// Shadow, if set, is a source of candidate policies beside those in force.
-	// What they would decide is reported in Decision.Shadow, in place of what the
-	// shadow policies of the set in force say; nothing is done by it. Set it
-	// before Load, and load and watch it like any other.
+	// Shadow, if set, is a source of candidate policies, in addition to those in force.
+	// Decision.Shadow reports what they would decide, instead of what the shadow
+	// policies of the set in force would. They never act. Set it before Load, and load
+	// and watch it like any other source.
 	Shadow *Source
-	// Check, if set, may refuse a set that loads, before it is in use. Set it
+	// Check, if set, may refuse a set that loads, before it is in use. Set
 	// before Load.
 	Check func(*Set) error
-	// OnReload is told of each new set after it is in use. Set it before Load;
-	// nil: nobody.
+	// OnReload, if set, is called with each new set after it is in use. Set before
+	// Load.
 	OnReload func(*Set)
 
-	wake    chan struct{} // tells Watch that there is something to wait for
-	loading sync.Mutex    // one load at a time
-	tried   string        // the content that was loaded or refused last
-	seen    string        // the content and the times of files at the last look: the same content could be that of two writes
-	since   time.Time     // when seen was first seen
-	version string        // where ..data pointed at the last look
-	restive time.Time     // since when the folder has not come to rest; zero: it has, or that was reported
+	wake          chan struct{} // wakes Watch when a change is pending
+	loading       sync.Mutex    // one load at a time
+	tried         string        // the content that was loaded or refused last
+	seen          string        // the content and the times of files at the last look: the same content could be that of two writes
+	since         time.Time     // when seen was first seen
+	version       string        // where ..data pointed at the last look
+	changingSince time.Time     // since when the folder has not come to rest; zero: it has, or that was reported
 }
 
 // DefaultStableFor is StableFor of a new source.
@@ -110,7 +110,7 @@ func (s *Source) Load(ctx context.Context) error {
 	}
 	content := snap.fingerprint()
 	wait, swapped := s.note(content, snap)
-	if content != s.tried && !swapped && wait > 0 && !snap.settledAt(time.Now(), s.StableFor) {
+	if content != s.tried && !swapped && wait > 0 && !snap.stableAt(time.Now(), s.StableFor) {
 		return s.unstable()
 	}
 	return s.take(snap, content)
@@ -125,9 +125,9 @@ func (s *Source) unstable() error {
 }
 
 // LoadStable is Load for a start: where the folder may still be being written, it
-// waits for the end of that, for as long as patience.
-func (s *Source) LoadStable(ctx context.Context, patience time.Duration) error {
-	end := time.Now().Add(patience)
+// waits for the end of that, for as long as maxWait.
+func (s *Source) LoadStable(ctx context.Context, maxWait time.Duration) error {
+	end := time.Now().Add(maxWait)
 	for {
 		err := s.Load(ctx)
 		if _, unstable := errors.AsType[*UnstableError](err); !unstable || !time.Now().Before(end) {
@@ -189,14 +189,14 @@ func (s *Source) look(ctx context.Context) time.Duration {
 	wait, swapped := s.note(content, snap)
 	switch {
 	case content == s.tried:
-		s.restive = time.Time{}
+		s.changingSince = time.Time{}
 		return 0
 	case wait > 0 && !swapped:
 		return s.waiting(wait)
 	case err != nil:
-		_ = s.refuse(content, err) // OnError is told
+		_ = s.refuse(content, err) // OnError is called
 	default:
-		_ = s.take(snap, content) // OnError is told
+		_ = s.take(snap, content) // OnError is called
 	}
 	return 0
 }
@@ -218,16 +218,16 @@ func (s *Source) note(content string, snap *snapshot) (wait time.Duration, swapp
 	return s.StableFor - now.Sub(s.since), swapped
 }
 
-// maxRestive is how long a folder may keep changing before that is reported.
-const maxRestive = time.Minute
+// maxChanging is how long a folder may keep changing before that is reported.
+const maxChanging = time.Minute
 
 // waiting returns wait, and reports a folder that has been changing for long.
 func (s *Source) waiting(wait time.Duration) time.Duration {
 	switch now := time.Now(); {
-	case s.restive.IsZero():
-		s.restive = now
-	case now.Sub(s.restive) > max(maxRestive, 4*s.StableFor):
-		s.restive = now
+	case s.changingSince.IsZero():
+		s.changingSince = now
+	case now.Sub(s.changingSince) > max(maxChanging, 4*s.StableFor):
+		s.changingSince = now
 		s.report(false)
 		if s.OnError != nil {
 			s.OnError(fmt.Errorf("policies in %s: the folder keeps changing; replace files by renaming complete files over them", s.dir))
@@ -253,7 +253,7 @@ func (s *Source) take(snap *snapshot, content string) error {
 	if err != nil {
 		return s.refuse(content, err)
 	}
-	s.tried, s.restive = content, time.Time{}
+	s.tried, s.changingSince = content, time.Time{}
 	old := s.current.Swap(set)
 	s.report(true)
 	if s.OnReload != nil && old.Digest() != set.digest {
@@ -264,7 +264,7 @@ func (s *Source) take(snap *snapshot, content string) error {
 
 // refuse reports err, which tried led to, and returns it.
 func (s *Source) refuse(tried string, err error) error {
-	s.tried, s.restive = tried, time.Time{}
+	s.tried, s.changingSince = tried, time.Time{}
 	s.report(false)
 	if s.OnError != nil {
 		s.OnError(err)

@@ -118,7 +118,7 @@ func TestSource(t *testing.T) {
 		stop()
 		synctest.Wait()
 		if len(digests) != 2 || digests[0] == digests[1] {
-			t.Errorf("OnReload was told of %q, want the two sets that differ", digests)
+			t.Errorf("OnReload was called with %q, want the two sets that differ", digests)
 		}
 	})
 }
@@ -229,7 +229,7 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 }
 
-func TestSourceWithACandidateBesideIt(t *testing.T) {
+func TestSourceWithACandidate(t *testing.T) {
 	t.Parallel()
 	source := func(text string) *Source {
 		dir := t.TempDir()

@@ -13,7 +13,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// Suite is the policies of a folder with the tests beside them.
+// Suite is the policies of a folder with their tests.
 type Suite struct {
 	Set   *Set
 	Tests []Test // by file, in the order of the text
@@ -39,8 +39,8 @@ type Expectation struct {
 	Limit   *int
 }
 
-// LoadSuite reads the policies in the folder dir and the tests beside them, the
-// files *_test.yaml. Targets that test files name are added to targets, so that
+// LoadSuite reads the policies in the folder dir and their tests, the files
+// *_test.yaml. Targets that test files name are added to targets, so that
 // tests run without a configuration. A policy or a test file that is wrong is a
 // *LoadError.
 func LoadSuite(dir string, targets approval.Targets) (*Suite, error) {
@@ -118,7 +118,7 @@ func (c *testCase) wrong(targets approval.Targets) []Finding {
 	f := Finding{Severity: SeverityError, File: c.file, Line: c.at.line, Column: c.at.column, Path: "request", Excerpt: c.excerpt}
 	t, ok := targets.ByName(c.target)
 	switch block := c.block(); {
-	case c.target == "": // said already
+	case c.target == "": // reported already
 		return nil
 	case !ok:
 		f.Code, f.Text = "unknown-target", strconv.Quote(cut(c.target))+" is not a target"

@@ -25,7 +25,7 @@ import (
 // TestTheSweepDecidesAlike puts 10,000 random connections through the worker and
 // through its sweep, which finds each of them held since before the policies were
 // loaded. Both must judge the same and so decide the same, to the last byte; and
-// so must what explain says of the record, and what comes of what the sweep hands in.
+// so must what explain says of the record, and the decision on what the sweep submits.
 func TestTheSweepDecidesAlike(t *testing.T) {
 	t.Parallel()
 	const sets, inputs, shares = 200, 50, 4
@@ -125,7 +125,7 @@ func randomConnection(r *rand.Rand, n int) approval.Input {
 
 // inBothWays decides in as when its event comes, and as a sweep does that finds
 // it held on older facts, compares, and returns the decision. If followed, what the
-// sweep hands in is handled too, and explained.
+// sweep submits is handled too, and explained.
 func inBothWays(t *testing.T, m *metrics.Metrics, source *policy.Source, in approval.Input, accepted int, followed bool) approval.Decision {
 	t.Helper()
 	targets := approval.Targets{in.Request.Target}
@@ -154,16 +154,16 @@ func inBothWays(t *testing.T, m *metrics.Metrics, source *policy.Source, in appr
 	if swept := textOf(t, seen.last); swept != text {
 		t.Errorf("the sweep decides otherwise:\n%s\n%s", text, swept)
 	}
-	handedIn := late.submitted.ID != ""
-	if handedIn != (live.Verdict != approval.Hold) {
-		t.Errorf("handed in: %v, and it is decided %s", handedIn, live.Verdict)
+	submitted := late.submitted.ID != ""
+	if submitted != (live.Verdict != approval.Hold) {
+		t.Errorf("submitted: %v, and it is decided %s", submitted, live.Verdict)
 	}
 	if !followed {
 		return live
 	}
-	if handedIn {
+	if submitted {
 		if again := textOf(t, late.handle(t, source, late.submitted)); again != text {
-			t.Errorf("what the sweep hands in is decided otherwise:\n%s\n%s", text, again)
+			t.Errorf("what the sweep submits is decided otherwise:\n%s\n%s", text, again)
 		}
 	}
 	rec := workbench.RecordOf(approval.Entry{Request: in.Request, Decision: live})
@@ -197,7 +197,7 @@ func (r *recorder) Evaluate(in *approval.Input) approval.Decision {
 	return r.last
 }
 
-// site is a ledger, a bus, and a cloud with one connection beside those that are
+// site is a ledger, a bus, and a cloud with one connection in addition to those that are
 // accepted.
 type site struct {
 	*ledgertest.Fake

@@ -88,7 +88,7 @@ func textKey[T any](name, doc string, must bool, set func(*T, string)) key[T] {
 	}
 }
 
-// nothingKey is one of a text where "" stands for none.
+// nothingKey is a key of a text, where "" means none.
 func nothingKey[T any](name, doc string, set func(*T, string)) key[T] {
 	return key[T]{
 		name: name, doc: doc + ` "" for none.`, form: form{`a text, or "" for none`, map[string]any{"type": "string"}},

@@ -84,7 +84,7 @@ func (d *decoder) instant(n *yaml.Node, last bool) (time.Time, bool) {
 	return at.UTC(), true
 }
 
-// hoursCondition holds at some hours of some days, by the clock on the wall of a
+// hoursCondition holds at some hours of some days, in the local time of a
 // time zone. Where the clock is set back, an hour that comes twice counts both
 // times; where it is set forward, one that is left out does not come.
 type hoursCondition struct {
@@ -239,7 +239,7 @@ func readHours(d *decoder, n *yaml.Node, e *entry) {
 	c := &hoursCondition{place: position{n.Line, n.Column}}
 	readMapping(d, n, "hours", d.keys.hours, c)
 	if !c.haveFrom || !c.haveTo || c.zone == nil {
-		return // said already
+		return // reported already
 	}
 	if len(c.dayNames) == 0 {
 		for i := range c.days {
@@ -254,8 +254,8 @@ func readHours(d *decoder, n *yaml.Node, e *entry) {
 }
 
 // limitCondition holds while an account has fewer accepted connections on the
-// target than the limit. That several requests at once do not pass it together
-// is for whoever acts: see approval.Decision.Limit.
+// target than the limit. The worker ensures that concurrent requests do
+// not exceed it together: see approval.Decision.Limit.
 type limitCondition struct {
 	limit int
 	place position

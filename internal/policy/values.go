@@ -16,7 +16,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// sideFilePattern is what a value file is called: it lies beside the policy.
+// sideFilePattern is the form of the name of a value file, which is in the folder of
+// the policy.
 const sideFilePattern = `^[A-Za-z0-9][A-Za-z0-9._-]*\.txt$`
 
 // maxGlob is the longest pattern, in bytes.
@@ -195,7 +196,7 @@ func (d *decoder) adopt(side *decoder) bool {
 	return good
 }
 
-// seen tells which values came before.
+// seen holds the values that came before.
 type seen struct {
 	canonical func(string) string
 	values    map[string]struct{} // nil where there is only one value

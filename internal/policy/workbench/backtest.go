@@ -29,8 +29,8 @@ func RecordOf(e approval.Entry) Record {
 	}
 }
 
-// VerdictUnknown stands for the verdict that a candidate would come to if a count were
-// known that was not recorded.
+// VerdictUnknown is the verdict of a candidate that depends on a count that was not
+// recorded.
 const VerdictUnknown approval.Verdict = "unknown"
 
 // Flip is a recorded request that a candidate decides otherwise, or may.
@@ -67,7 +67,7 @@ type UnknownTarget struct {
 // current, or, if that is nil, than was recorded. It stops at the first error
 // that records yields. targets are the configured ones; what a record says of
 // its target is replaced by them. Where a limit applies and the connections were
-// not counted, every count is tried: if the outcome depends on it, it is inconclusive.
+// not counted, every count is tried: if the outcome depends on it, the record is inconclusive.
 func Backtest(records iter.Seq2[Record, error], candidate, current *policy.Set, targets approval.Targets) (Flips, error) {
 	out := Flips{Flips: []Flip{}, Inconclusive: []Flip{}, Unknown: []UnknownTarget{}, Digest: candidate.Digest()}
 	unknown := make(map[string]int)
@@ -158,8 +158,8 @@ func missingCounts(in *approval.Input, sets ...*policy.Set) []int {
 }
 
 // Key identifies flips of one kind, in the form of a line of a file of allowed
-// flips: "hold>accept payments payments/acme 6e9d…"; "-" stands for nothing, and
-// "hold>unknown" for what cannot be told.
+// flips: "hold>accept payments payments/acme 6e9d…"; "-" means none, and
+// "hold>unknown" marks an inconclusive record.
 func (f Flip) Key() string {
 	rule := cmp.Or(f.ToPolicy, "-") + "/" + cmp.Or(f.ToRule, "-")
 	if f.ToPolicy == "" && f.ToRule == "" {

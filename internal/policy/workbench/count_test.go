@@ -28,7 +28,7 @@ func TestBacktestWithoutACount(t *testing.T) {
 		{"a new limit", open, "", allowing("limit: 1"), approval.Count{}, nil, []string{"accept>unknown payments p/acme " + acme}},
 		{"a new limit that is kept", open, "", allowing("limit: 1"), approval.Counted(0), nil, nil},
 		{"a new limit that is not kept", open, "", allowing("limit: 1"), approval.Counted(1), []string{"accept>hold payments p/- " + acme}, nil},
-		{"a new limit beside an allow without one", open, "", strings.Replace(allowing("limit: 1"), "}]", "}, {id: more, domain_id: "+acme+"}]", 1), approval.Count{}, nil, nil},
+		{"a new limit next to an allow without one", open, "", strings.Replace(allowing("limit: 1"), "}]", "}, {id: more, domain_id: "+acme+"}]", 1), approval.Count{}, nil, nil},
 		{"a new limit and reject", open, "", allowing("limit: 1") + "otherwise: reject", approval.Count{}, nil, []string{"accept>unknown payments p/acme " + acme}},
 		{"a deny, whatever the count", open, "", allowing("limit: 1") + "deny: [{id: no, domain_id: " + acme + "}]", approval.Count{}, []string{"accept>reject payments p/no " + acme}, nil},
 		{"a hold that may become an accept", head("p"), "", allowing("limit: 1"), approval.Count{}, nil, []string{"hold>unknown payments p/acme " + acme}},

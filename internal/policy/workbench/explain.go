@@ -51,7 +51,7 @@ const (
 	maxPolicies = 10 // policies of which no entry is written
 )
 
-// place is where an entry stands in an Explanation.
+// place is the place of an entry in an Explanation.
 type place struct{ policy, entry int }
 
 // cut returns the policies to write, without the entries that have least to do

@@ -65,8 +65,8 @@ type sarifRegion struct {
 	StartColumn int `json:"startColumn"`
 }
 
-// WriteSARIF writes findings as SARIF 2.1.0, which code hosts show beside the
-// lines of a change.
+// WriteSARIF writes findings as SARIF 2.1.0, which code hosts show at the lines
+// of a change.
 func WriteSARIF(w io.Writer, findings []policy.Finding) error {
 	run := sarifRun{Tool: sarifTool{sarifDriver{Name: "vpcep-approver", Rules: []sarifRule{}}}, Results: []sarifResult{}}
 	var codes []string

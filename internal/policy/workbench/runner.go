@@ -31,7 +31,7 @@ type TestResult struct {
 	Decision approval.Decision `json:"-"`
 }
 
-// RuleCoverage tells how many tests an entry decided, in force or in the shadow.
+// RuleCoverage tells how many tests an entry decided, in force or as shadow policies.
 type RuleCoverage struct {
 	Policy string `json:"policy"`
 	Rule   string `json:"rule"`
@@ -41,7 +41,7 @@ type RuleCoverage struct {
 	Tests  int    `json:"tests"`
 }
 
-// RunTests loads the policies in the folder dir and runs the tests beside them,
+// RunTests loads the policies in the folder dir and runs their tests,
 // as policy.LoadSuite reads them.
 func RunTests(dir string, targets approval.Targets) (TestReport, error) {
 	suite, err := policy.LoadSuite(dir, targets)

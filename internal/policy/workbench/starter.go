@@ -15,7 +15,7 @@ func Starter(name string, t approval.Target) (policy, tests string, err error) {
 	if err := approval.ValidName(name); err != nil {
 		return "", "", fmt.Errorf("policy %q: %w", name, err)
 	}
-	// Each policy gets ids of its own, so that several beside each other do not
+	// Each policy gets ids of its own, so that several in one folder do not
 	// decide each other's tests.
 	own := fmt.Sprintf("%x", sha256.Sum256([]byte(name)))
 	account, other, nobody := "00000000"+own[:22]+"01", "00000000"+own[:22]+"02", "00000000"+own[:22]+"03"

@@ -39,8 +39,8 @@ func TestStarter(t *testing.T) {
 	}
 }
 
-// TestStartersBesideEachOther: each is tested by what only it decides.
-func TestStartersBesideEachOther(t *testing.T) {
+// TestStartersInOneFolder: each is tested by what only it decides.
+func TestStartersInOneFolder(t *testing.T) {
 	t.Parallel()
 	for _, target := range demoTargets() {
 		fsys := fstest.MapFS{}

@@ -56,7 +56,7 @@ deny:
 	if err := Explain(set, &in).WriteText(&text); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "explain.golden", strings.ReplaceAll(out+"\nwith a claim that lies\n"+text.String(), set.Digest(), "sha256:…"))
+	golden(t, "explain.golden", strings.ReplaceAll(out+"\nwith a claim that contradicts a fact\n"+text.String(), set.Digest(), "sha256:…"))
 }
 
 func TestExplainWithoutPolicies(t *testing.T) {
