@@ -5,7 +5,7 @@
 // Keys:
 //
 //	request.<request id>        all that is known of a request (approval.Entry)
-//	claim.<subject>             which request has the word on a connection (approval.Claim)
+//	claim.<subject>             which request owns a connection or creation (approval.Lock)
 //	limit.<target>.<domain>     connections that take part in a limit
 //	lease.<name>                who does a job that one replica shall do
 //	delivery.<stream sequence>  where a request that was delivered again is in flight (approval.DeliveryRecord)
@@ -15,8 +15,8 @@
 //
 //	worker.<instance>           what a worker says of itself (approval.WorkerStatus)
 //
-// A request's entry is always written before the claim that names it, so that a
-// claim can be followed to its decision whatever is cut off in between.
+// A request's entry is always written before the lock that names it, so that a
+// lock can be followed to its decision whatever is cut off in between.
 package ledger
 
 import (
@@ -79,7 +79,7 @@ func (l *Ledger) Get(ctx context.Context, requestID string) (*approval.Entry, er
 
 // Record keeps d as the decision on req unless an earlier one stands, and
 // returns the entry with the one that stands; see Redecide for when another takes
-// its place. It then claims the subject of req for it. The claim that is returned is another request's and bars this one from
+// its place. It then locks the subject of req for it. The lock that is returned is another request's and keeps this one from
 // acting; nil if there is none.
 //
 // Cut off at any point and called again, Record goes on from what is stored.
@@ -88,7 +88,7 @@ func (l *Ledger) Record(ctx context.Context, req *approval.Request, d *approval.
 	if err != nil {
 		return nil, nil, err
 	}
-	other, err := l.claim(ctx, entry)
+	other, err := l.lock(ctx, entry)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -145,7 +145,7 @@ func (l *Ledger) Note(ctx context.Context, e *approval.Entry) error {
 
 // Redecide puts d in the place of e's decision, of which certainly nothing was
 // done, and into e, unless the entry was changed since it was read, which is
-// ErrConflict. The claim that is returned is another request's, as Record returns it.
+// ErrConflict. The lock that is returned is another request's, as Record returns it.
 func (l *Ledger) Redecide(ctx context.Context, e *approval.Entry, d *approval.Decision) (*approval.Lock, error) {
 	key, err := requestKey(e.Request.ID)
 	if err != nil {
@@ -161,12 +161,12 @@ func (l *Ledger) Redecide(ctx context.Context, e *approval.Entry, d *approval.De
 		return nil, err
 	}
 	*e = next
-	return l.claim(ctx, e)
+	return l.lock(ctx, e)
 }
 
-// claim makes e's request the holder of its subject unless another request's
-// claim stands, which it then returns.
-func (l *Ledger) claim(ctx context.Context, e *approval.Entry) (*approval.Lock, error) {
+// lock makes e's request the owner of its subject unless another request's lock
+// blocks it, which it then returns.
+func (l *Ledger) lock(ctx context.Context, e *approval.Entry) (*approval.Lock, error) {
 	mine := approval.Lock{RequestID: e.Request.ID, Verdict: e.Decision.Verdict, Digest: e.Decision.Digest, At: e.Decision.At}
 	mine = ended(mine, e.Result)
 	subject := e.Request.Subject()
@@ -179,35 +179,35 @@ func (l *Ledger) claim(ctx context.Context, e *approval.Entry) (*approval.Lock, 
 		case ok && standing.RequestID == mine.RequestID && (standing.Verdict == mine.Verdict || standing.Outcome != ""):
 			return nil, nil
 		case ok && standing.RequestID == mine.RequestID: // it was decided again
-			_, err = l.update(ctx, claimKey(subject), newStoredClaim(mine), standing.Revision)
+			_, err = l.update(ctx, lockKey(subject), newStoredLock(mine), standing.Revision)
 		case ok && standing.Blocks():
 			return &standing, nil
 		case ok && e.Result != nil:
-			return nil, nil // what has ended makes no claim over a later request's
+			return nil, nil // what has ended has no lock over a later request's
 		case ok:
-			_, err = l.update(ctx, claimKey(subject), newStoredClaim(mine), standing.Revision)
+			_, err = l.update(ctx, lockKey(subject), newStoredLock(mine), standing.Revision)
 		default:
-			_, err = l.create(ctx, claimKey(subject), newStoredClaim(mine))
+			_, err = l.create(ctx, lockKey(subject), newStoredLock(mine))
 		}
 		if !errors.Is(err, ErrConflict) {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("%s after %d tries: %w", claimKey(subject), tries, ErrConflict)
+	return nil, fmt.Errorf("%s after %d tries: %w", lockKey(subject), tries, ErrConflict)
 }
 
-// Steal makes e's request the holder of its subject in place of the claim
+// Steal makes e's request the owner of its subject in place of the lock
 // from, unless that was changed since it was read, which is ErrConflict. It is
-// for what a claim that stands had made and is not there any more.
+// for what the owner of a lock had made and is not there any more.
 func (l *Ledger) Steal(ctx context.Context, e *approval.Entry, from *approval.Lock) error {
 	mine := approval.Lock{RequestID: e.Request.ID, Verdict: e.Decision.Verdict, Digest: e.Decision.Digest, At: e.Decision.At}
-	_, err := l.update(ctx, claimKey(e.Request.Subject()), newStoredClaim(mine), from.Revision)
+	_, err := l.update(ctx, lockKey(e.Request.Subject()), newStoredLock(mine), from.Revision)
 	return err
 }
 
 // Update stores e, and sets its revision, unless it was changed since it was
-// read, which is ErrConflict. An entry with a result ends the claim on its
-// subject too; if only that fails, e is stored, and the next reader of the claim
+// read, which is ErrConflict. An entry with a result ends the lock on its
+// subject too; if only that fails, e is stored, and the next reader of the lock
 // ends it.
 func (l *Ledger) Update(ctx context.Context, e *approval.Entry) error {
 	key, err := requestKey(e.Request.ID)
@@ -224,23 +224,23 @@ func (l *Ledger) Update(ctx context.Context, e *approval.Entry) error {
 	e.Revision = rev
 	if e.Result != nil {
 		if _, _, err := l.Lock(ctx, e.Request.Subject()); err != nil {
-			return fmt.Errorf("end the claim: %w", err)
+			return fmt.Errorf("end the lock: %w", err)
 		}
 	}
 	return nil
 }
 
-// Claim returns the claim on a subject and whether there is one. A claim whose
+// Lock returns the lock on a subject and whether there is one. A lock whose
 // request has ended, by a worker that was cut off before it could say so, is
-// ended first. A claim whose request is not in the ledger counts as failed.
+// ended first. A lock whose request is not in the ledger counts as failed.
 func (l *Ledger) Lock(ctx context.Context, subject string) (approval.Lock, bool, error) {
 	for range tries {
-		var wire storedClaim
-		rev, ok, err := l.read(ctx, claimKey(subject), &wire)
+		var wire storedLock
+		rev, ok, err := l.read(ctx, lockKey(subject), &wire)
 		if err != nil || !ok {
 			return approval.Lock{}, false, err
 		}
-		c := wire.claim(rev)
+		c := wire.lock(rev)
 		if c.Outcome != "" {
 			return c, true, nil
 		}
@@ -255,12 +255,12 @@ func (l *Ledger) Lock(ctx context.Context, subject string) (approval.Lock, bool,
 			return c, true, nil
 		}
 		c = ended(c, e.Result)
-		c.Revision, err = l.update(ctx, claimKey(subject), newStoredClaim(c), rev)
+		c.Revision, err = l.update(ctx, lockKey(subject), newStoredLock(c), rev)
 		if !errors.Is(err, ErrConflict) {
 			return c, err == nil, err
 		}
 	}
-	return approval.Lock{}, false, fmt.Errorf("%s after %d tries: %w", claimKey(subject), tries, ErrConflict)
+	return approval.Lock{}, false, fmt.Errorf("%s after %d tries: %w", lockKey(subject), tries, ErrConflict)
 }
 
 // ended is c after its request has ended in r; c itself if r is nil.

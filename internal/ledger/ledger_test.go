@@ -60,14 +60,14 @@ func TestRecordGoesOn(t *testing.T) {
 					t.Fatalf("cut off: %v", err)
 				}
 				// Another request comes in between. If the first got as far as
-				// its claim it stands, else the other may act.
+				// its lock it stands, else the other may act.
 				_, other, err := f.Record(t.Context(), new(ledgertest.Request("2")), new(ledgertest.Decide(approval.Reject)))
 				if err != nil {
 					t.Fatal(err)
 				}
-				claimed := key == "claim." && after
-				if (other != nil) != claimed {
-					t.Fatalf("the other request got the claim %+v", other)
+				locked := key == "claim." && after
+				if (other != nil) != locked {
+					t.Fatalf("the other request got the lock %+v", other)
 				}
 				e, other, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Hold)))
 				if err != nil {
@@ -77,17 +77,17 @@ func TestRecordGoesOn(t *testing.T) {
 				if want := map[bool]approval.Verdict{true: approval.Accept, false: approval.Hold}[decided]; e.Decision.Verdict != want {
 					t.Errorf("the decision that stands is %s, want %s", e.Decision.Verdict, want)
 				}
-				if (other == nil) != claimed {
-					t.Errorf("the first request got the claim %+v", other)
+				if (other == nil) != locked {
+					t.Errorf("the first request got the lock %+v", other)
 				}
 			})
 		}
 	}
 }
 
-// TestUpdateEndsTheClaimLater cuts Update off between the result and the end of
-// the claim: whoever reads the claim next finds it ended.
-func TestUpdateEndsTheClaimLater(t *testing.T) {
+// TestUpdateEndsTheLockLater cuts Update off between the result and the end of
+// the lock: the next reader finds it ended.
+func TestUpdateEndsTheLockLater(t *testing.T) {
 	t.Parallel()
 	f := ledgertest.NewFake()
 	e, _, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept)))
@@ -102,20 +102,20 @@ func TestUpdateEndsTheClaimLater(t *testing.T) {
 	}
 	c, ok, err := f.Lock(t.Context(), e.Request.Subject())
 	if err != nil || !ok || c.Outcome != approval.OutcomeGone {
-		t.Errorf("the claim is %+v, %t, %v", c, ok, err)
+		t.Errorf("the lock is %+v, %t, %v", c, ok, err)
 	}
 	if _, other, err := f.Record(t.Context(), new(ledgertest.Request("2")), new(ledgertest.Decide(approval.Accept))); other != nil || err != nil {
 		t.Errorf("the next request got %+v, %v", other, err)
 	}
 }
 
-func TestClaimWithoutItsRequestDoesNotStand(t *testing.T) {
+func TestLockWithoutItsRequestDoesNotBlock(t *testing.T) {
 	t.Parallel()
 	f := ledgertest.NewFake()
 	subject := ledgertest.Request("1").Subject()
 	f.Put("claim."+subject, []byte(`{"v":1,"RequestID":"`+approval.RequestID("lost", "1")+`","Verdict":"accept"}`))
 	if c, ok, err := f.Lock(t.Context(), subject); err != nil || !ok || c.Blocks() {
-		t.Errorf("the claim is %+v, %t, %v", c, ok, err)
+		t.Errorf("the lock is %+v, %t, %v", c, ok, err)
 	}
 	if _, other, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept))); other != nil || err != nil {
 		t.Errorf("got %+v, %v", other, err)

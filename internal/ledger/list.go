@@ -64,15 +64,15 @@ func (l *Ledger) List(ctx context.Context, f Filter) iter.Seq2[approval.Entry, e
 	}
 }
 
-// Held yields the claims on subjects of target whose requests ended as held or
-// ignored, or have not ended as far as the claim says, in the order of their last
+// Held yields the locks on subjects of target whose requests ended as held or
+// ignored, or have not ended as far as the lock says, in the order of their last
 // change. One that cannot be read is yielded as an *UnreadableError, and the list
 // goes on; any other error is the last thing it yields.
 func (l *Ledger) Held(ctx context.Context, target string) iter.Seq2[approval.HeldLock, error] {
-	prefix := claimKey(target + ".")
+	prefix := lockKey(target + ".")
 	return func(yield func(approval.HeldLock, error) bool) {
 		for found, err := range l.stored(ctx, prefix+"*") {
-			var s storedClaim
+			var s storedLock
 			if err == nil {
 				err = decode(found.Key(), found.Revision(), found.Value(), &s)
 			}
@@ -81,7 +81,7 @@ func (l *Ledger) Held(ctx context.Context, target string) iter.Seq2[approval.Hel
 			}
 			var held approval.HeldLock
 			if err == nil {
-				held = approval.HeldLock{Lock: s.claim(found.Revision()), Key: strings.TrimPrefix(found.Key(), prefix)}
+				held = approval.HeldLock{Lock: s.lock(found.Revision()), Key: strings.TrimPrefix(found.Key(), prefix)}
 			}
 			if !yield(held, err) {
 				return

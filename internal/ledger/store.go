@@ -64,8 +64,8 @@ func (s *storedEntry) entry(rev uint64) *approval.Entry {
 	}
 }
 
-// storedClaim is an approval.Claim as it is stored.
-type storedClaim struct {
+// storedLock is an approval.Lock as it is stored.
+type storedLock struct {
 	V         int `json:"v"`
 	RequestID string
 	Verdict   approval.Verdict
@@ -75,14 +75,14 @@ type storedClaim struct {
 	Created   *approval.Created
 }
 
-func newStoredClaim(c approval.Lock) storedClaim {
-	return storedClaim{
+func newStoredLock(c approval.Lock) storedLock {
+	return storedLock{
 		V: format, RequestID: c.RequestID, Verdict: c.Verdict, Digest: c.Digest,
 		Outcome: c.Outcome, At: c.At, Created: c.Created,
 	}
 }
 
-func (s storedClaim) claim(rev uint64) approval.Lock {
+func (s storedLock) lock(rev uint64) approval.Lock {
 	return approval.Lock{
 		RequestID: s.RequestID, Verdict: s.Verdict, Digest: s.Digest,
 		Outcome: s.Outcome, At: s.At, Created: s.Created, Revision: rev,
@@ -97,7 +97,7 @@ type storedLease struct {
 }
 
 func (s *storedEntry) version() int { return s.V }
-func (s storedClaim) version() int  { return s.V }
+func (s storedLock) version() int   { return s.V }
 func (s storedLease) version() int  { return s.V }
 func (s storedLimit) version() int  { return s.V }
 
@@ -243,4 +243,5 @@ func requestKey(id string) (string, error) {
 	return "request." + id, nil
 }
 
-func claimKey(subject string) string { return "claim." + subject }
+// lockKey is the key of a lock. Locks that are stored have this prefix.
+func lockKey(subject string) string { return "claim." + subject }

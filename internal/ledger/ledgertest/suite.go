@@ -69,10 +69,10 @@ func Suite(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 		{"lists what is held", listsHeld},
 		{"a stale write is refused", staleWrite},
 		{"one of many writers wins", oneWins},
-		{"one of many takes a claim over", oneTakesOver},
-		{"an acting claim bars others until it ends without settling", claimBars},
-		{"a claim of what does not act is replaced", claimReplaced},
-		{"one of many requests gets the subject", oneClaims},
+		{"one of many takes a lock over", oneTakesOver},
+		{"an acting lock blocks others until it ends without settling", lockBlocks},
+		{"a lock of what does not act is replaced", lockReplaced},
+		{"one of many requests gets the subject", oneLocks},
 		{"lists by filter", lists},
 		{"keeps the history", keepsHistory},
 		{"a lease is one holder's", leases},
@@ -106,11 +106,11 @@ func update(t *testing.T, l *ledger.Ledger, e *approval.Entry) *approval.Entry {
 	return e
 }
 
-func claimOf(t *testing.T, l *ledger.Ledger) approval.Lock {
+func lockOf(t *testing.T, l *ledger.Ledger) approval.Lock {
 	t.Helper()
 	c, ok, err := l.Lock(t.Context(), Request("").Subject())
 	if err != nil || !ok {
-		t.Fatalf("Claim: %t, %v", ok, err)
+		t.Fatalf("Lock: %t, %v", ok, err)
 	}
 	return c
 }
@@ -120,7 +120,7 @@ func comesBack(t *testing.T, l *ledger.Ledger) {
 		t.Fatalf("an empty ledger has %+v, %v", e, err)
 	}
 	if c, ok, err := l.Lock(t.Context(), Request("1").Subject()); ok || err != nil {
-		t.Fatalf("an empty ledger has the claim %+v, %v", c, err)
+		t.Fatalf("an empty ledger has the lock %+v, %v", c, err)
 	}
 	e, _ := record(t, l, "1", approval.Accept)
 	e.ActedAt = e.Decision.At.Add(time.Second)
@@ -140,10 +140,10 @@ func comesBack(t *testing.T, l *ledger.Ledger) {
 		RequestID: e.Request.ID, Verdict: approval.Accept, Digest: e.Decision.Digest, Outcome: approval.OutcomeAccepted,
 		At: e.Result.At, Created: e.Intent.Created,
 	}
-	c := claimOf(t, l)
+	c := lockOf(t, l)
 	c.Revision = 0
 	if d := cmp.Diff(want, c); d != "" {
-		t.Errorf("the claim differs from what was wanted (-):\n%s", d)
+		t.Errorf("the lock differs from what was wanted (-):\n%s", d)
 	}
 }
 
@@ -156,8 +156,8 @@ func firstStands(t *testing.T, l *ledger.Ledger) {
 	if other != nil || again.Decision.Verdict != approval.Accept {
 		t.Errorf("again: %s, %+v", again.Decision.Verdict, other)
 	}
-	if c := claimOf(t, l); c.Verdict != approval.Accept || c.RequestID != first.Request.ID || c.Outcome != "" {
-		t.Errorf("the claim is %+v", c)
+	if c := lockOf(t, l); c.Verdict != approval.Accept || c.RequestID != first.Request.ID || c.Outcome != "" {
+		t.Errorf("the lock is %+v", c)
 	}
 }
 
@@ -240,65 +240,65 @@ func oneTakesOver(t *testing.T, l *ledger.Ledger) {
 		}
 		return err == nil, err
 	})
-	c := claimOf(t, l)
+	c := lockOf(t, l)
 	if won < 1 || c.RequestID == first.Request.ID || c.Outcome != "" || !c.Blocks() {
-		t.Errorf("%d took the claim over, which is %+v; want one of them to hold it", won, c)
+		t.Errorf("%d took the lock over, which is %+v; want one of them to hold it", won, c)
 	}
 }
 
-func claimBars(t *testing.T, l *ledger.Ledger) {
+func lockBlocks(t *testing.T, l *ledger.Ledger) {
 	first, _ := record(t, l, "1", approval.Accept)
 	for _, v := range approval.Verdicts() {
 		_, other := record(t, l, "other "+string(v), v)
 		if other == nil || other.RequestID != first.Request.ID {
-			t.Errorf("%s against a claim under way got %+v", v, other)
+			t.Errorf("%s against a lock under way got %+v", v, other)
 		}
 	}
 	first = update(t, l, End(first, approval.OutcomeFailed))
 	second, other := record(t, l, "2", approval.Reject)
 	if other != nil {
-		t.Errorf("against a claim that failed got %+v", other)
+		t.Errorf("against a lock that failed got %+v", other)
 	}
 	update(t, l, End(second, approval.OutcomeRejected))
 	for _, v := range approval.Verdicts() {
 		_, other := record(t, l, "later "+string(v), v)
 		if other == nil || other.RequestID != second.Request.ID || other.Outcome != approval.OutcomeRejected {
-			t.Errorf("%s against a claim that settled got %+v", v, other)
+			t.Errorf("%s against a lock that settled got %+v", v, other)
 		}
 	}
-	// The end of a request that lost its claim does not touch the new holder's.
+	// The end of a request that lost its lock does not touch the new holder's.
 	lost, _ := record(t, l, "other accept", approval.Accept)
 	update(t, l, End(lost, approval.OutcomeSuperseded))
 	update(t, l, first)
-	if c := claimOf(t, l); c.RequestID != second.Request.ID || c.Outcome != approval.OutcomeRejected {
-		t.Errorf("the claim is %+v", c)
+	if c := lockOf(t, l); c.RequestID != second.Request.ID || c.Outcome != approval.OutcomeRejected {
+		t.Errorf("the lock is %+v", c)
 	}
 }
 
-func claimReplaced(t *testing.T, l *ledger.Ledger) {
+func lockReplaced(t *testing.T, l *ledger.Ledger) {
 	held, other := record(t, l, "1", approval.Hold)
 	if other != nil {
 		t.Fatalf("got %+v", other)
 	}
 	update(t, l, End(held, approval.OutcomeHeld))
-	if c := claimOf(t, l); c.RequestID != held.Request.ID || c.Outcome != approval.OutcomeHeld || c.Digest != held.Decision.Digest {
-		t.Errorf("the claim of what is held is %+v", c)
+	if c := lockOf(t, l); c.RequestID != held.Request.ID || c.Outcome != approval.OutcomeHeld || c.Digest != held.Decision.Digest {
+		t.Errorf("the lock of what is held is %+v", c)
 	}
 	again, other := record(t, l, "2", approval.Accept)
-	if c := claimOf(t, l); other != nil || c.RequestID != again.Request.ID || c.Verdict != approval.Accept {
-		t.Errorf("got %+v; the claim is %+v", other, c)
+	if c := lockOf(t, l); other != nil || c.RequestID != again.Request.ID || c.Verdict != approval.Accept {
+		t.Errorf("got %+v; the lock is %+v", other, c)
 	}
 	// The request that was held comes once more, which changes nothing.
 	_, other = record(t, l, "1", approval.Accept)
 	if other == nil || other.RequestID != again.Request.ID {
 		t.Errorf("what ended got %+v", other)
 	}
-	if c := claimOf(t, l); c.RequestID != again.Request.ID {
-		t.Errorf("what ended took the claim: %+v", c)
+	if c := lockOf(t, l); c.RequestID != again.Request.ID {
+		t.Errorf("what ended took the lock: %+v", c)
 	}
 }
 
-func oneClaims(t *testing.T, l *ledger.Ledger) {
+func oneLocks(t *testing.T, l *ledger.Ledger) {
 	free := atOnce(t, 16, func(i int) (bool, error) {
 		v := []approval.Verdict{approval.Accept, approval.Reject}[i%2]
 		_, other, err := l.Record(t.Context(), new(Request(fmt.Sprint(i))), new(Decide(v)))
@@ -510,9 +510,9 @@ func redecided(t *testing.T, l *ledger.Ledger) {
 		if err != nil || (got.Decision.Verdict == approval.Reject) != tt.ok || got.Decision.ID != approval.DecisionID(e.Request.ID) {
 			t.Errorf("%s: the ledger holds %+v, %v", tt.name, got, err)
 		}
-		claim, _, err := l.Lock(t.Context(), e.Request.Subject())
-		if err != nil || (claim.Verdict == approval.Reject) != tt.ok {
-			t.Errorf("%s: the claim is %+v, %v", tt.name, claim, err)
+		lock, _, err := l.Lock(t.Context(), e.Request.Subject())
+		if err != nil || (lock.Verdict == approval.Reject) != tt.ok {
+			t.Errorf("%s: the lock is %+v, %v", tt.name, lock, err)
 		}
 		if !tt.ok {
 			continue
@@ -520,7 +520,7 @@ func redecided(t *testing.T, l *ledger.Ledger) {
 		if _, err := l.Redecide(t.Context(), &stale, &d); !errors.Is(err, ledger.ErrConflict) {
 			t.Errorf("%s: a stale Redecide = %v", tt.name, err)
 		}
-		// Recorded again, as after a crash before the claim was written, it stands.
+		// Recorded again, as after a crash before the lock was written, it stands.
 		again, other, err := l.Record(t.Context(), &e.Request, new(Decide(approval.Accept)))
 		if err != nil || other != nil || again.Decision.Verdict != approval.Reject {
 			t.Errorf("%s: recorded again it is %+v, %+v, %v", tt.name, again, other, err)
@@ -543,7 +543,7 @@ func undecided(t *testing.T, l *ledger.Ledger) {
 		t.Errorf("it came back otherwise, %v (-want +got):\n%s", err, d)
 	}
 	if _, ok, err := l.Lock(t.Context(), e.Request.Subject()); ok || err != nil {
-		t.Errorf("what is not decided claims its subject: %t, %v", ok, err)
+		t.Errorf("what is not decided has a lock on its subject: %t, %v", ok, err)
 	}
 	for _, tt := range []struct {
 		filter ledger.Filter
