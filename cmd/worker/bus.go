@@ -10,7 +10,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
-	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
+	"github.com/vpcep-approver/vpcep-approver/internal/service"
 )
 
 // openBus connects a command to the bus that the settings name.
@@ -28,11 +28,11 @@ func connectBus(ctx context.Context, c *cobra.Command, env cli.Environment, cfg 
 	if err != nil {
 		return nil, err
 	}
-	b := busConfig(cfg)
+	b := service.BusConfig(cfg)
 	b.Log, b.Name = log, "vpcep-approver "+c.Name()
 	if cfg.NATS.Embedded() {
 		b.URL = "nats://" + localAddress(cfg.NATS.Listen)
-		if b.Login, err = embeddedLogin(cfg.NATS); err != nil {
+		if b.Login, err = service.EmbeddedLogin(cfg.NATS); err != nil {
 			return nil, err
 		}
 	}
@@ -41,23 +41,6 @@ func connectBus(ctx context.Context, c *cobra.Command, env cli.Environment, cfg 
 		return nil, cli.WithCode(cli.ExitUnreachable, err)
 	}
 	return bus, nil
-}
-
-// embeddedLogin is how commands log in to the server inside `worker run`. Its own
-// password is sent only while a server has the folder: nobody else may get it who
-// happens to listen at the address.
-func embeddedLogin(cfg config.NATS) (func() (user, password string, err error), error) {
-	if cfg.User != nil {
-		return cfg.User, nil
-	}
-	running, err := broker.Locked(cfg.DataDir)
-	if err != nil {
-		return nil, cli.WithCode(cli.ExitInvalid, fmt.Errorf("nats.data_dir: %w", err))
-	}
-	if !running {
-		return nil, cli.WithCode(cli.ExitUnreachable, fmt.Errorf("no embedded NATS server runs in %s: it runs while worker run does; nats.data_dir must be the same", cfg.DataDir))
-	}
-	return ownLogin(cfg), nil
 }
 
 // withBus runs do with the configuration and the bus.

@@ -17,6 +17,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
+	"github.com/vpcep-approver/vpcep-approver/internal/service"
 )
 
 const endpointA = "705290f3-0d00-41f2-aedc-71f09844e879"
@@ -35,7 +36,7 @@ func newFixture(t *testing.T) fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := events.Config{URL: srv.URL, Create: true, Targets: cfg.Targets, Ledger: crashRecords}
+	b := events.Config{URL: srv.URL, Create: true, Targets: cfg.Targets, Ledger: service.CrashRecords}
 	bus, err := events.Connect(t.Context(), b)
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
+	"github.com/vpcep-approver/vpcep-approver/internal/service"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 	"github.com/vpcep-approver/vpcep-approver/policies"
 )
@@ -119,13 +120,13 @@ func (d *demo) run(ctx context.Context) error {
 		base string
 	}
 	ready := make(chan up, 1)
-	s := service{cfg: cfg, log: log, limits: limits, server: server, watchEvery: time.Second, ready: func(bus *events.Bus, base string) {
+	s := service.Service{Config: cfg, Log: log, Limits: limits, Server: server, WatchEvery: time.Second, Ready: func(bus *events.Bus, base string) {
 		ready <- up{bus, base}
 	}}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	group, working := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.run(working) })
+	group.Go(func() error { return s.Run(working) })
 	group.Go(func() error {
 		defer stop()
 		select {

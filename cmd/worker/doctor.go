@@ -25,6 +25,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/service"
 )
 
 // checkup is one line: what was checked, and if something is
@@ -155,7 +156,7 @@ func (d *doctor) configuration(cfg config.Config) {
 
 func (d *doctor) policies(cfg config.Config) {
 	if set, err := policy.LoadDir(cfg.Policies.Dir, cfg.Targets); err == nil {
-		if err := refuseExamples(cfg, set); err != nil {
+		if err := service.RefuseExamples(cfg, set); err != nil {
 			d.bad(cli.ExitInvalid, "policies", err, "worker run does not start with them")
 			return
 		}
@@ -353,7 +354,7 @@ func (d *doctor) cloud(ctx context.Context, cfg config.Config) {
 	} else {
 		d.ok("credentials", "there for mode %s; whether they are good, the targets show", cfg.Cloud.AuthMode)
 	}
-	used, clocks := apisOf(cfg), []offset(nil)
+	used, clocks := service.APIsOf(cfg), []offset(nil)
 	for _, api := range cloud.APIs() {
 		if used[api] {
 			clocks = append(clocks, d.reach(ctx, cfg, api)...)
@@ -366,7 +367,7 @@ func (d *doctor) cloud(ctx context.Context, cfg config.Config) {
 		}
 		return
 	}
-	client, err := cloud.New(cloudConfig(cfg, nil))
+	client, err := cloud.New(service.CloudConfig(cfg, nil))
 	if err != nil {
 		d.bad(cli.ExitInvalid, "targets", err, "")
 		return
@@ -378,27 +379,6 @@ func (d *doctor) cloud(ctx context.Context, cfg config.Config) {
 		}
 		d.target(ctx, client, t)
 	}
-}
-
-// apisOf returns the APIs that the targets and the credentials need.
-func apisOf(cfg config.Config) map[string]bool {
-	used := map[string]bool{cloud.APIIAM: cfg.Cloud.AuthMode == cloud.ModePassword}
-	for _, t := range cfg.Targets {
-		switch t.Kind {
-		case approval.Service:
-			used[cloud.APIVPCEP] = true
-		case approval.Gateway:
-			used[cloud.APIAPIG] = true
-			used[cloud.APIVPCEP] = used[cloud.APIVPCEP] || t.ServiceID != ""
-		case approval.FunctionGraph:
-			used[cloud.APIFunctionGraph], used[cloud.APIVPCEP] = true, true
-		case approval.HSS:
-			used[cloud.APIHSS] = true
-		case approval.DataArtsInsight:
-			used[cloud.APIDataArtsInsight] = true
-		}
-	}
-	return used
 }
 
 // offset is how much our clock is ahead of a host's.

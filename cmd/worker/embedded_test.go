@@ -19,6 +19,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
+	"github.com/vpcep-approver/vpcep-approver/internal/service"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
 
@@ -52,12 +53,12 @@ func TestEmbeddedServerLetsNobodyInWithoutALogin(t *testing.T) {
 		t.Errorf("before the start: %+v", got)
 	}
 	var log bytes.Buffer
-	service := func(log io.Writer, ready func(*events.Bus, string)) *service {
-		return &service{cfg: cfg, log: zerolog.New(zerolog.SyncWriter(log)), limits: worker.DefaultLimits(), watchEvery: time.Second, ready: ready}
+	service := func(log io.Writer, ready func(*events.Bus, string)) *service.Service {
+		return &service.Service{Config: cfg, Log: zerolog.New(zerolog.SyncWriter(log)), Limits: worker.DefaultLimits(), WatchEvery: time.Second, Ready: ready}
 	}
 	started, ended := make(chan struct{}), make(chan error, 1)
 	ctx, stop := context.WithCancel(t.Context())
-	go func() { ended <- service(&log, func(*events.Bus, string) { close(started) }).run(ctx) }()
+	go func() { ended <- service(&log, func(*events.Bus, string) { close(started) }).Run(ctx) }()
 	select {
 	case <-started:
 	case err := <-ended:
@@ -73,8 +74,8 @@ func TestEmbeddedServerLetsNobodyInWithoutALogin(t *testing.T) {
 		t.Errorf("a command on this machine: %+v", got)
 	}
 	second := service(io.Discard, func(*events.Bus, string) { t.Error("the second started") })
-	second.cfg.NATS.Listen = "127.0.0.1:0"
-	if err := second.run(t.Context()); !errors.Is(err, broker.ErrLocked) || !strings.Contains(err.Error(), data) {
+	second.Config.NATS.Listen = "127.0.0.1:0"
+	if err := second.Run(t.Context()); !errors.Is(err, broker.ErrLocked) || !strings.Contains(err.Error(), data) {
 		t.Errorf("a second worker with the same folder: %v", err)
 	}
 

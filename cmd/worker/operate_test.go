@@ -17,6 +17,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
+	"github.com/vpcep-approver/vpcep-approver/internal/service"
 )
 
 // bury makes dead letters of these bodies, and returns once all are there.
@@ -35,7 +36,7 @@ func (f fixture) bury(t *testing.T, bodies ...string) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	one, err := events.Connect(ctx, events.Config{URL: f.url, Targets: f.cfg.Targets, Slots: 1, Ledger: crashRecords})
+	one, err := events.Connect(ctx, events.Config{URL: f.url, Targets: f.cfg.Targets, Slots: 1, Ledger: service.CrashRecords})
 	if err != nil {
 		t.Fatal(err)
 	}

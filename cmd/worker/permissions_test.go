@@ -20,6 +20,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
+	"github.com/vpcep-approver/vpcep-approver/internal/service"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
 
@@ -83,9 +84,9 @@ func TestRolesDoTheirWork(t *testing.T) {
 	do("setup", "bus", "status")
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	ctx, stop := context.WithCancel(t.Context())
-	s := service{cfg: cfg, log: zerolog.Nop(), limits: worker.DefaultLimits(), watchEvery: time.Second, ready: func(*events.Bus, string) { close(ready) }}
-	s.limits.Visible, s.limits.StabilizeFor = 2*time.Second, time.Second
-	go func() { ended <- s.run(ctx) }()
+	s := service.Service{Config: cfg, Log: zerolog.Nop(), Limits: worker.DefaultLimits(), WatchEvery: time.Second, Ready: func(*events.Bus, string) { close(ready) }}
+	s.Limits.Visible, s.Limits.StabilizeFor = 2*time.Second, time.Second
+	go func() { ended <- s.Run(ctx) }()
 	select {
 	case <-ready:
 	case err := <-ended:

@@ -15,6 +15,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
+	"github.com/vpcep-approver/vpcep-approver/internal/service"
 )
 
 func newPolicyCommand(env cli.Environment) *cobra.Command {
@@ -143,7 +144,7 @@ func checkPoliciesAt(dir string, targets approval.Targets, now time.Time) (check
 	}
 	report.OK = true
 	report.Policies, report.Rules, report.Digest = set.Policies(), set.Rules(), set.Digest()
-	examples, err := exampleFindings(set, targets)
+	examples, err := service.ExampleFindings(set, targets)
 	if err != nil {
 		return report, err
 	}

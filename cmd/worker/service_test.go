@@ -27,6 +27,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
+	"github.com/vpcep-approver/vpcep-approver/internal/service"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
 
@@ -64,13 +65,13 @@ func start(t testing.TB, settings map[string]string, edit func(cfg *simulator.Co
 	limits := worker.DefaultLimits()
 	limits.Visible, limits.StabilizeFor = 2*time.Second, time.Second
 	ready := make(chan struct{})
-	s := service{cfg: cfg, log: zerolog.New(zerolog.SyncWriter(r.log)), limits: limits, server: server, watchEvery: time.Second, ready: func(bus *events.Bus, base string) {
+	s := service.Service{Config: cfg, Log: zerolog.New(zerolog.SyncWriter(r.log)), Limits: limits, Server: server, WatchEvery: time.Second, Ready: func(bus *events.Bus, base string) {
 		r.bus, r.base = bus, base
 		close(ready)
 	}}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- s.run(ctx) }()
+	go func() { ended <- s.Run(ctx) }()
 	stopped := false
 	r.stop = func() error {
 		stopped = true
@@ -364,7 +365,7 @@ func TestTheSeriesOfManyTargets(t *testing.T) {
 		rules = append(rules, [2]string{"candidate", fmt.Sprintf("r%d", i)})
 	}
 	registry := prometheus.NewRegistry()
-	m := metrics.New(registry, labelsOf(targets), metricsBuild())
+	m := metrics.New(registry, service.LabelsOf(targets), service.MetricsBuild())
 	m.Set(metrics.ShadowSet)
 	m.ShadowRules(metrics.LiveSet, rules[5_000:])
 	m.ShadowRules(metrics.ShadowSet, rules)

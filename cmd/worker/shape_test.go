@@ -1,9 +1,7 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"strings"
 	"testing"
 
@@ -134,18 +132,6 @@ func TestSubmitSaysThatNobodyServes(t *testing.T) {
 	got := f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpointA, "--wait", "--timeout", "200ms")
 	if got.code != cli.ExitFailed || !strings.Contains(got.stderr, "no worker takes requests") || !strings.Contains(got.stderr, "no result within 200ms") {
 		t.Errorf("%+v", got)
-	}
-}
-
-// TestUnstorableIsLaidAside: what can never be written must not come for ever.
-func TestUnstorableIsLaidAside(t *testing.T) {
-	t.Parallel()
-	handle := layingAside(func(context.Context, approval.Delivery) error {
-		return errors.Join(errors.New("record the decision"), &ledger.UnstorableError{Key: "request.1", Err: errors.New("year outside of range")})
-	})
-	invalidErr, ok := errors.AsType[*events.InvalidEventError](handle(t.Context(), approval.Delivery{}))
-	if !ok || invalidErr.Reason != events.ReasonUnstorable || !strings.Contains(invalidErr.Text, "request.1") {
-		t.Errorf("%+v", invalidErr)
 	}
 }
 

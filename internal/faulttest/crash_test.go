@@ -78,7 +78,7 @@ func (k *killing) wave(n int) {
 	k.t.Helper()
 	var doomed []*process
 	for i := range n {
-		doomed = append(doomed, k.start(fmt.Sprintf("doomed-%d", k.done+i), options{env: []string{"TORTURE_POINT=" + k.point}}))
+		doomed = append(doomed, k.start(fmt.Sprintf("doomed-%d", k.done+i), options{env: []string{"FAILPOINT_AT=" + k.point}}))
 	}
 	for _, p := range doomed {
 		p.ready()

@@ -34,7 +34,7 @@ func (b *binary) path(t testing.TB) string {
 		if b.dir, b.err = os.MkdirTemp("", "faulttest"); b.err != nil {
 			return
 		}
-		out, err := exec.Command("go", "build", "-tags", "crashpoints", "-o", filepath.Join(b.dir, "worker"), "../../cmd/worker").CombinedOutput()
+		out, err := exec.Command("go", "build", "-tags", "failpoints", "-o", filepath.Join(b.dir, "worker"), "../../cmd/worker").CombinedOutput()
 		if err != nil {
 			b.err = fmt.Errorf("build the worker: %w\n%s", err, out)
 		}

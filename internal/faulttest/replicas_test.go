@@ -23,7 +23,7 @@ func TestStalled(t *testing.T) {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			k := &killing{world: newWorld(t, simulator.Config{}), point: point}
-			sleeper := k.start("sleeper", options{env: []string{"TORTURE_POINT=" + point, "TORTURE_DO=stop", "TORTURE_ONCE=" + k.dir + "/stopped"}}).ready()
+			sleeper := k.start("sleeper", options{env: []string{"FAILPOINT_AT=" + point, "FAILPOINT_DO=stop", "FAILPOINT_ONCE=" + k.dir + "/stopped"}}).ready()
 			k.requests()
 			await(t, 20*time.Second, "the replica is stopped at "+point, sleeper.stopped)
 			asleep := time.Now()
@@ -88,8 +88,8 @@ func TestPoison(t *testing.T) {
 	const every = 100 * time.Millisecond
 	w := newWorld(t, simulator.Config{})
 	poisoned := options{env: []string{
-		"TORTURE_POINT=before-facts", "TORTURE_EVENT=killer",
-		"TORTURE_B_POINT=before-facts", "TORTURE_B_DO=panic", "TORTURE_B_EVENT=panicker",
+		"FAILPOINT_AT=before-facts", "FAILPOINT_EVENT=killer",
+		"FAILPOINT_B_AT=before-facts", "FAILPOINT_B_DO=panic", "FAILPOINT_B_EVENT=panicker",
 	}}
 	replicas := []*process{w.start("replica-0", poisoned), w.start("replica-1", poisoned)}
 	for _, p := range replicas {

@@ -341,7 +341,7 @@ func (k doomedResults) Publish(ctx context.Context, r approval.Result) error {
 	return err
 }
 
-// points are the names of the crash points, here and in cmd/worker/crash_on.go.
+// points are the names of the failpoints, here and in internal/service/failpoints_on.go.
 func points() []string {
 	var out []string
 	for _, name := range []string{"facts", "record", "act", "note", "confirm", "result", "publish", "create"} {

@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"context"
@@ -16,8 +16,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
 
-// cloudConfig says in the words of package cloud what the settings say.
-func cloudConfig(cfg config.Config, observer cloud.Observer) cloud.Config {
+// CloudConfig says in the words of package cloud what the settings say.
+func CloudConfig(cfg config.Config, observer cloud.Observer) cloud.Config {
 	c := cfg.Cloud
 	return cloud.Config{
 		Region:        c.Region,
@@ -32,8 +32,8 @@ func cloudConfig(cfg config.Config, observer cloud.Observer) cloud.Config {
 	}
 }
 
-// busConfig says in the words of package events what the settings say.
-func busConfig(cfg config.Config) events.Config {
+// BusConfig says in the words of package events what the settings say.
+func BusConfig(cfg config.Config) events.Config {
 	n := cfg.NATS
 	return events.Config{
 		URL:             n.URL,
@@ -54,17 +54,17 @@ func busConfig(cfg config.Config) events.Config {
 		Targets:         cfg.Targets,
 		Version:         cli.ReadBuild().Version,
 		Login:           n.User,
-		Ledger:          crashRecords,
+		Ledger:          CrashRecords,
 	}
 }
 
-// crashRecords has the ledger keep what the bus knows of deliveries and workers.
-func crashRecords(b *events.Bus) (events.CrashRecords, events.Heartbeats) {
+// CrashRecords has the ledger keep what the bus knows of deliveries and workers.
+func CrashRecords(b *events.Bus) (events.CrashRecords, events.Heartbeats) {
 	return ledger.NewDeliveries(b), ledger.NewWorkers(b)
 }
 
-// labelsOf returns the values that labels of metrics take.
-func labelsOf(targets approval.Targets) metrics.Labels {
+// LabelsOf returns the values that labels of metrics take.
+func LabelsOf(targets approval.Targets) metrics.Labels {
 	labels := metrics.Labels{DeadLetterReasons: events.DeadLetterReasons(), Operations: cloud.Operations(), TargetAPIs: map[string][]string{}}
 	for _, class := range cloud.Classes() {
 		labels.Classes = append(labels.Classes, string(class))
@@ -76,7 +76,7 @@ func labelsOf(targets approval.Targets) metrics.Labels {
 	return labels
 }
 
-func metricsBuild() metrics.Build {
+func MetricsBuild() metrics.Build {
 	b := cli.ReadBuild()
 	return metrics.Build{Version: b.Version, Revision: b.Commit, GoVersion: b.Go}
 }
@@ -90,8 +90,8 @@ func instanceID() string {
 	return host + "/" + rand.Text()[:8]
 }
 
-// layingAside turns what the worker can never settle into a dead letter.
-func layingAside(handle func(context.Context, approval.Delivery) error) func(context.Context, approval.Delivery) error {
+// deadLetterUnprocessable turns what the worker can never settle into a dead letter.
+func deadLetterUnprocessable(handle func(context.Context, approval.Delivery) error) func(context.Context, approval.Delivery) error {
 	return func(ctx context.Context, d approval.Delivery) error {
 		err := handle(ctx, d)
 		if reused, ok := errors.AsType[*worker.IDReusedError](err); ok {
@@ -107,8 +107,8 @@ func layingAside(handle func(context.Context, approval.Delivery) error) func(con
 	}
 }
 
-// places keeps limits: the cloud counts, the ledger reserves.
-type places struct {
+// limiter keeps limits: the cloud counts, the ledger reserves.
+type limiter struct {
 	*cloud.Client
 	*ledger.Ledger
 }

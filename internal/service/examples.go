@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 	"github.com/vpcep-approver/vpcep-approver/policies"
@@ -36,9 +37,9 @@ func exampleIDs() (map[string]bool, error) {
 	return out, nil
 }
 
-// exampleFindings returns a finding for each entry of set that names an id of the
+// ExampleFindings returns a finding for each entry of set that names an id of the
 // example policies; none if set is the example policies, as they are.
-func exampleFindings(set *policy.Set, targets approval.Targets) ([]policy.Finding, error) {
+func ExampleFindings(set *policy.Set, targets approval.Targets) ([]policy.Finding, error) {
 	ids, err := exampleIDs()
 	if err != nil {
 		return nil, err
@@ -53,9 +54,9 @@ func exampleFindings(set *policy.Set, targets approval.Targets) ([]policy.Findin
 	return found, nil
 }
 
-// refuseExamples returns an error if set names ids of the example policies: they
+// RefuseExamples returns an error if set names ids of the example policies: they
 // are in force in a simulated cloud only.
-func refuseExamples(cfg config.Config, set *policy.Set) error {
+func RefuseExamples(cfg config.Config, set *policy.Set) error {
 	if simulated(cfg) {
 		return nil
 	}
@@ -77,10 +78,31 @@ func refuseExamples(cfg config.Config, set *policy.Set) error {
 // simulated reports whether every API that is called is overridden by a plain HTTP
 // endpoint, which no real cloud has.
 func simulated(cfg config.Config) bool {
-	for api, used := range apisOf(cfg) {
+	for api, used := range APIsOf(cfg) {
 		if used && !strings.HasPrefix(cfg.Cloud.Endpoints[api], "http://") {
 			return false
 		}
 	}
 	return len(cfg.Targets) > 0
+}
+
+// APIsOf returns the APIs that the targets and the credentials need.
+func APIsOf(cfg config.Config) map[string]bool {
+	used := map[string]bool{cloud.APIIAM: cfg.Cloud.AuthMode == cloud.ModePassword}
+	for _, t := range cfg.Targets {
+		switch t.Kind {
+		case approval.Service:
+			used[cloud.APIVPCEP] = true
+		case approval.Gateway:
+			used[cloud.APIAPIG] = true
+			used[cloud.APIVPCEP] = used[cloud.APIVPCEP] || t.ServiceID != ""
+		case approval.FunctionGraph:
+			used[cloud.APIFunctionGraph], used[cloud.APIVPCEP] = true, true
+		case approval.HSS:
+			used[cloud.APIHSS] = true
+		case approval.DataArtsInsight:
+			used[cloud.APIDataArtsInsight] = true
+		}
+	}
+	return used
 }

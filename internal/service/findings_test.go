@@ -1,4 +1,4 @@
-package main
+package service
 
 import (
 	"bytes"
@@ -34,7 +34,7 @@ func TestFindingsAreLoggedOnceAndCounted(t *testing.T) {
 		}
 	}
 	var log bytes.Buffer
-	s := service{log: zerolog.New(&log), cfg: config.Config{
+	s := Service{Log: zerolog.New(&log), Config: config.Config{
 		Targets:  approval.Targets{{Name: "payments", Kind: approval.Service, Region: "cn-north-4"}},
 		Policies: config.Policies{Dir: dir},
 	}}

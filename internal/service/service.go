@@ -1,0 +1,173 @@
+// Package service wires the worker: it builds every part, runs them until the
+// context ends and closes them in reverse.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/worker"
+)
+
+// Service is the worker with all its parts; the demo runs the same one.
+type Service struct {
+	Config     config.Config
+	Log        zerolog.Logger
+	Limits     worker.Limits
+	WatchEvery time.Duration  // between looks at the policy files
+	Server     *broker.Server // the NATS server inside the process; nil: run starts one if the settings ask for it
+	// Ready is told once requests are taken, with the URL of the HTTP listener.
+	// Nil: nobody asks.
+	Ready func(bus *events.Bus, base string)
+}
+
+// Run wires the worker, top to bottom, and works until ctx ends; everything is
+// closed in reverse. It returns nil after a clean drain.
+func (s *Service) Run(ctx context.Context) (err error) {
+	cfg := s.Config
+	registry := prometheus.NewRegistry()
+	counters := metrics.New(registry, LabelsOf(cfg.Targets), MetricsBuild())
+
+	changed := make(chan struct{}, 1)
+	policies, err := s.loadPolicies(ctx, counters, changed)
+	if err != nil {
+		return err
+	}
+	client, err := cloud.New(CloudConfig(cfg, newAlarms(counters, s.Log)))
+	if err != nil {
+		return cli.WithCode(cli.ExitInvalid, err)
+	}
+
+	if cfg.NATS.Embedded() && s.Server == nil {
+		if s.Server, s.Config.NATS.User, err = startBroker(cfg.NATS, s.Log); err != nil {
+			return err
+		}
+		defer s.Server.Shutdown()
+	}
+	var sweep *worker.Sweep // set before the first heartbeat
+	bus, err := s.connect(ctx, counters, func(w *approval.WorkerStatus) {
+		w.PolicyDigest, w.LastSweep = policies.Current().Digest(), sweep.Last()
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bus.Close()) }()
+	bucket, err := bus.Bucket(ctx)
+	if err != nil {
+		return cli.WithCode(cli.ExitUnreachable, err)
+	}
+	book := ledger.New(bucket, counters)
+
+	w := &worker.Worker{
+		Cloud: client, Creator: client, Limiter: limiter{client, book}, Policy: policies, Ledger: book, Results: bus,
+		Metrics: counters, Log: s.Log, Now: time.Now, Limits: s.Limits, Started: time.Now(), Targets: cfg.Targets,
+		Slots: worker.NewTargetSlots(cfg.Worker.Slots, len(cfg.Targets), time.Now), Version: cli.ReadBuild().Version,
+	}
+	installFailpoints(w)
+	sweep = &worker.Sweep{
+		Cloud: client, Locks: book, Requests: bus, Policy: policies, Metrics: counters, Log: s.Log, Now: time.Now,
+		Targets: cfg.Targets, Interval: cfg.Sweep.Interval, InstanceID: instanceID(), Trigger: changed,
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.HTTP.Listen)
+	if err != nil {
+		return fmt.Errorf("http.listen: %w — is another worker running here?", err)
+	}
+
+	// Probes and metrics are served until the last request in hand is settled,
+	// which is after ctx has ended.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	group, serving := errgroup.WithContext(serving)
+	working, drain := context.WithCancel(serving) // ends when ctx does, or a part fails
+	defer drain()
+	defer context.AfterFunc(ctx, drain)()
+	probes := probes{bus: bus, policies: policies, draining: working.Done()}
+	group.Go(func() error { return serveHTTP(serving, listener, probes.handler(registry)) })
+	group.Go(func() error { s.watch(working, policies); return nil })
+	group.Go(func() error { sweep.Run(working); return nil })
+	watch := approvalWatch{cloud: client, metrics: counters, log: s.Log, targets: cfg.Targets}
+	group.Go(func() error { watch.run(working); return nil })
+	group.Go(func() error {
+		defer stop()
+		return bus.Consume(working, deadLetterUnprocessable(w.Handle))
+	})
+
+	base := "http://" + listener.Addr().String()
+	s.Log.Info().Str("version", w.Version).Str("region", cfg.Cloud.Region).Int("targets", len(cfg.Targets)).
+		Str("policies", policies.Current().Digest()).Str("metrics", base+"/metrics").Msg("taking requests")
+	if s.Ready != nil {
+		s.Ready(bus, base)
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	s.Log.Info().Msg("stopped with nothing in hand")
+	return nil
+}
+
+// connect reaches the bus and makes or checks what is on it. describe adds to
+// heartbeats.
+func (s *Service) connect(ctx context.Context, observer events.Observer, describe func(*approval.WorkerStatus)) (*events.Bus, error) {
+	cfg := BusConfig(s.Config)
+	cfg.Observer, cfg.Log, cfg.Describe = observer, s.Log, describe
+	if s.Server != nil {
+		cfg.InProcess = s.Server
+	}
+	bus, err := events.Connect(ctx, cfg)
+	if err != nil {
+		return nil, cli.WithCode(cli.ExitUnreachable, err)
+	}
+	if err := bus.Setup(ctx); err != nil {
+		return nil, cli.WithCode(cli.ExitInvalid, errors.Join(err, bus.Close()))
+	}
+	return bus, nil
+}
+
+// watch loads the policies when their files change, and on SIGHUP, until ctx
+// ends. What goes wrong is told to OnError.
+func (s *Service) watch(ctx context.Context, policies *policy.Source) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	sources := []*policy.Source{policies}
+	if policies.Shadow != nil {
+		sources = append(sources, policies.Shadow)
+	}
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	for _, source := range sources {
+		watching.Go(func() { source.Watch(ctx, s.WatchEvery) })
+	}
+	for {
+		select {
+		case <-hangup:
+			for _, source := range sources {
+				if _, unstable := errors.AsType[*policy.UnstableError](source.Load(ctx)); unstable {
+					s.Log.Info().Stringer("stable_for", s.Config.Policies.StableFor).Msg("policies have changed a moment ago; they are loaded once they have stayed the same")
+				}
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
