@@ -14,13 +14,11 @@ const apigPage = 500
 // to APIG. A call can name 50 connections, but it is not documented whether it is atomic.
 func (c *Client) actGateway(ctx context.Context, project, gateway, endpoint string, v approval.Verdict, done func(context.Context) (bool, error)) error {
 	const op = "AcceptOrRejectEndpointConnections"
-	path, err := pathOf(APIAPIG, op, "/v2/{}/apigw/instances/{}/vpc-endpoint/connections/action", project, gateway)
-	if err != nil {
-		return err
-	}
 	var out actionAnswer
 	return c.do(ctx, &call{
-		api: APIAPIG, op: op, method: http.MethodPost, path: path, project: project, contentType: utf8JSON,
+		api: APIAPIG, op: op, method: http.MethodPost,
+		path: "/v2/{}/apigw/instances/{}/vpc-endpoint/connections/action", ids: []string{project, gateway},
+		project: project, contentType: utf8JSON,
 		body: connectionAction{verb(v), []string{endpoint}}, effect: idempotent,
 		decode: decodeJSON(&out, func(a actionAnswer) bool { return a.Connections != nil }),
 	}, done)
@@ -29,13 +27,11 @@ func (c *Client) actGateway(ctx context.Context, project, gateway, endpoint stri
 // gatewayConnections reads one page of the connections of a gateway.
 func (c *Client) gatewayConnections(ctx context.Context, project, gateway string, f filter) (page[connection], error) {
 	const op = "ListEndpointConnections"
-	path, err := pathOf(APIAPIG, op, "/v2/{}/apigw/instances/{}/vpc-endpoint/connections", project, gateway)
-	if err != nil {
-		return page[connection]{}, err
-	}
 	var out page[connection]
-	err = c.do(ctx, &call{
-		api: APIAPIG, op: op, method: http.MethodGet, path: path, query: f.query(), project: project, contentType: plainJSON, names: f.names(),
+	err := c.do(ctx, &call{
+		api: APIAPIG, op: op, method: http.MethodGet,
+		path: "/v2/{}/apigw/instances/{}/vpc-endpoint/connections", ids: []string{project, gateway},
+		query: f.query(), project: project, contentType: plainJSON, names: f.names(),
 		decode: decodeList(&out, "connections", "total", f.rows(apigPage), readConnection), // "size" is that of the page
 	}, nil)
 	return out, err

@@ -26,13 +26,11 @@ type insightAnswer struct {
 // later ones. See Look for why the endpoint cannot be read back.
 func (c *Client) createInsightEndpoint(ctx context.Context, t approval.Target, want *approval.DataArtsInsightEndpoint) (approval.Created, error) {
 	const op = "VerifyAndCreateVpcEp"
-	path, err := pathOf(APIDataArtsInsight, op, "/v1/{}/connections/vpc-endpoint", t.ProjectID)
-	if err != nil {
-		return approval.Created{}, err
-	}
 	var out insightAnswer
-	err = c.do(ctx, &call{
-		api: APIDataArtsInsight, op: op, method: http.MethodPost, path: path, project: t.ProjectID, workspace: t.WorkspaceID,
+	err := c.do(ctx, &call{
+		api: APIDataArtsInsight, op: op, method: http.MethodPost,
+		path: "/v1/{}/connections/vpc-endpoint", ids: []string{t.ProjectID},
+		project: t.ProjectID, workspace: t.WorkspaceID,
 		contentType: plainJSON, body: insightEndpoint{want.DSType, want.ServerName, want.ServerID}, effect: nonIdempotent,
 		decode: decodeJSON(&out, func(a insightAnswer) bool { return a.ID != "" || a.ClientID != "" }),
 	}, nil)

@@ -36,7 +36,8 @@ const (
 type call struct {
 	api, op     string // op is the name in the API reference
 	method      string
-	path        string // from pathOf
+	path        string   // "{}" stands for an id
+	ids         []string // of path
 	query       url.Values
 	project     string // X-Project-Id
 	workspace   string // X-Workspace-Id
@@ -54,9 +55,13 @@ type call struct {
 // do makes a call with authentication, limits and retries. done may be nil, see
 // repeat. Every error is an *Error.
 func (c *Client) do(ctx context.Context, call *call, done func(context.Context) (bool, error)) error {
+	path, err := pathOf(call.path, call.ids)
+	if err != nil {
+		return refuse(call.api, call.op, "invalid_id", err)
+	}
+	call.path = path
 	var body []byte
 	if call.body != nil {
-		var err error
 		if body, err = encode(call.body); err != nil {
 			return refuse(call.api, call.op, "invalid_request", err)
 		}
@@ -68,6 +73,18 @@ func (c *Client) do(ctx context.Context, call *call, done func(context.Context) 
 		}
 		return err
 	})
+}
+
+// pathOf replaces each "{}" of pattern by an id. It refuses invalid ids, because events can
+// contain anything.
+func pathOf(pattern string, ids []string) (string, error) {
+	for _, id := range ids {
+		if err := approval.ValidID(id); err != nil {
+			return "", err
+		}
+		pattern = strings.Replace(pattern, "{}", id, 1)
+	}
+	return pattern, nil
 }
 
 // errRenewed asks for the same call with the current credential.

@@ -22,17 +22,15 @@ type functionEndpoint struct {
 // it already existed.
 func (c *Client) createFunctionEndpoint(ctx context.Context, t approval.Target, want *approval.FunctionGraphEndpoint) (approval.Created, error) {
 	const op = "CreateVpcEndpoint"
-	path, err := pathOf(APIFunctionGraph, op, "/v2/{}/fgs/vpc-endpoint", t.ProjectID)
-	if err != nil {
-		return approval.Created{}, err
-	}
 	type answer struct {
 		Endpoints *[]string `json:"endpoints"` // IP addresses
 		Address   *string   `json:"address"`   // domain name
 	}
 	var out answer
-	err = c.do(ctx, &call{
-		api: APIFunctionGraph, op: op, method: http.MethodPost, path: path, project: t.ProjectID, contentType: plainJSON,
+	err := c.do(ctx, &call{
+		api: APIFunctionGraph, op: op, method: http.MethodPost,
+		path: "/v2/{}/fgs/vpc-endpoint", ids: []string{t.ProjectID},
+		project: t.ProjectID, contentType: plainJSON,
 		body:   functionEndpoint{want.Flavor, want.XRole, want.VPCID, want.SubnetID},
 		effect: nonIdempotent,
 		decode: decodeJSON(&out, func(a answer) bool { return a.Endpoints != nil || a.Address != nil }),

@@ -32,16 +32,14 @@ type hssEndpoints struct {
 // empty response.
 func (c *Client) createHostEndpoints(ctx context.Context, t approval.Target, want *approval.HSSEndpoints) (approval.Created, error) {
 	const op = "CreateVpcEndpoint"
-	path, err := pathOf(APIHSS, op, "/v5/{}/host-management/vpc-endpointes", t.ProjectID)
-	if err != nil {
-		return approval.Created{}, err
-	}
 	body := hssEndpoints{HostIDs: want.HostIDs}
 	for _, v := range want.VPCs {
 		body.VPCs = append(body.VPCs, hssVPC{v.VPCID, v.SubnetIDs})
 	}
 	return approval.Created{}, c.do(ctx, &call{
-		api: APIHSS, op: op, method: http.MethodPost, path: path, query: enterpriseProject(t), project: t.ProjectID, contentType: plainJSON,
+		api: APIHSS, op: op, method: http.MethodPost,
+		path: "/v5/{}/host-management/vpc-endpointes", ids: []string{t.ProjectID},
+		query: enterpriseProject(t), project: t.ProjectID, contentType: plainJSON,
 		body: body, effect: nonIdempotent,
 		decode: func(_ http.Header, body []byte) error {
 			if body = bytes.TrimSpace(body); len(body) > 0 && !json.Valid(body) {
@@ -140,14 +138,12 @@ func (c *Client) lookHostEndpoints(ctx context.Context, t approval.Target, want 
 
 func (c *Client) hostEndpoints(ctx context.Context, t approval.Target, q hssQuery) ([]hssStatus, error) {
 	const op = "ShowEndpointStatus"
-	path, err := pathOf(APIHSS, op, "/v5/{}/host-management/vpc-endpointes/batch-query", t.ProjectID)
-	if err != nil {
-		return nil, err
-	}
 	var out page[hssStatus]
-	err = retryIncomplete(func() error {
+	err := retryIncomplete(func() error {
 		return c.do(ctx, &call{
-			api: APIHSS, op: op, method: http.MethodPost, path: path, query: enterpriseProject(t), project: t.ProjectID, contentType: plainJSON,
+			api: APIHSS, op: op, method: http.MethodPost,
+			path: "/v5/{}/host-management/vpc-endpointes/batch-query", ids: []string{t.ProjectID},
+			query: enterpriseProject(t), project: t.ProjectID, contentType: plainJSON,
 			body:   q,
 			decode: decodeList(&out, "data_list", "", maxRows, readHost),
 		}, nil)

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -193,13 +192,11 @@ type actionAnswer struct {
 // actService accepts or rejects a connection of an endpoint service.
 func (c *Client) actService(ctx context.Context, project, service, endpoint string, v approval.Verdict, done func(context.Context) (bool, error)) error {
 	const op = "AcceptOrRejectEndpoint"
-	path, err := pathOf(APIVPCEP, op, "/v1/{}/vpc-endpoint-services/{}/connections/action", project, service)
-	if err != nil {
-		return err
-	}
 	var out actionAnswer
 	return c.do(ctx, &call{
-		api: APIVPCEP, op: op, method: http.MethodPost, path: path, project: project, contentType: utf8JSON,
+		api: APIVPCEP, op: op, method: http.MethodPost,
+		path: "/v1/{}/vpc-endpoint-services/{}/connections/action", ids: []string{project, service},
+		project: project, contentType: utf8JSON,
 		body: connectionAction{verb(v), []string{endpoint}}, effect: idempotent,
 		decode: decodeJSON(&out, func(a actionAnswer) bool { return a.Connections != nil }),
 	}, done)
@@ -208,13 +205,11 @@ func (c *Client) actService(ctx context.Context, project, service, endpoint stri
 // serviceConnections reads one page of the connections of an endpoint service.
 func (c *Client) serviceConnections(ctx context.Context, project, service string, f filter) (page[connection], error) {
 	const op = "ListServiceConnections"
-	path, err := pathOf(APIVPCEP, op, "/v1/{}/vpc-endpoint-services/{}/connections", project, service)
-	if err != nil {
-		return page[connection]{}, err
-	}
 	var out page[connection]
-	err = c.do(ctx, &call{
-		api: APIVPCEP, op: op, method: http.MethodGet, path: path, query: f.query(), project: project, contentType: plainJSON, names: f.names(),
+	err := c.do(ctx, &call{
+		api: APIVPCEP, op: op, method: http.MethodGet,
+		path: "/v1/{}/vpc-endpoint-services/{}/connections", ids: []string{project, service},
+		query: f.query(), project: project, contentType: plainJSON, names: f.names(),
 		decode: decodeList(&out, "connections", "total_count", f.rows(vpcepPage), readConnection),
 	}, nil)
 	return out, err
@@ -276,16 +271,14 @@ func (r vpcEndpoint) merge(other vpcEndpoint) vpcEndpoint {
 // of consumers.
 func (c *Client) vpcEndpoints(ctx context.Context, project, vpc string) ([]vpcEndpoint, error) {
 	const op = "ListEndpoints"
-	path, err := pathOf(APIVPCEP, op, "/v1/{}/vpc-endpoints", project)
-	if err != nil {
-		return nil, err
-	}
 	rows, err := collect(vpcepPage, func(offset int) (page[vpcEndpoint], error) {
 		var out page[vpcEndpoint]
 		q := filter{limit: vpcepPage, offset: offset}.query()
 		q.Set("vpc_id", vpc)
 		err := c.do(ctx, &call{
-			api: APIVPCEP, op: op, method: http.MethodGet, path: path, query: q, project: project, contentType: plainJSON,
+			api: APIVPCEP, op: op, method: http.MethodGet,
+			path: "/v1/{}/vpc-endpoints", ids: []string{project},
+			query: q, project: project, contentType: plainJSON,
 			decode: decodeList(&out, "endpoints", "total_count", vpcepPage, readEndpoint),
 		}, nil)
 		return out, err
@@ -314,30 +307,16 @@ func (c *Client) ApprovalEnabled(ctx context.Context, t approval.Target) (bool, 
 	if !ApprovalReadable(t) {
 		return false, refuse(apiOf(t), op, "invalid_request", fmt.Errorf("target %s has no readable endpoint service", t.Name))
 	}
-	path, err := pathOf(APIVPCEP, op, "/v1/{}/vpc-endpoint-services/{}", t.ProjectID, id)
-	if err != nil {
-		return false, err
-	}
 	type answer struct {
 		ID      string `json:"id"`
 		Enabled *bool  `json:"approval_enabled"`
 	}
 	var out answer
-	err = c.do(ctx, &call{
-		api: APIVPCEP, op: op, method: http.MethodGet, path: path, project: t.ProjectID, contentType: plainJSON, names: byConfig, optional: true,
+	err := c.do(ctx, &call{
+		api: APIVPCEP, op: op, method: http.MethodGet,
+		path: "/v1/{}/vpc-endpoint-services/{}", ids: []string{t.ProjectID, id},
+		project: t.ProjectID, contentType: plainJSON, names: byConfig, optional: true,
 		decode: decodeJSON(&out, func(a answer) bool { return a.Enabled != nil && approval.SameID(a.ID, id) }),
 	}, nil)
 	return err == nil && *out.Enabled, err
-}
-
-// pathOf replaces each "{}" of a path by an id. It refuses invalid ids, because events
-// can contain anything.
-func pathOf(api, op, pattern string, ids ...string) (string, error) {
-	for _, id := range ids {
-		if err := approval.ValidID(id); err != nil {
-			return "", refuse(api, op, "invalid_id", err)
-		}
-		pattern = strings.Replace(pattern, "{}", id, 1)
-	}
-	return pattern, nil
 }
