@@ -34,12 +34,12 @@ import (
 // written; read it again and go on from there.
 var ErrConflict = errors.New("the ledger was changed by another worker meanwhile")
 
-// Observer is told of what happens; *metrics.Metrics provides it.
+// Observer counts what happens; *metrics.Metrics provides it.
 type Observer interface {
 	LedgerConflict() // a write lost against another worker's
 }
 
-// Ledger is the record of decisions. Its methods may be called at once; each
+// Ledger is the record of decisions. It is safe for concurrent use; each
 // error but of a request without an id may pass, and what a method has returned
 // without an error is stored.
 type Ledger struct {
@@ -272,7 +272,7 @@ func ended(c approval.Lock, r *approval.Result) approval.Lock {
 }
 
 // Lease reports whether holder has name to itself for the next ttl: it was free,
-// or its time was up, or holder had it already and has it anew. A clock that is
+// or its time was up, or holder had it already and keeps it. A clock that is
 // wrong can at most let two have it, or nobody for one ttl; what is done under a
 // lease must bear that.
 func (l *Ledger) Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error) {

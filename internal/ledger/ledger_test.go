@@ -141,7 +141,7 @@ func TestUnreadable(t *testing.T) {
 		check("Record", err)
 		_, err = f.History(t.Context(), id)
 		check("History", err)
-		// A list tells of it and goes on.
+		// A list reports it and goes on.
 		if _, _, err := f.Record(t.Context(), new(ledgertest.Request("2")), new(ledgertest.Decide(approval.Hold))); err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +154,7 @@ func TestUnreadable(t *testing.T) {
 			check("List", err)
 		}
 		if good != 1 {
-			t.Errorf("%d good entries listed beside %q, want 1", good, damaged)
+			t.Errorf("%d good entries listed next to %q, want 1", good, damaged)
 		}
 	}
 }
@@ -180,7 +180,7 @@ func TestConflictsAreCounted(t *testing.T) {
 	}
 }
 
-var updateGolden = flag.Bool("update", false, "write the golden files anew")
+var updateGolden = flag.Bool("update", false, "write the golden files again")
 
 // TestFormat guards what is stored: other versions of the worker must read it.
 func TestFormat(t *testing.T) {
@@ -235,7 +235,7 @@ func BenchmarkRecord(b *testing.B) {
 }
 
 // TestWhatCannotBeStoredIsTold: it is refused however often it comes, so that
-// whoever asks must not ask again.
+// the caller must not retry.
 func TestWhatCannotBeStoredIsTold(t *testing.T) {
 	t.Parallel()
 	s := natstest.StartWith(t, broker.Options{MaxPayload: 16 << 10})

@@ -102,7 +102,7 @@ func (l *Ledger) Reserve(ctx context.Context, req approval.Request, domain strin
 	return false, fmt.Errorf("%s after %d tries: %w", key, tries, ErrConflict)
 }
 
-// others is how many connections beside endpoint's are, or may become, accepted.
+// others is how many connections besides endpoint's are, or may become, accepted.
 // The cloud may know of more than we: people accept, too.
 func (s *storedLimit) others(endpoint string, counted int) int {
 	n := s.Base + len(s.Reserved)

@@ -44,7 +44,7 @@ func TestLimitTrustsTheCloudOnceItCanKnow(t *testing.T) {
 			t.Fatal(err)
 		}
 		if reserve("2", 0) {
-			t.Error("a place is free at once, although the list may lag behind")
+			t.Error("a place is free immediately, although the list may lag behind")
 		}
 		<-time.After(2 * time.Minute)
 		if reserve("2", 1) {
@@ -192,7 +192,7 @@ func TestLimitOfTwoRequestsForOneConnection(t *testing.T) {
 							}
 							<-time.After(pause)
 						}
-						// The connection is counted once, whoever counts.
+						// The connection is counted once by every worker.
 						<-time.After(time.Hour)
 						if got, want := b.free(t), tt.steps[len(tt.steps)-1].free; got != want && got != 2 {
 							t.Errorf("in the end %d places are free, want %d, or 2 by the cloud's count", got, want)
@@ -228,7 +228,7 @@ func TestPeopleAcceptToo(t *testing.T) {
 	b := &bookOf{Fake: ledgertest.NewFake(), limit: 3}
 	for n, counted := range []int{0, 2, 3} {
 		if got, want := b.reserve(t, ledgertest.Another(fmt.Sprint(n)), counted), counted < b.limit; got != want {
-			t.Errorf("a place beside %d that are accepted, of 3: %t, want %t", counted, got, want)
+			t.Errorf("a place next to %d that are accepted, of 3: %t, want %t", counted, got, want)
 		}
 	}
 }
@@ -375,7 +375,7 @@ type domain struct {
 	removed  bool
 }
 
-// counted is what the list shows beside endpoint: a minute late if it is stale.
+// counted is what the list shows besides endpoint: a minute late if it is stale.
 func (d *domain) counted(endpoint string, stale bool) int {
 	n := 0
 	for id, at := range d.accepted {
@@ -395,7 +395,7 @@ func (d *domain) ask(t *testing.T, req approval.Request, stale bool) bool {
 	return ok
 }
 
-// finish ends the nth request under way; one that is accepted is so at once.
+// finish ends the nth request under way; one that is accepted is so immediately.
 func (d *domain) finish(t *testing.T, n int, o approval.Outcome) {
 	t.Helper()
 	req := d.underWay[n]

@@ -76,7 +76,7 @@ func Suite(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 		{"lists by filter", lists},
 		{"keeps the history", keepsHistory},
 		{"a lease is one holder's", leases},
-		{"a limit holds at once", limitAtOnce},
+		{"a limit holds for concurrent requests", limitAtOnce},
 		{"a limit counts what ended", limitCounts},
 		{"a limit counts connections, not requests", limitShared},
 		{"an id that is none is refused", badID},
@@ -178,7 +178,7 @@ func staleWrite(t *testing.T, l *ledger.Ledger) {
 	}
 }
 
-// atOnce runs f n times at once and returns how often it was true.
+// atOnce runs f n times concurrently and returns how often it was true.
 func atOnce(t *testing.T, n int, f func(i int) (bool, error)) int {
 	t.Helper()
 	var mu sync.Mutex
