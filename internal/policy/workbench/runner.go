@@ -46,7 +46,7 @@ type RuleCoverage struct {
 func RunTests(dir string, targets approval.Targets) (TestReport, error) {
 	suite, err := policy.LoadSuite(dir, targets)
 	if err != nil {
-		return TestReport{}, err //nolint:wrapcheck // the findings are the whole message
+		return TestReport{}, err
 	}
 	return Run(suite), nil
 }
