@@ -13,14 +13,14 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Difference is one thing on the broker that is not as this package makes it.
+// Difference is one setting on the broker that differs from what Setup would create.
 type Difference struct {
 	Resource string // such as "stream VPCEP_RESULTS"
 	Field    string // "" if the resource is missing
 	Have     string
 	Want     string
-	Matters  bool   // a promise would break; else it is the operator's choice
-	Effect   string // what the difference does
+	Matters  bool   // whether a promise breaks; else it is the operator's choice
+	Effect   string // the effect of the difference
 	Fix      string // the next step; "" if the difference does not matter
 }
 
@@ -44,8 +44,7 @@ type comparison struct {
 	out      []Difference
 }
 
-// rule says what a field that is not as wanted does. Without a rule for it, a
-// difference matters and can be changed.
+// rule describes a difference of one field. By default it matters and can be changed.
 type rule struct {
 	key    string // in JSON, as the broker names the field
 	name   string // in texts
@@ -54,7 +53,7 @@ type rule struct {
 	fixed  bool // the broker does not let the field be changed
 }
 
-// field notes a difference unless have is want.
+// field adds a difference unless have equals want.
 func field[T comparable](c *comparison, r rule, have, want T) {
 	c.seen[r.key] = true
 	if have != want {
@@ -74,8 +73,8 @@ func (c *comparison) add(r rule, have, want string) {
 	c.out = append(c.out, d)
 }
 
-// rest notes fields of raw that were neither compared nor are known to do no
-// harm: a later server's, which this version does not know.
+// rest adds the set fields of raw that were neither compared nor ignored: those of a
+// later server, which this version does not know.
 func (c *comparison) rest(raw map[string]json.RawMessage, harmless map[string]string) {
 	var unknown []string
 	for key, value := range raw {
@@ -85,7 +84,7 @@ func (c *comparison) rest(raw map[string]json.RawMessage, harmless map[string]st
 	}
 	slices.Sort(unknown)
 	for _, key := range unknown {
-		c.add(rule{key: key, name: key, accept: true, effect: "this version does not know what it does"}, fmt.Sprintf("%.80s", raw[key]), "unset")
+		c.add(rule{key: key, name: key, accept: true, effect: "this version does not know the field"}, fmt.Sprintf("%.80s", raw[key]), "unset")
 	}
 }
 
@@ -108,8 +107,8 @@ func text(v any) string {
 	return fmt.Sprint(v)
 }
 
-// ignoredStreamFields are the fields of a stream's configuration that can be
-// anything, each with the reason.
+// ignoredStreamFields are the fields of a stream's configuration that may have any
+// value, each with the reason.
 func ignoredStreamFields() map[string]string {
 	return map[string]string{
 		"name":           "it is what the stream was looked up by",
@@ -121,7 +120,7 @@ func ignoredStreamFields() map[string]string {
 		"allow_atomic":   "a batch is stored as its messages are",
 		"allow_batched":  "a batch is stored as its messages are",
 		"metadata":       "a text for tools",
-		"template_owner": "of servers that are long gone",
+		"template_owner": "of outdated servers",
 	}
 }
 
@@ -141,7 +140,7 @@ func streamDifferences(resource string, raw map[string]json.RawMessage, have, wa
 	}, strings.Join(have.Subjects, ","), subject)
 	field(c, rule{key: "retention", name: "retention", fixed: true, effect: "messages go before their time"}, have.Retention, want.Retention)
 	field(c, rule{key: "storage", name: "storage", fixed: true, effect: "a restart of the broker loses everything"}, have.Storage, want.Storage)
-	field(c, rule{key: "discard", name: "discard", effect: "when full it drops the oldest, without a word"}, have.Discard, want.Discard)
+	field(c, rule{key: "discard", name: "discard", effect: "when full it silently drops the oldest"}, have.Discard, want.Discard)
 	age := rule{key: "max_age", name: "max age", accept: have.MaxAge == 0 || have.MaxAge > want.MaxAge, effect: "messages go before their time"}
 	if bucket {
 		age.name = "time to live"
@@ -170,8 +169,8 @@ func streamDifferences(resource string, raw map[string]json.RawMessage, have, wa
 	field(c, rule{
 		key: "max_consumers", name: "max consumers", accept: true, effect: "each command that follows the stream needs a consumer",
 	}, max(have.MaxConsumers, 0), 0)
-	// The window saves work only: what makes a request, a decision and a result
-	// one is the ledger, and the fence of results.
+	// The window only saves work: duplicates are found by the ledger and by the
+	// sequence of results.
 	field(c, rule{
 		key: "duplicate_window", name: "duplicate window", accept: true, effect: "repeats are found later, by the ledger",
 	}, have.Duplicates, want.Duplicates)
@@ -191,7 +190,7 @@ func streamDifferences(resource string, raw map[string]json.RawMessage, have, wa
 
 	direct := rule{key: "allow_direct", name: "direct reads", accept: true, effect: "reads go through the stream's leader, and need the permission $JS.API.STREAM.MSG.GET." + want.Name}
 	field(c, direct, have.AllowDirect, true)
-	rollup := rule{key: "allow_rollup_hdrs", name: "rollup headers", effect: "whoever may publish can remove every message by a header"}
+	rollup := rule{key: "allow_rollup_hdrs", name: "rollup headers", effect: "any publisher can remove every message by a header"}
 	if bucket {
 		rollup.accept, rollup.effect = true, "keys cannot be purged by a header; nothing here does"
 	}
@@ -201,7 +200,7 @@ func streamDifferences(resource string, raw map[string]json.RawMessage, have, wa
 		delet.effect = "dead letters can be neither dropped nor replayed"
 	}
 	if bucket {
-		delet.effect = "whoever may change streams can remove entries"
+		delet.effect = "any user who may change streams can remove entries"
 	}
 	field(c, delet, have.DenyDelete, bucket)
 	purge := rule{key: "deny_purge", name: "deny purge", accept: true, fixed: true, effect: "nothing here purges it"}
@@ -210,7 +209,7 @@ func streamDifferences(resource string, raw map[string]json.RawMessage, have, wa
 	}
 	field(c, purge, have.DenyPurge, false)
 
-	ttl := rule{key: "allow_msg_ttl", name: "message TTLs", effect: "whoever may publish can have a message vanish by a header, before it is handled"}
+	ttl := rule{key: "allow_msg_ttl", name: "message TTLs", effect: "any publisher can make a message expire before it is handled"}
 	marker := rule{key: "subject_delete_marker_ttl", name: "delete markers", effect: "what expires leaves messages that nobody wrote"}
 	if bucket {
 		ttl.accept, ttl.effect = true, "only workers write here, and set none"
@@ -221,7 +220,7 @@ func streamDifferences(resource string, raw map[string]json.RawMessage, have, wa
 	field(c, rule{key: "allow_msg_counter", name: "counters", fixed: true, effect: "only counters can be stored"}, have.AllowMsgCounter, false)
 	field(c, rule{
 		key: "allow_msg_schedules", name: "message schedules", fixed: true, accept: bucket,
-		effect: "whoever may publish can have the broker publish on any subject of the stream",
+		effect: "any publisher can make the broker publish on any subject of the stream",
 	}, have.AllowMsgSchedules, false)
 	limits := have.ConsumerLimits
 	field(c, rule{
@@ -246,7 +245,7 @@ func (c *comparison) sources(have jetstream.StreamConfig, subject string, reques
 			r.accept = deliversUnder(s, strings.TrimSuffix(subject, ">"))
 			r.effect = "its messages keep subjects outside of " + subject + ", and are stored and never delivered"
 			if r.accept {
-				r.effect = "whoever may publish there submits requests here"
+				r.effect = "any publisher to it submits requests here"
 			}
 		}
 		c.add(r, "set", "unset")
@@ -269,7 +268,7 @@ func (c *comparison) republish(have jetstream.StreamConfig) {
 		return
 	}
 	to := have.RePublish.Destination
-	r := rule{name: "republish", accept: true, effect: "copies go to other subjects; who may read those reads everything"}
+	r := rule{name: "republish", accept: true, effect: "copies go to other subjects, and their readers read everything"}
 	for _, ours := range []string{RequestsSubject, ResultsSubject, DeadLettersSubject, "$KV"} {
 		if overlaps(to, ours+".>") {
 			r.accept, r.effect = false, "its messages are published again where others are stored, and taken for those"
@@ -293,7 +292,7 @@ func overlaps(a, b string) bool {
 	return len(as) == len(bs)
 }
 
-// ignoredConsumerFields is to consumers what ignoredStreamFields is to streams.
+// ignoredConsumerFields is the same for consumers.
 func ignoredConsumerFields() map[string]string {
 	return map[string]string{
 		"durable_name": "it is what the consumer was looked up by",
@@ -307,7 +306,7 @@ func ignoredConsumerFields() map[string]string {
 	}
 }
 
-// minWaiting is how many workers must be able to wait for requests.
+// minWaiting is how many pulls must be able to wait.
 const minWaiting = 64
 
 func consumerDifferences(raw map[string]json.RawMessage, have, want jetstream.ConsumerConfig, slots, replicas int) []Difference {
@@ -324,7 +323,7 @@ func consumerDifferences(raw map[string]json.RawMessage, have, want jetstream.Co
 	field(c, rule{key: "deliver_policy", name: "deliver policy", fixed: true, effect: "stored requests are never delivered"}, have.DeliverPolicy, want.DeliverPolicy)
 	field(c, rule{key: "opt_start_seq", name: "start sequence", fixed: true, effect: "stored requests are never delivered"}, have.OptStartSeq, 0)
 	field(c, rule{key: "opt_start_time", name: "start time", fixed: true, effect: "stored requests are never delivered"}, have.OptStartTime != nil, false)
-	field(c, rule{key: "max_deliver", name: "max deliver", effect: "requests are left behind without a word"}, max(have.MaxDeliver, -1), want.MaxDeliver)
+	field(c, rule{key: "max_deliver", name: "max deliver", effect: "requests are silently left behind"}, max(have.MaxDeliver, -1), want.MaxDeliver)
 	field(c, rule{key: "backoff", name: "backoff steps", effect: "requests come again at other times than they were given back for"}, len(have.BackOff), 0)
 	unbounded := have.MaxAckPending <= 0
 	field(c, rule{
@@ -373,7 +372,7 @@ func consumerDifferences(raw map[string]json.RawMessage, have, want jetstream.Co
 // defaultWaiting is the broker's own max waiting.
 const defaultWaiting = 512
 
-// paused notes that no request comes until some time that has not come yet.
+// paused adds a difference if the consumer is paused until a time in the future.
 func (c *comparison) paused(value json.RawMessage) {
 	c.seen["pause_until"] = true
 	var until time.Time

@@ -126,7 +126,7 @@ func TestUnusualServers(t *testing.T) {
 		{"a short duplicate window", func(o *server.Options) { o.JetStreamLimits.Duplicates = 30 * time.Second }, func(*Config) {}, ""},
 		{"inboxes of their own", func(o *server.Options) {
 			o.Users = []*server.User{{Username: "u", Password: "p", Permissions: &server.Permissions{Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX_mine.>"}}}}}
-		}, func(c *Config) { c.InboxPrefix = "_INBOX_mine" }, "may not subscribe to _INBOX."},
+		}, func(c *Config) { c.InboxPrefix = "_INBOX_mine" }, "lacks the permission to subscribe to _INBOX."},
 		{"limits for each stream", func(o *server.Options) {
 			o.Accounts = []*server.Account{server.NewAccount("limited")}
 			o.Users = []*server.User{{Username: "u", Password: "p", Account: o.Accounts[0]}}

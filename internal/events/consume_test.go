@@ -39,7 +39,7 @@ func TestConsumeHandlesAndAcknowledges(t *testing.T) {
 		t.Fatal(err)
 	}
 	if handled.Load() != n || most.Load() > 8 {
-		t.Errorf("handled %d of %d, at most %d at once with 8 slots", handled.Load(), n, most.Load())
+		t.Errorf("handled %d of %d, at most %d concurrently with 8 slots", handled.Load(), n, most.Load())
 	}
 	if info := consumerInfo(t, b); info.NumAckPending != 0 || info.NumPending != 0 || info.NumRedelivered != 0 {
 		t.Errorf("left on the consumer: %d pending, %d ack pending, %d redelivered", info.NumPending, info.NumAckPending, info.NumRedelivered)
@@ -177,7 +177,7 @@ func TestConsumeLetsRequestsInHandEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	if info := consumerInfo(t, b); info.NumAckPending != 0 || info.AckFloor.Stream != 1 {
-		t.Errorf("the request in hand was not acknowledged: %+v", info)
+		t.Errorf("the request in flight was not acknowledged: %+v", info)
 	}
 }
 
@@ -313,7 +313,7 @@ func TestConsumeBuriesWhatIsNoRequest(t *testing.T) {
 		t.Error("the handler was called")
 		return nil
 	})
-	seen.until(t, "it is buried", func(c map[string]int) bool { return c["dead unreadable"] == 1 && c["slots"] == 0 })
+	seen.until(t, "it is dead-lettered", func(c map[string]int) bool { return c["dead unreadable"] == 1 && c["slots"] == 0 })
 	var got []DeadLetter
 	for d, err := range b.DeadLetters(t.Context()) {
 		if err != nil {
@@ -333,7 +333,7 @@ func TestConsumeBuriesWhatIsNoRequest(t *testing.T) {
 		t.Error("it was not acknowledged")
 	}
 
-	// Handed in again it is buried again; then it is dropped for good.
+	// Handed in again it is dead-lettered again; then it is dropped for good.
 	if err := b.Replay(t.Context(), d.Sequence); err != nil {
 		t.Fatal(err)
 	}

@@ -236,7 +236,7 @@ func wantInvalid(t *testing.T, name string, err error, reason, field string) {
 	}
 }
 
-// roundTrip holds that what was taken can be handed in again and is the same.
+// roundTrip holds that what was taken can be submitted again and is the same.
 func roundTrip(t *testing.T, r approval.Request) {
 	t.Helper()
 	body, header, err := encodeRequest(r)
@@ -248,7 +248,7 @@ func roundTrip(t *testing.T, r approval.Request) {
 	if err != nil {
 		t.Errorf("decode %s again: %v", body, err)
 	} else if d := cmp.Diff(r, again); d != "" {
-		t.Errorf("handed in again it differs (-first +again):\n%s", d)
+		t.Errorf("submitted again it differs (-first +again):\n%s", d)
 	}
 }
 

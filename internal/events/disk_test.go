@@ -53,7 +53,7 @@ func TestDiskFull(t *testing.T) {
 	// Each of the three that are written by turns is refused, and says why.
 	full := func(what string, err error) {
 		t.Helper()
-		if err == nil || !strings.Contains(err.Error(), "disk, or its limit, is full") {
+		if err == nil || !strings.Contains(err.Error(), "disk or storage limit; free some space") {
 			t.Errorf("%s: %v, want that there is no room", what, err)
 		}
 	}

@@ -83,7 +83,7 @@ func TestBuryKeepsAnyHeader(t *testing.T) {
 			b := connect(t, s, func(c *Config) { c.Observer = seen })
 			publishRaw(t, s, tt.header, "no request")
 			consume(t, b, done)
-			seen.until(t, "it is buried", func(c map[string]int) bool { return c["slots"] == 0 && consumerInfo(t, b).AckFloor.Stream == 1 })
+			seen.until(t, "it is dead-lettered", func(c map[string]int) bool { return c["slots"] == 0 && consumerInfo(t, b).AckFloor.Stream == 1 })
 			var found []DeadLetter
 			for d, err := range b.DeadLetters(t.Context()) {
 				if err != nil {

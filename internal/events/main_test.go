@@ -50,7 +50,7 @@ func connection(eventID string) approval.Request {
 // watcher is an Observer that tests wait on.
 type watcher struct {
 	mu      sync.Mutex
-	changed chan struct{} // closed and made anew at each event
+	changed chan struct{} // closed and replaced at each event
 	counts  map[string]int
 }
 

@@ -83,7 +83,7 @@ func TestPublishOnceForADecision(t *testing.T) {
 		t.Errorf("%d results of two decisions", n)
 	}
 	if ok, failed := seen.get("published ok"), seen.get("published error"); ok != 23 || failed != 0 {
-		t.Errorf("told of %d good and %d bad, want 23 and 0", ok, failed)
+		t.Errorf("reported %d good and %d bad, want 23 and 0", ok, failed)
 	}
 }
 
@@ -240,7 +240,7 @@ func TestResultsFollow(t *testing.T) {
 	}
 }
 
-var updateGolden = flag.Bool("update", false, "write the golden files anew")
+var updateGolden = flag.Bool("update", false, "rewrite the golden files")
 
 // TestResultFormat guards the result event, which others read.
 func TestResultFormat(t *testing.T) {
@@ -343,7 +343,7 @@ func TestWaiting(t *testing.T) {
 	}
 	close(release)
 	<-taken
-	none("with the last in hand")
+	none("with the last in flight")
 }
 
 func TestWithoutStreams(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// Right is a permission that the worker needs of the broker.
+// Right is a permission that the worker needs on the broker.
 type Right struct {
 	Operation string // "publish" or "subscribe"
 	Subject   string // as it is granted, with wildcards
@@ -24,11 +24,11 @@ type Right struct {
 
 func (r Right) String() string { return r.Operation + " " + r.Subject }
 
-// RightCheck is what came of trying a right.
+// RightCheck is the result of checking a right.
 type RightCheck struct {
 	Right
 	Err     error  // nil if the user has it
-	Skipped string // why it was not tried; empty: it was
+	Skipped string // why it was not checked; empty: it was
 }
 
 // probeTimeout bounds one try. A denial comes as quickly as an answer.
@@ -48,7 +48,7 @@ type try struct {
 // the broker refuses all of it after it has let it through. The rights to make
 // what is missing are among them if Config.Create is set.
 func (b *Bus) Rights(ctx context.Context) []RightCheck {
-	inbox := RightCheck{Right: Right{"subscribe", b.inboxPrefix() + ".>", "hear answers"}, Err: b.probeInbox(ctx)}
+	inbox := RightCheck{Right: Right{"subscribe", b.inboxPrefix() + ".>", "receive replies"}, Err: b.probeInbox(ctx)}
 	out := []RightCheck{inbox}
 	if inbox.Err != nil {
 		return out // without answers no other can be told
@@ -123,7 +123,7 @@ func (b *Bus) rightsToWork(have map[string]*found[jetstream.StreamInfo]) []try {
 	const progress, noSuchDelivery = "+WPI", "1.1152921504606846976.1152921504606846976.1.0"
 	out := []try{
 		{right(pull, "take requests"), []*nats.Msg{{Subject: pull, Data: []byte(malformed)}}, ConsumerName, false},
-		{right(ack+">", "say that requests are done, or shall come again"), []*nats.Msg{{Subject: ack + noSuchDelivery, Data: []byte(progress)}}, ConsumerName, false},
+		{right(ack+">", "acknowledge requests, or ask for redelivery"), []*nats.Msg{{Subject: ack + noSuchDelivery, Data: []byte(progress)}}, ConsumerName, false},
 	}
 	reads := map[string]string{
 		RequestsStream: "see how long requests wait", ResultsStream: "see whether a result is stored",
@@ -184,7 +184,7 @@ func (b *Bus) rightsToWork(have map[string]*found[jetstream.StreamInfo]) []try {
 	return append(out,
 		try{right(ResultsSubject+".>", "publish results"), results, ResultsStream, false},
 		try{right(DeadLettersSubject+".>", "publish dead letters"), letters, DeadLettersStream, false},
-		try{right(SweepSubject+".>", "submit what no event told of"), swept, RequestsStream, false},
+		try{right(SweepSubject+".>", "submit connections without an event"), swept, RequestsStream, false},
 	)
 }
 
@@ -205,7 +205,7 @@ func (b *Bus) probeAll(ctx context.Context, tries []try, absent []string) []Righ
 			if t.needs == ConsumerName {
 				what = "consumer " + t.needs
 			}
-			out[i].Skipped = "the " + what + " is not there yet"
+			out[i].Skipped = "the " + what + " does not exist yet"
 			continue
 		}
 		running.Go(func() {
@@ -231,7 +231,7 @@ func (b *Bus) probeMessage(ctx context.Context, msg *nats.Msg) error {
 	_, err := b.requestMsg(ctx, msg)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
-		return fmt.Errorf("nobody listens on %s: is JetStream switched on for this account, and nats.domain right? %w", msg.Subject, err)
+		return fmt.Errorf("nobody listens on %s: %w; check that JetStream is enabled for this account, and nats.domain", msg.Subject, err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("no answer on %s within %s", msg.Subject, probeTimeout)
 	}

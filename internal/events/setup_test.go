@@ -104,7 +104,7 @@ func TestSetupKeepsWhatDiffers(t *testing.T) {
 		{"a bucket in which keys fill up", stream(3, func(c *jetstream.StreamConfig) { c.DiscardNewPerSubject = true }), "discard new per subject is true, should be false", true},
 		{"a bucket of which nothing can be purged", stream(3, func(c *jetstream.StreamConfig) { c.DenyPurge, c.AllowRollup = true, false }), "deny purge is true, should be false", true},
 		{"a bucket without direct reads", stream(3, func(c *jetstream.StreamConfig) { c.AllowDirect = false }), "$JS.API.STREAM.MSG.GET.KV_vpcep-ledger", false},
-		{"rollup", stream(0, func(c *jetstream.StreamConfig) { c.AllowRollup = true }), "stream VPCEP_REQUESTS: rollup headers is true, should be false (whoever may publish can remove", true},
+		{"rollup", stream(0, func(c *jetstream.StreamConfig) { c.AllowRollup = true }), "stream VPCEP_REQUESTS: rollup headers is true, should be false (any publisher can remove", true},
 		{"message TTLs", stream(0, func(c *jetstream.StreamConfig) { c.AllowMsgTTL = true }), "message TTLs is true, should be false", true},
 		{"message schedules", stream(0, func(c *jetstream.StreamConfig) { c.AllowMsgSchedules, c.Discard = true, jetstream.DiscardOld }), "message schedules is true, should be false", true},
 		{"counters", stream(1, func(c *jetstream.StreamConfig) { c.AllowMsgCounter, c.Discard = true, jetstream.DiscardOld }), "counters is true, should be false", true},

@@ -19,10 +19,10 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 )
 
-// done handles everything at once.
+// done handles everything immediately.
 func done(context.Context, approval.Delivery) error { return nil }
 
-// safeBuffer is a log that may be written and read at once.
+// safeBuffer is a log that is safe for concurrent use.
 type safeBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -102,12 +102,12 @@ func TestConsumeBindsAgain(t *testing.T) {
 			if err := tt.breaks(t.Context(), b); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "it is mended", func() bool {
+			eventually(t, "it is repaired", func() bool {
 				d, err := b.Status(t.Context())
 				return err == nil && len(d) == 0
 			})
 			if took := time.Since(begin); took > 10*time.Second {
-				t.Errorf("mended after %s", took)
+				t.Errorf("repaired after %s", took)
 			}
 			before := seen.get("delivered connection")
 			// As any producer does: what is submitted twice counts once.
@@ -259,11 +259,11 @@ func TestConsumeAdoptsADeliveryOfWhatIsInHand(t *testing.T) {
 		return nil
 	})
 	seen.exactly(t, "slots", 1)
-	// Someone gives back what is in hand here, so that it is delivered anew.
+	// Someone gives back what is in flight here, so that it is redelivered.
 	if err := b.nc.Publish(fmt.Sprintf("$JS.ACK.%s.%s.1.1.1.%d.0", RequestsStream, ConsumerName, time.Now().UnixNano()), []byte("-NAK")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is delivered anew", func() bool { return consumerInfo(t, b).NumRedelivered == 1 })
+	eventually(t, "it is redelivered", func() bool { return consumerInfo(t, b).NumRedelivered == 1 })
 	// What comes after it was delivered later.
 	if err := b.Submit(t.Context(), connection("2")); err != nil {
 		t.Fatal(err)
@@ -274,7 +274,7 @@ func TestConsumeAdoptsADeliveryOfWhatIsInHand(t *testing.T) {
 		return seen.get("slots") == 0 && consumerInfo(t, b).AckFloor.Stream == 2
 	})
 	if began.Load() != 1 {
-		t.Errorf("it was handled %d times at once", began.Load())
+		t.Errorf("it was handled %d times concurrently", began.Load())
 	}
 }
 
@@ -305,7 +305,7 @@ func TestCredentialsThatAreRefusedForAWhile(t *testing.T) {
 		t.Fatal("gave up after refused credentials")
 	}
 	s.Stop()
-	password.Store(new("rotated")) // read anew at each connect
+	password.Store(new("rotated")) // read at each connect
 	s.StartAs(func(o *broker.Options) { o.Users[0].Password = "rotated" })
 	seen.exactly(t, "connected", 1)
 	seen.exactly(t, "bound", 1)

@@ -5,7 +5,7 @@
 // Keys:
 //
 //	request.<request id>        all that is known of a request (approval.Entry)
-//	claim.<subject>             which request owns a connection or creation (approval.Lock)
+//	lock.<subject>              which request owns a connection or creation (approval.Lock)
 //	limit.<target>.<domain>     connections that take part in a limit
 //	lease.<name>                who does a job that one replica shall do
 //	delivery.<stream sequence>  where a request that was delivered again is in flight (approval.DeliveryRecord)
@@ -34,7 +34,7 @@ import (
 // written; read it again and go on from there.
 var ErrConflict = errors.New("the ledger was changed by another worker meanwhile")
 
-// Observer counts what happens; *metrics.Metrics provides it.
+// Observer receives what happens; *metrics.Metrics implements it.
 type Observer interface {
 	LedgerConflict() // a write lost against another worker's
 }
@@ -224,7 +224,7 @@ func (l *Ledger) Update(ctx context.Context, e *approval.Entry) error {
 	e.Revision = rev
 	if e.Result != nil {
 		if _, _, err := l.Lock(ctx, e.Request.Subject()); err != nil {
-			return fmt.Errorf("end the lock: %w", err)
+			return fmt.Errorf("release the lock: %w", err)
 		}
 	}
 	return nil
@@ -271,8 +271,8 @@ func ended(c approval.Lock, r *approval.Result) approval.Lock {
 	return c
 }
 
-// Lease reports whether holder has name to itself for the next ttl: it was free,
-// or its time was up, or holder had it already and keeps it. A clock that is
+// Lease reports whether the instance holder has name to itself for the next ttl: it was free,
+// or its time was up, or the instance had it already and renews it. A clock that is
 // wrong can at most let two have it, or nobody for one ttl; what is done under a
 // lease must bear that.
 func (l *Ledger) Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error) {

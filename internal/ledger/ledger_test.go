@@ -50,7 +50,7 @@ var errCut = errors.New("cut off")
 // again, by this request or another, it must come out as if nothing had been.
 func TestRecordGoesOn(t *testing.T) {
 	t.Parallel()
-	for _, key := range []string{"request.", "claim."} {
+	for _, key := range []string{"request.", "lock."} {
 		for _, after := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%safter=%t", key, after), func(t *testing.T) {
 				t.Parallel()
@@ -65,7 +65,7 @@ func TestRecordGoesOn(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				locked := key == "claim." && after
+				locked := key == "lock." && after
 				if (other != nil) != locked {
 					t.Fatalf("the other request got the lock %+v", other)
 				}
@@ -73,7 +73,7 @@ func TestRecordGoesOn(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				decided := key == "claim." || after
+				decided := key == "lock." || after
 				if want := map[bool]approval.Verdict{true: approval.Accept, false: approval.Hold}[decided]; e.Decision.Verdict != want {
 					t.Errorf("the decision that stands is %s, want %s", e.Decision.Verdict, want)
 				}
@@ -86,7 +86,7 @@ func TestRecordGoesOn(t *testing.T) {
 }
 
 // TestUpdateEndsTheLockLater cuts Update off between the result and the end of
-// the lock: the next reader finds it ended.
+// the lock: the next reader of the lock finds it done.
 func TestUpdateEndsTheLockLater(t *testing.T) {
 	t.Parallel()
 	f := ledgertest.NewFake()
@@ -94,7 +94,7 @@ func TestUpdateEndsTheLockLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.FailOnce(ledgertest.Write, "claim.", errCut, false)
+	f.FailOnce(ledgertest.Write, "lock.", errCut, false)
 	recorded := e.Revision
 	e = ledgertest.End(e, approval.OutcomeGone)
 	if err := f.Update(t.Context(), e); !errors.Is(err, errCut) || e.Revision == recorded {
@@ -113,7 +113,7 @@ func TestLockWithoutItsRequestDoesNotBlock(t *testing.T) {
 	t.Parallel()
 	f := ledgertest.NewFake()
 	subject := ledgertest.Request("1").Subject()
-	f.Put("claim."+subject, []byte(`{"v":1,"RequestID":"`+approval.RequestID("lost", "1")+`","Verdict":"accept"}`))
+	f.Put("lock."+subject, []byte(`{"v":1,"RequestID":"`+approval.RequestID("lost", "1")+`","Verdict":"accept"}`))
 	if c, ok, err := f.Lock(t.Context(), subject); err != nil || !ok || c.Blocks() {
 		t.Errorf("the lock is %+v, %t, %v", c, ok, err)
 	}
@@ -141,7 +141,7 @@ func TestUnreadable(t *testing.T) {
 		check("Record", err)
 		_, err = f.History(t.Context(), id)
 		check("History", err)
-		// A list reports it and goes on.
+		// A list reports it and continues.
 		if _, _, err := f.Record(t.Context(), new(ledgertest.Request("2")), new(ledgertest.Decide(approval.Hold))); err != nil {
 			t.Fatal(err)
 		}
@@ -154,7 +154,7 @@ func TestUnreadable(t *testing.T) {
 			check("List", err)
 		}
 		if good != 1 {
-			t.Errorf("%d good entries listed next to %q, want 1", good, damaged)
+			t.Errorf("%d good entries listed in addition to %q, want 1", good, damaged)
 		}
 	}
 }
@@ -180,7 +180,7 @@ func TestConflictsAreCounted(t *testing.T) {
 	}
 }
 
-var updateGolden = flag.Bool("update", false, "write the golden files again")
+var updateGolden = flag.Bool("update", false, "rewrite the golden files")
 
 // TestFormat guards what is stored: other versions of the worker must read it.
 func TestFormat(t *testing.T) {
@@ -199,7 +199,7 @@ func TestFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got strings.Builder
-	for _, key := range []string{"request." + e.Request.ID, "claim." + e.Request.Subject()} {
+	for _, key := range []string{"request." + e.Request.ID, "lock." + e.Request.Subject()} {
 		v, err := f.Store.Get(t.Context(), key)
 		if err != nil {
 			t.Fatal(err)

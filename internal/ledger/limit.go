@@ -17,15 +17,15 @@ import (
 // accepted: the cloud's own count lags behind our accepts and says nothing of
 // those that are under way.
 type storedLimit struct {
-	V        int              `json:"v"`
-	Base     int              // accepted, as counted by the cloud and grown by what ended since
-	Reserved map[string]place // by endpoint id; places of connections that are not in Base
+	V        int                    `json:"v"`
+	Base     int                    // accepted, as counted by the cloud and grown by what ended since
+	Reserved map[string]reservation // by endpoint id; reservations of connections that are not in Base
 }
 
-// place is one connection's, whatever the number of requests for it. It lasts
+// reservation is one connection's, whatever the number of requests for it. It lasts
 // while any of them may yet have the connection accepted, and after an accept
 // until nobody takes the connection for pending any more.
-type place struct {
+type reservation struct {
 	Requests map[string]time.Time // ids of those under way, and since when
 	Accepted time.Time            // when the last that ended so did; zero: none
 	Unknown  time.Time            // when the last ended of which nobody knows whether it was accepted; zero: none
@@ -35,7 +35,7 @@ const (
 	// listLag is how long the cloud's lists may miss an accept that they showed
 	// before; until then its count does not replace ours.
 	listLag = time.Minute
-	// unknownFor is how long an accept that was not confirmed keeps its place. It
+	// unknownFor is how long an accept that was not confirmed keeps its reservation. It
 	// may be under way for long, and no list counts it meanwhile.
 	unknownFor = 24 * time.Hour
 	// lostAfter is the age of a reservation without an entry in the ledger: its
@@ -44,20 +44,20 @@ const (
 	// endedAfter is the age of a reservation whose request never ends: its event
 	// was lost, and no event is stored for longer.
 	endedAfter = 31 * 24 * time.Hour
-	// pruneAt bounds the places that are kept without asking how their requests ended.
+	// pruneAt bounds the reservations that are kept without asking how their requests ended.
 	pruneAt = 64
-	// sharing is how many requests under way may share a place, so that events
+	// maxShared is how many requests under way may share a reservation, so that events
 	// without end about one connection do not fill the value.
-	sharing = 8
+	maxShared = 8
 )
 
 // Reserve reports whether req's may be the next accepted connection of domain on
 // its target, of which there shall be at most limit. counted is what the cloud
 // counts now, without the connection that is asked for. Requests for the same
-// connection share a place; it is an error, which passes, if too many of them are
-// under way. A request that has its place keeps it until it ends; then a later
+// connection share a reservation; it is an error, which passes, if too many of them are
+// under way. A request that has its reservation keeps it until it ends; then a later
 // Reserve counts the connection as accepted if any of them ended so, and frees
-// the place once none is left.
+// the reservation once none is left.
 func (l *Ledger) Reserve(ctx context.Context, req approval.Request, domain string, limit, counted int) (bool, error) {
 	select {
 	case l.reserving <- struct{}{}:
@@ -78,7 +78,7 @@ func (l *Ledger) Reserve(ctx context.Context, req approval.Request, domain strin
 		if _, has := s.Reserved[endpoint].Requests[req.ID]; has {
 			return true, nil
 		}
-		if s.others(endpoint, counted) >= limit || len(s.Reserved) >= pruneAt || len(s.Reserved[endpoint].Requests) >= sharing {
+		if s.others(endpoint, counted) >= limit || len(s.Reserved) >= pruneAt || len(s.Reserved[endpoint].Requests) >= maxShared {
 			if err := l.prune(ctx, &s, counted); err != nil {
 				return false, err
 			}
@@ -86,7 +86,7 @@ func (l *Ledger) Reserve(ctx context.Context, req approval.Request, domain strin
 		if s.others(endpoint, counted) >= limit {
 			return false, nil
 		}
-		if n := len(s.Reserved[endpoint].Requests); n >= sharing {
+		if n := len(s.Reserved[endpoint].Requests); n >= maxShared {
 			return false, fmt.Errorf("%s: %d requests for endpoint %s are under way, and this one waits for their end", key, n, endpoint)
 		}
 		s.add(endpoint, req.ID)
@@ -102,7 +102,7 @@ func (l *Ledger) Reserve(ctx context.Context, req approval.Request, domain strin
 	return false, fmt.Errorf("%s after %d tries: %w", key, tries, ErrConflict)
 }
 
-// others is how many connections besides endpoint's are, or may become, accepted.
+// others is how many connections other than endpoint's are, or may become, accepted.
 // The cloud may know of more than we: people accept, too.
 func (s *storedLimit) others(endpoint string, counted int) int {
 	n := s.Base + len(s.Reserved)
@@ -112,10 +112,10 @@ func (s *storedLimit) others(endpoint string, counted int) int {
 	return max(n, counted)
 }
 
-// add lets a request share the place of endpoint, which is new if there is none.
+// add lets a request share the reservation of endpoint, which is new if there is none.
 func (s *storedLimit) add(endpoint, requestID string) {
 	if s.Reserved == nil {
-		s.Reserved = map[string]place{}
+		s.Reserved = map[string]reservation{}
 	}
 	p := s.Reserved[endpoint]
 	if p.Requests == nil {
@@ -125,7 +125,7 @@ func (s *storedLimit) add(endpoint, requestID string) {
 	s.Reserved[endpoint] = p
 }
 
-// prune asks how the requests ended. When no place is left, the lists had time to
+// prune asks how the requests ended. When no reservation is left, the lists had time to
 // show the last accept, and the cloud's count is the whole truth.
 func (l *Ledger) prune(ctx context.Context, s *storedLimit, counted int) error {
 	now := time.Now()
@@ -138,7 +138,7 @@ func (l *Ledger) prune(ctx context.Context, s *storedLimit, counted int) error {
 			switch {
 			case e != nil && e.Result != nil:
 				delete(p.Requests, id)
-				// Whatever the clocks say, it ended after it had its place.
+				// Whatever the clocks say, it ended after it had its reservation.
 				switch e.Result.Outcome {
 				case approval.OutcomeAccepted:
 					p.Accepted = latest(p.Accepted, since, e.Result.At.UTC())

@@ -36,7 +36,7 @@ func TestLimitTrustsTheCloudOnceItCanKnow(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !reserve("1", 0) {
-			t.Fatal("no place")
+			t.Fatal("no reservation")
 		}
 		e = ledgertest.End(e, approval.OutcomeAccepted)
 		e.Result.At = time.Now()
@@ -44,19 +44,19 @@ func TestLimitTrustsTheCloudOnceItCanKnow(t *testing.T) {
 			t.Fatal(err)
 		}
 		if reserve("2", 0) {
-			t.Error("a place is free immediately, although the list may lag behind")
+			t.Error("a slot of the limit is free immediately, although the list may lag behind")
 		}
 		<-time.After(2 * time.Minute)
 		if reserve("2", 1) {
-			t.Error("a place is free although the cloud counts the limit")
+			t.Error("a slot of the limit is free although the cloud counts the limit")
 		}
 		if !reserve("2", 0) {
-			t.Error("no place is free long after the connection was removed")
+			t.Error("no reservation is free long after the connection was removed")
 		}
 		// The second request died before it was recorded.
 		<-time.After(2 * time.Hour)
 		if !reserve("3", 0) {
-			t.Error("a place was lost with its worker")
+			t.Error("a reservation was lost with its worker")
 		}
 	})
 }
@@ -78,7 +78,7 @@ func TestAnAcceptThatWasNotConfirmedKeepsItsPlace(t *testing.T) {
 		first := ledgertest.Another("1")
 		e, _, err := f.Record(t.Context(), &first, new(ledgertest.Decide(approval.Accept)))
 		if err != nil || !reserve("1", 0) {
-			t.Fatal("no place", err)
+			t.Fatal("no reservation", err)
 		}
 		e = ledgertest.End(e, approval.OutcomeUnknown)
 		e.Result.At = time.Now()
@@ -87,11 +87,11 @@ func TestAnAcceptThatWasNotConfirmedKeepsItsPlace(t *testing.T) {
 		}
 		for _, wait := range []time.Duration{0, 2 * time.Minute, 20 * time.Hour} {
 			if <-time.After(wait); reserve("2", 0) {
-				t.Errorf("its place is free after %s", wait)
+				t.Errorf("its reservation is free after %s", wait)
 			}
 		}
 		if <-time.After(5 * time.Hour); !reserve("2", 0) {
-			t.Error("its place is not free after a day in which nobody counted it")
+			t.Error("its reservation is not free after a day in which nobody counted it")
 		}
 	})
 }
@@ -126,7 +126,7 @@ func (b *bookOf) reserve(t *testing.T, req approval.Request, counted int) bool {
 	return ok
 }
 
-// free is how many more connections get a place now. They are given back.
+// free is how many more connections get a reservation now. They are given back.
 func (b *bookOf) free(t *testing.T) int {
 	t.Helper()
 	var got []approval.Request
@@ -145,12 +145,12 @@ func (b *bookOf) free(t *testing.T) int {
 }
 
 // TestLimitOfTwoRequestsForOneConnection is every order in which two requests
-// for one connection get a place and end, with a limit of two.
+// for one connection get a reservation and end, with a limit of two.
 func TestLimitOfTwoRequestsForOneConnection(t *testing.T) {
 	t.Parallel()
 	type step struct {
 		request, does string // "asks", "accepted" or "failed"
-		free          int    // places for other connections afterwards
+		free          int    // reservations for other connections afterwards
 	}
 	tests := []struct {
 		name  string
@@ -178,7 +178,7 @@ func TestLimitOfTwoRequestsForOneConnection(t *testing.T) {
 							switch s.does {
 							case "asks":
 								if !b.reserve(t, req, 0) {
-									t.Fatalf("request %s got no place", s.request)
+									t.Fatalf("request %s got no reservation", s.request)
 								}
 							case "accepted":
 								b.end(t, req, approval.OutcomeAccepted)
@@ -187,7 +187,7 @@ func TestLimitOfTwoRequestsForOneConnection(t *testing.T) {
 							}
 							if each || i == len(tt.steps)-1 {
 								if got := b.free(t); got != s.free {
-									t.Errorf("after %s %s %d places are free, want %d", s.request, s.does, got, s.free)
+									t.Errorf("after %s %s %d slots of the limit are free, want %d", s.request, s.does, got, s.free)
 								}
 							}
 							<-time.After(pause)
@@ -195,7 +195,7 @@ func TestLimitOfTwoRequestsForOneConnection(t *testing.T) {
 						// The connection is counted once by every worker.
 						<-time.After(time.Hour)
 						if got, want := b.free(t), tt.steps[len(tt.steps)-1].free; got != want && got != 2 {
-							t.Errorf("in the end %d places are free, want %d, or 2 by the cloud's count", got, want)
+							t.Errorf("in the end %d slots of the limit are free, want %d, or 2 by the cloud's count", got, want)
 						}
 					})
 				})
@@ -204,31 +204,31 @@ func TestLimitOfTwoRequestsForOneConnection(t *testing.T) {
 	}
 }
 
-// TestALoweredLimitHoldsForTheNextRequest: who shares a place must be allowed by
+// TestALoweredLimitHoldsForTheNextRequest: who shares a reservation must be allowed by
 // the limit of now, not only by that of then.
 func TestALoweredLimitHoldsForTheNextRequest(t *testing.T) {
 	t.Parallel()
 	b := &bookOf{Fake: ledgertest.NewFake(), limit: 2}
 	if !b.reserve(t, ledgertest.Another("x"), 0) || !b.reserve(t, ledgertest.Request("1"), 0) {
-		t.Fatal("no place")
+		t.Fatal("no reservation")
 	}
 	b.limit = 1
 	if b.reserve(t, ledgertest.Request("2"), 0) {
-		t.Error("a request got a share of the second place of one")
+		t.Error("a request got a share of the second reservation of one")
 	}
 	if !b.reserve(t, ledgertest.Request("1"), 0) {
-		t.Error("a request lost the place that it had")
+		t.Error("a request lost the reservation that it had")
 	}
 }
 
-// TestPeopleAcceptToo: what the cloud counts beyond our own takes places, and no
+// TestPeopleAcceptToo: what the cloud counts beyond our own takes reservations, and no
 // more than once.
 func TestPeopleAcceptToo(t *testing.T) {
 	t.Parallel()
 	b := &bookOf{Fake: ledgertest.NewFake(), limit: 3}
 	for n, counted := range []int{0, 2, 3} {
 		if got, want := b.reserve(t, ledgertest.Another(fmt.Sprint(n)), counted), counted < b.limit; got != want {
-			t.Errorf("a place next to %d that are accepted, of 3: %t, want %t", counted, got, want)
+			t.Errorf("a reservation in addition to %d that are accepted, of 3: %t, want %t", counted, got, want)
 		}
 	}
 }
@@ -242,7 +242,7 @@ func TestAnAcceptByASlowClock(t *testing.T) {
 		req := ledgertest.Request("1")
 		e, _, err := b.Record(t.Context(), &req, new(ledgertest.Decide(approval.Accept)))
 		if err != nil || !b.reserve(t, req, 0) {
-			t.Fatalf("no place: %v", err)
+			t.Fatalf("no reservation: %v", err)
 		}
 		e = ledgertest.End(e, approval.OutcomeAccepted)
 		e.Result.At = time.Now().Add(-time.Hour)
@@ -250,7 +250,7 @@ func TestAnAcceptByASlowClock(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := b.free(t); got != 0 {
-			t.Errorf("%d places are free before the list can show the accept, want none", got)
+			t.Errorf("%d slots of the limit are free before the list can show the accept, want none", got)
 		}
 	})
 }
@@ -263,18 +263,18 @@ func TestFewShareAPlace(t *testing.T) {
 	const most = 8
 	for n := range most {
 		if !b.reserve(t, ledgertest.Request(fmt.Sprint(n)), 0) {
-			t.Fatalf("request %d got no place", n)
+			t.Fatalf("request %d got no reservation", n)
 		}
 	}
 	if ok, err := b.Reserve(t.Context(), ledgertest.Request("late"), "d1", b.limit, 0); ok || err == nil || !strings.Contains(err.Error(), ledgertest.Endpoint) {
 		t.Errorf("one more request for the connection: %t, %v; want it to wait", ok, err)
 	}
 	if got := b.free(t); got != 1 {
-		t.Errorf("%d places are free for others, want 1", got)
+		t.Errorf("%d slots of the limit are free for others, want 1", got)
 	}
 	b.end(t, ledgertest.Request("3"), approval.OutcomeFailed)
 	if !b.reserve(t, ledgertest.Request("late"), 0) {
-		t.Error("no share of the place once another request has ended")
+		t.Error("no share of the reservation once another request has ended")
 	}
 }
 
@@ -287,7 +287,7 @@ func TestLimitFormat(t *testing.T) {
 		b := &bookOf{Fake: ledgertest.NewFake(), limit: 2}
 		for _, r := range []approval.Request{ledgertest.Request("1"), ledgertest.Request("2")} {
 			if !b.reserve(t, r, 1) {
-				t.Fatal("no place")
+				t.Fatal("no reservation")
 			}
 		}
 		b.end(t, ledgertest.Request("1"), approval.OutcomeAccepted)
@@ -295,12 +295,12 @@ func TestLimitFormat(t *testing.T) {
 		b.limit = 3
 		for n, want := range []bool{true, false} { // the first fills the limit, the second asks how all ended
 			if got := b.reserve(t, ledgertest.Another(fmt.Sprint("other ", n)), 1); got != want {
-				t.Fatalf("other %d got a place: %t", n, got)
+				t.Fatalf("other %d got a reservation: %t", n, got)
 			}
 		}
 		b.end(t, ledgertest.Another("other 0"), approval.OutcomeFailed)
 		if !b.reserve(t, ledgertest.Another("next"), 1) {
-			t.Fatal("no place")
+			t.Fatal("no reservation")
 		}
 		v, err := b.Store.Get(t.Context(), limitKey)
 		if err != nil {
@@ -324,7 +324,7 @@ func TestLimitFormat(t *testing.T) {
 }
 
 // TestPlacesByRequestAreRefused: a value that counts by request, as was once
-// stored, must not be taken for one without places.
+// stored, must not be taken for one without reservations.
 func TestPlacesByRequestAreRefused(t *testing.T) {
 	t.Parallel()
 	f := ledgertest.NewFake()
@@ -370,12 +370,12 @@ func drawHistory(t *rapid.T) history {
 type domain struct {
 	bookOf
 	accepted map[string]time.Time // by endpoint id; zero: removed
-	underWay []approval.Request   // requests with a place that have not ended
+	underWay []approval.Request   // requests with a reservation that have not ended
 	asked    int
 	removed  bool
 }
 
-// counted is what the list shows besides endpoint: a minute late if it is stale.
+// counted is what the list shows in addition to endpoint: a minute late if it is stale.
 func (d *domain) counted(endpoint string, stale bool) int {
 	n := 0
 	for id, at := range d.accepted {
@@ -443,23 +443,23 @@ func live(t *testing.T, h history) (wrong string) {
 			switch endpoint := connection(s.On % h.Connections); s.Do {
 			case "ask":
 				at, before := d.accepted[endpoint]
-				sharing := 0
+				maxShared := 0
 				for _, r := range d.underWay {
 					if r.EndpointID == endpoint {
-						sharing++
+						maxShared++
 					}
 				}
 				// Facts are some seconds old at most: a connection that was
 				// accepted just now may still be taken for pending.
-				if sharing < 8 && (!before || !at.IsZero() && time.Since(at) <= 20*time.Second) {
-					if ok := d.ask(t, request(endpoint), s.Stale); !ok && (sharing > 0 || before) {
-						wrong = "a request got no share of the place that its connection has"
+				if maxShared < 8 && (!before || !at.IsZero() && time.Since(at) <= 20*time.Second) {
+					if ok := d.ask(t, request(endpoint), s.Stale); !ok && (maxShared > 0 || before) {
+						wrong = "a request got no share of the reservation that its connection has"
 					}
 				}
 			case "ask again":
 				if len(d.underWay) > 0 {
 					if r := d.underWay[s.On%len(d.underWay)]; !d.reserve(t, r, d.counted(r.EndpointID, s.Stale)) {
-						wrong = fmt.Sprintf("request %s lost its place", r.EventID)
+						wrong = fmt.Sprintf("request %s lost its reservation", r.EventID)
 					}
 				}
 			case "accept", "fail":
@@ -485,7 +485,7 @@ func live(t *testing.T, h history) (wrong string) {
 			d.finish(t, 0, approval.OutcomeFailed)
 		}
 		for n := range h.Connections {
-			if d.removed { // that a removal freed a place is known a while later
+			if d.removed { // that a removal freed a reservation is known a while later
 				<-time.After(2 * time.Minute)
 			}
 			endpoint := connection(n)
@@ -495,7 +495,7 @@ func live(t *testing.T, h history) (wrong string) {
 			if have := d.counted("", false); d.ask(t, request(endpoint), !d.removed) {
 				d.finish(t, 0, approval.OutcomeAccepted)
 			} else if have < h.Limit {
-				wrong = fmt.Sprintf("in the end a connection gets no place although %d are accepted of %d", have, h.Limit)
+				wrong = fmt.Sprintf("in the end a connection gets no reservation although %d are accepted of %d", have, h.Limit)
 				return
 			}
 		}

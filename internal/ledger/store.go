@@ -230,7 +230,7 @@ func written(key string, err error) error {
 		return fmt.Errorf("write %s: %w", key, ErrConflict)
 	}
 	if ok && refused.ErrorCode == insufficientResources {
-		return fmt.Errorf("write %s of the ledger: the broker's disk, or its limit, is full; make room there: %w", key, err)
+		return fmt.Errorf("write %s of the ledger: the broker has reached its disk or storage limit; free some space: %w", key, err)
 	}
 	return fmt.Errorf("write %s of the ledger: %w", key, err)
 }
@@ -243,5 +243,4 @@ func requestKey(id string) (string, error) {
 	return "request." + id, nil
 }
 
-// lockKey is the key of a lock. Locks that are stored have this prefix.
-func lockKey(subject string) string { return "claim." + subject }
+func lockKey(subject string) string { return "lock." + subject }

@@ -92,7 +92,7 @@ func startExternal(program string, o broker.Options) (*external, error) {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(context.Background(), program, "-c", file) //nolint:gosec // whoever runs the tests names the program
+	cmd := exec.CommandContext(context.Background(), program, "-c", file) //nolint:gosec // the person who runs the tests names the program
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return nil, err

@@ -1,5 +1,4 @@
-// Package proxytest stands between two peers of TCP, in a test, and fails as a
-// network does.
+// Package proxytest is a TCP proxy for tests that injects network faults.
 package proxytest
 
 import (
@@ -10,18 +9,18 @@ import (
 	"time"
 )
 
-// Proxy passes on what two peers say. It cuts, resets, delays, and holds what goes
-// in one direction or both, as a partition does in which packets are sent again
-// until it heals.
+// Proxy forwards TCP connections. It cuts, resets, delays, and holds traffic in one
+// direction or both, like a partition in which packets are retransmitted until it
+// heals. It is safe for concurrent use.
 type Proxy struct {
 	upstream string
 	listener net.Listener
 	done     sync.WaitGroup
 
 	mu      sync.Mutex
-	changed chan struct{} // closed and replaced at each change of what follows
+	changed chan struct{} // closed and replaced at each change of the fields below
 	held    [2]bool       // by direction
-	delay   time.Duration // of each piece, in each direction
+	delay   time.Duration // of each chunk, in each direction
 	refuse  bool
 	closed  bool
 	conns   map[net.Conn]struct{}
@@ -29,12 +28,11 @@ type Proxy struct {
 
 // The directions.
 const (
-	Up   = 0 // from the one who connects to the server
+	Up   = 0 // from client to server
 	Down = 1
 )
 
-// New listens for those who are to be connected to upstream, a host and port,
-// until the test ends.
+// New starts a proxy to upstream, a host and port. It runs until the test ends.
 func New(t testing.TB, upstream string) *Proxy {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -63,8 +61,8 @@ func (p *Proxy) change(f func()) {
 	p.changed = make(chan struct{})
 }
 
-// Hold lets nothing through in these directions until Heal; connections stay,
-// and new ones are taken and get no answer.
+// Hold blocks traffic in these directions until Heal. Connections stay open, and new
+// ones are accepted without an answer.
 func (p *Proxy) Hold(directions ...int) {
 	p.change(func() {
 		for _, d := range directions {
@@ -79,7 +77,7 @@ func (p *Proxy) Cut() {
 	p.Reset()
 }
 
-// Slow delays each piece by d in each direction until Heal.
+// Slow delays each chunk by d in each direction until Heal.
 func (p *Proxy) Slow(d time.Duration) { p.change(func() { p.delay = d }) }
 
 // Heal ends every fault.
@@ -119,8 +117,8 @@ func (p *Proxy) serve(ctx context.Context) {
 			continue
 		}
 		var both sync.WaitGroup
-		both.Go(func() { p.carry(server, client, Up) })
-		both.Go(func() { p.carry(client, server, Down) })
+		both.Go(func() { p.forward(server, client, Up) })
+		both.Go(func() { p.forward(client, server, Down) })
 		p.done.Go(func() {
 			both.Wait()
 			p.mu.Lock()
@@ -143,8 +141,8 @@ func (p *Proxy) keep(conns ...net.Conn) bool {
 	return true
 }
 
-// carry copies from src to dst and closes both at the end.
-func (p *Proxy) carry(dst, src net.Conn, direction int) {
+// forward copies from src to dst and closes both at the end.
+func (p *Proxy) forward(dst, src net.Conn, direction int) {
 	defer func() { _, _ = dst.Close(), src.Close() }() // the end of one is the end of the other
 	buf := make([]byte, 32<<10)
 	for {
@@ -163,7 +161,7 @@ func (p *Proxy) carry(dst, src net.Conn, direction int) {
 	}
 }
 
-// open waits until a piece may pass; false if the proxy ends first.
+// open waits until a chunk may pass; false if the proxy is closed first.
 func (p *Proxy) open(direction int) bool {
 	delayed := false
 	for {

@@ -40,7 +40,7 @@ func TestAHeldCreationIsDecidedAgain(t *testing.T) {
 						b := newBench(t, cloud, policyFunc(func(*approval.Input) approval.Decision { return approval.Decision{Verdict: verdict} }))
 						d := creation(functions())
 						if cut { // before the claim could say how the request ended
-							b.ledger.FailOnce("write", "claim.", cloudError{retryable: true}, false)
+							b.ledger.FailOnce("write", "lock.", cloudError{retryable: true}, false)
 						}
 						b.deliver(t, d, 9)
 						bus := &fakeBus{got: map[string]approval.Request{}}

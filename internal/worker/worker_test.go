@@ -385,7 +385,7 @@ func TestASecondRequestWaitsAsLongAsTheFirst(t *testing.T) {
 func TestALedgerThatFails(t *testing.T) {
 	t.Parallel()
 	for _, op := range []ledgertest.Op{ledgertest.Read, ledgertest.Write} {
-		for _, prefix := range []string{"request.", "claim."} {
+		for _, prefix := range []string{"request.", "lock."} {
 			for _, after := range []bool{false, true} {
 				for skip := range 4 {
 					name := fmt.Sprintf("%s of %s number %d, after the deed: %v", op, prefix, skip+1, after)

@@ -169,7 +169,7 @@ func TestOwnPasswords(t *testing.T) {
 				t.Errorf("the file of %s: %v, %v", user.Name, info, err)
 			}
 			if len(password) < 20 || (seen[user.Name] != password) != made {
-				t.Errorf("the password of %s has %d characters; made anew: %t, want %t", user.Name, len(password), seen[user.Name] != password, made)
+				t.Errorf("the password of %s has %d characters; created again: %t, want %t", user.Name, len(password), seen[user.Name] != password, made)
 			}
 			seen[user.Name] = password
 			nc, err := nats.Connect(s.URL(), nats.UserInfo(user.Name, password))

@@ -76,7 +76,7 @@ func Suite(t *testing.T, open func(t *testing.T) *ledger.Ledger) {
 		{"lists by filter", lists},
 		{"keeps the history", keepsHistory},
 		{"a lease is one holder's", leases},
-		{"a limit holds for concurrent requests", limitAtOnce},
+		{"a limit holds for concurrent requests", limitConcurrently},
 		{"a limit counts what ended", limitCounts},
 		{"a limit counts connections, not requests", limitShared},
 		{"an id that is none is refused", badID},
@@ -178,8 +178,8 @@ func staleWrite(t *testing.T, l *ledger.Ledger) {
 	}
 }
 
-// atOnce runs f n times concurrently and returns how often it was true.
-func atOnce(t *testing.T, n int, f func(i int) (bool, error)) int {
+// concurrently runs f n times concurrently and returns how often it was true.
+func concurrently(t *testing.T, n int, f func(i int) (bool, error)) int {
 	t.Helper()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -203,7 +203,7 @@ func atOnce(t *testing.T, n int, f func(i int) (bool, error)) int {
 
 func oneWins(t *testing.T, l *ledger.Ledger) {
 	e, _ := record(t, l, "1", approval.Accept)
-	won := atOnce(t, 16, func(int) (bool, error) {
+	won := concurrently(t, 16, func(int) (bool, error) {
 		mine := *e
 		err := l.Update(t.Context(), &mine)
 		if errors.Is(err, ledger.ErrConflict) {
@@ -214,7 +214,7 @@ func oneWins(t *testing.T, l *ledger.Ledger) {
 	if won != 1 {
 		t.Errorf("%d of 16 writers of one revision won, want 1", won)
 	}
-	first := atOnce(t, 16, func(i int) (bool, error) {
+	first := concurrently(t, 16, func(i int) (bool, error) {
 		v := []approval.Verdict{approval.Accept, approval.Reject}[i%2]
 		d := Decide(v)
 		d.Rule = fmt.Sprint(i)
@@ -229,7 +229,7 @@ func oneWins(t *testing.T, l *ledger.Ledger) {
 func oneTakesOver(t *testing.T, l *ledger.Ledger) {
 	first, _ := record(t, l, "1", approval.Accept)
 	update(t, l, End(first, approval.OutcomeCreated))
-	won := atOnce(t, 16, func(i int) (bool, error) {
+	won := concurrently(t, 16, func(i int) (bool, error) {
 		e, other, err := l.Record(t.Context(), new(Request(fmt.Sprint("later ", i))), new(Decide(approval.Accept)))
 		if err != nil || other == nil {
 			return false, err
@@ -299,7 +299,7 @@ func lockReplaced(t *testing.T, l *ledger.Ledger) {
 }
 
 func oneLocks(t *testing.T, l *ledger.Ledger) {
-	free := atOnce(t, 16, func(i int) (bool, error) {
+	free := concurrently(t, 16, func(i int) (bool, error) {
 		v := []approval.Verdict{approval.Accept, approval.Reject}[i%2]
 		_, other, err := l.Record(t.Context(), new(Request(fmt.Sprint(i))), new(Decide(v)))
 		return other == nil, err
@@ -398,7 +398,7 @@ func leases(t *testing.T, l *ledger.Ledger) {
 	if !lease("b", -time.Second) || !lease("a", time.Hour) {
 		t.Error("a lease whose time is up is not free")
 	}
-	got := atOnce(t, 16, func(i int) (bool, error) {
+	got := concurrently(t, 16, func(i int) (bool, error) {
 		return l.Lease(t.Context(), "other", fmt.Sprint(i), time.Hour)
 	})
 	if got != 1 {
@@ -406,8 +406,8 @@ func leases(t *testing.T, l *ledger.Ledger) {
 	}
 }
 
-func limitAtOnce(t *testing.T, l *ledger.Ledger) {
-	got := atOnce(t, 100, func(i int) (bool, error) {
+func limitConcurrently(t *testing.T, l *ledger.Ledger) {
+	got := concurrently(t, 100, func(i int) (bool, error) {
 		ok, err := l.Reserve(t.Context(), Another(fmt.Sprint(i)), "d1", 10, 0)
 		if err == nil && ok { // again is the same place
 			ok, err = l.Reserve(t.Context(), Another(fmt.Sprint(i)), "d1", 10, 0)
@@ -458,7 +458,7 @@ func limitCounts(t *testing.T, l *ledger.Ledger) {
 }
 
 func limitShared(t *testing.T, l *ledger.Ledger) {
-	got := atOnce(t, 6, func(i int) (bool, error) {
+	got := concurrently(t, 6, func(i int) (bool, error) {
 		r := Request(fmt.Sprint(i))
 		if i%2 == 1 {
 			r.EndpointID = strings.ToUpper(r.EndpointID)
