@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/demo"
 )
 
 // TestDemo runs one round of the demo as a newcomer does: every play is shown
@@ -28,9 +29,9 @@ func TestDemo(t *testing.T) {
 		t.Errorf("exit code %d, want %d", code, cli.ExitDone)
 	}
 	text := out.String()
-	for _, p := range plays() {
-		if p.want != "" && !strings.Contains(text, p.who) {
-			t.Errorf("the demo does not show %q", p.who)
+	for _, p := range demo.Steps() {
+		if p.Want != "" && !strings.Contains(text, p.Who) {
+			t.Errorf("the demo does not show %q", p.Who)
 		}
 	}
 	for _, want := range []string{"ended as they should", "accepted", "rejected", "held", "created", "gone", "(letter)", "found by the sweep", "cut-after"} {

@@ -36,6 +36,7 @@ func arrows() map[string][]string {
 		"internal/metrics":                   {"internal/approval"},
 		"internal/worker":                    {"internal/approval", "internal/metrics"},
 		"internal/service":                   {"internal/approval", "internal/cli", "internal/cloud", "internal/config", "internal/events", "internal/events/broker", "internal/ledger", "internal/metrics", "internal/policy", "internal/worker", "policies"},
+		"internal/demo":                      {"internal/approval", "internal/cli", "internal/cloud/simulator", "internal/config", "internal/events", "internal/events/broker", "internal/service", "internal/worker", "policies"},
 		"internal/natstest":                  {"internal/events/broker"},
 		"internal/proxytest":                 {},
 		"internal/e2e":                       {},

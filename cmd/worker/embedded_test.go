@@ -17,6 +17,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/demo"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/service"
@@ -29,18 +30,18 @@ func TestEmbeddedServerLetsNobodyInWithoutALogin(t *testing.T) {
 	t.Parallel()
 	env := cli.Environment{Stdout: io.Discard, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
 	data := filepath.Join(t.TempDir(), "data")
-	d := &demo{env: env, dir: t.TempDir(), seed: 1, settings: map[string]string{
+	d := &demo.Demo{Env: env, Dir: t.TempDir(), Seed: 1, Settings: map[string]string{
 		"nats.url": "embedded", "nats.data_dir": data, "nats.listen": freePort(t), "http.listen": "127.0.0.1:0",
 	}}
-	if err := d.unpackPolicies(); err != nil {
+	if err := d.UnpackPolicies(); err != nil {
 		t.Fatal(err)
 	}
-	closeCloud, err := d.startCloud(t.Context())
+	closeCloud, err := d.StartCloud(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(closeCloud)
-	cfg, err := d.config("embedded")
+	cfg, err := d.Config("embedded")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
+	"github.com/vpcep-approver/vpcep-approver/internal/demo"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 	"github.com/vpcep-approver/vpcep-approver/internal/service"
@@ -35,23 +36,23 @@ func TestRolesDoTheirWork(t *testing.T) {
 	url := server.ClientURL()
 
 	env := cli.Environment{Stdout: io.Discard, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
-	d := &demo{env: env, dir: t.TempDir(), seed: 1, settings: map[string]string{
+	d := &demo.Demo{Env: env, Dir: t.TempDir(), Seed: 1, Settings: map[string]string{
 		"nats.create": "false", "nats.inbox_prefix": "_INBOX_vpcep_worker", "http.listen": "127.0.0.1:0", "sweep.interval": "1s",
 	}}
-	if err := d.unpackPolicies(); err != nil {
+	if err := d.UnpackPolicies(); err != nil {
 		t.Fatal(err)
 	}
-	closeCloud, err := d.startCloud(t.Context())
+	closeCloud, err := d.StartCloud(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(closeCloud)
-	cfg, err := d.config(url)
+	cfg, err := d.Config(url)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cfg.NATS.User = func() (string, string, error) { return "vpcep-worker", "p", nil }
-	file, err := os.ReadFile(d.configFile())
+	file, err := os.ReadFile(d.ConfigFile())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,8 +94,8 @@ func TestRolesDoTheirWork(t *testing.T) {
 		t.Fatalf("the worker did not start: %v", err)
 	}
 
-	told := d.sim.Connect(demoService, simulator.Connection{DomainID: demoAcme})
-	swept := d.sim.Connect(demoService, simulator.Connection{DomainID: demoAcme})
+	told := d.Sim.Connect(demo.Service, simulator.Connection{DomainID: demo.Acme})
+	swept := d.Sim.Connect(demo.Service, simulator.Connection{DomainID: demo.Acme})
 	produce(t, url, cfg, told.ID)
 	for _, id := range []string{told.ID, swept.ID} {
 		await(t, "it is accepted", func() bool {

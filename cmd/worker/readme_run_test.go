@@ -16,6 +16,7 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/demo"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 )
 
@@ -95,7 +96,7 @@ func realCloud(t *testing.T) (url, account string) {
 	sim := simulator.New(simulator.Config{Seed: 1})
 	sim.AddProject(simulator.Project{ID: project, Name: "cn-north-4"})
 	sim.AddService(simulator.Service{ID: service, Name: "payments", ProjectID: project, DomainID: project, ApprovalEnabled: true})
-	sim.Connect(service, simulator.Connection{ID: "705290f3-0d00-41f2-aedc-71f09844e879", DomainID: demoStranger})
+	sim.Connect(service, simulator.Connection{ID: "705290f3-0d00-41f2-aedc-71f09844e879", DomainID: demo.Stranger})
 	sim.Connect(service, simulator.Connection{ID: "805290f3-0d00-41f2-aedc-71f09844e879", DomainID: account})
 	server := httptest.NewServer(sim)
 	t.Cleanup(server.Close)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/demo"
 )
 
 // simulateStop is the time that running calls have to finish at shutdown.
@@ -103,8 +104,8 @@ func (s *simulation) check() error {
 		s.cfg.Faults = append(s.cfg.Faults, f)
 	}
 	s.cfg.Auth = s.auth
-	s.cfg.Region = demoRegion
-	s.cfg.DataArtsDomainID = demoInsight
+	s.cfg.Region = demo.Region
+	s.cfg.DataArtsDomainID = demo.Insight
 	s.cfg.Delays = simulator.Delays{
 		Visible: 500 * time.Millisecond, Create: 2 * time.Second, Accept: 3 * time.Second,
 		Delete: 2 * time.Second, ListLag: 500 * time.Millisecond,
@@ -185,7 +186,7 @@ func (s *simulation) explain(out io.Writer, at net.Addr, world *script) error {
 		text.WriteString("}\n")
 	}
 	if s.cfg.Admin {
-		fmt.Fprintf(&text, "\nConnect a consumer:\n\n  curl -d '{\"target\": \"%s\", \"domain_id\": \"%s\"}' %s/_sim/connections\n", world.someTarget(), demoAcme, url)
+		fmt.Fprintf(&text, "\nConnect a consumer:\n\n  curl -d '{\"target\": \"%s\", \"domain_id\": \"%s\"}' %s/_sim/connections\n", world.someTarget(), demo.Acme, url)
 		fmt.Fprintf(&text, "\nShow what was called and changed:\n\n  curl %s/_sim/counters\n", url)
 	}
 	_, err := io.WriteString(out, text.String())

@@ -7,6 +7,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/demo"
 )
 
 // script describes the content of a simulated cloud and its faults.
@@ -72,13 +73,13 @@ type scriptTurn struct {
 // demoWorld is the cloud of the demo, with a few connections that wait.
 func demoWorld() *script {
 	return &script{
-		Services: []scriptService{{ID: demoService, Name: "payments", ProjectID: demoProject, DomainID: demoProject}},
-		Gateways: []scriptGateway{{ID: demoGateway, Name: "orders-gateway", ProjectID: demoProject, DomainID: demoProject}},
+		Services: []scriptService{{ID: demo.Service, Name: "payments", ProjectID: demo.Project, DomainID: demo.Project}},
+		Gateways: []scriptGateway{{ID: demo.Gateway, Name: "orders-gateway", ProjectID: demo.Project, DomainID: demo.Project}},
 		Connections: []scriptConnection{
-			{Target: demoService, DomainID: demoAcme},
-			{Target: demoService, DomainID: demoStranger},
-			{Target: demoService, DomainID: demoLeft},
-			{Target: demoGateway, DomainID: demoAcme},
+			{Target: demo.Service, DomainID: demo.Acme},
+			{Target: demo.Service, DomainID: demo.Stranger},
+			{Target: demo.Service, DomainID: demo.Former},
+			{Target: demo.Gateway, DomainID: demo.Acme},
 		},
 	}
 }

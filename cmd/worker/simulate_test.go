@@ -16,6 +16,7 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/demo"
 )
 
 // startSimulate runs `worker simulate` with these arguments and returns its URL
@@ -49,7 +50,7 @@ func startSimulate(t *testing.T, args ...string) (url string, stop func() error)
 func TestSimulateServesAndStops(t *testing.T) {
 	t.Parallel()
 	url, stop := startSimulate(t, "--faults", "none", "--admin")
-	path := "/v1/" + demoProject + "/vpc-endpoint-services/" + demoService + "/connections"
+	path := "/v1/" + demo.Project + "/vpc-endpoint-services/" + demo.Service + "/connections"
 	for _, tt := range []struct {
 		path string
 		want int
@@ -80,8 +81,8 @@ func TestSimulateScript(t *testing.T) {
 	text := `
 region: cn-east-3
 delays: {create: 1ms, accept: 1.5s}
-services: [{id: ` + demoService + `, name: ledger, project_id: ` + demoProject + `, approval: true}]
-connections: [{target: ` + demoService + `, id: 705290f3-0d00-41f2-aedc-71f09844e879, after: 1h}]
+services: [{id: ` + demo.Service + `, name: ledger, project_id: ` + demo.Project + `, approval: true}]
+connections: [{target: ` + demo.Service + `, id: 705290f3-0d00-41f2-aedc-71f09844e879, after: 1h}]
 faults: ["vpcep:throttle-400:count=3,after=10s"]
 `
 	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
@@ -123,8 +124,8 @@ func TestSimulateExplains(t *testing.T) {
 		"simulated cloud: http://127.0.0.1:8440\n",
 		"HUAWEICLOUD_SDK_AK=AK1 HUAWEICLOUD_SDK_SK=SK1",
 		"    dataartsinsight: http://127.0.0.1:8440\n",
-		"{name: payments, kind: service, id: " + demoService,
-		"curl -d '{\"target\": \"" + demoService,
+		"{name: payments, kind: service, id: " + demo.Service,
+		"curl -d '{\"target\": \"" + demo.Service,
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("it does not print %q:\n%s", want, out.String())

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"fmt"
@@ -15,36 +15,36 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
 
-// screen prints the demo for a person.
-type screen struct {
-	out     io.Writer
-	paint   cli.Palette
-	began   time.Time
-	ended   map[approval.Outcome][]float64 // seconds of each request, by outcome
-	letters int
-	faults  []string // what did not go as it should
+// Output prints the demo for a person.
+type Output struct {
+	out         io.Writer
+	paint       cli.Palette
+	began       time.Time
+	ended       map[approval.Outcome][]float64 // seconds of each request, by outcome
+	deadLetters int
+	faults      []string // what did not go as it should
 }
 
-func newScreen(out io.Writer, paint cli.Palette) *screen {
-	return &screen{out: out, paint: paint, began: time.Now(), ended: map[approval.Outcome][]float64{}}
+func NewOutput(out io.Writer, paint cli.Palette) *Output {
+	return &Output{out: out, paint: paint, began: time.Now(), ended: map[approval.Outcome][]float64{}}
 }
 
 // line prints a line; a terminal that is gone changes nothing for the demo.
-func (s *screen) line(format string, args ...any) { _, _ = fmt.Fprintf(s.out, format+"\n", args...) }
+func (s *Output) line(format string, args ...any) { _, _ = fmt.Fprintf(s.out, format+"\n", args...) }
 
-func (s *screen) opening(d *demo, base, nats string) {
+func (s *Output) opening(d *Demo, base, nats string) {
 	s.line("%s  not for production: all of it runs in this process and is gone afterwards", s.paint.Bold("vpcep-approver demo"))
 	s.line("  NATS JetStream   %s", nats)
 	s.line("  simulated cloud  %s  VPCEP, APIG, FunctionGraph, HSS, DataArts Insight, IAM", d.url)
-	s.line("  policies         %s", d.dir+"/policies")
+	s.line("  policies         %s", d.Dir+"/policies")
 	s.line("  metrics          %s/metrics", base)
 	s.line("")
 	s.line("%s", s.paint.Dim(fmt.Sprintf("%6s  %-10s %-14s %-46s %s", "time", "outcome", "target", "who asks", "why")))
 }
 
 // result shows how a request of p ended, or one that the demo did not send.
-func (s *screen) result(r approval.Result, p play, ours bool) {
-	who := p.who
+func (s *Output) result(r approval.Result, p step, ours bool) {
+	who := p.Who
 	if !ours {
 		who = "found by the sweep"
 		if r.Request.Source != worker.SweepSource {
@@ -72,18 +72,18 @@ func (s *screen) result(r approval.Result, p play, ours bool) {
 		total += seconds
 	}
 	s.ended[r.Outcome] = append(s.ended[r.Outcome], total)
-	if ours && r.Outcome != p.want {
-		mark = s.paint.Red(" ← should be " + string(p.want))
-		s.fault(fmt.Sprintf("%s: %s ended %s and should have ended %s", p.target, p.who, r.Outcome, p.want))
+	if ours && r.Outcome != p.Want {
+		mark = s.paint.Red(" ← should be " + string(p.Want))
+		s.fault(fmt.Sprintf("%s: %s ended %s and should have ended %s", p.target, p.Who, r.Outcome, p.Want))
 	}
 	s.row(string(r.Outcome), s.colour(r.Outcome), r.Request.Target.Name, who, why+mark)
 }
 
-func (s *screen) row(outcome string, colour func(string) string, target, who, why string) {
+func (s *Output) row(outcome string, colour func(string) string, target, who, why string) {
 	s.line("%5.1fs  %s %-14s %-46s %s", time.Since(s.began).Seconds(), colour(fmt.Sprintf("%-10s", outcome)), target, who, why)
 }
 
-func (s *screen) colour(o approval.Outcome) func(string) string {
+func (s *Output) colour(o approval.Outcome) func(string) string {
 	switch o {
 	case approval.OutcomeAccepted, approval.OutcomeCreated:
 		return s.paint.Green
@@ -94,24 +94,24 @@ func (s *screen) colour(o approval.Outcome) func(string) string {
 	}
 }
 
-func (s *screen) deadLetter(l events.DeadLetter) {
-	s.letters++
+func (s *Output) deadLetter(l events.DeadLetter) {
+	s.deadLetters++
 	s.row("(letter)", s.paint.Yellow, "-", "someone, with an event that cannot be served", l.Reason+": "+l.Text)
 }
 
-func (s *screen) missing(p play) {
-	s.fault(fmt.Sprintf("%s: %s has no result; it should have ended %s", p.target, p.who, p.want))
+func (s *Output) missing(p step) {
+	s.fault(fmt.Sprintf("%s: %s has no result; it should have ended %s", p.target, p.Who, p.Want))
 }
 
-func (s *screen) fault(text string) { s.faults = append(s.faults, text) }
+func (s *Output) fault(text string) { s.faults = append(s.faults, text) }
 
 // wrong reports whether something did not go as it should.
-func (s *screen) wrong() bool { return len(s.faults) > 0 }
+func (s *Output) wrong() bool { return len(s.faults) > 0 }
 
-func (s *screen) summary(c simulator.Counters) {
+func (s *Output) summary(c simulator.Counters) {
 	s.line("")
 	s.line("%s", s.paint.Dim(fmt.Sprintf("%-12s %8s %8s %8s", "outcome", "requests", "median", "slowest")))
-	total := s.letters
+	total := s.deadLetters
 	for _, o := range approval.Outcomes() {
 		seconds := slices.Sorted(slices.Values(s.ended[o]))
 		if n := len(seconds); n > 0 {
@@ -119,7 +119,7 @@ func (s *screen) summary(c simulator.Counters) {
 			s.line("%-12s %8d %7.1fs %7.1fs", o, n, seconds[n/2], seconds[n-1])
 		}
 	}
-	s.line("%-12s %8d", "dead letters", s.letters)
+	s.line("%-12s %8d", "dead letters", s.deadLetters)
 	s.line("")
 	var calls []string
 	for _, name := range slices.Sorted(maps.Keys(c.Calls)) {
@@ -149,14 +149,14 @@ func (s *screen) summary(c simulator.Counters) {
 }
 
 // invite tells how to go on by hand.
-func (s *screen) invite(d *demo, base string) {
+func (s *Output) invite(d *Demo, base string) {
 	s.line("")
 	s.line("The demo stays up until you press Ctrl-C. Send a request of your own, in another terminal:")
 	s.line("")
-	s.line("  curl -s %s/_sim/connections -d '{\"target\": \"%s\", \"domain_id\": \"%s\"}'   # someone makes an endpoint", d.url, demoService, demoAcme)
-	s.line("  go run ./cmd/worker submit --config %s --target payments --endpoint-id ID --wait", d.configFile())
-	s.line("  go run ./cmd/worker watch --config %s", d.configFile())
+	s.line("  curl -s %s/_sim/connections -d '{\"target\": \"%s\", \"domain_id\": \"%s\"}'   # someone makes an endpoint", d.url, Service, Acme)
+	s.line("  go run ./cmd/worker submit --config %s --target payments --endpoint-id ID --wait", d.ConfigFile())
+	s.line("  go run ./cmd/worker watch --config %s", d.ConfigFile())
 	s.line("  curl -s %s/metrics", base)
 	s.line("")
-	s.line("Edit the policies in %s; they are loaded when they change.", d.dir+"/policies")
+	s.line("Edit the policies in %s; they are loaded when they change.", d.Dir+"/policies")
 }

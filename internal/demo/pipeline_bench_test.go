@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -21,12 +21,12 @@ func BenchmarkPipeline(b *testing.B) {
 				cfg.Latency, cfg.Delays = latency, simulator.Delays{}
 			})
 			const batch = 200
-			before := r.sim.Counters()
+			before := r.Sim.Counters()
 			sent := 0
 			b.ResetTimer()
 			for b.Loop() {
 				for range batch {
-					c := r.sim.Connect(demoService, simulator.Connection{DomainID: demoAcme, State: "pendingAcceptance"})
+					c := r.Sim.Connect(Service, simulator.Connection{DomainID: Acme, State: "pendingAcceptance"})
 					body := fmt.Appendf(nil, `{"specversion": "1.0", "id": "%d", "source": "bench", "type": "vpcep.connection.requested", "data": {"target": "payments", "endpoint_id": %q}}`, sent, c.ID)
 					if err := r.bus.SubmitRaw(context.Background(), "payments", nil, body); err != nil {
 						b.Fatal(err)
@@ -35,7 +35,7 @@ func BenchmarkPipeline(b *testing.B) {
 				}
 				r.await(b, sent)
 			}
-			after := r.sim.Counters()
+			after := r.Sim.Counters()
 			b.ReportMetric(float64(sent)/b.Elapsed().Seconds(), "requests/s")
 			b.ReportMetric(float64(after.Total("")-before.Total(""))/float64(sent), "calls/request")
 			b.ReportMetric(0, "ns/op")

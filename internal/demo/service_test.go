@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"bytes"
@@ -34,7 +34,7 @@ import (
 // running is a worker in this process, over real HTTP to the simulator and a
 // real NATS server, with the example policies.
 type running struct {
-	*demo
+	*Demo
 	bus  *events.Bus
 	base string // URL of its HTTP listener
 	log  *bytes.Buffer
@@ -46,21 +46,21 @@ type running struct {
 func start(t testing.TB, settings map[string]string, edit func(cfg *simulator.Config)) *running {
 	t.Helper()
 	env := cli.Environment{Stdout: io.Discard, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
-	r := &running{demo: &demo{env: env, dir: t.TempDir(), seed: 1, settings: settings, edit: edit}, log: &bytes.Buffer{}}
+	r := &running{Demo: &Demo{Env: env, Dir: t.TempDir(), Seed: 1, Settings: settings, edit: edit}, log: &bytes.Buffer{}}
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	must(r.unpackPolicies())
+	must(r.UnpackPolicies())
 	server, err := broker.Start(broker.Options{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
 	must(err)
 	t.Cleanup(server.Shutdown)
-	closeCloud, err := r.startCloud(t.Context())
+	closeCloud, err := r.StartCloud(t.Context())
 	must(err)
 	t.Cleanup(closeCloud)
-	cfg, err := r.config(server.URL())
+	cfg, err := r.Config(server.URL())
 	must(err)
 	limits := worker.DefaultLimits()
 	limits.Visible, limits.StabilizeFor = 2*time.Second, time.Second
@@ -190,16 +190,16 @@ func TestForeignProducer(t *testing.T) {
 			name, target, domain string
 			want                 approval.Outcome
 		}{
-			{"allowed", "payments", demoAcme, approval.OutcomeAccepted},
-			{"denied", "payments", demoLeft, approval.OutcomeRejected},
-			{"unlisted", "orders-gateway", demoStranger, approval.OutcomeHeld},
-			{"at the gateway", "orders-gateway", demoAcme, approval.OutcomeAccepted},
+			{"allowed", "payments", Acme, approval.OutcomeAccepted},
+			{"denied", "payments", Former, approval.OutcomeRejected},
+			{"unlisted", "orders-gateway", Stranger, approval.OutcomeHeld},
+			{"at the gateway", "orders-gateway", Acme, approval.OutcomeAccepted},
 		} {
-			service := demoService
+			service := Service
 			if tt.target == "orders-gateway" {
-				service = demoGateway
+				service = Gateway
 			}
-			c := r.sim.Connect(service, simulator.Connection{DomainID: tt.domain})
+			c := r.Sim.Connect(service, simulator.Connection{DomainID: tt.domain})
 			id := mode + " " + tt.name
 			header, body := foreign(t, id, "vpcep.connection.requested", map[string]any{"target": tt.target, "endpoint_id": c.ID}, binary)
 			if err := r.bus.SubmitRaw(t.Context(), tt.target, header, body); err != nil {
@@ -228,7 +228,7 @@ func TestForeignProducer(t *testing.T) {
 		if res.Request.Source != "https://tickets.example.org/network" || !strings.Contains(res.Request.TraceParent, "4bf92f") {
 			t.Errorf("result of %q has source %q and traceparent %q", res.Request.EventID, res.Request.Source, res.Request.TraceParent)
 		}
-		if c, ok := r.sim.Connection(res.Request.EndpointID); ok && res.Outcome != approval.OutcomeHeld && c.State != string(res.Outcome) {
+		if c, ok := r.Sim.Connection(res.Request.EndpointID); ok && res.Outcome != approval.OutcomeHeld && c.State != string(res.Outcome) {
 			t.Errorf("%q ended %s, and the cloud has it %s", res.Request.EventID, res.Outcome, c.State)
 		}
 		if len(got) == len(want) {
@@ -268,7 +268,7 @@ func TestCandidatePolicies(t *testing.T) {
 	}
 	r := start(t, map[string]string{"policies.shadow_dir": dir}, nil)
 	before := r.series(t)
-	c := r.sim.Connect(demoService, simulator.Connection{DomainID: demoStranger})
+	c := r.Sim.Connect(Service, simulator.Connection{DomainID: Stranger})
 	header, body := foreign(t, "1", "vpcep.connection.requested", map[string]any{"target": "payments", "endpoint_id": c.ID}, false)
 	if err := r.bus.SubmitRaw(t.Context(), "payments", header, body); err != nil {
 		t.Fatal(err)
@@ -291,7 +291,7 @@ func TestCandidatePolicies(t *testing.T) {
 	if d := got[approval.OutcomeHeld]; d.Verdict != approval.Hold {
 		t.Errorf("in force: %+v, want it held", got)
 	}
-	if now, _ := r.sim.Connection(c.ID); now.State != "pendingAcceptance" {
+	if now, _ := r.Sim.Connection(c.ID); now.State != "pendingAcceptance" {
 		t.Errorf("the connection is %s, want it left alone", now.State)
 	}
 	if diff := cmp.Diff(before, r.series(t)); diff != "" {
