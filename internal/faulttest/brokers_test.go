@@ -92,10 +92,14 @@ func otherBrokers() []otherBroker {
 			_, err = s.ResumeConsumer(w.t.Context(), consumerName)
 			return err
 		}, "paused"},
-		{"results are small", changeStream(resultsStream, func(c *jetstream.StreamConfig) { c.MaxMsgSize = 64 }),
-			changeStream(resultsStream, func(c *jetstream.StreamConfig) { c.MaxMsgSize = -1 }), "max message size"},
-		{"requests can be rolled up", changeStream(requestsStream, func(c *jetstream.StreamConfig) { c.AllowRollup = true }),
-			changeStream(requestsStream, func(c *jetstream.StreamConfig) { c.AllowRollup = false }), "rollup"},
+		{
+			"results are small", changeStream(resultsStream, func(c *jetstream.StreamConfig) { c.MaxMsgSize = 64 }),
+			changeStream(resultsStream, func(c *jetstream.StreamConfig) { c.MaxMsgSize = -1 }), "max message size",
+		},
+		{
+			"requests can be rolled up", changeStream(requestsStream, func(c *jetstream.StreamConfig) { c.AllowRollup = true }),
+			changeStream(requestsStream, func(c *jetstream.StreamConfig) { c.AllowRollup = false }), "rollup",
+		},
 		{"the consumer gives up", changeConsumer(func(c *jetstream.ConsumerConfig) { c.MaxDeliver = 2 }), consumerAgain, "max deliver"},
 		{"few are pending", changeConsumer(func(c *jetstream.ConsumerConfig) { c.MaxAckPending = 2 }), consumerAgain, "max ack pending"},
 		{"the consumer steps back", changeConsumer(func(c *jetstream.ConsumerConfig) {
@@ -106,8 +110,10 @@ func otherBrokers() []otherBroker {
 		{"results are copied elsewhere", changeStream(resultsStream, func(c *jetstream.StreamConfig) {
 			c.RePublish = &jetstream.RePublish{Source: ">", Destination: "copy.>"}
 		}), changeStream(resultsStream, func(c *jetstream.StreamConfig) { c.RePublish = nil }), "republish"},
-		{"one dead letter", changeStream(deadStream, func(c *jetstream.StreamConfig) { c.MaxMsgs = 1 }),
-			changeStream(deadStream, func(c *jetstream.StreamConfig) { c.MaxMsgs = -1 }), "max messages"},
+		{
+			"one dead letter", changeStream(deadStream, func(c *jetstream.StreamConfig) { c.MaxMsgs = 1 }),
+			changeStream(deadStream, func(c *jetstream.StreamConfig) { c.MaxMsgs = -1 }), "max messages",
+		},
 	}
 }
 
