@@ -72,7 +72,7 @@ dependency is unreachable, 130 interrupted.`,
 func newHelpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [command]",
-		Short: "Tells about a command",
+		Short: "Show help for a command",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(c *cobra.Command, args []string) error {
 			about, rest, err := c.Root().Find(args)

@@ -16,7 +16,7 @@ import (
 // NoArguments is the argument check of commands that take none.
 func NoArguments(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return fmt.Errorf("%q is too much: the command takes no arguments", args[0])
+		return fmt.Errorf("unexpected argument %q: the command takes no arguments", args[0])
 	}
 	return nil
 }
@@ -72,7 +72,7 @@ func FormatFlag(c *cobra.Command, forms ...string) *ChoiceFlag {
 func AtMost(n int, what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) > n {
-			return fmt.Errorf("%q is too much: the command takes %s", args[n], what)
+			return fmt.Errorf("unexpected argument %q: the command takes %s", args[n], what)
 		}
 		return nil
 	}
