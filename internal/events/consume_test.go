@@ -333,7 +333,7 @@ func TestConsumeBuriesWhatIsNoRequest(t *testing.T) {
 		t.Error("it was not acknowledged")
 	}
 
-	// Handed in again it is dead-lettered again; then it is dropped for good.
+	// Submitted again it is dead-lettered again; then it is dropped for good.
 	if err := b.Replay(t.Context(), d.Sequence); err != nil {
 		t.Fatal(err)
 	}
