@@ -29,12 +29,15 @@ type outage struct {
 	fault    netFault
 }
 
+// onTheWay is how long a slow call is under way before the cloud carries it out.
+const onTheWay = 8 * time.Second
+
 func drawOutages(dice *rand.Rand, most int) outages {
 	faults := []netFault{
 		unavailable,
 		{Refused: true},
 		{Before: true},
-		{Delay: 8 * time.Second},
+		{Delay: onTheWay},
 		{Status: http.StatusTooManyRequests, Body: `{"error_code":"APIGW.0308","error_msg":"Throttled"}`, Header: map[string]string{"Retry-After": "20"}},
 		{Status: http.StatusForbidden, Body: `{"error":{"code":"EndPoint.0004","message":"m"}}`},
 	}
@@ -226,8 +229,13 @@ func identitiesChange(t *testing.T, seed uint64, requests int, set *policy.Set) 
 			continue
 		}
 		judged := judgedAs(versions, e.At)
-		last := seen.before(asked[i].ID, e.At)
-		age := e.At.Sub(last.at)
+		// What was looked at while the call was on its way came too late.
+		sent := e.At
+		if delay := down.at(e.At.Add(-onTheWay).Sub(begin)).Delay; delay > 0 {
+			sent = e.At.Add(-delay)
+		}
+		last := seen.before(asked[i].ID, sent)
+		age := sent.Sub(last.at)
 		switch {
 		case !judged.Same(last.facts):
 			f.wrong("seed %d: %s of %s, stalled %s, %s after it changed: it was judged as %+v, and the last look before found %+v",
