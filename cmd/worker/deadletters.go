@@ -26,7 +26,7 @@ func newDeadLettersCommand(env cli.Environment) *cobra.Command {
 		newDeadLettersListCommand(env),
 		newDeadLettersShowCommand(env),
 		newDeadLettersEndCommand(env, "replay", "replayed", "Hands dead letters in again, as they were, and removes them",
-			`replay hands the original message in again; do it once what was wrong is mended. The
+			`replay submits the original message again; do it once what was wrong is fixed. The
 dead letter is removed. Name dead letters by their numbers, or all of a reason.`, (*events.Bus).Replay),
 		newDeadLettersEndCommand(env, "drop", "dropped", "Removes dead letters for good",
 			`drop removes dead letters; the original stays in the stream of requests for as long
@@ -157,7 +157,7 @@ func (v deadLetterView) details(p cli.Palette) string {
 		line("stored", v.StoredAt.Format(time.RFC3339))
 	}
 	if v.At != nil {
-		line("buried", v.At.Format(time.RFC3339))
+		line("stored", v.At.Format(time.RFC3339))
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.Header)) {
 		line("header", name+": "+strings.Join(v.Header[name], ", "))

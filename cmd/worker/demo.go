@@ -15,7 +15,7 @@ func newDemoCommand(env cli.Environment) *cobra.Command {
 		Use:   "demo",
 		Short: "Shows the whole worker at work, with nothing else installed",
 		Long: `demo runs the whole worker in this process, with NATS, a simulated cloud and the
-example policies beside it, and sends it requests: allowed ones, denied ones,
+example policies with it, and sends it requests: allowed ones, denied ones,
 liars, creations, throttled calls, lost answers. It shows each decision as it
 falls and ends with 0 only if every request ended as it should. Nothing outside
 this machine is called, and nothing is kept.`,

@@ -29,12 +29,12 @@ import (
 )
 
 // checkup is one line: what was checked, and if something is
-// wrong, what and how to mend it.
+// wrong, what and how to fix it.
 type checkup struct {
 	Check  string `json:"check"`
 	Status string `json:"status"` // one of the constants below
 	Found  string `json:"found"`
-	Mend   string `json:"mend,omitempty"`
+	Hint   string `json:"hint,omitempty"`
 	code   int    // to exit with if it failed
 }
 
@@ -48,7 +48,7 @@ const (
 func newDoctorCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
-		Short: "Checks everything that the worker depends on, and says how to mend it",
+		Short: "Checks everything that the worker depends on, and says how to fix it",
 		Long: `doctor checks configuration, policies, broker, streams, permissions, credentials,
 clock and each API, a line each. It decides nothing and calls nothing that changes
 a connection. On the broker it tries each right that the worker needs with messages
@@ -88,8 +88,8 @@ func reporter(w io.Writer, format string, p cli.Palette) func(checkup) error {
 			checkOK: p.Green, checkWarning: p.Yellow, checkFailed: p.Red, checkSkipped: p.Dim,
 		}[r.Status](fmt.Sprintf("%-7s", r.Status))
 		line := fmt.Sprintf("%s  %-28s %s", status, r.Check, cli.Printable(r.Found))
-		if r.Mend != "" {
-			line += " — " + cli.Printable(r.Mend)
+		if r.Hint != "" {
+			line += " — " + cli.Printable(r.Hint)
 		}
 		_, err := fmt.Fprintln(w, line)
 		return err
@@ -119,8 +119,8 @@ func (d *doctor) ok(check, found string, args ...any) {
 	d.say(checkup{Check: check, Status: checkOK, Found: fmt.Sprintf(found, args...)})
 }
 
-func (d *doctor) bad(code int, check string, err error, mend string) {
-	d.say(checkup{Check: check, Status: checkFailed, Found: err.Error(), Mend: mend, code: code})
+func (d *doctor) bad(code int, check string, err error, hint string) {
+	d.say(checkup{Check: check, Status: checkFailed, Found: err.Error(), Hint: hint, code: code})
 }
 
 func (d *doctor) skip(check, why string) {
@@ -132,7 +132,7 @@ func (d *doctor) examine(ctx context.Context, flags config.Flags) {
 	d.ok("configuration file", "%s", config.Source(d.env, flags))
 	cfg, err := config.Load(d.env, flags)
 	if err != nil {
-		d.bad(cli.ExitInvalid, "configuration", err, "mend the settings; worker config docs lists them")
+		d.bad(cli.ExitInvalid, "configuration", err, "correct the settings; worker config docs lists them")
 		d.skip("everything else", "the configuration cannot be read")
 		return
 	}
@@ -148,7 +148,7 @@ func (d *doctor) configuration(cfg config.Config) {
 		from = cfg.File
 	}
 	if len(cfg.Targets) == 0 {
-		d.say(checkup{Check: "configuration", Status: checkWarning, Found: from + ": no targets", Mend: "every request would be a dead letter; list yours under targets"})
+		d.say(checkup{Check: "configuration", Status: checkWarning, Found: from + ": no targets", Hint: "every request would be a dead letter; list yours under targets"})
 		return
 	}
 	d.ok("configuration", "%s: %s", from, cli.Plural(len(cfg.Targets), "target", "targets"))
@@ -184,9 +184,9 @@ func (d *doctor) folder(check, dir string, targets approval.Targets) {
 	case err != nil:
 		d.bad(cli.ExitInvalid, check, err, "")
 	case report.Policies == 0:
-		d.say(checkup{Check: check, Status: checkWarning, Found: dir + ": no policies", Mend: "everything would be held; write one, docs/policy.md says how"})
+		d.say(checkup{Check: check, Status: checkWarning, Found: dir + ": no policies", Hint: "everything would be held; write one, docs/policy.md says how"})
 	case odd > 0:
-		d.say(checkup{Check: check, Status: checkWarning, Found: fmt.Sprintf("%s: %s", dir, cli.Plural(odd, "warning", "warnings")), Mend: "see: worker policy check " + dir})
+		d.say(checkup{Check: check, Status: checkWarning, Found: fmt.Sprintf("%s: %s", dir, cli.Plural(odd, "warning", "warnings")), Hint: "see: worker policy check " + dir})
 	default:
 		d.ok(check, "%s: %s, %s", dir, cli.Plural(report.Policies, "policy", "policies"), cli.Plural(report.Rules, "rule", "rules"))
 	}
@@ -206,14 +206,14 @@ func (d *doctor) broker(ctx context.Context, cfg config.Config) {
 			code = e.Code
 			err = e.Err
 		}
-		mend := "check nats.url, the credentials and that the broker is up"
+		hint := "check nats.url, the credentials and that the broker is up"
 		if cfg.NATS.Embedded() {
-			mend = "nats.url is embedded: nats.listen and nats.data_dir must be those of worker run"
+			hint = "nats.url is embedded: nats.listen and nats.data_dir must be those of worker run"
 		}
 		if _, ok := errors.AsType[*events.VersionError](err); ok {
-			mend = "upgrade the server to " + events.MinServer + " or later"
+			hint = "upgrade the server to " + events.MinServer + " or later"
 		}
-		d.bad(code, "broker", err, mend)
+		d.bad(code, "broker", err, hint)
 		d.skip(streams, "there is no broker")
 		d.skip(permissions, "there is no broker")
 		return
@@ -236,17 +236,17 @@ func (d *doctor) broker(ctx context.Context, cfg config.Config) {
 // embedded checks what the embedded server needs if it does not run now, and
 // reports whether that is so.
 func (d *doctor) embedded(ctx context.Context, cfg config.NATS) bool {
-	const mend = "nats.data_dir is a folder that the worker makes and writes"
+	const hint = "nats.data_dir is a folder that the worker makes and writes"
 	running, err := broker.Locked(cfg.DataDir)
 	if err != nil {
-		d.bad(cli.ExitInvalid, "broker", fmt.Errorf("nats.data_dir %s: %w", cfg.DataDir, err), mend)
+		d.bad(cli.ExitInvalid, "broker", fmt.Errorf("nats.data_dir %s: %w", cfg.DataDir, err), hint)
 		return true
 	}
 	if running {
 		return false
 	}
 	if err := writable(cfg.DataDir); err != nil {
-		d.bad(cli.ExitInvalid, "broker", fmt.Errorf("nats.data_dir %s: %w", cfg.DataDir, err), mend)
+		d.bad(cli.ExitInvalid, "broker", fmt.Errorf("nats.data_dir %s: %w", cfg.DataDir, err), hint)
 		return true
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen)
@@ -309,11 +309,11 @@ func (d *doctor) streams(ctx context.Context, cfg config.Config, bus *events.Bus
 		slices.Sort(fixes)
 		d.bad(cli.ExitInvalid, "streams", errors.New(strings.Join(append(wrong, missing...), "; ")), strings.Join(slices.Compact(fixes), "; "))
 	case len(missing) > 0 && cfg.NATS.Create:
-		d.say(checkup{Check: "streams", Status: checkWarning, Found: strings.Join(missing, "; "), Mend: "worker run makes them, or: worker bus setup"})
+		d.say(checkup{Check: "streams", Status: checkWarning, Found: strings.Join(missing, "; "), Hint: "worker run makes them, or: worker bus setup"})
 	case len(missing) > 0:
 		d.bad(cli.ExitInvalid, "streams", errors.New(strings.Join(missing, "; ")), "run: worker bus setup")
 	case len(other) > 0:
-		d.say(checkup{Check: "streams", Status: checkWarning, Found: strings.Join(other, "; "), Mend: "nothing, if that is meant"})
+		d.say(checkup{Check: "streams", Status: checkWarning, Found: strings.Join(other, "; "), Hint: "nothing, if that is meant"})
 	default:
 		d.ok("streams", "streams, consumer and buckets are as they should be")
 	}
@@ -455,18 +455,18 @@ func (d *doctor) target(ctx context.Context, client *cloud.Client, t approval.Ta
 	check := "target " + t.Name
 	pending, err := client.Pending(ctx, t)
 	if err != nil {
-		code, mend := cli.ExitFailed, "see docs/runbook.md"
+		code, hint := cli.ExitFailed, "look up the error code; the request id is for the support of the provider"
 		if e, ok := errors.AsType[*cloud.Error](err); ok {
 			switch {
 			case e.Gone(), e.Class == cloud.ClassFinal, e.Class == cloud.ClassOperator:
-				code, mend = cli.ExitInvalid, "check the target's id and project_id, the permissions, the region and cloud.endpoints"
+				code, hint = cli.ExitInvalid, "check the target's id and project_id, the permissions, the region and cloud.endpoints"
 			case e.Class == cloud.ClassCredentials:
-				mend = "check the credentials and what they may read"
+				hint = "check the credentials and what they may read"
 			case e.Retryable():
-				code, mend = cli.ExitUnreachable, "try again later"
+				code, hint = cli.ExitUnreachable, "try again later"
 			}
 		}
-		d.bad(code, check, err, mend)
+		d.bad(code, check, err, hint)
 		return
 	}
 	d.ok(check, "%s pending", cli.Plural(len(pending), "connection", "connections"))
@@ -480,7 +480,7 @@ func (d *doctor) approval(ctx context.Context, client *cloud.Client, t approval.
 	check := "approval " + t.Name
 	switch enabled, err := client.ApprovalEnabled(ctx, t); {
 	case err != nil:
-		d.say(checkup{Check: check, Status: checkWarning, Found: err.Error(), Mend: "grant vpcep:endpointServices:get, or see in the console that approval is enabled"})
+		d.say(checkup{Check: check, Status: checkWarning, Found: err.Error(), Hint: "grant vpcep:endpointServices:get, or see in the console that approval is enabled"})
 	case !enabled:
 		d.bad(cli.ExitInvalid, check, errors.New("disabled: the cloud accepts every connection and no policy is asked"), "enable connection approval of the endpoint service in the console")
 	default:

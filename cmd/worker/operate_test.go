@@ -20,8 +20,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/service"
 )
 
-// bury makes dead letters of these bodies, and returns once all are there.
-func (f fixture) bury(t *testing.T, bodies ...string) {
+// deadLetter makes dead letters of these bodies, and returns once all are there.
+func (f fixture) deadLetter(t *testing.T, bodies ...string) {
 	t.Helper()
 	for _, body := range bodies {
 		if err := f.bus.SubmitRaw(t.Context(), "payments", nil, []byte(body)); err != nil {
@@ -64,7 +64,7 @@ func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	const wrongType = `{"specversion": "1.0", "id": "1", "source": "/x", "type": "other", "data": {}}`
-	f.bury(t, "not json \x1b[2J", wrongType, "\xff\xfe")
+	f.deadLetter(t, "not json \x1b[2J", wrongType, "\xff\xfe")
 
 	all := f.deadLetters(t)
 	var reasons []string

@@ -26,7 +26,7 @@ func newPolicyCommand(env cli.Environment) *cobra.Command {
 function that the worker decides by, and none of it calls the cloud.
 
 Policies name targets of the configuration. Where no configuration has targets,
-those that the tests beside the policies name are used, so that all of this works
+those that the tests next to the policies name are used, so that all of this works
 in a fresh clone; --target name=kind names them by hand.`,
 		Example: `  worker policy new partners --target payments=service
   worker policy check policies
@@ -55,7 +55,7 @@ type checkReport struct {
 	Rules    int              `json:"rules"`
 	Digest   string           `json:"digest,omitempty"`
 	Findings []policy.Finding `json:"findings"`
-	Shadow   *checkReport     `json:"shadow,omitempty"` // of the candidates beside them, if there are any
+	Shadow   *checkReport     `json:"shadow,omitempty"` // of the candidate policies, if there are any
 }
 
 // fails reports whether a worker would not load the policies or, if strict, there
@@ -85,7 +85,7 @@ code 0: a worker would load them; 3: it would not, or --strict is set and there
 are warnings. Unless a folder is named, those of policies.shadow_dir are read too.
 
 Policies name targets of the configuration. Where no configuration has targets,
-those that the tests beside the policies name are used; or name them:
+those that the tests next to the policies name are used; or name them:
 --target payments=service --target functions=functiongraph`,
 		Example: `  worker policy check policies
   worker policy check policies --strict -o sarif > policies.sarif
@@ -108,11 +108,11 @@ those that the tests beside the policies name are used; or name them:
 			return err
 		}
 		if shadow := bench.cfg.Policies.ShadowDir; len(args) == 0 && shadow != "" {
-			beside, err := checkPoliciesAt(shadow, bench.targets, at.Or(time.Now()))
+			candidates, err := checkPoliciesAt(shadow, bench.targets, at.Or(time.Now()))
 			if err != nil {
 				return fmt.Errorf("policies.shadow_dir: %w", err)
 			}
-			report.Shadow = &beside
+			report.Shadow = &candidates
 		}
 		if err := report.write(c.OutOrStdout(), output.Text, cli.Colors(c, env, c.OutOrStdout())); err != nil {
 			return err

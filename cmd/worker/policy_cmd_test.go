@@ -30,7 +30,7 @@ func TestPolicyCommands(t *testing.T) {
 	const now, next, failing, untested = "testdata/workbench/now", "testdata/workbench/next", "testdata/workbench/failing", "testdata/workbench/untested"
 	const acme, left, at = "ee9dfd51d1124e8d8498dce894923a0f", "e70fde8e849b4e76a61dd8aa0ec05c8f", "2026-11-18T12:00:00Z"
 	recorded := map[string]string{"records.jsonl": recordedLines}
-	const beside = goodFile + "policies: {dir: " + now + ", shadow_dir: " + next + "}\n"
+	const withShadow = goodFile + "policies: {dir: " + now + ", shadow_dir: " + next + "}\n"
 	with := func(name, text string) map[string]string {
 		return map[string]string{"records.jsonl": recordedLines, name: text}
 	}
@@ -48,8 +48,8 @@ func TestPolicyCommands(t *testing.T) {
 		{"check-without-targets", call{args: []string{"policy", "check", untested}}, cli.ExitInvalid},
 		{"check-bad-time", call{args: []string{"policy", "check", now, "--now", "soon"}}, cli.ExitUsage},
 		{"check-two-folders", call{args: []string{"policy", "check", now, next}}, cli.ExitUsage},
-		{"check-shadow", call{args: []string{"policy", "check"}, files: map[string]string{"worker.yaml": beside}}, cli.ExitDone},
-		{"check-shadow-json", call{args: []string{"policy", "check", "-o", "json"}, environ: map[string]string{"APPROVER_POLICIES_SHADOW_DIR": "testdata/policies/wrong"}, files: map[string]string{"worker.yaml": beside}}, cli.ExitInvalid},
+		{"check-shadow", call{args: []string{"policy", "check"}, files: map[string]string{"worker.yaml": withShadow}}, cli.ExitDone},
+		{"check-shadow-json", call{args: []string{"policy", "check", "-o", "json"}, environ: map[string]string{"APPROVER_POLICIES_SHADOW_DIR": "testdata/policies/wrong"}, files: map[string]string{"worker.yaml": withShadow}}, cli.ExitInvalid},
 		{"check-no-folder", call{args: []string{"policy", "check", now + "/payments.yaml"}}, cli.ExitInvalid},
 
 		{"help-of-test", call{args: []string{"policy", "test", "--help"}}, cli.ExitDone},
@@ -68,7 +68,7 @@ func TestPolicyCommands(t *testing.T) {
 		{"explain-limit", call{args: []string{"policy", "explain", now, "--target", "payments", "--domain-id", acme, "--accepted", "10", "--now", at}}, cli.ExitDone},
 		{"explain-lie", call{args: []string{"policy", "explain", now, "--target", "payments", "--domain-id", acme, "--claim", "domain_id=" + left, "--now", at}, tty: true}, cli.ExitDone},
 		{"explain-json", call{args: []string{"policy", "explain", now, "--target", "payments", "--domain-id", left, "--marker-id", "16777510", "--now", at, "-o", "json"}}, cli.ExitDone},
-		{"explain-shadow", call{args: []string{"policy", "explain", "--target", "payments", "--domain-id", "58d1e9a7c3b04f6e92a50c7d4b8f1e36", "--now", at}, files: map[string]string{"worker.yaml": beside}}, cli.ExitDone},
+		{"explain-shadow", call{args: []string{"policy", "explain", "--target", "payments", "--domain-id", "58d1e9a7c3b04f6e92a50c7d4b8f1e36", "--now", at}, files: map[string]string{"worker.yaml": withShadow}}, cli.ExitDone},
 		{"explain-no-facts", call{args: []string{"policy", "explain", now, "--target", "payments", "--now", at}}, cli.ExitDone},
 		{"explain-file", call{args: []string{"policy", "explain", now, "--file", "event.json", "--now", at}, files: map[string]string{"event.json": officeEvent}}, cli.ExitDone},
 		{"explain-stdin", call{args: []string{"policy", "explain", now, "--file", "-", "--domain-id", acme, "--now", at}, stdin: `{"target": "payments", "endpoint_id": "705290f3-0d00-41f2-aedc-71f09844e879"}`}, cli.ExitDone},
@@ -88,7 +88,7 @@ func TestPolicyCommands(t *testing.T) {
 		{"diff-nothing", call{args: []string{"policy", "diff", now, now}}, cli.ExitDone},
 		{"diff-records", call{args: []string{"policy", "diff", now, next, "--records", "records.jsonl"}, files: recorded}, cli.ExitDiffers},
 		{"diff-json", call{args: []string{"policy", "diff", now, next, "--records", "records.jsonl", "-o", "json"}, files: recorded}, cli.ExitDiffers},
-		{"diff-shadow", call{args: []string{"policy", "diff"}, files: map[string]string{"worker.yaml": beside}}, cli.ExitDiffers},
+		{"diff-shadow", call{args: []string{"policy", "diff"}, files: map[string]string{"worker.yaml": withShadow}}, cli.ExitDiffers},
 		{"diff-no-folder", call{args: []string{"policy", "diff"}, files: map[string]string{"worker.yaml": goodFile}}, cli.ExitUsage},
 		{"diff-one-folder", call{args: []string{"policy", "diff", now}}, cli.ExitUsage},
 

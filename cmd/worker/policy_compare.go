@@ -145,7 +145,7 @@ func writeFlips(w io.Writer, flips workbench.Flips) error {
 func newPolicyBacktestCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "backtest [dir]",
-		Short: "Decides anew what was decided, and shows what flips",
+		Short: "Decide recorded requests again, and show what flips",
 		Long: `backtest takes decisions from the ledger and decides them by the policies in a
 folder (policies.dir unless it is named), on the facts and at the time of the record.
 A verdict that differs from the recorded one is a flip; with --against, one that
@@ -255,7 +255,7 @@ func readAllowed(env cli.Environment, name string) (workbench.AllowedFlips, erro
 	return allowed, nil
 }
 
-// write prints v for people: the table, and hints beside it.
+// write prints v for people: the table and hints.
 func (v backtestView) write(out, hints io.Writer) error {
 	if err := writeFlips(out, v.Flips); err != nil {
 		return err

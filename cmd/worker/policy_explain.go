@@ -53,7 +53,7 @@ say, with what the cloud would show as flags; or it is one of the ledger by
 --request, with the facts and the time of its recorded decision. An entry with a limit
 needs --accepted if the connections of the account were not counted.
 
-Unless a folder is named, the verdict of policies.shadow_dir is shown beside.`,
+Unless a folder is named, the verdict of policies.shadow_dir is shown as well.`,
 		Example: `  worker policy explain policies --target payments --domain-id 6e9dfd51d1124e8d8498dce894923a0d --claim tags.env=prod
   worker policy explain policies --file event.json --domain-id 6e9dfd51d1124e8d8498dce894923a0d --now 2027-01-01
   worker policy explain --request 3f1c9a02`,
@@ -307,7 +307,7 @@ func (a explained) tree(b *strings.Builder, p cli.Palette) error {
 	return nil
 }
 
-// writeJSON puts the request beside what the policies say of it.
+// writeJSON writes the request and what the policies say of it.
 func (a explained) writeJSON(w io.Writer) error {
 	var text bytes.Buffer
 	if err := a.explanation.WriteJSON(&text); err != nil {

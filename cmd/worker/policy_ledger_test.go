@@ -218,7 +218,7 @@ func TestPolicyNewOverwritesNothing(t *testing.T) {
 	}
 }
 
-// TestPolicySchema holds what the command prints to what is shipped beside the
+// TestPolicySchema holds what the command prints to what is shipped with the
 // example policies.
 func TestPolicySchema(t *testing.T) {
 	t.Parallel()

@@ -15,9 +15,9 @@ import (
 func newPolicyTestCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "test [dir]",
-		Short: "Runs the tests beside the policies",
+		Short: "Run the tests of the policies",
 		Long: `test decides the requests in the files *_test.yaml of a folder (policies.dir unless it
-is named) by the policies beside them, and compares. Of a test that fails it tells
+is named) by the policies in their folder, and compares. For a test that fails it shows
 what differs and why it was decided so. Targets that the files name need no
 configuration. Exit code 3: the policies or the tests cannot be read, or there are
 no tests; 4: a test failed, or fewer entries than --min decided one.`,
@@ -45,7 +45,7 @@ no tests; 4: a test failed, or fewer entries than --min decided one.`,
 			return policyError(err)
 		}
 		if len(report.Results) == 0 {
-			return cli.WithCode(cli.ExitInvalid, fmt.Errorf("no tests in %s — write a file *_test.yaml beside the policies; worker policy new begins one", dir))
+			return cli.WithCode(cli.ExitInvalid, fmt.Errorf("no tests in %s — write a file *_test.yaml next to the policies; worker policy new begins one", dir))
 		}
 		out := c.OutOrStdout()
 		switch output.Text {

@@ -56,7 +56,7 @@ func openBench(c *cobra.Command, env cli.Environment, named []string, dirs ...st
 		}
 	}
 	if len(b.targets) == 0 {
-		_, err = fmt.Fprintln(env.Stderr, "no targets are known: neither a configuration nor a test beside the policies names any — name them, such as --target payments=service")
+		_, err = fmt.Fprintln(env.Stderr, "no targets are known: neither a configuration nor a test next to the policies names any — name them, such as --target payments=service")
 	}
 	return b, err
 }

@@ -66,7 +66,7 @@ func TestReadmeRunsForReal(t *testing.T) {
 		t.Errorf("the request of somebody whom no rule allows ended so:\n%s\nwant it held", out)
 	}
 
-	// Whoever stands in the policy is accepted.
+	// An account that the policy allows is accepted.
 	policyFile := filepath.Join(shell.dir, "policies", "payments.yaml")
 	rules, err := os.ReadFile(policyFile)
 	if err != nil {

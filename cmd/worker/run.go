@@ -21,8 +21,8 @@ func newRunCommand(env cli.Environment) *cobra.Command {
 		Use:   "run",
 		Short: "Runs the worker",
 		Long: `run takes requests from NATS JetStream until it gets SIGTERM or SIGINT; it then
-takes no more, finishes or gives back what it has in hand, and ends with 0. A
-second signal ends it at once. The policies are watched; SIGHUP loads them now.`,
+takes no more, finishes or gives back what is in progress, and ends with 0. A
+second signal ends it immediately. The policies are watched; SIGHUP loads them now.`,
 	}
 	config.AddFlags(c.Flags())
 	c.RunE = func(c *cobra.Command, _ []string) error {

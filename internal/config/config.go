@@ -39,7 +39,7 @@ type NATS struct {
 	Domain          string
 	InboxPrefix     string
 	TLS             TLS
-	// User reads user and password anew; nil if none are configured.
+	// User reads user and password again; nil if none are configured.
 	User func() (user, password string, err error)
 }
 
@@ -61,7 +61,7 @@ type Cloud struct {
 	RatePerSecond float64
 	Rates         map[string]float64 // API name to calls a second; only what differs from RatePerSecond
 	Concurrency   int
-	// Credentials reads the credentials for AuthMode anew. A missing one is an
+	// Credentials reads the credentials for AuthMode again. A missing one is an
 	// error that names the variables.
 	Credentials func() (cloud.Credentials, error)
 }

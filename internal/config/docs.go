@@ -51,7 +51,7 @@ Only in the file: a list under ` + "`targets`" + `, each with these keys.
 ## Secrets
 
 Never in the file, never a flag, never printed. Each variable may have ` + "`_FILE`" + ` after its
-name and then names a file that holds the secret. They are read anew whenever they are
+name and then names a file that holds the secret. They are read again whenever they are
 needed, so a changed file needs no restart. A cloud credential in a file is looked at every
 5 s while calls are made, so write the next one some seconds before the last one ends. The
 variables are tried from left to right; the parts of one cloud credential come from one column.

@@ -88,7 +88,7 @@ func (f *file) wrong(key, val *yaml.Node, at *yaml.Node, what string) {
 }
 
 // excerpt shows the line of at with a mark under it: only key and, unless nil,
-// its value, so that nothing beside them is shown that may be a secret.
+// its value, so that nothing next to them is shown that may be a secret.
 func (f *file) excerpt(key, val, at *yaml.Node) string {
 	shown := key.Value + ": …"
 	if val != nil && val.Kind == yaml.ScalarNode && val.Line == key.Line && !strings.Contains(val.Value, "\n") {
@@ -150,10 +150,10 @@ func orFile(path string) string {
 	return path
 }
 
-// near returns the key that was likely meant: a slip beside its neighbours, or a
+// near returns the key that was likely meant: a slip among its neighbors, or a
 // setting that stands in another section.
 func (f *file) near(path, key string) string {
-	var beside []string
+	var candidates []string
 	var elsewhere string
 	for _, s := range f.rows {
 		if s.secret {
@@ -164,16 +164,16 @@ func (f *file) near(path, key string) string {
 				rest = s.key
 			}
 			name, _, _ := strings.Cut(rest, ".")
-			beside = append(beside, name)
+			candidates = append(candidates, name)
 		}
 		if elsewhere == "" && strings.HasSuffix(s.key, "."+key) {
 			elsewhere = s.key
 		}
 	}
 	if path == "" {
-		beside = append(beside, targetsKey)
+		candidates = append(candidates, targetsKey)
 	}
-	if near := cli.Suggest(key, beside); near != "" {
+	if near := cli.Suggest(key, candidates); near != "" {
 		return strings.TrimPrefix(path+"."+near, ".")
 	}
 	return elsewhere

@@ -10,7 +10,7 @@ import (
 )
 
 // settingFlag is a flag of a setting; the text is checked by Load, where
-// all problems are told at once.
+// all problems are reported together.
 type settingFlag struct{ text, form string }
 
 func (f *settingFlag) String() string { return f.text }

@@ -18,7 +18,7 @@ const DefaultFile = "worker.yaml"
 const fileVariable = envPrefix + "CONFIG"
 
 // Load puts flags over environment over file over defaults and checks all
-// of it. The error tells everything that is wrong at once and ends the process
+// of it. The error holds everything that is wrong, and ends the process
 // with exitInvalid.
 func Load(env cli.Environment, flags Flags) (Config, error) {
 	l := loader{

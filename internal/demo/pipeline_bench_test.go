@@ -11,7 +11,7 @@ import (
 )
 
 // BenchmarkPipeline is one request from its event to its published result, over
-// a real NATS server and real HTTP to the simulator, 200 at once. The list and
+// a real NATS server and real HTTP to the simulator, 200 concurrently. The list and
 // accept calls that each one took are metrics of their own.
 func BenchmarkPipeline(b *testing.B) {
 	for _, latency := range []time.Duration{0, 50 * time.Millisecond} {

@@ -54,7 +54,7 @@ type step struct {
 	fault *simulator.Fault
 	Want  approval.Outcome // empty: a dead letter
 
-	// A connection that DomainID asks target for, with claims beside it; or a
+	// A connection that DomainID asks target for, with claims; or a
 	// creation, whose data is made from the number of the play.
 	target, domain string
 	claims         string

@@ -44,7 +44,7 @@ func newAlarms(m *metrics.Metrics, log zerolog.Logger) *alarms {
 	return &alarms{Metrics: m, log: log, open: map[string]bool{}, incomplete: map[string]int{}, faults: map[faultKey]*faultLog{}}
 }
 
-// CloudBreaker tells of an API that stopped or began to work. A probe in between
+// CloudBreaker reports an API that stopped or began to work. A probe in between
 // is no news.
 func (a *alarms) CloudBreaker(api, state string) {
 	a.Metrics.CloudBreaker(api, state)
@@ -60,7 +60,7 @@ func (a *alarms) CloudBreaker(api, state string) {
 	}
 }
 
-// CredentialState tells of a credential that was refused, and of its end.
+// CredentialState reports a refused credential, and that it is accepted again.
 func (a *alarms) CredentialState(state string, expires time.Time, refusal *cloud.Error) {
 	a.Metrics.CredentialState(state, expires)
 	a.mu.Lock()
@@ -85,7 +85,7 @@ func (a *alarms) CredentialState(state string, expires time.Time, refusal *cloud
 // alone may have changed while its pages were read.
 const incompleteLists = 3
 
-// CloudList tells of a target whose list stays incomplete, and of its end.
+// CloudList reports a target whose list stays incomplete, and that it is complete again.
 func (a *alarms) CloudList(target string, complete bool) {
 	a.Metrics.CloudList(target, complete)
 	a.mu.Lock()

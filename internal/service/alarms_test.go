@@ -69,7 +69,7 @@ func TestIncompleteListsAreHeardOnce(t *testing.T) {
 		a.CloudList("orders", true)
 	}
 	if log.Len() > 0 {
-		t.Errorf("told of lists that changed once: %s", &log)
+		t.Errorf("reported lists that changed once: %s", &log)
 	}
 	for range 50 {
 		a.CloudList("payments", false)

@@ -22,7 +22,7 @@ type approvalReader interface {
 	ApprovalEnabled(ctx context.Context, t approval.Target) (bool, error)
 }
 
-// approvalWatch tells of endpoint services that accept every connection by
+// approvalWatch reports endpoint services that accept every connection by
 // themselves: the policies are not asked there, and nothing else would show it.
 type approvalWatch struct {
 	cloud   approvalReader

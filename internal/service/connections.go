@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// maxHTTPConnections bounds the connections of the HTTP listener: whoever opens
+// maxHTTPConnections bounds the connections of the HTTP listener: a client that opens
 // more must not use up the files that the worker needs for its own calls.
 const maxHTTPConnections = 128
 

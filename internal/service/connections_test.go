@@ -103,12 +103,12 @@ func TestProbesAnswerBesideHalfOpenConnections(t *testing.T) {
 		dial(t, listener.Addr())
 		if n%limit == 0 {
 			if err := get(t, listener.Addr()); err != nil {
-				t.Fatalf("beside %d connections that send nothing: %v", n+1, err)
+				t.Fatalf("with %d connections that send nothing: %v", n+1, err)
 			}
 		}
 	}
 	if err := get(t, listener.Addr()); err != nil {
-		t.Fatalf("beside %d connections that send nothing: %v", 4*limit, err)
+		t.Fatalf("with %d connections that send nothing: %v", 4*limit, err)
 	}
 	mu.Lock()
 	defer mu.Unlock()

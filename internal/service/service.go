@@ -93,7 +93,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("http.listen: %w — is another worker running here?", err)
 	}
 
-	// Probes and metrics are served until the last request in hand is settled,
+	// Probes and metrics are served until the last request in progress is settled,
 	// which is after ctx has ended.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -121,7 +121,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	s.Log.Info().Msg("stopped with nothing in hand")
+	s.Log.Info().Msg("stopped with nothing in progress")
 	return nil
 }
 
