@@ -159,7 +159,7 @@ func (d *Demo) StartCloud(ctx context.Context) (stop func(), err error) {
 
 // faultProfile is how the cloud misbehaves all the time; plays add their own faults.
 func (d *Demo) faultProfile() []simulator.Fault {
-	if d.Faults != "severe" {
+	if d.Faults != "storm" {
 		return nil
 	}
 	return []simulator.Fault{

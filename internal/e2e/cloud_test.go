@@ -46,7 +46,7 @@ func (s *stack) effects() []string {
 		Effects []struct {
 			Kind, API, Key string
 		} `json:"effects"`
-		Reversals int `json:"reversals"`
+		Reversals int `json:"contrary"`
 		Refused   int `json:"refused"`
 	}
 	s.admin(http.MethodGet, countersPath, http.StatusOK, nil, &counters)

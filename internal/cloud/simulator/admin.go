@@ -140,7 +140,7 @@ type adminCounters struct {
 	Faults      map[string]int `json:"faults"`
 	MaxInFlight map[string]int `json:"max_in_flight"`
 	Effects     []adminEffect  `json:"effects"`
-	Reversals   int            `json:"reversals"`
+	Reversals   int            `json:"contrary"`
 	Repeats     int            `json:"repeats"`
 	Refused     int            `json:"refused"`
 	Locks       int            `json:"locks"`

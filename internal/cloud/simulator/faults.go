@@ -30,7 +30,7 @@ const (
 	Down          FaultKind = "down"           // as cut-before, without latency
 	CutAfter      FaultKind = "cut-after"      // the connection closes after the operation
 	Empty200      FaultKind = "empty-200"      // the operation succeeds; the response has no body
-	TruncatedJSON FaultKind = "truncated-json" // the operation succeeds; the response is truncated
+	TruncatedJSON FaultKind = "garbage-json" // the operation succeeds; the response is truncated
 	Slow          FaultKind = "slow"           // Delay before the operation, or after it if Done
 	StaleList     FaultKind = "stale-list"     // lists show the state of Delay ago
 	UnknownState  FaultKind = "unknown-state"  // lists show an undocumented state

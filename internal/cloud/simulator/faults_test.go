@@ -310,7 +310,7 @@ func TestFaultPresets(t *testing.T) {
 			}
 		}
 	}
-	if _, err := simulator.FaultProfile("breeze"); err == nil || !strings.Contains(err.Error(), "none, mild, severe") {
+	if _, err := simulator.FaultProfile("breeze"); err == nil || !strings.Contains(err.Error(), "none, mild, storm") {
 		t.Errorf("breeze: %v", err)
 	}
 }

@@ -144,10 +144,10 @@ func (f *Fault) set(option string) (err error) {
 }
 
 // FaultProfiles returns the names of the fault profiles.
-func FaultProfiles() []string { return []string{"none", "mild", "severe", "bad-lists"} }
+func FaultProfiles() []string { return []string{"none", "mild", "storm", "bad-lists"} }
 
 // FaultProfile returns the faults of a profile: none; mild, the faults of a normal day;
-// severe, all faults that a client must survive; bad-lists, lists with wrong content.
+// storm, all faults that a client must survive; bad-lists, lists with wrong content.
 func FaultProfile(name string) ([]Fault, error) {
 	switch name {
 	case "none":
@@ -160,7 +160,7 @@ func FaultProfile(name string) ([]Fault, error) {
 			{API: VPCEP, Operation: "AcceptOrRejectEndpoint", Kind: CutAfter, Probability: 0.02},
 			{Kind: Slow, Delay: 500 * time.Millisecond, Probability: 0.02},
 		}, nil
-	case "severe":
+	case "storm":
 		return []Fault{
 			{Kind: Throttle429, Probability: 0.05},
 			{Kind: Throttle400, Probability: 0.08},
