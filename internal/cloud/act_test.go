@@ -37,7 +37,7 @@ func TestRequestsPayForReads(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := client(t, newWorld(endpoint))
-		l, err := c.reader(connect(service()))
+		l, err := c.reader(new(connect(service())))
 		if err != nil {
 			t.Fatal(err)
 		}

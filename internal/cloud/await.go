@@ -28,8 +28,8 @@ const (
 // When ctx ends, Await returns the last state and an error that wraps ctx.Err(). The
 // error is an *Error if the list is incomplete or cannot be read.
 func (c *Client) Await(ctx context.Context, req approval.Request, want approval.State, actedAt time.Time) (approval.State, error) {
-	ctx = forTarget(ctx, req.Target)
-	l, err := c.reader(req)
+	ctx = forTarget(ctx, req.Target.Name)
+	l, err := c.reader(&req)
 	if err != nil {
 		return approval.Absent, err
 	}
@@ -39,7 +39,7 @@ func (c *Client) Await(ctx context.Context, req approval.Request, want approval.
 	for reads := 0; ; reads++ {
 		shown, err := l.read(ctx, req.EndpointID, false)
 		if err != nil {
-			return last, c.readError(req, "await", err)
+			return last, c.readError(&req, "await", err)
 		}
 		row, _ := shown.row(req.EndpointID)
 		if row.contradicted {
@@ -58,7 +58,7 @@ func (c *Client) Await(ctx context.Context, req approval.Request, want approval.
 			return state, nil
 		}
 		if err := sleep(ctx, polls.NextBackOff()); err != nil {
-			return last, c.readError(req, "await", err)
+			return last, c.readError(&req, "await", err)
 		}
 	}
 }

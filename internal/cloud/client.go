@@ -259,7 +259,7 @@ func transport(concurrency int) http.RoundTripper {
 }
 
 // reader returns the shared reader of the connection list of req's target.
-func (c *Client) reader(req approval.Request) (*connectionReader, error) {
+func (c *Client) reader(req *approval.Request) (*connectionReader, error) {
 	if req.Creates() {
 		return nil, refuse(apiOf(req.Target), "connections", "invalid_request", fmt.Errorf("target %s has no connections", req.Target.Name))
 	}
@@ -322,7 +322,7 @@ func (c *Client) reportList(t approval.Target, api, op string, err error) error 
 }
 
 // readError returns err as an *Error. The end of a context is retryable.
-func (c *Client) readError(req approval.Request, op string, err error) error {
+func (c *Client) readError(req *approval.Request, op string, err error) error {
 	if _, ok := asError(err); ok {
 		return err
 	}
@@ -337,15 +337,15 @@ func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Fact
 	if req.Creates() {
 		return approval.Facts{ReadAt: time.Now()}, nil
 	}
-	ctx = forTarget(ctx, req.Target)
-	l, err := c.reader(req)
+	ctx = forTarget(ctx, req.Target.Name)
+	l, err := c.reader(&req)
 	if err != nil {
 		return approval.Facts{}, err
 	}
 	l.budget.Credit()
 	shown, err := l.read(ctx, req.EndpointID, false)
 	if err != nil {
-		return approval.Facts{}, c.readError(req, "facts", err)
+		return approval.Facts{}, c.readError(&req, "facts", err)
 	}
 	row, _ := shown.row(req.EndpointID)
 	f := row.facts()
@@ -361,19 +361,19 @@ func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Fact
 // whole list and shared with concurrent callers. It is a retryable error if the list
 // does not show endpointID, or shows it with another account.
 func (c *Client) Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (int, error) {
-	ctx = forTarget(ctx, t)
+	ctx = forTarget(ctx, t.Name)
 	req := approval.Request{Target: t, EndpointID: endpointID}
-	l, err := c.reader(req)
+	l, err := c.reader(&req)
 	if err != nil {
 		return 0, err
 	}
 	shown, err := l.read(ctx, req.EndpointID, true)
 	if err != nil {
-		return 0, c.readError(req, "count", err)
+		return 0, c.readError(&req, "count", err)
 	}
 	row, ok := shown.row(endpointID)
 	if !ok || domainID == "" || row.contradicted || !approval.SameID(row.DomainID, domainID) {
-		return 0, c.readError(req, "count", errNotCountable)
+		return 0, c.readError(&req, "count", errNotCountable)
 	}
 	n, err := shown.accepted(domainID, endpointID)
 	if err != nil {
@@ -415,24 +415,24 @@ var errContradicted = incomplete("two rows of the connection contradict each oth
 // the list, and repeats the call only if the connection is still pending. It calls
 // approval.Permit before each call, including repeats.
 func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdict) error {
-	ctx = forTarget(ctx, req.Target)
-	l, err := c.reader(req)
+	ctx = forTarget(ctx, req.Target.Name)
+	l, err := c.reader(&req)
 	if err != nil {
 		return err
 	}
-	t := req.Target
+	t := &req.Target
 	if !v.Acts() {
-		return refuse(apiOf(t), "act", "invalid_request", fmt.Errorf("the verdict %q requires no call", v))
+		return refuse(apiOf(*t), "act", "invalid_request", fmt.Errorf("the verdict %q requires no call", v))
 	}
 	done := func(ctx context.Context) (bool, error) {
 		shown, err := l.read(ctx, req.EndpointID, false)
 		if err != nil {
-			return false, c.readError(req, "act", err)
+			return false, c.readError(&req, "act", err)
 		}
 		row, _ := shown.row(req.EndpointID)
 		switch state := approval.State(row.Status); {
 		case row.contradicted:
-			return false, c.reportList(t, apiOf(t), "act", errContradicted)
+			return false, c.reportList(*t, apiOf(*t), "act", errContradicted)
 		case tookEffect(v, state):
 			return true, nil
 		case state == approval.Pending:
@@ -458,7 +458,7 @@ func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdi
 			return nil
 		}
 	case e.Class == ClassGone && e.Code != "" && normal(e.Code) == codeNotFound:
-		return c.notFound(ctx, l, req, e)
+		return c.notFound(ctx, l, &req, e)
 	}
 	return err
 }
@@ -469,7 +469,7 @@ const codeNotFound = "ENDPOINT.0005"
 // notFound returns the error for a decision that failed with e and codeNotFound. The
 // endpoint is gone if the list does not show it. Otherwise the service is missing, whose
 // id is in the configuration.
-func (c *Client) notFound(ctx context.Context, l *connectionReader, req approval.Request, e *Error) error {
+func (c *Client) notFound(ctx context.Context, l *connectionReader, req *approval.Request, e *Error) error {
 	shown, err := l.read(ctx, req.EndpointID, false)
 	if err != nil {
 		return c.readError(req, "act", err)
@@ -496,7 +496,7 @@ func tookEffect(v approval.Verdict, s approval.State) bool {
 // not carry it out, and calls approval.Permit before each call. If the OutcomeUnknown of
 // the error is true, the caller must call Look before a retry.
 func (c *Client) Create(ctx context.Context, req approval.Request) (approval.Created, error) {
-	ctx = forTarget(ctx, req.Target)
+	ctx = forTarget(ctx, req.Target.Name)
 	t, want := req.Target, req.Creation
 	switch {
 	case t.Kind == approval.FunctionGraph && want.FunctionGraph != nil:
@@ -514,7 +514,7 @@ func (c *Client) Create(ctx context.Context, req approval.Request) (approval.Cre
 // the case for DataArts Insight: it lists an endpoint only when a data source uses it,
 // and the connection list of the service does not tell its endpoints from others.
 func (c *Client) Look(ctx context.Context, req approval.Request, before []string) (approval.Look, error) {
-	ctx = forTarget(ctx, req.Target)
+	ctx = forTarget(ctx, req.Target.Name)
 	t, want := req.Target, req.Creation
 	switch {
 	case t.Kind == approval.FunctionGraph && want.FunctionGraph != nil:
@@ -535,7 +535,7 @@ func noParameters(req approval.Request, op string) error {
 // Pending returns all pending connections of t. It reads all pages before it returns,
 // because decisions move the rows of later pages. Facts.Accepted is not set.
 func (c *Client) Pending(ctx context.Context, t approval.Target) ([]approval.Facts, error) {
-	ctx = forTarget(ctx, t)
+	ctx = forTarget(ctx, t.Name)
 	if t.Kind.Creates() {
 		return nil, refuse(apiOf(t), "pending", "invalid_request", fmt.Errorf("target %s has no connections", t.Name))
 	}
@@ -545,7 +545,7 @@ func (c *Client) Pending(ctx context.Context, t approval.Target) ([]approval.Fac
 		return read(ctx, filter{status: approval.Pending, limit: size, offset: offset})
 	})
 	if err = c.reportList(t, apiOf(t), "pending", err); err != nil {
-		return nil, c.readError(approval.Request{Target: t}, "pending", err)
+		return nil, c.readError(&approval.Request{Target: t}, "pending", err)
 	}
 	var out []approval.Facts
 	for _, r := range rows {

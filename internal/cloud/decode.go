@@ -83,7 +83,7 @@ func object(dec *jsontext.Decoder, known []string, read func(name string) error)
 		switch {
 		case slices.Contains(known, name):
 			err = read(name)
-		case slices.ContainsFunc(known, func(k string) bool { return folded(k) == folded(name) }):
+		case alike(known, name):
 			return incomplete("misspelled JSON member %.40q", name)
 		default:
 			err = dec.SkipValue()
@@ -96,9 +96,18 @@ func object(dec *jsontext.Decoder, known []string, read func(name string) error)
 	return err
 }
 
-func folded(name string) string {
-	return strings.ToLower(strings.NewReplacer("_", "", "-", "").Replace(name))
+// alike reports whether name differs from one of known in spelling only.
+func alike(known []string, name string) bool {
+	name = folded(name)
+	return slices.ContainsFunc(known, func(k string) bool { return folded(k) == name })
 }
+
+func folded(name string) string {
+	return strings.ToLower(withoutDashes.Replace(name))
+}
+
+// withoutDashes is shared because each replacer takes 6 KiB, and a row has many names.
+var withoutDashes = strings.NewReplacer("_", "", "-", "")
 
 // wrongKind returns the error for a value of another kind than want.
 func wrongKind(dec *jsontext.Decoder, want string) error {

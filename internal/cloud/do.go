@@ -175,9 +175,9 @@ func provesCredential(class Class, said errorBody) bool {
 
 type targetKey struct{}
 
-// forTarget sets the target of the calls made with ctx.
-func forTarget(ctx context.Context, t approval.Target) context.Context {
-	return context.WithValue(ctx, targetKey{}, t.Name)
+// forTarget sets the name of the target of the calls made with ctx.
+func forTarget(ctx context.Context, target string) context.Context {
+	return context.WithValue(ctx, targetKey{}, target)
 }
 
 func targetOf(ctx context.Context) string {

@@ -19,7 +19,7 @@ const otherProject = "abcdef0123456789abcdef0123456789"
 // callOf makes one call of an API for a project.
 func callOf(ctx context.Context, c *Client, api, project string) error {
 	if api == APIHSS {
-		ctx = forTarget(ctx, approval.Target{Name: "hosts"})
+		ctx = forTarget(ctx, "hosts")
 		_, err := c.hostEndpoints(ctx, approval.Target{ProjectID: project}, hssQuery{HostIDs: []string{"h"}})
 		return err
 	}

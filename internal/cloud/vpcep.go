@@ -299,7 +299,7 @@ func ApprovalReadable(t approval.Target) bool {
 // decision. If not, the cloud accepts them automatically.
 func (c *Client) ApprovalEnabled(ctx context.Context, t approval.Target) (bool, error) {
 	const op = "ListServiceDetails"
-	ctx = forTarget(ctx, t)
+	ctx = forTarget(ctx, t.Name)
 	id := t.ID
 	if t.Kind == approval.Gateway {
 		id = t.ServiceID

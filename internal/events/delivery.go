@@ -121,25 +121,33 @@ func (d *delivery) run(ctx context.Context) (err error) {
 			err = d.panicked()
 		}
 	}()
-	req, err := DecodeMessage(d.msg.Subject, d.msg.Header, d.msg.Data, d.c.cfg.Targets)
+	decoded, err := d.decode()
 	if err != nil {
 		return err
 	}
-	if err := d.recordRequestID(ctx, req.ID); err != nil {
+	if err := d.recordRequestID(ctx, decoded.Request.ID); err != nil {
 		return err
 	}
 	kind := KindConnection
-	if req.Creates() {
+	if decoded.Request.Creates() {
 		kind = KindEndpoint
 	}
 	d.c.cfg.Observer.Delivered(kind)
-	err = d.c.handle(ctx, approval.Delivery{
-		Request: req, Attempt: clampInt(d.meta.NumDelivered), PublishedAt: d.meta.Timestamp,
-	})
+	err = d.c.handle(ctx, *decoded)
 	d.mu.Lock()
 	d.handled = true
 	d.mu.Unlock()
 	return err
+}
+
+// decode returns a pointer to keep the stack of its caller small, which exists for as
+// long as the message is handled.
+func (d *delivery) decode() (*approval.Delivery, error) {
+	req, err := DecodeMessage(d.msg.Subject, d.msg.Header, d.msg.Data, d.c.cfg.Targets)
+	if err != nil {
+		return nil, err
+	}
+	return &approval.Delivery{Request: req, Attempt: clampInt(d.meta.NumDelivered), PublishedAt: d.meta.Timestamp}, nil
 }
 
 // settle acknowledges, dead-letters or naks the message, by the result of process.

@@ -101,7 +101,7 @@ func (w *Worker) create(ctx context.Context, t *task, a acted) (acted, error) {
 		}
 	}
 	facts := approval.Facts{ReadAt: w.Now()}
-	if !w.stands(a.entry, facts) {
+	if !w.stands(a.entry, &facts) {
 		return a.ends(outdated(facts)), nil
 	}
 	if a.other != nil { // only one of those who found it gone may make it again
@@ -175,7 +175,7 @@ func (w *Worker) sendOnce(ctx context.Context, t *task, a acted, keys []string) 
 	}
 	facts, sent := approval.Facts{ReadAt: w.Now()}, false
 	permit := func() error {
-		if !w.stands(a.entry, facts) {
+		if !w.stands(a.entry, &facts) {
 			return errOutdated
 		}
 		sent = true

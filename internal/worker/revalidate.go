@@ -18,8 +18,8 @@ var (
 // stands reports whether the policies still say what was decided, of these facts
 // and at this time. An accept within a limit stands for as long as the place that
 // was reserved for it is within the limit.
-func (w *Worker) stands(entry *approval.Entry, facts approval.Facts) bool {
-	now := judge(w.Policy, &approval.Input{Request: entry.Request, Facts: facts, Now: w.Now()})
+func (w *Worker) stands(entry *approval.Entry, facts *approval.Facts) bool {
+	now := judge(w.Policy, &approval.Input{Request: entry.Request, Facts: *facts, Now: w.Now()})
 	then := &entry.Decision
 	return now.Verdict == then.Verdict && (now.Limit == 0 || then.Limit > 0 && now.Limit >= then.Limit)
 }
@@ -129,7 +129,7 @@ type sent struct {
 // send makes the call. That it is about to be sent is noted first: a worker
 // that finds only the note knows that it may have been done.
 func (w *Worker) send(ctx context.Context, t *task, entry *approval.Entry, judged *snapshot) (sent, error) {
-	if !w.stands(entry, judged.Facts) {
+	if !w.stands(entry, &judged.Facts) {
 		return sent{entry: entry}, errOutdated
 	}
 	noted, asked, sends := entry, 0, 0
@@ -148,7 +148,7 @@ func (w *Worker) send(ctx context.Context, t *task, entry *approval.Entry, judge
 		switch {
 		case age > most:
 			return errAged
-		case !w.stands(entry, judged.Facts):
+		case !w.stands(entry, &judged.Facts):
 			return errOutdated
 		}
 		sends++
