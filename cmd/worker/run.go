@@ -12,9 +12,17 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
 
-// gcPercent has the collector run more often than it does by itself: the
-// worker waits for others most of the time, and holds less memory for it.
-const gcPercent = 25
+// gcPercent makes the collector run more often than its default does: the worker
+// mostly waits for others, and needs less memory for it. The collector lets the
+// heap grow by this share of the heap and of all stacks, and each slot has stacks.
+func gcPercent(slots int) int {
+	if slots > manySlots {
+		return 10
+	}
+	return 25
+}
+
+const manySlots = 512
 
 func newRunCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
@@ -38,7 +46,7 @@ second signal ends it immediately. The policies are watched; SIGHUP loads them n
 		limits := worker.DefaultLimits()
 		limits.MaxAge, limits.ConfirmFor = cfg.Worker.MaxAge, cfg.Worker.ConfirmFor
 		if env.Variables()["GOGC"] == "" {
-			debug.SetGCPercent(gcPercent)
+			debug.SetGCPercent(gcPercent(cfg.Worker.Slots))
 		}
 		s := service.Service{Config: cfg, Log: log, Limits: limits, WatchEvery: 2 * time.Second}
 		return s.Run(c.Context())
