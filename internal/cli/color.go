@@ -21,12 +21,20 @@ func (p Palette) paint(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-// Red, Green, Yellow, Dim and Bold return s in that style.
-func (p Palette) Red(s string) string    { return p.paint("31", s) }
-func (p Palette) Green(s string) string  { return p.paint("32", s) }
+// Red returns s in red.
+func (p Palette) Red(s string) string { return p.paint("31", s) }
+
+// Green returns s in green.
+func (p Palette) Green(s string) string { return p.paint("32", s) }
+
+// Yellow returns s in yellow.
 func (p Palette) Yellow(s string) string { return p.paint("33", s) }
-func (p Palette) Dim(s string) string    { return p.paint("2", s) }
-func (p Palette) Bold(s string) string   { return p.paint("1", s) }
+
+// Dim returns s dimmed.
+func (p Palette) Dim(s string) string { return p.paint("2", s) }
+
+// Bold returns s in bold.
+func (p Palette) Bold(s string) string { return p.paint("1", s) }
 
 // ColorChoices are the values of --color.
 func ColorChoices() []string { return []string{"auto", "always", "never"} }

@@ -38,6 +38,7 @@ func (f *ChoiceFlag) Type() string {
 	return strings.Join(f.Choices, "|")
 }
 
+// Set implements pflag.Value.
 func (f *ChoiceFlag) Set(text string) error {
 	if !slices.Contains(f.Choices, text) {
 		return fmt.Errorf("not one of %s%s", strings.Join(f.Choices, ", "), DidYouMean(Suggest(text, f.Choices)))
@@ -91,6 +92,7 @@ func Exactly(n int, what string) cobra.PositionalArgs {
 // TimeFlag is a flag that takes a time or a day, which begins in UTC.
 type TimeFlag struct{ At time.Time }
 
+// Type implements pflag.Value.
 func (f *TimeFlag) Type() string { return "time" }
 
 func (f *TimeFlag) String() string {
@@ -100,6 +102,7 @@ func (f *TimeFlag) String() string {
 	return f.At.Format(time.RFC3339)
 }
 
+// Set implements pflag.Value.
 func (f *TimeFlag) Set(text string) error {
 	for _, layout := range []string{time.RFC3339, time.DateOnly} {
 		if at, err := time.Parse(layout, text); err == nil {
@@ -121,6 +124,7 @@ func (f *TimeFlag) Or(other time.Time) time.Time {
 // DurationFlag is a flag that takes a duration, also in days.
 type DurationFlag struct{ Duration time.Duration }
 
+// Type implements pflag.Value.
 func (f *DurationFlag) Type() string { return "duration" }
 
 func (f *DurationFlag) String() string {
@@ -134,6 +138,7 @@ func (f *DurationFlag) String() string {
 	return ShortDuration(f.Duration)
 }
 
+// Set implements pflag.Value.
 func (f *DurationFlag) Set(text string) error {
 	const day, most = 24 * time.Hour, 36500
 	if days, ok := strings.CutSuffix(text, "d"); ok {
@@ -151,6 +156,7 @@ func (f *DurationFlag) Set(text string) error {
 // CountFlag is a flag that takes a count; without it nothing was counted.
 type CountFlag struct{ approval.Count }
 
+// Type implements pflag.Value.
 func (f *CountFlag) Type() string { return "number" }
 
 func (f *CountFlag) String() string {
@@ -160,6 +166,7 @@ func (f *CountFlag) String() string {
 	return strconv.Itoa(f.N)
 }
 
+// Set implements pflag.Value.
 func (f *CountFlag) Set(text string) error {
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 0 {

@@ -103,11 +103,8 @@ func alike(known []string, name string) bool {
 }
 
 func folded(name string) string {
-	return strings.ToLower(withoutDashes.Replace(name))
+	return strings.ToLower(strings.ReplaceAll(strings.ReplaceAll(name, "_", ""), "-", ""))
 }
-
-// withoutDashes is shared because each replacer takes 6 KiB, and a row has many names.
-var withoutDashes = strings.NewReplacer("_", "", "-", "")
 
 // wrongKind returns the error for a value of another kind than want.
 func wrongKind(dec *jsontext.Decoder, want string) error {

@@ -227,6 +227,7 @@ func (f *file) kindRules(t approval.Target, at, need, refuse func(key, text stri
 	}
 }
 
+// KindList names the kinds of target in a sentence.
 func KindList() string {
 	var kinds []string
 	for _, k := range approval.TargetKinds() {

@@ -50,14 +50,14 @@ type Demo struct {
 	url string // of the simulated cloud
 
 	mu          sync.Mutex
-	awaited     map[string]step // what has no result yet, by request id
+	awaited     map[string]Step // what has no result yet, by request id
 	deadLetters int             // dead letters that must come
 	finished    chan struct{}   // closed when all has come
 }
 
 // Run starts everything, sends the requests and judges what came of them.
 func (d *Demo) Run(ctx context.Context) error {
-	d.awaited, d.finished = map[string]step{}, make(chan struct{})
+	d.awaited, d.finished = map[string]Step{}, make(chan struct{})
 	if err := d.UnpackPolicies(); err != nil {
 		return err
 	}
@@ -190,6 +190,7 @@ func (d *Demo) Config(nats string) (config.Config, error) {
 	return config.Load(env, flags)
 }
 
+// ConfigFile is the file in which the demo keeps its configuration.
 func (d *Demo) ConfigFile() string { return filepath.Join(d.Dir, "worker.yaml") }
 
 // runSteps sends the requests, shows what comes of them and judges it.
@@ -278,7 +279,7 @@ const demoSource = "demo.example/network-team"
 
 // body is the data of the event of p, which is the n-th request. The connection
 // that it is about is made in the cloud first.
-func (d *Demo) body(p step, n int, id string) string {
+func (d *Demo) body(p Step, n int, id string) string {
 	switch {
 	case p.raw != "":
 		return p.raw
@@ -302,7 +303,7 @@ func (d *Demo) body(p step, n int, id string) string {
 
 // message makes a CloudEvent in one of the two modes of the NATS binding, as any
 // other producer would.
-func message(p step, id, data string, binary bool) (map[string][]string, []byte) {
+func message(p Step, id, data string, binary bool) (map[string][]string, []byte) {
 	if p.raw != "" {
 		return nil, []byte(data)
 	}

@@ -25,6 +25,7 @@ type Output struct {
 	faults      []string // what did not go as it should
 }
 
+// NewOutput returns an Output that writes to out.
 func NewOutput(out io.Writer, paint cli.Palette) *Output {
 	return &Output{out: out, paint: paint, began: time.Now(), ended: map[approval.Outcome][]float64{}}
 }
@@ -43,7 +44,7 @@ func (s *Output) opening(d *Demo, base, nats string) {
 }
 
 // result shows how a request of p ended, or one that the demo did not send.
-func (s *Output) result(r approval.Result, p step, ours bool) {
+func (s *Output) result(r approval.Result, p Step, ours bool) {
 	who := p.Who
 	if !ours {
 		who = "found by the sweep"
@@ -99,7 +100,7 @@ func (s *Output) deadLetter(l events.DeadLetter) {
 	s.row("(letter)", s.paint.Yellow, "-", "someone, with an event that cannot be served", l.Reason+": "+l.Text)
 }
 
-func (s *Output) missing(p step) {
+func (s *Output) missing(p Step) {
 	s.fault(fmt.Sprintf("%s: %s has no result; it should have ended %s", p.target, p.Who, p.Want))
 }
 

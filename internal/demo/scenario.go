@@ -47,9 +47,9 @@ sweep: {interval: 3s}
 http: {listen: 127.0.0.1:0}
 `
 
-// step is one request of the demo: who asks for what, what goes wrong
+// Step is one request of the demo: who asks for what, what goes wrong
 // meanwhile, and how it must end.
-type step struct {
+type Step struct {
 	Who   string
 	fault *simulator.Fault
 	Want  approval.Outcome // empty: a dead letter
@@ -64,7 +64,7 @@ type step struct {
 
 // Steps returns one round of the scenario. Longer demos repeat it without the
 // faults.
-func Steps() []step {
+func Steps() []Step {
 	const (
 		accept = "AcceptOrRejectEndpoint"
 		list   = "ListServiceConnections"
@@ -73,7 +73,7 @@ func Steps() []step {
 		return func(n int) string { return fmt.Sprintf("%s-0000-4000-8000-%012d", prefix, n) }
 	}
 	subnet, host := id("5b0e7a11"), id("71a15ecc")
-	return []step{
+	return []Step{
 		{Who: "acme", target: "payments", domain: Acme, Want: approval.OutcomeAccepted},
 		{Who: "a stranger", target: "payments", domain: Stranger, Want: approval.OutcomeHeld},
 		{Who: "a stranger who claims to be acme", target: "payments", domain: Stranger, claims: `{"domain_id": "` + Acme + `"}`, Want: approval.OutcomeHeld},

@@ -76,6 +76,7 @@ func LabelsOf(targets approval.Targets) metrics.Labels {
 	return labels
 }
 
+// MetricsBuild says in metrics which build this is.
 func MetricsBuild() metrics.Build {
 	b := cli.ReadBuild()
 	return metrics.Build{Version: b.Version, Revision: b.Commit, GoVersion: b.Go}

@@ -18,22 +18,22 @@ type FaultKind string
 // the first that matches a call wins. Slow, StaleList, UnknownState and the list faults
 // combine with other faults.
 const (
-	Throttle429   FaultKind = "throttle-429"   // 429 APIGW.0308; FunctionGraph: FSS.0429, IAM: IAM.0012
-	Throttle400   FaultKind = "throttle-400"   // 400 EndPoint.0022; VPCEP only
-	Throttle500   FaultKind = "throttle-500"   // 500 APIG.9008; APIG only
-	ServerError   FaultKind = "server-error"   // 500 with the code of the API; Status can set 502, 503 or 504
-	HTML          FaultKind = "html"           // HTML page of a firewall, with 200 or Status
-	Redirect302   FaultKind = "redirect-302"   // a redirect
-	ExpiredToken  FaultKind = "expired-token"  // 401 APIGW.0307; a token issued by IAM becomes invalid
-	Refuse        FaultKind = "refuse"         // Status and Code
-	CutBefore     FaultKind = "cut-before"     // the connection closes before the operation
-	Down          FaultKind = "down"           // as cut-before, without latency
-	CutAfter      FaultKind = "cut-after"      // the connection closes after the operation
-	Empty200      FaultKind = "empty-200"      // the operation succeeds; the response has no body
-	TruncatedJSON FaultKind = "garbage-json" // the operation succeeds; the response is truncated
-	Slow          FaultKind = "slow"           // Delay before the operation, or after it if Done
-	StaleList     FaultKind = "stale-list"     // lists show the state of Delay ago
-	UnknownState  FaultKind = "unknown-state"  // lists show an undocumented state
+	Throttle429   FaultKind = "throttle-429"  // 429 APIGW.0308; FunctionGraph: FSS.0429, IAM: IAM.0012
+	Throttle400   FaultKind = "throttle-400"  // 400 EndPoint.0022; VPCEP only
+	Throttle500   FaultKind = "throttle-500"  // 500 APIG.9008; APIG only
+	ServerError   FaultKind = "server-error"  // 500 with the code of the API; Status can set 502, 503 or 504
+	HTML          FaultKind = "html"          // HTML page of a firewall, with 200 or Status
+	Redirect302   FaultKind = "redirect-302"  // a redirect
+	ExpiredToken  FaultKind = "expired-token" // 401 APIGW.0307; a token issued by IAM becomes invalid
+	Refuse        FaultKind = "refuse"        // Status and Code
+	CutBefore     FaultKind = "cut-before"    // the connection closes before the operation
+	Down          FaultKind = "down"          // as cut-before, without latency
+	CutAfter      FaultKind = "cut-after"     // the connection closes after the operation
+	Empty200      FaultKind = "empty-200"     // the operation succeeds; the response has no body
+	TruncatedJSON FaultKind = "garbage-json"  // the operation succeeds; the response is truncated
+	Slow          FaultKind = "slow"          // Delay before the operation, or after it if Done
+	StaleList     FaultKind = "stale-list"    // lists show the state of Delay ago
+	UnknownState  FaultKind = "unknown-state" // lists show an undocumented state
 )
 
 // FaultKinds returns all kinds, in the order of docs/simulator.md.
