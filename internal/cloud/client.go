@@ -356,6 +356,25 @@ func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Fact
 	return f, nil
 }
 
+// LatestPending returns what the latest read of req's target showed of its
+// connection, also if another request caused that read; ok is false if it was not
+// pending, or not read. Nothing is called.
+func (c *Client) LatestPending(req approval.Request) (f approval.Facts, ok bool) {
+	l, err := c.reader(&req)
+	if err != nil {
+		return f, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	seen, ok := l.pending[approval.UUID(req.EndpointID)]
+	if !ok {
+		return f, false
+	}
+	f = seen.row.facts()
+	f.ReadAt = seen.at
+	return f, true
+}
+
 // Accepted returns the number of accepted connections that the account domainID has on
 // t, not counting endpointID, from a read that began after the call. The read is of the
 // whole list and shared with concurrent callers. It is a retryable error if the list

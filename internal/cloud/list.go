@@ -35,9 +35,16 @@ type connectionReader struct {
 	reading  chan struct{} // capacity 1; held by the current read
 
 	mu       sync.Mutex
-	next     *batch // joined by new callers; nil if there are none
-	total    int    // rows at the last read of the whole list; -1 before that
-	noFilter bool   // the API ignores the filter by id
+	next     *batch                // joined by new callers; nil if there are none
+	pending  map[string]pendingRow // of the latest reads, by id
+	total    int                   // rows at the last read of the whole list; -1 before that
+	noFilter bool                  // the API ignores the filter by id
+}
+
+// pendingRow is a connection that waited for a decision when it was last read.
+type pendingRow struct {
+	row connection
+	at  time.Time // when the read began
 }
 
 // batch is one read and its waiters.
@@ -136,6 +143,26 @@ func (l *connectionReader) run(ctx context.Context, b *batch) {
 	}
 	b.err = l.report(b.err)
 	b.shown.at = at
+	if b.err == nil {
+		l.keepPending(ids, all, b.shown)
+	}
+}
+
+// keepPending keeps what a read of ids, or of the whole list, shows as pending.
+func (l *connectionReader) keepPending(ids []string, all bool, shown snapshot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if all || l.pending == nil {
+		l.pending = map[string]pendingRow{}
+	}
+	for _, id := range ids {
+		delete(l.pending, approval.UUID(id))
+	}
+	for id, r := range shown.rows {
+		if approval.State(r.Status) == approval.Pending {
+			l.pending[approval.UUID(id)] = pendingRow{r, shown.at}
+		}
+	}
 }
 
 // pageCount is the number of calls that the whole list takes, as far as is known. The caller holds l.mu.

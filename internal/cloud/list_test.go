@@ -430,3 +430,32 @@ func BenchmarkDecodeList(b *testing.B) {
 		}
 	}
 }
+
+// TestLatestPendingOfOtherReads: what a read for one request shows as pending is known
+// for all others of the target, with its time, until a read shows otherwise.
+func TestLatestPendingOfOtherReads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := ids(3)
+		w := newWorld(all...)
+		c := client(t, w)
+		other := approval.Request{Target: service(), EndpointID: strings.ToUpper(all[1])}
+		if f, ok := c.LatestPending(other); ok {
+			t.Errorf("%+v before any read", f)
+		}
+		began := time.Now()
+		if _, err := c.Accepted(t.Context(), service(), domainID, all[0]); err != nil {
+			t.Fatal(err)
+		}
+		if f, ok := c.LatestPending(other); !ok || f.State != approval.Pending || f.DomainID != domainID || f.ReadAt.Before(began) {
+			t.Errorf("%+v, %v after a read of the whole list", f, ok)
+		}
+		w.rows[all[1]] = approval.Accepted
+		if _, err := c.Facts(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		if f, ok := c.LatestPending(other); ok {
+			t.Errorf("%+v after it was accepted", f)
+		}
+	})
+}

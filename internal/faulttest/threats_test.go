@@ -45,7 +45,7 @@ func TestDecodersAreFuzzed(t *testing.T) {
 		}
 	}
 	var f findings
-	for _, want := range []string{"events.FuzzDecode", "cloud.FuzzErrorBody", "cloud.FuzzTimes", "policy.FuzzLoad", "policy.FuzzEvaluate", "worker.FuzzConfigFile"} {
+	for _, want := range []string{"events.FuzzDecode", "cloud.FuzzErrorBody", "cloud.FuzzTimes", "policy.FuzzLoad", "policy.FuzzEvaluate", "config.FuzzConfigFile"} {
 		if !targets[want] {
 			f.wrong("%s is not there", want)
 		}

@@ -244,6 +244,8 @@ func (s *site) Pending(context.Context, approval.Target) ([]approval.Facts, erro
 	return []approval.Facts{s.in.Facts}, nil
 }
 
+func (*site) LatestPending(approval.Request) (approval.Facts, bool) { return approval.Facts{}, false }
+
 func (s *site) Accepted(context.Context, approval.Target, string, string) (int, error) {
 	return s.accepted, nil
 }

@@ -160,6 +160,11 @@ func (c *fakeCloud) Create(ctx context.Context, _ approval.Request) (approval.Cr
 	return approval.Created{Domain: "functions.example", EndpointID: c.connects}, c.failing("create", true)
 }
 
+// LatestPending knows of no other reads.
+func (*fakeCloud) LatestPending(approval.Request) (approval.Facts, bool) {
+	return approval.Facts{}, false
+}
+
 func (c *fakeCloud) Accepted(_ context.Context, _ approval.Target, domainID, endpointID string) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -133,7 +133,19 @@ func (w *Worker) send(ctx context.Context, t *task, entry *approval.Entry, judge
 		return sent{entry: entry}, errOutdated
 	}
 	noted, asked, sends := entry, 0, 0
+	check := func() error {
+		switch {
+		case !w.current(entry, judged):
+			return errAged
+		case !w.stands(entry, &judged.Facts):
+			return errOutdated
+		}
+		return nil
+	}
 	permit := func() (err error) {
+		if err := check(); err != nil {
+			return err
+		}
 		if asked++; asked == 1 {
 			at := w.Now()
 			noted, err = w.update(ctx, entry, func(e *approval.Entry) { e.SentAt, e.Progress = at, t.stages.during(approval.StageAct) })
@@ -141,15 +153,8 @@ func (w *Worker) send(ctx context.Context, t *task, entry *approval.Entry, judge
 				return fmt.Errorf("note that it is about to be sent: %w", err)
 			}
 		}
-		age, most := w.Now().Sub(judged.at), actWithin
-		if asked > 1 { // it is repeated, and there was time to read
-			most = max(w.Limits.FactsMaxAge, 0)
-		}
-		switch {
-		case age > most:
-			return errAged
-		case !w.stands(entry, &judged.Facts):
-			return errOutdated
+		if err := check(); err != nil { // the note took time
+			return err
 		}
 		sends++
 		return nil
@@ -168,6 +173,19 @@ func (w *Worker) send(ctx context.Context, t *task, entry *approval.Entry, judge
 		s.entry = &void
 	}
 	return s, &actError{fmt.Errorf("%s: %w", entry.Decision.Verdict, err)}
+}
+
+// current reports whether the connection is known to be the one that was judged, and
+// pending, by a read of at most Limits.FactsMaxAge ago. An act may wait longer than that
+// for its turn; reads for other requests of the target count, so that this costs none.
+func (w *Worker) current(entry *approval.Entry, judged *snapshot) bool {
+	now, most := w.Now(), max(w.Limits.FactsMaxAge, 0)
+	if now.Sub(judged.at) <= most {
+		return true
+	}
+	latest, ok := w.Cloud.LatestPending(entry.Request)
+	age := now.Sub(latest.ReadAt)
+	return ok && age >= 0 && age <= most && entry.Decision.Facts.Same(latest)
 }
 
 // noteActed notes that the cloud took the call. It is known that it did, also if the

@@ -365,3 +365,64 @@ func TestAcceptedAlreadyWithinALimit(t *testing.T) {
 		}
 	})
 }
+
+// queued is a cloud in which each act waits for its turn first, while others' reads
+// go on.
+type queued struct {
+	*fakeCloud
+	waits  func()
+	latest func() (approval.Facts, bool)
+	turns  int
+}
+
+func (c *queued) Act(ctx context.Context, req approval.Request, v approval.Verdict) error {
+	if c.turns++; c.turns == 1 {
+		c.waits()
+	}
+	return c.fakeCloud.Act(ctx, req, v)
+}
+
+func (c *queued) LatestPending(approval.Request) (approval.Facts, bool) { return c.latest() }
+
+// TestFactsAreFreshAfterTheWaitForATurn: an act that waited for the rate of its API
+// longer than facts are fresh is sent only if a read shows that the connection is
+// still the one that was judged.
+func TestFactsAreFreshAfterTheWaitForATurn(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		changed bool // the identity, during the wait
+		read    bool // another request reads the list meanwhile
+		want    approval.Outcome
+		turns   int
+	}{
+		{"nothing changed, and another read shows it", false, true, approval.OutcomeAccepted, 1},
+		{"nothing changed, and nobody read", false, false, approval.OutcomeAccepted, 2},
+		{"another account, and another read shows it", true, true, approval.OutcomeRejected, 2},
+		{"another account, and nobody read", true, false, approval.OutcomeRejected, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				cloud := &queued{fakeCloud: newFakeCloud(approval.Pending)}
+				cloud.waits = func() {
+					<-time.After(4 * DefaultLimits().FactsMaxAge)
+					if tt.changed {
+						cloud.set(func(f *approval.Facts) { f.DomainID, f.MarkerID = stranger, 2 })
+					}
+				}
+				cloud.latest = func() (approval.Facts, bool) {
+					f := cloud.facts[endpoint]
+					f.ReadAt = time.Now()
+					return f, tt.read && f.State == approval.Pending
+				}
+				b := newBench(t, cloud.fakeCloud, byAccount)
+				b.Cloud = cloud
+				res, _ := b.deliver(t, connection("1"), 3)
+				if res.Outcome != tt.want || cloud.turns != tt.turns || len(cloud.acts) != 1 {
+					t.Errorf("ended %s after %d turns and acts %v, want %s after %d and one act", res.Outcome, cloud.turns, cloud.acts, tt.want, tt.turns)
+				}
+			})
+		})
+	}
+}

@@ -49,8 +49,8 @@ func (l Limits) confirmReadBack() time.Duration { return min(l.ConfirmFor, 4*l.S
 const (
 	// listLag is how long a list may show the past. It is that of the package cloud.
 	listLag = 30 * time.Second
-	// actWithin bounds how long an act goes by the same facts while it waits for its
-	// turn at the cloud. It is longer than one call takes.
+	// actWithin bounds how long an act waits for its turn at the cloud, its calls
+	// included. It is longer than one call takes.
 	actWithin = 45 * time.Second
 	// confirmLookAfter is the time between two looks that must agree that a connection
 	// is another one than that which was settled. It is not shorter than FactsMaxAge.

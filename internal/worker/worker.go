@@ -22,6 +22,9 @@ type Cloud interface {
 	// Facts returns facts that are not older than the call. A connection that is not
 	// listed has the State Absent, which is no error.
 	Facts(ctx context.Context, req approval.Request) (approval.Facts, error)
+	// LatestPending returns the facts of req's connection that the latest read of its
+	// target showed; false if it was not pending there, or not read. It calls nothing.
+	LatestPending(req approval.Request) (approval.Facts, bool)
 	// Act returns nil once the cloud took v, which must be Accept or Reject. It
 	// asks approval.Permit right before each call that it sends. An error whose
 	// OutcomeUnknown is true leaves open whether any of them was carried out.
