@@ -13,17 +13,17 @@ import (
 )
 
 func newBusCommand(env cli.Environment) *cobra.Command {
-	c := &cobra.Command{Use: "bus", Short: "Makes or compares the streams, the consumer and the bucket"}
+	c := &cobra.Command{Use: "bus", Short: "Make or compare the streams, the consumer and the buckets"}
 	setup := &cobra.Command{
 		Use:   "setup",
-		Short: "Makes what is missing; never changes or deletes what is there",
+		Short: "Make what is missing; never change or delete what exists",
 		Long: `setup makes the streams, the consumer and the bucket where they are missing, and
 compares those that are there. It changes and deletes nothing. Exit code 3: something
 that is there would break a promise of the worker.`,
 	}
 	status := &cobra.Command{
 		Use:   "status",
-		Short: "Compares what is there with what is needed",
+		Short: "Compare the configuration on the broker with what is needed",
 		Long: `status says in what the streams, the consumer and the bucket differ from what setup
 would make. Exit code 4: a difference breaks a promise of the worker; others are the
 operator's choice.`,

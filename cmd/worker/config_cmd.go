@@ -11,7 +11,7 @@ import (
 )
 
 func newConfigCommand(env cli.Environment) *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "Shows and documents the settings"}
+	c := &cobra.Command{Use: "config", Short: "Show and document the settings"}
 	c.AddCommand(newConfigShowCommand(env), newConfigDocsCommand())
 	return c
 }
@@ -30,7 +30,7 @@ type shownTarget struct {
 func newConfigShowCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show",
-		Short: "Shows the settings in effect and where each comes from; secrets are masked",
+		Short: "Show the settings in effect and their sources; secrets are masked",
 	}
 	output := cli.OutputFlag(c)
 	config.AddFlags(c.Flags())
@@ -69,7 +69,7 @@ func newConfigShowCommand(env cli.Environment) *cobra.Command {
 func newConfigDocsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "docs",
-		Short: "Prints the settings as a Markdown table",
+		Short: "Print the settings as a Markdown table",
 		RunE: func(c *cobra.Command, _ []string) error {
 			_, err := io.WriteString(c.OutOrStdout(), config.Docs())
 			return err

@@ -21,14 +21,14 @@ import (
 )
 
 func newDeadLettersCommand(env cli.Environment) *cobra.Command {
-	c := &cobra.Command{Use: "deadletters", Short: "Looks after messages that were no requests"}
+	c := &cobra.Command{Use: "deadletters", Short: "List, show, replay or drop dead letters"}
 	c.AddCommand(
 		newDeadLettersListCommand(env),
 		newDeadLettersShowCommand(env),
-		newDeadLettersEndCommand(env, "replay", "replayed", "Hands dead letters in again, as they were, and removes them",
+		newDeadLettersEndCommand(env, "replay", "replayed", "Submit dead letters again, as they were, and remove them",
 			`replay submits the original message again; do it once what was wrong is fixed. The
 dead letter is removed. Name dead letters by their numbers, or all of a reason.`, (*events.Bus).Replay),
-		newDeadLettersEndCommand(env, "drop", "dropped", "Removes dead letters for good",
+		newDeadLettersEndCommand(env, "drop", "dropped", "Remove dead letters for good",
 			`drop removes dead letters; the original stays in the stream of requests for as long
 as that keeps messages. Name dead letters by their numbers, or all of a reason.`, (*events.Bus).Drop),
 	)
@@ -60,7 +60,7 @@ func deadLetterOf(d events.DeadLetter) deadLetterView {
 }
 
 func newDeadLettersListCommand(env cli.Environment) *cobra.Command {
-	c := &cobra.Command{Use: "list", Short: "Lists dead letters, the oldest first"}
+	c := &cobra.Command{Use: "list", Short: "List dead letters, the oldest first"}
 	f := c.Flags()
 	reason := reasonFlag(c)
 	limit := f.Int("limit", 50, "at most this many, the latest; 0: all")
@@ -110,7 +110,7 @@ func reasonFlag(c *cobra.Command) *cli.ChoiceFlag {
 func newDeadLettersShowCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show <number>",
-		Short: "Shows a dead letter with its original headers and bytes",
+		Short: "Show a dead letter with its original headers and bytes",
 		Args:  cobra.ExactArgs(1),
 	}
 	output := cli.OutputFlag(c)

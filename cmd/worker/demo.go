@@ -13,7 +13,7 @@ import (
 func newDemoCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "demo",
-		Short: "Shows the whole worker at work, with nothing else installed",
+		Short: "Run the worker with a simulated cloud and an embedded bus",
 		Long: `demo runs the whole worker in this process, with NATS, a simulated cloud and the
 example policies with it, and sends it requests: allowed ones, denied ones,
 liars, creations, throttled calls, lost answers. It shows each decision as it

@@ -48,7 +48,7 @@ const (
 func newDoctorCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
-		Short: "Checks everything that the worker depends on, and says how to fix it",
+		Short: "Check everything that the worker depends on, and say how to fix it",
 		Long: `doctor checks configuration, policies, broker, streams, permissions, credentials,
 clock and each API, a line each. It decides nothing and calls nothing that changes
 a connection. On the broker it tries each right that the worker needs with messages

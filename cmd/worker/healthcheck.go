@@ -18,7 +18,7 @@ import (
 func newHealthcheckCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "healthcheck",
-		Short: "Asks the worker on this machine whether it is ready",
+		Short: "Ask the worker on this machine whether it is ready",
 		Long: `healthcheck asks /readyz of the worker that listens on http.listen. Exit code 0:
 ready; 1: it answers that it is not; 5: it does not answer.`,
 	}

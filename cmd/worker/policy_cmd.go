@@ -21,7 +21,7 @@ import (
 func newPolicyCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "policy",
-		Short: "Checks, tests, explains and compares policies",
+		Short: "Check, test, explain and compare policies",
 		Long: `policy works on allow-lists before they go live. All of it decides by the very
 function that the worker decides by, and none of it calls the cloud.
 
@@ -78,7 +78,7 @@ func (r checkReport) count(s policy.Severity) int {
 func newPolicyCheckCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check [dir]",
-		Short: "Finds what is wrong with the policies, or looks wrong",
+		Short: "Find errors and likely mistakes in policies",
 		Long: `check reads the policies in a folder (policies.dir unless it is named) as a worker
 would and reports every finding with its place, its code and a hint. Exit
 code 0: a worker would load them; 3: it would not, or --strict is set and there

@@ -20,7 +20,7 @@ import (
 func newPolicyDiffCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "diff [<old> <new>]",
-		Short: "Says in words what changes between two folders of policies",
+		Short: "Show what changes between two folders of policies",
 		Long: `diff compares what two folders of policies say. The order of files and entries,
 comments and spelling make no difference. With --since or --records it also decides
 what was recorded by both, and shows which decisions flip. Exit code 4: something

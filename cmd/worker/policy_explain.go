@@ -41,7 +41,7 @@ func newPolicyExplainCommand(env cli.Environment) *cobra.Command {
 func (q *question) command(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "explain [dir]",
-		Short: "Shows why a request is decided as it is",
+		Short: "Show why a request is decided as it is",
 		Long: `explain decides a request by the policies in a folder (policies.dir unless it is
 named) and shows what each entry of each policy of its target says of it: the first
 condition that does not hold, what was seen and what is wanted, and the verdict last.

@@ -20,7 +20,7 @@ import (
 func newPolicySchemaCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "schema [policy|test]",
-		Short: "Prints the JSON Schema of policies or of their tests, for editors",
+		Short: "Print the JSON Schema of policies or of their tests, for editors",
 		Long: `schema prints the JSON Schema of a file of a policy, or of tests. An editor that
 knows the YAML language server completes and checks a file that begins with
 
@@ -52,7 +52,7 @@ knows the YAML language server completes and checks a file that begins with
 func newPolicyNewCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "new <name>",
-		Short: "Writes a commented policy to start from, with a test",
+		Short: "Write a commented starter policy with a test",
 		Long: `new writes a policy for a target and a file of tests for it, and the schemas for
 editors if they are missing. They are right as they are, and allow only ids that
 belong to nobody. Nothing is ever overwritten.`,

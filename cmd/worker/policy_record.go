@@ -360,7 +360,7 @@ func decided(d approval.Decision) bool {
 func newPolicyRecordsCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "records",
-		Short: "Prints recorded decisions, for backtests elsewhere",
+		Short: "Print recorded decisions, for backtests elsewhere",
 		Long: `records prints the decisions in the ledger with all that they rest on, one JSON
 object a line, the latest first. A backtest can then run where the broker cannot be
 reached, such as in the checks of a merge request. The lines hold what requesters

@@ -21,7 +21,7 @@ import (
 )
 
 func newRequestsCommand(env cli.Environment) *cobra.Command {
-	c := &cobra.Command{Use: "requests", Short: "Reads the ledger: what was decided, and what came of it"}
+	c := &cobra.Command{Use: "requests", Short: "List and show requests: what was decided, and how they ended"}
 	c.AddCommand(newRequestsListCommand(env), newRequestsShowCommand(env))
 	return c
 }
@@ -40,7 +40,7 @@ func withLedger(env cli.Environment, do func(c *cobra.Command, book *ledger.Ledg
 func newRequestsListCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "Lists requests, the latest first",
+		Short: "List requests, the latest first",
 	}
 	f := c.Flags()
 	var filter ledger.Filter
@@ -195,7 +195,7 @@ func (f foundEntries) incomplete() error {
 func newRequestsShowCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show <request>",
-		Short: "Shows all that is known of a request, with its history",
+		Short: "Show all that is known of a request, with its history",
 		Long: `show prints a request from the ledger: what was asked, the facts, the decision with
 every reason, what was done and how it ended, and each version of its entry. Name
 it by its id or the beginning of it, or by --source and --event-id.`,

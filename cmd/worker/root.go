@@ -21,7 +21,7 @@ func execute(ctx context.Context, env cli.Environment) int {
 func newRootCommand(env cli.Environment) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "worker",
-		Short: "Approves VPC endpoint connections on Huawei Cloud by allow-lists",
+		Short: "Approve VPC endpoint connections on Huawei Cloud by allow-lists",
 		Long: `worker approves VPC endpoint connections on Huawei Cloud by itself, safely: it
 takes requests from NATS JetStream, checks each one against the facts in the
 cloud, decides it by YAML allow-lists, acts, and publishes what came of it.
@@ -41,7 +41,7 @@ dependency is unreachable, 130 interrupted.`,
 	})
 	flags := root.PersistentFlags()
 	flags.String("config", "", "configuration `file` (default "+config.DefaultFile+" if it is there)")
-	flags.Var(&cli.ChoiceFlag{Text: "auto", Choices: cli.ColorChoices()}, "color", "colour on a terminal unless NO_COLOR is set, always, or never")
+	flags.Var(&cli.ChoiceFlag{Text: "auto", Choices: cli.ColorChoices()}, "color", "color on a terminal unless NO_COLOR is set, always, or never")
 	config.AddFlags(flags, "log")
 
 	root.AddCommand(

@@ -27,7 +27,7 @@ const manySlots = 512
 func newRunCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
-		Short: "Runs the worker",
+		Short: "Run the worker",
 		Long: `run takes requests from NATS JetStream until it gets SIGTERM or SIGINT; it then
 takes no more, finishes or gives back what is in progress, and ends with 0. A
 second signal ends it immediately. The policies are watched; SIGHUP loads them now.`,

@@ -18,7 +18,7 @@ import (
 func newStatusCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "Lists the live workers by their heartbeats",
+		Short: "List the live workers by their heartbeats",
 		Long: `status lists the workers whose last heartbeat is not older than its time to live:
 instance, host, version, start, requests in flight, policies and last sweep. A
 worker that died is listed for a few seconds more.`,

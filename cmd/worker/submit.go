@@ -33,7 +33,7 @@ func newSubmitCommand(env cli.Environment) *cobra.Command {
 	var s submission
 	c := &cobra.Command{
 		Use:   "submit",
-		Short: "Publishes a request, and waits for its result if asked to",
+		Short: "Publish a request, and wait for its result if asked to",
 		Long: `submit publishes a request event: one connection by flags, or anything by a file
 that holds a CloudEvent or the data of one. The request is checked first, against
 the configured targets if there are any.

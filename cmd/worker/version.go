@@ -9,7 +9,7 @@ import (
 )
 
 func newVersionCommand() *cobra.Command {
-	c := &cobra.Command{Use: "version", Short: "Says which build this is"}
+	c := &cobra.Command{Use: "version", Short: "Show the version of this build"}
 	output := cli.OutputFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		b := cli.ReadBuild()

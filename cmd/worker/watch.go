@@ -18,7 +18,7 @@ import (
 func newWatchCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "watch",
-		Short: "Follows results as they are published",
+		Short: "Follow results as they are published",
 		Long: `watch prints each result on a line, until it is interrupted. With --since it
 begins with those that are stored already, with --no-follow it ends after them.`,
 	}
