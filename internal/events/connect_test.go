@@ -89,15 +89,14 @@ func claimingVersion(t *testing.T, to, version string, old *atomic.Bool) string 
 			_, _ = bufio.NewReader(client).WriteTo(server)
 		}()
 		r := bufio.NewReader(server)
-		info, err := r.ReadString('\n')
-		if err != nil {
-			return
-		}
-		if old.Load() {
-			info = regexp.MustCompile(`"version":"[^"]*"`).ReplaceAllString(info, `"version":"`+version+`"`)
-		}
-		if _, err := client.Write([]byte(info)); err == nil {
-			_, _ = r.WriteTo(client)
+		for { // a server says INFO more than once
+			line, err := r.ReadString('\n')
+			if old.Load() && strings.HasPrefix(line, "INFO {") {
+				line = regexp.MustCompile(`"version":"[^"]*"`).ReplaceAllString(line, `"version":"`+version+`"`)
+			}
+			if _, sent := client.Write([]byte(line)); sent != nil || err != nil {
+				return
+			}
 		}
 	}
 	go func() {

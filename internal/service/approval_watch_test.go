@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,14 +18,46 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 )
 
-// settingsOf is an approvalReader: "on", "off", or an error.
-type settingsOf map[string]string
+// settingsOf is an approvalReader: "on", "off", or an error. It is safe for
+// concurrent use.
+type settingsOf struct {
+	mu sync.Mutex
+	of map[string]string // by target
+}
 
-func (s settingsOf) ApprovalEnabled(_ context.Context, t approval.Target) (bool, error) {
-	if s[t.Name] == "" {
+func (s *settingsOf) ApprovalEnabled(_ context.Context, t approval.Target) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.of[t.Name] == "" {
 		return false, errors.New("forbidden")
 	}
-	return s[t.Name] == "on", nil
+	return s.of[t.Name] == "on", nil
+}
+
+func (s *settingsOf) set(of map[string]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.Copy(s.of, of)
+}
+
+// lockedLog is a log that is safe for concurrent use.
+type lockedLog struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// take returns what was written since the last call.
+func (l *lockedLog) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.text.Reset()
+	return l.text.String()
 }
 
 // TestApprovalThatIsDisabledIsTold: once, with the target's name, and in the metric;
@@ -31,11 +65,11 @@ func (s settingsOf) ApprovalEnabled(_ context.Context, t approval.Target) (bool,
 func TestApprovalThatIsDisabledIsTold(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		log := &lockedLog{}
 		reg := prometheus.NewRegistry()
-		cloud := settingsOf{"payments": "on", "open": "off", "hidden": ""}
+		cloud := &settingsOf{of: map[string]string{"payments": "on", "open": "off", "hidden": ""}}
 		w := approvalWatch{
-			cloud: cloud, metrics: metrics.New(reg, metrics.Labels{Targets: []string{"payments", "open", "hidden", "gateway", "functions"}}, metrics.Build{}), log: zerolog.New(&log),
+			cloud: cloud, metrics: metrics.New(reg, metrics.Labels{Targets: []string{"payments", "open", "hidden", "gateway", "functions"}}, metrics.Build{}), log: zerolog.New(log),
 			targets: approval.Targets{
 				{Name: "payments", Kind: approval.Service},
 				{Name: "open", Kind: approval.Gateway, ServiceID: "s"},
@@ -48,9 +82,11 @@ func TestApprovalThatIsDisabledIsTold(t *testing.T) {
 		defer cancel()
 		go w.run(ctx)
 		<-time.After(time.Minute)
-		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		synctest.Wait()
+		text := log.take()
+		lines := strings.Split(strings.TrimSpace(text), "\n")
 		if len(lines) != 2 || !strings.Contains(lines[0], `"target":"open"`) || !strings.Contains(lines[0], "approval is disabled") || !strings.Contains(lines[1], `"target":"hidden"`) {
-			t.Errorf("log:\n%s", &log)
+			t.Errorf("log:\n%s", text)
 		}
 		got := gathered(t, reg)
 		for _, want := range []string{`approval_enabled{target="payments"} 1`, `approval_enabled{target="open"} 0`} {
@@ -63,14 +99,15 @@ func TestApprovalThatIsDisabledIsTold(t *testing.T) {
 				t.Errorf("what was not read of %s has a value", name)
 			}
 		}
-		log.Reset()
 		<-time.After(time.Hour)
-		if log.Len() > 0 {
-			t.Errorf("told again:\n%s", &log)
+		synctest.Wait()
+		if again := log.take(); again != "" {
+			t.Errorf("told again:\n%s", again)
 		}
-		cloud["open"], cloud["hidden"], cloud["payments"] = "on", "on", "off"
+		cloud.set(map[string]string{"open": "on", "hidden": "on", "payments": "off"})
 		<-time.After(2 * time.Hour)
-		if got := log.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "enabled again") || !strings.Contains(got, `"target":"payments"`) {
+		synctest.Wait()
+		if got := log.take(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "enabled again") || !strings.Contains(got, `"target":"payments"`) {
 			t.Errorf("log of the changes:\n%s", got)
 		}
 	})
