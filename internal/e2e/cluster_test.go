@@ -376,7 +376,7 @@ func (s *shop) send(o order, first int) error {
 	for try := first; ; try++ {
 		n := s.c.nodes[try%len(s.c.nodes)]
 		err := s.c.on(n, func(ctx context.Context, js jetstream.JetStream) error {
-			_, err := js.PublishMsg(ctx, &natsgo.Msg{Subject: "vpcep.requests.shop", Data: body, Header: natsgo.Header{
+			_, err := js.PublishMsg(ctx, &natsgo.Msg{Subject: requestSubject(o.data), Data: body, Header: natsgo.Header{
 				"ce-specversion": {"1.0"}, "ce-id": {o.id}, "ce-source": {"/shop/requests"}, "ce-type": {o.kind},
 				"ce-time": {time.Now().UTC().Format(time.RFC3339Nano)}, "content-type": {"application/json"},
 			}})

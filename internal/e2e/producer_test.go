@@ -59,7 +59,7 @@ func (p producer) structured(id, kind string, data map[string]any) {
 		p.t.Fatal(err)
 	}
 	p.publish(&natsgo.Msg{
-		Subject: "vpcep.requests.shop", Data: body,
+		Subject: requestSubject(data), Data: body,
 		Header: natsgo.Header{"Content-Type": {"application/cloudevents+json; charset=utf-8"}},
 	})
 }
@@ -73,13 +73,18 @@ func (p producer) binary(id, kind string, data map[string]any) {
 		p.t.Fatal(err)
 	}
 	p.publish(&natsgo.Msg{
-		Subject: "vpcep.requests.shop", Data: body,
+		Subject: requestSubject(data), Data: body,
 		Header: natsgo.Header{
 			"Ce-Specversion": {"1.0"}, "Ce-Id": {id}, "Ce-Source": {"/shop/requests"}, "Ce-Type": {kind},
 			"Ce-Time": {time.Now().UTC().Format(time.RFC3339Nano)}, "Ce-Subject": {"Z%C3%BCrich%202"},
 			"ce-datacontenttype": {"application/json"},
 		},
 	})
+}
+
+// requestSubject is the subject of a request for the target in data.
+func requestSubject(data map[string]any) string {
+	return fmt.Sprintf("vpcep.requests.%v", data["target"])
 }
 
 func (p producer) publish(m *natsgo.Msg) {
