@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -79,7 +80,12 @@ func FuzzAgainstTheSDK(f *testing.F) {
 		if err := json.Unmarshal([]byte(body), &theirs); err != nil {
 			return // it is stricter in places that the specification leaves open
 		}
-		got := []any{ours.ID, ours.Source, ours.Type, ours.Subject, ours.Time.Equal(theirs.Time())}
+		// The SDK keeps the source as a URL, which escapes what may not stand in one.
+		source, err := url.Parse(ours.Source)
+		if err != nil {
+			return
+		}
+		got := []any{ours.ID, source.String(), ours.Type, ours.Subject, ours.Time.Equal(theirs.Time())}
 		want := []any{theirs.ID(), theirs.Source(), theirs.Type(), theirs.Subject(), true}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("the same bytes are two events (-SDK +ours):\n%s", d)
