@@ -163,6 +163,9 @@ func TestPoison(t *testing.T) {
 		f.wrong("%d killers ended the process %d times, more than four times each", killers, deaths)
 	}
 	note := fmt.Sprintf("%d killers, %d deaths", killers, deaths)
+	if most := good * 5 / 100; replayed > most {
+		f.wrong("killers convicted %d good requests, more than 5 %% of %d", replayed, good)
+	}
 	if replayed > 0 {
 		note += fmt.Sprintf("; %d good ones that shared a process with a killer, replayed", replayed)
 	}
