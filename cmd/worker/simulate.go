@@ -115,19 +115,19 @@ func (s *simulation) check() error {
 
 // run serves until ctx ends.
 func (s *simulation) run(ctx context.Context, out io.Writer) error {
-	world := demoWorld()
+	world := demo.Script()
 	if s.script != "" {
 		text, err := os.ReadFile(s.script)
 		if err != nil {
 			return cli.WithCode(cli.ExitInvalid, fmt.Errorf("--script: %w", err))
 		}
-		if world, err = readScript(text); err != nil {
+		if world, err = simulator.ReadScript(text); err != nil {
 			return cli.WithCode(cli.ExitInvalid, fmt.Errorf("--script %s: %w", s.script, err))
 		}
-		world.configure(&s.cfg)
+		world.Configure(&s.cfg)
 	}
 	sim := simulator.New(s.cfg)
-	if err := world.build(sim); err != nil {
+	if err := world.Build(sim); err != nil {
 		return cli.WithCode(cli.ExitInvalid, fmt.Errorf("--script %s: %w", s.script, err))
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.listen)
@@ -161,7 +161,7 @@ func (s *simulation) run(ctx context.Context, out io.Writer) error {
 }
 
 // explain prints the address and how to use it.
-func (s *simulation) explain(out io.Writer, at net.Addr, world *script) error {
+func (s *simulation) explain(out io.Writer, at net.Addr, world *simulator.Script) error {
 	url := "http://" + at.String()
 	var text strings.Builder
 	fmt.Fprintf(&text, "simulated cloud: %s\n", url)
@@ -175,28 +175,13 @@ func (s *simulation) explain(out io.Writer, at net.Addr, world *script) error {
 		fmt.Fprintf(&text, "      %s: %s\n", api, url)
 	}
 	text.WriteString("  targets:\n")
-	for _, v := range world.Services {
-		fmt.Fprintf(&text, "    - {name: %s, kind: service, id: %s, project_id: %s}\n", targetName("service", v.Name, v.ID), v.ID, v.ProjectID)
-	}
-	for _, g := range world.Gateways {
-		fmt.Fprintf(&text, "    - {name: %s, kind: gateway, id: %s, project_id: %s", targetName("gateway", g.Name, g.ID), g.ID, g.ProjectID)
-		if g.ServiceID != "" {
-			fmt.Fprintf(&text, ", service_id: %s", g.ServiceID)
-		}
-		text.WriteString("}\n")
+	if err := world.WriteTargets(&text); err != nil {
+		return err
 	}
 	if s.cfg.Admin {
-		fmt.Fprintf(&text, "\nConnect a consumer:\n\n  curl -d '{\"target\": \"%s\", \"domain_id\": \"%s\"}' %s/_sim/connections\n", world.someTarget(), demo.Acme, url)
+		fmt.Fprintf(&text, "\nConnect a consumer:\n\n  curl -d '{\"target\": \"%s\", \"domain_id\": \"%s\"}' %s/_sim/connections\n", world.ExampleTarget(), demo.Acme, url)
 		fmt.Fprintf(&text, "\nShow what was called and changed:\n\n  curl %s/_sim/counters\n", url)
 	}
 	_, err := io.WriteString(out, text.String())
 	return err
-}
-
-// targetName is a name for a target in the configuration.
-func targetName(kind, name, id string) string {
-	if name != "" {
-		return name
-	}
-	return kind + "-" + strings.ToLower(id[:min(8, len(id))])
 }

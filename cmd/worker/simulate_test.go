@@ -12,10 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
-	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 	"github.com/vpcep-approver/vpcep-approver/internal/demo"
 )
 
@@ -117,7 +115,7 @@ func TestSimulateExplains(t *testing.T) {
 	s := &simulation{listen: "127.0.0.1:0", preset: "none"}
 	s.auth.AccessKey, s.auth.SecretKey = "AK1", "SK1"
 	s.cfg.Admin = true
-	if err := errors.Join(s.check(), s.explain(&out, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8440}, demoWorld())); err != nil {
+	if err := errors.Join(s.check(), s.explain(&out, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 8440}, demo.Script())); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -174,35 +172,5 @@ func TestSimulateRefuses(t *testing.T) {
 				t.Errorf("error %v, want code %d and %q in it", err, tt.code, tt.want)
 			}
 		})
-	}
-}
-
-// TestSimulateScriptOfTheDocs: what docs/simulator.md shows works.
-func TestSimulateScriptOfTheDocs(t *testing.T) {
-	t.Parallel()
-	page, err := os.ReadFile("../../docs/simulator.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, after, found := strings.Cut(string(page), "```yaml\n")
-	text, _, _ := strings.Cut(after, "```")
-	if !found {
-		t.Fatal("there is no script in docs/simulator.md")
-	}
-	world, err := readScript([]byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var cfg simulator.Config
-	world.configure(&cfg)
-	sim := simulator.New(cfg)
-	if err := world.build(sim); err != nil {
-		t.Fatal(err)
-	}
-	if n := len(sim.Connections("")); n != 4 { // the fifth comes later
-		t.Errorf("%d connections, want 4", n)
-	}
-	if cfg.Delays.Accept != 3*time.Second || len(sim.Faults()) != 2 {
-		t.Errorf("delays %+v, faults %+v", cfg.Delays, sim.Faults())
 	}
 }

@@ -115,3 +115,17 @@ func Steps() []Step {
 		}},
 	}
 }
+
+// Script is the simulated cloud of the demo, with a few connections that wait.
+func Script() *simulator.Script {
+	return &simulator.Script{
+		Services: []simulator.ScriptService{{ID: Service, Name: "payments", ProjectID: Project, DomainID: Project}},
+		Gateways: []simulator.ScriptGateway{{ID: Gateway, Name: "orders-gateway", ProjectID: Project, DomainID: Project}},
+		Connections: []simulator.ScriptConnection{
+			{Target: Service, DomainID: Acme},
+			{Target: Service, DomainID: Stranger},
+			{Target: Service, DomainID: Former},
+			{Target: Gateway, DomainID: Acme},
+		},
+	}
+}

@@ -1,30 +1,31 @@
-package main
+package simulator
 
 import (
+	"cmp"
 	"fmt"
+	"io"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v4"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
-	"github.com/vpcep-approver/vpcep-approver/internal/demo"
 )
 
-// script describes the content of a simulated cloud and its faults.
-type script struct {
+// Script describes the content of a simulated cloud and its faults.
+type Script struct {
 	Region           string             `yaml:"region"`
 	DomainID         string             `yaml:"domain_id"`          // the caller's account
 	DataArtsDomainID string             `yaml:"dataarts_domain_id"` // the account that DataArts Insight connects from
-	Delays           *scriptDelays      `yaml:"delays"`
+	Delays           *ScriptDelays      `yaml:"delays"`
 	SmallMarkerIDs   bool               `yaml:"small_marker_ids"`
-	Projects         []scriptProject    `yaml:"projects"`
-	Services         []scriptService    `yaml:"services"`
-	Gateways         []scriptGateway    `yaml:"gateways"`
-	Connections      []scriptConnection `yaml:"connections"`
+	Projects         []ScriptProject    `yaml:"projects"`
+	Services         []ScriptService    `yaml:"services"`
+	Gateways         []ScriptGateway    `yaml:"gateways"`
+	Connections      []ScriptConnection `yaml:"connections"`
 	Faults           []string           `yaml:"faults"` // as --fault takes them
 }
 
-type scriptDelays struct {
+// ScriptDelays are the delays of a Script.
+type ScriptDelays struct {
 	Visible time.Duration `yaml:"visible"`
 	Create  time.Duration `yaml:"create"`
 	Accept  time.Duration `yaml:"accept"`
@@ -32,12 +33,14 @@ type scriptDelays struct {
 	ListLag time.Duration `yaml:"list_lag"`
 }
 
-type scriptProject struct {
+// ScriptProject is a project of a Script.
+type ScriptProject struct {
 	ID   string `yaml:"id"`
 	Name string `yaml:"name"`
 }
 
-type scriptService struct {
+// ScriptService is an endpoint service of a Script.
+type ScriptService struct {
 	ID        string `yaml:"id"`
 	Name      string `yaml:"name"`
 	ProjectID string `yaml:"project_id"`
@@ -45,7 +48,8 @@ type scriptService struct {
 	Approval  *bool  `yaml:"approval"` // nil: yes
 }
 
-type scriptGateway struct {
+// ScriptGateway is a gateway of a Script.
+type ScriptGateway struct {
 	ID        string `yaml:"id"`
 	Name      string `yaml:"name"` // only for the configuration that is printed
 	ProjectID string `yaml:"project_id"`
@@ -53,48 +57,35 @@ type scriptGateway struct {
 	DomainID  string `yaml:"domain_id"`
 }
 
-type scriptConnection struct {
+// ScriptConnection is a connection of a Script.
+type ScriptConnection struct {
 	Target     string        `yaml:"target"` // id of a service or gateway
 	ID         string        `yaml:"id"`
 	DomainID   string        `yaml:"domain_id"`
 	State      string        `yaml:"state"`
 	After      time.Duration `yaml:"after"` // the start until it is made
 	AcceptEnds string        `yaml:"accept_ends"`
-	Becomes    []scriptTurn  `yaml:"becomes"`
+	Becomes    []ScriptTurn  `yaml:"becomes"`
 }
 
-// scriptTurn replaces a connection by another one with the same id.
-type scriptTurn struct {
+// ScriptTurn replaces a connection by another one with the same id.
+type ScriptTurn struct {
 	After    time.Duration `yaml:"after"` // the start
 	DomainID string        `yaml:"domain_id"`
 	MarkerID int64         `yaml:"marker_id"`
 }
 
-// demoWorld is the cloud of the demo, with a few connections that wait.
-func demoWorld() *script {
-	return &script{
-		Services: []scriptService{{ID: demo.Service, Name: "payments", ProjectID: demo.Project, DomainID: demo.Project}},
-		Gateways: []scriptGateway{{ID: demo.Gateway, Name: "orders-gateway", ProjectID: demo.Project, DomainID: demo.Project}},
-		Connections: []scriptConnection{
-			{Target: demo.Service, DomainID: demo.Acme},
-			{Target: demo.Service, DomainID: demo.Stranger},
-			{Target: demo.Service, DomainID: demo.Former},
-			{Target: demo.Gateway, DomainID: demo.Acme},
-		},
-	}
-}
-
-// readScript decodes a script. Unknown keys are errors.
-func readScript(text []byte) (*script, error) {
-	var out script
+// ReadScript decodes a script. Unknown keys are errors.
+func ReadScript(text []byte) (*Script, error) {
+	var out Script
 	if err := yaml.Load(text, &out, yaml.WithKnownFields()); err != nil {
 		return nil, err
 	}
 	return &out, nil
 }
 
-// configure applies the settings of the script to cfg.
-func (s *script) configure(cfg *simulator.Config) {
+// Configure applies the settings of the script to cfg.
+func (s *Script) Configure(cfg *Config) {
 	if s.Region != "" {
 		cfg.Region = s.Region
 	}
@@ -106,36 +97,37 @@ func (s *script) configure(cfg *simulator.Config) {
 	}
 	cfg.SmallMarkers = cfg.SmallMarkers || s.SmallMarkerIDs
 	if s.Delays != nil {
-		cfg.Delays = simulator.Delays(*s.Delays)
+		cfg.Delays = Delays(*s.Delays)
 	}
 }
 
-// build adds the script's resources and faults to sim. Errors name the place in the script.
-func (s *script) build(sim *simulator.Simulator) error {
+// Build adds the script's resources and faults to sim. Errors name
+// the place in the script.
+func (s *Script) Build(sim *Simulator) error {
 	for i, p := range s.Projects {
 		if p.ID == "" || p.Name == "" {
 			return fmt.Errorf("projects[%d]: id and name are required", i)
 		}
-		sim.AddProject(simulator.Project(p))
+		sim.AddProject(Project(p))
 	}
 	for i, v := range s.Services {
 		if v.ID == "" || v.ProjectID == "" {
 			return fmt.Errorf("services[%d]: id and project_id are required", i)
 		}
-		sim.AddService(simulator.Service{ID: v.ID, Name: v.Name, ProjectID: v.ProjectID, DomainID: v.DomainID, ApprovalEnabled: v.Approval == nil || *v.Approval})
+		sim.AddService(Service{ID: v.ID, Name: v.Name, ProjectID: v.ProjectID, DomainID: v.DomainID, ApprovalEnabled: v.Approval == nil || *v.Approval})
 	}
 	for i, g := range s.Gateways {
 		if g.ID == "" || g.ProjectID == "" {
 			return fmt.Errorf("gateways[%d]: id and project_id are required", i)
 		}
-		sim.AddGateway(simulator.Gateway{ID: g.ID, ProjectID: g.ProjectID, ServiceID: g.ServiceID, DomainID: g.DomainID})
+		sim.AddGateway(Gateway{ID: g.ID, ProjectID: g.ProjectID, ServiceID: g.ServiceID, DomainID: g.DomainID})
 	}
 	now := time.Now()
 	for i, c := range s.Connections {
 		if c.After < 0 {
 			return fmt.Errorf("connections[%d]: after must not be negative, got %s", i, c.After)
 		}
-		made := sim.Connect(c.Target, simulator.Connection{
+		made := sim.Connect(c.Target, Connection{
 			ID: c.ID, DomainID: c.DomainID, State: c.State, AcceptEnds: c.AcceptEnds, CreatedAt: now.Add(c.After),
 		})
 		if made.ID == "" {
@@ -145,11 +137,11 @@ func (s *script) build(sim *simulator.Simulator) error {
 			if turn.After < 0 || turn.DomainID == "" && turn.MarkerID == 0 {
 				return fmt.Errorf("connections[%d].becomes[%d]: domain_id or marker_id is required, and after must not be negative", i, n)
 			}
-			sim.Reidentify(made.ID, simulator.Identity{At: now.Add(turn.After), DomainID: turn.DomainID, MarkerID: turn.MarkerID})
+			sim.Reidentify(made.ID, Identity{At: now.Add(turn.After), DomainID: turn.DomainID, MarkerID: turn.MarkerID})
 		}
 	}
 	for i, text := range s.Faults {
-		f, err := simulator.ParseFault(text)
+		f, err := ParseFault(text)
 		if err != nil {
 			return fmt.Errorf("faults[%d]: %w", i, err)
 		}
@@ -158,8 +150,8 @@ func (s *script) build(sim *simulator.Simulator) error {
 	return nil
 }
 
-// someTarget is the id of the first service or gateway, for an example.
-func (s *script) someTarget() string {
+// ExampleTarget is the id of the first service or gateway, for an example.
+func (s *Script) ExampleTarget() string {
 	for _, v := range s.Services {
 		return v.ID
 	}
@@ -167,4 +159,28 @@ func (s *script) someTarget() string {
 		return g.ID
 	}
 	return ""
+}
+
+// name is a name for a target in the configuration.
+func (v ScriptService) name() string { return cmp.Or(v.Name, "service-"+shortID(v.ID)) }
+
+func (g ScriptGateway) name() string { return cmp.Or(g.Name, "gateway-"+shortID(g.ID)) }
+
+func shortID(id string) string { return strings.ToLower(id[:min(8, len(id))]) }
+
+// WriteTargets writes the services and gateways as targets of a configuration.
+func (s *Script) WriteTargets(w io.Writer) error {
+	var b strings.Builder
+	for _, v := range s.Services {
+		fmt.Fprintf(&b, "    - {name: %s, kind: service, id: %s, project_id: %s}\n", v.name(), v.ID, v.ProjectID)
+	}
+	for _, g := range s.Gateways {
+		fmt.Fprintf(&b, "    - {name: %s, kind: gateway, id: %s, project_id: %s", g.name(), g.ID, g.ProjectID)
+		if g.ServiceID != "" {
+			fmt.Fprintf(&b, ", service_id: %s", g.ServiceID)
+		}
+		b.WriteString("}\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
 }
