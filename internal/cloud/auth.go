@@ -8,65 +8,6 @@ import (
 	"time"
 )
 
-// The authentication modes.
-const (
-	ModeAKSK     = "aksk"     // requests are signed with an access key
-	ModeToken    = "token"    // a given X-Auth-Token
-	ModePassword = "password" // a token from IAM for user and password
-)
-
-// Auth configures the authentication.
-type Auth struct {
-	Mode string // one of the Mode constants
-	// Source returns the current credentials. It is called at the start and whenever
-	// they may have changed, so it must read files again each time.
-	Source func() (Credentials, error)
-}
-
-// Credentials holds the values that the mode needs. They are masked when printed.
-type Credentials struct {
-	AccessKey, SecretKey, SecurityToken string // ModeAKSK; the last for temporary keys
-	Token                               string // ModeToken
-	User, Password, Domain              string // ModePassword
-}
-
-// String masks the credentials.
-func (Credentials) String() string { return "credentials(masked)" }
-
-// GoString masks the credentials.
-func (c Credentials) GoString() string { return c.String() }
-
-// MarshalJSON masks the credentials.
-func (c Credentials) MarshalJSON() ([]byte, error) { return []byte(`"` + c.String() + `"`), nil }
-
-// check returns an error if a value for mode is missing or invalid.
-func (c Credentials) check(mode string) error {
-	need := map[string]string{}
-	switch mode {
-	case ModeAKSK:
-		need["access key"], need["secret key"] = c.AccessKey, c.SecretKey
-	case ModeToken:
-		need["token"] = c.Token
-	case ModePassword:
-		need["user"], need["password"], need["domain"] = c.User, c.Password, c.Domain
-	default:
-		return fmt.Errorf("mode %q is not one of %s, %s, %s", mode, ModeAKSK, ModeToken, ModePassword)
-	}
-	for _, name := range []string{"access key", "secret key", "token", "user", "password", "domain"} {
-		if v, needed := need[name]; needed && v == "" {
-			return fmt.Errorf("mode %s needs the %s", mode, name)
-		}
-	}
-	for name, v := range map[string]string{"access key": c.AccessKey, "security token": c.SecurityToken, "token": c.Token} {
-		for i := range len(v) {
-			if v[i] <= ' ' || v[i] > '~' {
-				return fmt.Errorf("the %s contains a space, a line break or another invalid character", name)
-			}
-		}
-	}
-	return nil
-}
-
 const (
 	// The cloud locks a key or user for five minutes after more than five consecutive
 	// failures. All calls fail in that time.
@@ -125,33 +66,6 @@ type auth struct {
 	refusal    *Error
 	scopes     map[scope]*scopeState
 	tokens     map[string]*projectToken // ModePassword, by project
-}
-
-// scope is what a response about a credential applies to.
-type scope struct{ api, project string }
-
-type scopeState struct {
-	state      authState
-	probing    bool // the only call of an unverified scope is in flight
-	renewed    bool // the credential was renewed since the last acceptance
-	acceptedAt time.Time
-	refusedAt  time.Time
-	suspendFor time.Duration // until the next probe
-	refusal    *Error
-}
-
-// token is a token from IAM.
-type token struct {
-	value   string
-	expires time.Time
-	renew   time.Time // when to renew it
-}
-
-type projectToken struct {
-	token
-	serial    int  // number of the token within the project
-	renewing  bool // a call to IAM is in flight
-	renewedAt time.Time
 }
 
 // permit allows one call. The caller must end it with accept, refuse or release.
@@ -272,63 +186,6 @@ func (a *auth) blocked(s scope) error {
 	return nil
 }
 
-// suspended returns the refusal of s until a probe is due. The caller holds a.mu.
-func (a *auth) suspended(s scope) error {
-	at := a.scope(s)
-	if at.state != refused {
-		return nil
-	}
-	rest := at.suspendFor
-	if a.state == verified {
-		rest = scopeProbeInterval
-	}
-	if left := time.Until(at.refusedAt.Add(rest)); left > 0 {
-		return stillRefused(at.refusal, left)
-	}
-	return nil
-}
-
-// allowProbe allows a probe of s, and reports whether s was refused. The caller holds a.mu.
-func (a *auth) allowProbe(s scope) bool {
-	at := a.scope(s)
-	if at.state != refused {
-		return false
-	}
-	at.state, at.probing = unverified, false
-	return true
-}
-
-// needsToken reports whether the caller must get a token of project from IAM; only one
-// caller at a time does. It returns an error if IAM must not be called and there is no
-// token. The caller holds a.mu.
-func (a *auth) needsToken(project string) (bool, error) {
-	t, iam, now := a.tokenOf(project), scope{APIIAM, project}, time.Now()
-	if t.renewing || t.usable() && (now.Before(t.renew) || now.Sub(t.renewedAt) < renewInterval) || a.state != verified && a.probing {
-		return false, nil
-	}
-	if err := a.suspended(iam); err != nil {
-		if t.usable() {
-			return false, nil
-		}
-		return false, err
-	}
-	a.allowProbe(iam)
-	t.renewing, t.renewedAt = true, now
-	return true, nil
-}
-
-// tokenOf returns the state of the token of project. The caller holds a.mu.
-func (a *auth) tokenOf(project string) *projectToken {
-	t := a.tokens[project]
-	if t == nil {
-		t = &projectToken{}
-		a.tokens[project] = t
-	}
-	return t
-}
-
-func (t *projectToken) usable() bool { return t.value != "" && time.Now().Before(t.expires) }
-
 // valid reports whether a call may still be made with p after the wait for the rate
 // limit.
 func (a *auth) valid(p permit) bool {
@@ -336,12 +193,6 @@ func (a *auth) valid(p permit) bool {
 	defer a.mu.Unlock()
 	return p.generation == a.generation && (a.state == verified || a.state == unverified && p.probesKey) &&
 		(a.scope(p.scope).state == verified || a.scope(p.scope).state == unverified && p.probesScope) && !a.replaced(p)
-}
-
-// replaced reports whether there is a newer token than p's. The caller holds a.mu.
-func (a *auth) replaced(p permit) bool {
-	t := a.tokens[p.scope.project]
-	return t != nil && t.serial != p.serial
 }
 
 // accept ends p after a response that proves the credential.
@@ -352,22 +203,6 @@ func (a *auth) accept(p permit) {
 		a.markAccepted(p.scope)
 	}
 	a.endProbe(p)
-}
-
-// markAccepted records that s accepts the credential. The caller holds a.mu.
-func (a *auth) markAccepted(s scope) {
-	at := a.scope(s)
-	if a.state == refused || at.state == refused {
-		return // the call began before the refusal
-	}
-	a.refusals, at.renewed, at.acceptedAt = 0, false, time.Now()
-	if at.state != verified {
-		at.state = verified
-		a.broadcast()
-	}
-	if a.state != verified {
-		a.set(verified)
-	}
 }
 
 // release ends p without a result.
@@ -413,93 +248,6 @@ func (a *auth) tryRenew(s scope) bool {
 	return renewed
 }
 
-// suspend stops the calls of s because of e, and all calls if e concerns the key itself
-// or if there were too many refusals. The caller holds a.mu.
-func (a *auth) suspend(s scope, e *Error) {
-	now := time.Now()
-	at := a.scope(s)
-	since := now.Add(-acceptanceTTL)
-	if before := at.refusedAt; !before.IsZero() && before.Before(since) && at.acceptedAt.Before(before) {
-		since = before // s refused it before; an acceptance since then shows that only s does
-	}
-	at.state, at.refusedAt, at.suspendFor, at.refusal = refused, now, scopeProbeInterval, e
-	a.refusals++
-	a.broadcast()
-	bad := e.refusesKey && !a.acceptedSince(since)
-	if bad && a.refusals < maxRefusals {
-		at.suspendFor = keyLockTime
-	}
-	if bad || a.refusals >= maxRefusals {
-		a.refusedAt, a.checkedAt, a.refusal = now, now, e
-		a.set(refused)
-	}
-}
-
-// acceptedSince reports whether a verified scope has accepted the credential since t.
-// The caller holds a.mu.
-func (a *auth) acceptedSince(t time.Time) bool {
-	for _, at := range a.scopes {
-		if at.state == verified && !at.acceptedAt.Before(t) {
-			return true
-		}
-	}
-	return false
-}
-
-// renew gets a token from IAM and stores it, unless the generation has changed.
-func (a *auth) renew(ctx context.Context, cred Credentials, generation int, project string, holdsKey bool) error {
-	tok, err := a.token(ctx, cred, project)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if generation != a.generation {
-		return nil // acquire starts again
-	}
-	t, iam := a.tokenOf(project), scope{APIIAM, project}
-	t.renewing = false
-	if holdsKey {
-		a.probing = false
-	}
-	defer a.broadcast()
-	e, _ := asError(err)
-	switch {
-	case err == nil:
-		t.token = tok
-		t.serial++
-		a.markAccepted(iam)
-		a.observer.CredentialState(string(a.state), a.firstExpiry(), nil)
-		return nil
-	case e != nil && e.Class == ClassCredentials && !e.notSent:
-		if at := a.scope(iam); !at.renewed && a.tryRenew(iam) {
-			return nil
-		}
-		e.Err, e.Wait = ErrCredentials, retryIn
-		a.suspend(iam, e)
-	}
-	if t.usable() && a.state != refused {
-		return nil // use the old token until the next attempt
-	}
-	return err
-}
-
-// firstExpiry returns the earliest expiry of the tokens. The caller holds a.mu.
-func (a *auth) firstExpiry() time.Time {
-	var first time.Time
-	for _, t := range a.tokens {
-		if t.value != "" && (first.IsZero() || t.expires.Before(first)) {
-			first = t.expires
-		}
-	}
-	return first
-}
-
-// dropToken makes the next caller get a new token. The caller holds a.mu.
-func (a *auth) dropToken(project string) {
-	if t := a.tokens[project]; t != nil {
-		t.token = token{}
-		t.serial++
-	}
-}
-
 // reload starts a generation with the values of Source, and returns false if they are
 // not new. The caller holds a.mu.
 func (a *auth) reload() bool {
@@ -515,29 +263,6 @@ func (a *auth) reload() bool {
 	clear(a.tokens)
 	a.set(unverified)
 	return true
-}
-
-// scope returns the state of s. The caller holds a.mu.
-func (a *auth) scope(s scope) *scopeState {
-	at := a.scopes[s]
-	if at == nil {
-		at = &scopeState{state: unverified}
-		a.scopes[s] = at
-	}
-	return at
-}
-
-// retryIn is the retry time for callers that meet a refused credential. A retry makes
-// no call while the credential stays refused.
-const retryIn = 15 * time.Second
-
-// stillRefused returns e as the error of a call that is not made, with at most left to
-// wait.
-func stillRefused(e *Error, left time.Duration) error {
-	out := *e
-	out.Class, out.Err = ClassCredentials, ErrCredentials
-	out.Wait = min(retryIn, max(time.Second, left))
-	return &out
 }
 
 // set changes the state. The caller holds a.mu.

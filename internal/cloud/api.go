@@ -2,6 +2,37 @@ package cloud
 
 import "github.com/vpcep-approver/vpcep-approver/internal/approval"
 
+// The names of the APIs, which are also the names of their hosts.
+const (
+	APIVPCEP           = "vpcep"
+	APIAPIG            = "apig"
+	APIFunctionGraph   = "functiongraph"
+	APIHSS             = "hss"
+	APIDataArtsInsight = "dataartsinsight"
+	APIIAM             = "iam"
+)
+
+// APIs returns the names of all APIs.
+func APIs() []string {
+	return []string{APIVPCEP, APIAPIG, APIFunctionGraph, APIHSS, APIDataArtsInsight, APIIAM}
+}
+
+// apiOf returns the API of t.
+func apiOf(t approval.Target) string {
+	switch t.Kind {
+	case approval.Gateway:
+		return APIAPIG
+	case approval.FunctionGraph:
+		return APIFunctionGraph
+	case approval.HSS:
+		return APIHSS
+	case approval.DataArtsInsight:
+		return APIDataArtsInsight
+	case approval.Service:
+	}
+	return APIVPCEP
+}
+
 // TargetAPIs returns the APIs that are called for t, except IAM.
 func TargetAPIs(t approval.Target) []string {
 	switch {

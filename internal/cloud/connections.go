@@ -1,0 +1,196 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
+
+// listKey identifies a connection list.
+type listKey struct {
+	kind        approval.TargetKind
+	project, id string
+}
+
+// reader returns the shared reader of the connection list of req's target.
+func (c *Client) reader(req *approval.Request) (*connectionReader, error) {
+	if req.Creates() {
+		return nil, refuse(apiOf(req.Target), "connections", "invalid_request", fmt.Errorf("target %s has no connections", req.Target.Name))
+	}
+	if err := approval.ValidID(req.EndpointID); err != nil {
+		return nil, refuse(apiOf(req.Target), "connections", "invalid_id", err)
+	}
+	t := req.Target
+	key := listKey{t.Kind, t.ProjectID, t.ID}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.readers[key] == nil {
+		read, size := c.pager(t)
+		c.readers[key] = newConnectionReader(size, c.hosts[apiOf(t)].perSecond, read, func(err error) error { return c.reportList(t, apiOf(t), "list", err) })
+	}
+	return c.readers[key], nil
+}
+
+// pager returns the function that reads a page of t's connections, and the maximum
+// page size.
+func (c *Client) pager(t approval.Target) (read func(context.Context, filter) (page[connection], error), size int) {
+	if t.Kind == approval.Gateway {
+		return func(ctx context.Context, f filter) (page[connection], error) {
+			return c.gatewayConnections(ctx, t.ProjectID, t.ID, f)
+		}, apigPage
+	}
+	return func(ctx context.Context, f filter) (page[connection], error) {
+		return c.serviceConnections(ctx, t.ProjectID, t.ID, f)
+	}, vpcepPage
+}
+
+// reportList reports the result of reading a list of t to the observer. If the list is
+// incomplete it returns err as an *Error.
+func (c *Client) reportList(t approval.Target, api, op string, err error) error {
+	switch {
+	case err == nil:
+		c.observer.CloudList(t.Name, true)
+	case isIncomplete(err):
+		c.observer.CloudList(t.Name, false)
+		if _, ok := asError(err); !ok {
+			err = &Error{API: api, Op: op, Class: ClassRetry, Code: CodeListIncomplete, Text: textIncomplete, Err: err}
+		}
+	}
+	return err
+}
+
+// readError returns err as an *Error. The end of a context is retryable.
+func (c *Client) readError(req *approval.Request, op string, err error) error {
+	if _, ok := asError(err); ok {
+		return err
+	}
+	return &Error{API: apiOf(req.Target), Op: op, Class: ClassRetry, Err: err, notSent: true}
+}
+
+// Facts returns the cloud's facts about req's connection, from a read that began after
+// the call of Facts. State is Absent if the list does not show the connection. If the
+// list contradicts itself, the account is empty. For a creation, only the time is set.
+// Facts.Accepted is not set, because it takes the whole list; see Accepted.
+func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Facts, error) {
+	if req.Creates() {
+		return approval.Facts{ReadAt: time.Now()}, nil
+	}
+	ctx = forTarget(ctx, req.Target.Name)
+	l, err := c.reader(&req)
+	if err != nil {
+		return approval.Facts{}, err
+	}
+	l.budget.Credit()
+	shown, err := l.read(ctx, req.EndpointID, false)
+	if err != nil {
+		return approval.Facts{}, c.readError(&req, "facts", err)
+	}
+	row, _ := shown.row(req.EndpointID)
+	f := row.facts()
+	f.ReadAt = shown.at
+	if !f.State.Known() {
+		c.observer.CloudUnknownState(req.Target.Name)
+	}
+	return f, nil
+}
+
+// LatestPending returns what the latest read of req's target showed of its
+// connection, also if another request caused that read; ok is false if it was not
+// pending, or not read. Nothing is called.
+func (c *Client) LatestPending(req approval.Request) (f approval.Facts, ok bool) {
+	l, err := c.reader(&req)
+	if err != nil {
+		return f, false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	seen, ok := l.pending[approval.UUID(req.EndpointID)]
+	if !ok {
+		return f, false
+	}
+	f = seen.row.facts()
+	f.ReadAt = seen.at
+	return f, true
+}
+
+// Accepted returns the number of accepted connections that the account domainID has on
+// t, not counting endpointID, from a read that began after the call. The read is of the
+// whole list and shared with concurrent callers. It is a retryable error if the list
+// does not show endpointID, or shows it with another account.
+func (c *Client) Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (int, error) {
+	ctx = forTarget(ctx, t.Name)
+	req := approval.Request{Target: t, EndpointID: endpointID}
+	l, err := c.reader(&req)
+	if err != nil {
+		return 0, err
+	}
+	shown, err := l.read(ctx, req.EndpointID, true)
+	if err != nil {
+		return 0, c.readError(&req, "count", err)
+	}
+	row, ok := shown.row(endpointID)
+	if !ok || domainID == "" || row.contradicted || !approval.SameID(row.DomainID, domainID) {
+		return 0, c.readError(&req, "count", errNotCountable)
+	}
+	n, err := shown.accepted(domainID, endpointID)
+	if err != nil {
+		return 0, c.reportList(t, apiOf(t), "count", err)
+	}
+	return n, nil
+}
+
+// accepted counts the accepted connections of domainID, except endpointID. It is an
+// error if a row may or may not be one of them.
+func (s snapshot) accepted(domainID, endpointID string) (int, error) {
+	n := 0
+	for key, r := range s.rows {
+		state := approval.State(r.Status)
+		switch mine := approval.SameID(r.DomainID, domainID); {
+		case r.contradicted:
+			return 0, incomplete("two rows of one endpoint contradict each other")
+		case r.DomainID == "" && (state == approval.Accepted || !state.Known()):
+			return 0, incomplete("an accepted connection has no account")
+		case approval.SameID(key, endpointID) || !mine:
+		case !state.Known():
+			return 0, incomplete("a connection of the account has an undocumented state")
+		case state == approval.Accepted:
+			n++
+		}
+	}
+	return n, nil
+}
+
+// errNotCountable says that a list does not show the connection in question.
+var errNotCountable = errors.New("the list does not show the connection with the expected account, so the connections of the account cannot be counted")
+
+// errContradicted says that a list has two different rows for a connection.
+var errContradicted = incomplete("two rows of the connection contradict each other")
+
+// Pending returns all pending connections of t. It reads all pages before it returns,
+// because decisions move the rows of later pages. Facts.Accepted is not set.
+func (c *Client) Pending(ctx context.Context, t approval.Target) ([]approval.Facts, error) {
+	ctx = forTarget(ctx, t.Name)
+	if t.Kind.Creates() {
+		return nil, refuse(apiOf(t), "pending", "invalid_request", fmt.Errorf("target %s has no connections", t.Name))
+	}
+	read, size := c.pager(t)
+	at := time.Now()
+	rows, err := collect(size, func(offset int) (page[connection], error) {
+		return read(ctx, filter{status: approval.Pending, limit: size, offset: offset})
+	})
+	if err = c.reportList(t, apiOf(t), "pending", err); err != nil {
+		return nil, c.readError(&approval.Request{Target: t}, "pending", err)
+	}
+	var out []approval.Facts
+	for _, r := range rows {
+		if approval.State(r.Status) == approval.Pending && approval.ValidID(r.ID) == nil {
+			f := r.facts()
+			f.ReadAt = at
+			out = append(out, f)
+		}
+	}
+	return out, nil
+}
