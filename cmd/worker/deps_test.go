@@ -21,7 +21,7 @@ func arrows() map[string][]string {
 	return map[string][]string{
 		"internal/approval":                  {},
 		"internal/policy":                    {"internal/approval"},
-		"internal/policy/workbench":          {"internal/approval", "internal/policy"},
+		"internal/policy/workbench":          {"internal/approval", "internal/cli", "internal/policy"},
 		"internal/cli":                       {"internal/approval"},
 		"internal/config":                    {"internal/approval", "internal/cli", "internal/cloud", "internal/events", "internal/events/broker"},
 		"internal/cloud":                     {"internal/approval"},
@@ -37,6 +37,7 @@ func arrows() map[string][]string {
 		"internal/worker":                    {"internal/approval", "internal/metrics"},
 		"internal/service":                   {"internal/approval", "internal/cli", "internal/cloud", "internal/config", "internal/events", "internal/events/broker", "internal/ledger", "internal/metrics", "internal/policy", "internal/worker", "policies"},
 		"internal/demo":                      {"internal/approval", "internal/cli", "internal/cloud/simulator", "internal/config", "internal/events", "internal/events/broker", "internal/service", "internal/worker", "policies"},
+		"internal/doctor":                    {"internal/approval", "internal/cli", "internal/cloud", "internal/config", "internal/events", "internal/events/broker", "internal/policy", "internal/policy/workbench", "internal/service"},
 		"internal/natstest":                  {"internal/events/broker"},
 		"internal/proxytest":                 {},
 		"internal/e2e":                       {},

@@ -15,6 +15,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/doctor"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 	"github.com/vpcep-approver/vpcep-approver/internal/service"
@@ -194,38 +195,38 @@ func TestDoctor(t *testing.T) {
 		say  string            // a part of what is printed
 	}{
 		{"nothing wrong", func(*testing.T, *call) {}, cli.ExitDone, nil, "0 connections pending"},
-		{"a setting", func(_ *testing.T, c *call) { c.environ["APPROVER_NAT_URL"] = "x" }, cli.ExitInvalid, map[string]string{"configuration": checkFailed, "everything else": checkSkipped}, "did you mean"},
-		{"no targets", func(_ *testing.T, c *call) { c.files = nil }, cli.ExitInvalid, map[string]string{"configuration": checkWarning, "policies": checkFailed, "clock": checkSkipped}, "list yours under targets"},
-		{"wrong policies", func(_ *testing.T, c *call) { c.args = append(c.args, "--policies-dir", "testdata/policies/wrong") }, cli.ExitInvalid, map[string]string{"policies": checkFailed}, "worker policy check"},
-		{"odd policies", func(_ *testing.T, c *call) { c.args = append(c.args, "--policies-dir", "testdata/policies/odd") }, cli.ExitDone, map[string]string{"policies": checkWarning}, "1 warning"},
+		{"a setting", func(_ *testing.T, c *call) { c.environ["APPROVER_NAT_URL"] = "x" }, cli.ExitInvalid, map[string]string{"configuration": doctor.Failed, "everything else": doctor.Skipped}, "did you mean"},
+		{"no targets", func(_ *testing.T, c *call) { c.files = nil }, cli.ExitInvalid, map[string]string{"configuration": doctor.Warning, "policies": doctor.Failed, "clock": doctor.Skipped}, "list yours under targets"},
+		{"wrong policies", func(_ *testing.T, c *call) { c.args = append(c.args, "--policies-dir", "testdata/policies/wrong") }, cli.ExitInvalid, map[string]string{"policies": doctor.Failed}, "worker policy check"},
+		{"odd policies", func(_ *testing.T, c *call) { c.args = append(c.args, "--policies-dir", "testdata/policies/odd") }, cli.ExitDone, map[string]string{"policies": doctor.Warning}, "1 warning"},
 		{"wrong candidates", func(_ *testing.T, c *call) {
 			c.args = append(c.args, "--policies-shadow-dir", "testdata/policies/wrong")
-		}, cli.ExitInvalid, map[string]string{"candidate policies": checkFailed}, "worker policy check testdata/policies/wrong"},
-		{"no policies", func(t *testing.T, c *call) { c.args = append(c.args, "--policies-dir", t.TempDir()) }, cli.ExitDone, map[string]string{"policies": checkWarning}, "everything would be held"},
-		{"no broker", func(_ *testing.T, c *call) { c.args = append(c.args, "--nats-url", "nats://127.0.0.1:1") }, cli.ExitUnreachable, map[string]string{"broker": checkFailed, "streams": checkSkipped, "permissions": checkSkipped}, "check nats.url"},
-		{"no streams", func(t *testing.T, c *call) { c.args = append(c.args, "--nats-url", natstest.Start(t).URL) }, cli.ExitDone, map[string]string{"streams": checkWarning}, "those to make what is missing among them"},
+		}, cli.ExitInvalid, map[string]string{"candidate policies": doctor.Failed}, "worker policy check testdata/policies/wrong"},
+		{"no policies", func(t *testing.T, c *call) { c.args = append(c.args, "--policies-dir", t.TempDir()) }, cli.ExitDone, map[string]string{"policies": doctor.Warning}, "everything would be held"},
+		{"no broker", func(_ *testing.T, c *call) { c.args = append(c.args, "--nats-url", "nats://127.0.0.1:1") }, cli.ExitUnreachable, map[string]string{"broker": doctor.Failed, "streams": doctor.Skipped, "permissions": doctor.Skipped}, "check nats.url"},
+		{"no streams", func(t *testing.T, c *call) { c.args = append(c.args, "--nats-url", natstest.Start(t).URL) }, cli.ExitDone, map[string]string{"streams": doctor.Warning}, "those to make what is missing among them"},
 		{"no streams, and none are made", func(t *testing.T, c *call) {
 			c.args = append(c.args, "--nats-url", natstest.Start(t).URL, "--nats-create=false")
-		}, cli.ExitInvalid, map[string]string{"streams": checkFailed, "permissions": checkSkipped}, "worker bus setup"},
-		{"no credentials", func(_ *testing.T, c *call) { delete(c.environ, "HUAWEICLOUD_SDK_SK") }, cli.ExitInvalid, map[string]string{"credentials": checkFailed, "target payments": checkSkipped}, "HUAWEICLOUD_SDK_SK not set"},
-		{"refused credentials", func(_ *testing.T, c *call) { c.environ["HUAWEICLOUD_SDK_SK"] = canary }, cli.ExitFailed, map[string]string{"target payments": checkFailed}, "check the credentials"},
+		}, cli.ExitInvalid, map[string]string{"streams": doctor.Failed, "permissions": doctor.Skipped}, "worker bus setup"},
+		{"no credentials", func(_ *testing.T, c *call) { delete(c.environ, "HUAWEICLOUD_SDK_SK") }, cli.ExitInvalid, map[string]string{"credentials": doctor.Failed, "target payments": doctor.Skipped}, "HUAWEICLOUD_SDK_SK not set"},
+		{"refused credentials", func(_ *testing.T, c *call) { c.environ["HUAWEICLOUD_SDK_SK"] = canary }, cli.ExitFailed, map[string]string{"target payments": doctor.Failed}, "check the credentials"},
 		{"no API", func(_ *testing.T, c *call) {
 			c.environ["APPROVER_CLOUD_ENDPOINTS_FUNCTIONGRAPH"] = "http://127.0.0.1:1"
-		}, cli.ExitUnreachable, map[string]string{"API functiongraph": checkFailed}, "check the region"},
+		}, cli.ExitUnreachable, map[string]string{"API functiongraph": doctor.Failed}, "check the region"},
 		{"a service that is not there", func(_ *testing.T, c *call) {
 			c.files = map[string]string{"worker.yaml": strings.ReplaceAll(goodFile, "4189d3c2", "5189d3c2")}
-		}, cli.ExitInvalid, map[string]string{"target payments": checkFailed}, "check the target's id"},
-		{"approval is disabled", func(t *testing.T, c *call) { c.environ["APPROVER_CLOUD_ENDPOINTS_VPCEP"] = doctoredCloud(t, false) }, cli.ExitInvalid, map[string]string{"approval payments": checkFailed}, "enable connection approval"},
+		}, cli.ExitInvalid, map[string]string{"target payments": doctor.Failed}, "check the target's id"},
+		{"approval is disabled", func(t *testing.T, c *call) { c.environ["APPROVER_CLOUD_ENDPOINTS_VPCEP"] = doctoredCloud(t, false) }, cli.ExitInvalid, map[string]string{"approval payments": doctor.Failed}, "enable connection approval"},
 		{"the approval setting is hidden", func(t *testing.T, c *call) {
 			c.environ["APPROVER_CLOUD_ENDPOINTS_VPCEP"] = doctoredCloud(t, true, simulator.Fault{API: simulator.VPCEP, Operation: "ListServiceDetails", Kind: simulator.Refuse, Status: 403, Code: "EndPoint.0004"})
-		}, cli.ExitDone, map[string]string{"approval payments": checkWarning}, "grant vpcep:endpointServices:get"},
+		}, cli.ExitDone, map[string]string{"approval payments": doctor.Warning}, "grant vpcep:endpointServices:get"},
 		{"a wrong clock", func(t *testing.T, c *call) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Date", "Mon, 02 Jan 2006 15:04:05 GMT")
 			}))
 			t.Cleanup(srv.Close)
 			c.environ["APPROVER_CLOUD_ENDPOINTS_FUNCTIONGRAPH"] = srv.URL
-		}, cli.ExitFailed, map[string]string{"clock": checkFailed}, "synchronise it"},
+		}, cli.ExitFailed, map[string]string{"clock": doctor.Failed}, "synchronize it"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -239,12 +240,12 @@ func TestDoctor(t *testing.T) {
 			c.args = append(c.args, "-o", "json")
 			got := map[string]string{}
 			for line := range strings.Lines(c.do(t.Context()).stdout) {
-				var r checkup
+				var r doctor.Check
 				if err := json.Unmarshal([]byte(line), &r); err != nil {
 					t.Fatal(err)
 				}
-				if r.Status != checkOK && r.Check != "target functions" {
-					got[r.Check] = r.Status
+				if r.Status != doctor.OK && r.Name != "target functions" {
+					got[r.Name] = r.Status
 				}
 			}
 			want := tt.want

@@ -1,12 +1,15 @@
-package main
+package service_test
 
 import (
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
+	"github.com/vpcep-approver/vpcep-approver/internal/service"
 	"github.com/vpcep-approver/vpcep-approver/policies"
 )
 
@@ -20,7 +23,7 @@ func TestCheckFindsExampleIDs(t *testing.T) {
 	}
 	codes := func(dir string) (out []string) {
 		t.Helper()
-		report, err := checkPolicies(dir, targets)
+		report, err := workbench.Check(dir, targets, time.Now(), service.ExampleFindings)
 		if err != nil || !report.OK {
 			t.Fatal(err, report.Findings)
 		}
