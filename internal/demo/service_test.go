@@ -358,7 +358,7 @@ func TestTheSeriesOfManyTargets(t *testing.T) {
 	t.Parallel()
 	var targets approval.Targets
 	for i := range 1000 {
-		targets = append(targets, approval.Target{Name: fmt.Sprintf("t%d", i), Kind: approval.Service})
+		targets = append(targets, approval.Target{Name: fmt.Sprintf("t%d", i), Kind: approval.TargetKinds()[i%5], ServiceID: "4189d3c2-8882-4871-a3c2-d380272eed88"})
 	}
 	rules := make([][2]string, 0, 10_000)
 	for i := range 10_000 {
@@ -367,11 +367,26 @@ func TestTheSeriesOfManyTargets(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	m := metrics.New(registry, service.LabelsOf(targets), service.MetricsBuild())
 	m.Set(metrics.ShadowSet)
+	m.Rules(rules)
 	m.ShadowRules(metrics.LiveSet, rules[5_000:])
 	m.ShadowRules(metrics.ShadowSet, rules)
+	var expiries []metrics.Expiry
+	for i, rule := range rules {
+		expiries = append(expiries, metrics.Expiry{Rule: rule, At: time.Unix(int64(i), 0)})
+		for _, verdict := range approval.Verdicts() {
+			d := &approval.Decision{Verdict: verdict, Policy: rule[0], Rule: rule[1], Shadow: &approval.ShadowDecision{Verdict: approval.Hold, Policy: rule[0], Rule: rule[1]}}
+			m.Decided(d)
+			m.LimitUsed(d, "t0", fmt.Sprintf("account%d", i), 1, 2)
+			m.LimitUsed(d, "t0", "account", 1, 2)
+		}
+	}
+	m.Expiries(expiries)
 	for _, target := range targets {
+		for _, outcome := range approval.Outcomes() {
+			m.Finished(&approval.Result{Request: approval.Request{Target: target, TraceParent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}, Outcome: outcome, Seconds: map[approval.Stage]float64{approval.StageAct: 1}})
+		}
 		m.CloudUnknownState(target.Name)
-		m.PendingConnections(target.Name, 1)
+		m.WorkSeen(target.Name, metrics.Work{Pending: 1})
 	}
 	families, err := registry.Gather()
 	if err != nil {

@@ -36,7 +36,8 @@ var ErrConflict = errors.New("the ledger was changed by another worker meanwhile
 
 // Observer receives what happens; *metrics.Metrics implements it.
 type Observer interface {
-	LedgerConflict() // a write lost against another worker's
+	LedgerConflict()    // a write lost against another worker's
+	LedgerWriteFailed() // a write failed for another reason
 }
 
 // Ledger is the record of decisions. It is safe for concurrent use; each
@@ -61,7 +62,8 @@ func New(kv jetstream.KeyValue, obs Observer) *Ledger {
 
 type noObserver struct{}
 
-func (noObserver) LedgerConflict() {}
+func (noObserver) LedgerConflict()    {}
+func (noObserver) LedgerWriteFailed() {}
 
 // Get returns the entry of a request; nil if there is none.
 func (l *Ledger) Get(ctx context.Context, requestID string) (*approval.Entry, error) {

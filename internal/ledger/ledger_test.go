@@ -161,7 +161,8 @@ func TestUnreadable(t *testing.T) {
 
 type conflicts struct{ n atomic.Int64 }
 
-func (c *conflicts) LedgerConflict() { c.n.Add(1) }
+func (c *conflicts) LedgerConflict()    { c.n.Add(1) }
+func (c *conflicts) LedgerWriteFailed() {}
 
 func TestConflictsAreCounted(t *testing.T) {
 	t.Parallel()

@@ -210,11 +210,14 @@ func tooLarge(err error) bool {
 	return errors.Is(err, nats.ErrMaxPayload) || ok && refused.ErrorCode == messageTooLarge
 }
 
-// written tells what became of a write, and the observer if it lost.
+// written returns what became of a write, and reports it to the observer if it failed.
 func (l *Ledger) written(key string, err error) error {
 	err = written(key, err)
-	if errors.Is(err, ErrConflict) {
+	switch {
+	case errors.Is(err, ErrConflict):
 		l.obs.LedgerConflict()
+	case err != nil && !errors.Is(err, context.Canceled): // the worker stops, or the caller did not wait
+		l.obs.LedgerWriteFailed()
 	}
 	return err
 }

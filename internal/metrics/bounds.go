@@ -3,6 +3,7 @@ package metrics
 import (
 	"iter"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -15,8 +16,8 @@ import (
 // shares a label. The lists are those of the configuration and of the policies, so
 // every replica shows the same.
 const (
-	maxTargets = 40
-	maxRules   = 100 // of each set of policies
+	maxTargets = 30
+	maxRules   = 50 // of each set of policies
 
 	others = "other"
 )
@@ -104,57 +105,23 @@ func sum(values iter.Seq[float64]) (total float64) {
 func highest(values iter.Seq[float64]) float64 { return slices.Max(slices.Collect(values)) }
 func lowest(values iter.Seq[float64]) float64  { return slices.Min(slices.Collect(values)) }
 
-// ruleLabels are the rules that have series of their own: policy and entry.
-type ruleLabels struct {
-	mu  sync.Mutex
-	own map[string][][2]string // by set
-}
-
-// of returns the labels of a rule.
-func (l *ruleLabels) of(rule [2]string) [2]string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.has(rule) {
-		return rule
-	}
-	return [2]string{others, others}
-}
-
-func (l *ruleLabels) has(rule [2]string) bool {
-	for _, rules := range l.own {
-		if _, ok := slices.BinarySearchFunc(rules, rule, compareRules); ok {
-			return true
+// earliest is the lowest of the values that are known; NaN if none is.
+func earliest(values iter.Seq[float64]) float64 {
+	out := math.NaN()
+	for v := range values {
+		if math.IsNaN(out) || v < out {
+			out = v
 		}
 	}
-	return false
+	return out
 }
 
-func compareRules(a, b [2]string) int { return slices.Compare(a[:], b[:]) }
-
-// ShadowRules announces the rules that decisions of a set of policies on trial may
-// name, in the set's order; they take the place of those announced before. Series of
-// rules that are gone are deleted.
-func (m *Metrics) ShadowRules(set string, rules [][2]string) {
-	m.names.mu.Lock()
-	defer m.names.mu.Unlock()
-	if m.names.own == nil {
-		m.names.own = make(map[string][][2]string)
-	}
-	old := m.names.own[set]
-	own := slices.Clone(rules[:min(len(rules), maxRules)])
-	slices.SortFunc(own, compareRules)
-	m.names.own[set] = own
-	if len(rules) > len(own) {
-		own = append(slices.Clip(own), [2]string{others, others})
-	}
-	for _, differs := range []string{"false", "true", shadowUnknown} {
-		for _, r := range own {
-			m.shadow.WithLabelValues(r[0], r[1], differs)
-		}
-		for _, r := range old {
-			if !m.names.has(r) && r != [2]string{others, others} {
-				m.shadow.DeleteLabelValues(r[0], r[1], differs)
-			}
-		}
+// forget makes all values unknown.
+func (g targetGauge) forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.shared)
+	for _, label := range g.labels.all() {
+		g.vec.WithLabelValues(label).Set(math.NaN())
 	}
 }

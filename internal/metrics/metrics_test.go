@@ -58,8 +58,10 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	before := series(t, reg)
 	connection := approval.Request{Target: approval.Target{Name: "payments", Kind: approval.Service}}
 	m.Delivered("connection")
-	m.Decided(connection, approval.Decision{Verdict: approval.Hold, Reasons: []approval.Reason{{Code: approval.ReasonClaimMismatch}}})
-	m.Finished(approval.Result{Request: connection, Outcome: approval.OutcomeHeld, Seconds: map[approval.Stage]float64{approval.StageAct: 1}})
+	m.Decided(&approval.Decision{Verdict: approval.Hold, Reasons: []approval.Reason{{Code: approval.ReasonClaimMismatch}}})
+	m.WaitsUntil(WaitOperator, time.Now().Add(time.Hour))
+	m.LedgerWriteFailed()
+	m.Finished(&approval.Result{Request: connection, Outcome: approval.OutcomeHeld, Seconds: map[approval.Stage]float64{approval.StageAct: 1}})
 	m.CloudCall("vpcep", "AcceptOrRejectEndpoint", "throttle", time.Second)
 	m.CloudRetry("vpcep", "AcceptOrRejectEndpoint", "throttle")
 	m.CloudThrottled("iam", time.Second)
@@ -78,7 +80,8 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	m.Set(LiveSet).PolicyFindings("error", 2)
 	m.Swept(true)
 	m.SweepFound("payments", "missed")
-	m.PendingConnections("payments", 3)
+	m.WorkSeen("payments", Work{Pending: 3, OldestPending: time.Unix(1, 0), Held: 1, OldestHeld: time.Unix(2, 0)})
+	m.WorkUnknown()
 	if diff := cmp.Diff(before, series(t, reg)); diff != "" {
 		t.Errorf("series that appear only when something happens (-start +used):\n%s", diff)
 	}
@@ -137,7 +140,9 @@ func TestDocumentation(t *testing.T) {
 	t.Parallel()
 	reg, m := fresh(t)
 	m.Set(LiveSet).PolicyReloaded(true, "sha256:a", 1, 1)
-	m.Decided(approval.Request{}, approval.Decision{Verdict: approval.Hold, Shadow: &approval.ShadowDecision{Verdict: approval.Accept, Policy: "payments"}})
+	m.Decided(&approval.Decision{Verdict: approval.Hold, Shadow: &approval.ShadowDecision{Verdict: approval.Accept, Policy: "payments"}})
+	m.LimitUsed(&approval.Decision{Policy: "payments", Rule: "acme"}, "payments", "account", 1, 10)
+	m.Expiries([]Expiry{{Rule: Rule{"payments", "acme"}}})
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -146,8 +151,14 @@ func TestDocumentation(t *testing.T) {
 	doc.WriteString("# Metrics\n\n<!-- Made by `go test ./internal/metrics -update`; edit the help texts there. -->\n\n" +
 		"All are served on `/metrics`. The usual `go_*` and `process_*` metrics are served, too.\n" +
 		"No label holds an id, a domain, a URL or an error text, so the number of series does not grow with traffic.\n" +
-		"It is bounded for policies and targets, too: there are at most 2,000 series. Targets and rules beyond the first\n" +
-		"of the configuration and of a set of policies share the label `other`.\n\n" +
+		"It is bounded for policies and targets, too: there are at most 2,000 series. Targets beyond the first 30 of the\n" +
+		"configuration and rules beyond the first 50 of a set of policies share the label `other`.\n\n" +
+		"A value that is not known is `NaN` or absent, never 0. What a sweep finds is set by the worker that swept last and\n" +
+		"is `NaN` on the others: take the `max` over the workers. The backlog is the same on all workers: take the `max`, too.\n\n" +
+		"Histograms are classic and native. A Prometheus 2 with `--enable-feature=native-histograms` stores the native form\n" +
+		"only; Prometheus 3 stores both with `always_scrape_classic_histograms: true`. The rules and dashboards in `deploy/`\n" +
+		"take either form. Requests of a sampled trace are exemplars of the histograms in the OpenMetrics format\n" +
+		"(`--enable-feature=exemplar-storage`), with the label `trace_id`.\n\n" +
 		"| metric | type | labels | meaning |\n| --- | --- | --- | --- |\n")
 	for _, f := range families {
 		if !strings.HasPrefix(f.GetName(), namespace) {
@@ -196,7 +207,7 @@ func TestTheNumberOfSeriesIsBounded(t *testing.T) {
 	m.ShadowRules(LiveSet, rules(50_000))
 	m.ShadowRules(ShadowSet, rules(0))
 	decide := func(rule string) {
-		m.Decided(approval.Request{}, approval.Decision{Verdict: approval.Hold, Shadow: &approval.ShadowDecision{Verdict: approval.Hold, Policy: "candidate", Rule: rule}})
+		m.Decided(&approval.Decision{Verdict: approval.Hold, Shadow: &approval.ShadowDecision{Verdict: approval.Hold, Policy: "candidate", Rule: rule}})
 	}
 	for i := range 10_000 {
 		decide(fmt.Sprintf("r%d", i))
@@ -206,19 +217,19 @@ func TestTheNumberOfSeriesIsBounded(t *testing.T) {
 		m.SweepFound(name, "missed")
 		m.CloudList(name, true)
 		m.ApprovalEnabled(name, name != "t999")
-		m.PendingConnections(name, 7)
-		m.PendingConnections(name, 1)
+		m.WorkSeen(name, Work{Pending: 7})
+		m.WorkSeen(name, Work{Pending: 1})
 	}
 	if n := lines(t, reg); n > 2000 {
 		t.Errorf("%d series, want at most 2,000", n)
 	}
 	count := func(rule string) float64 {
-		return testutil.ToFloat64(m.shadow.WithLabelValues("candidate", rule, "false"))
+		return testutil.ToFloat64(m.shadow.vec.WithLabelValues("candidate", rule, "false"))
 	}
-	if got := testutil.ToFloat64(m.shadow.WithLabelValues(others, others, "false")); count("r0") != 1 || got != 10_000-maxRules+1 {
+	if got := testutil.ToFloat64(m.shadow.vec.WithLabelValues(others, others, "false")); count("r0") != 1 || got != 10_000-maxRules+1 {
 		t.Errorf("the first rule has %v decisions, the others %v; want 1 and %d", count("r0"), got, 10_000-maxRules+1)
 	}
-	if first, rest := testutil.ToFloat64(m.pendingSeen.vec.WithLabelValues("t0")), testutil.ToFloat64(m.pendingSeen.vec.WithLabelValues(others)); first != 1 || rest != 1000-maxTargets {
+	if first, rest := testutil.ToFloat64(m.worklist.pending.vec.WithLabelValues("t0")), testutil.ToFloat64(m.worklist.pending.vec.WithLabelValues(others)); first != 1 || rest != 1000-maxTargets {
 		t.Errorf("the first target has %v pending, the others %v; want 1 and %d", first, rest, 1000-maxTargets)
 	}
 
@@ -289,10 +300,10 @@ func TestShadowDecisionsThatCannotBeTold(t *testing.T) {
 	m.ShadowRules(LiveSet, [][2]string{{"p", "r"}})
 	shadow := &approval.ShadowDecision{Verdict: approval.Hold, Policy: "p", Rule: "r", NeedsCount: true}
 	for _, v := range []approval.Verdict{approval.Accept, approval.Hold} {
-		m.Decided(approval.Request{}, approval.Decision{Verdict: v, Shadow: shadow})
+		m.Decided(&approval.Decision{Verdict: v, Shadow: shadow})
 	}
 	for differs, want := range map[string]float64{"unknown": 2, "true": 0, "false": 0} {
-		if got := testutil.ToFloat64(m.shadow.WithLabelValues("p", "r", differs)); got != want {
+		if got := testutil.ToFloat64(m.shadow.vec.WithLabelValues("p", "r", differs)); got != want {
 			t.Errorf("differs=%s: %v, want %v", differs, got, want)
 		}
 	}

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"math"
 	"strconv"
 	"time"
 
@@ -9,9 +10,9 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// Decided counts the decision d on r.
-func (m *Metrics) Decided(r approval.Request, d approval.Decision) {
-	m.decided.WithLabelValues(kind(r), string(d.Verdict)).Inc()
+// Decided counts the decision d.
+func (m *Metrics) Decided(d *approval.Decision) {
+	m.decided.inc(Rule{d.Policy, d.Rule}, string(d.Verdict))
 	for _, reason := range d.Reasons {
 		if reason.Code == approval.ReasonClaimMismatch {
 			m.mismatches.Inc()
@@ -22,28 +23,46 @@ func (m *Metrics) Decided(r approval.Request, d approval.Decision) {
 		if s.NeedsCount {
 			differs = shadowUnknown
 		}
-		rule := m.names.of([2]string{s.Policy, s.Rule})
-		m.shadow.WithLabelValues(rule[0], rule[1], differs).Inc()
+		m.shadow.inc(Rule{s.Policy, s.Rule}, differs)
 	}
 }
 
 // shadowUnknown says that a shadow decision needs a count that nobody took.
 const shadowUnknown = "unknown"
 
-// Finished counts a request that has its result.
-func (m *Metrics) Finished(r approval.Result) {
-	k := kind(r.Request)
-	m.finished.WithLabelValues(k, string(r.Outcome)).Inc()
-	total := 0.0
-	for stage, s := range r.Seconds {
-		m.stage.WithLabelValues(string(stage)).Observe(s)
-		total += s
+// LimitUsed keeps that used connections of an account on target count for the limit
+// of the rule that decided d.
+func (m *Metrics) LimitUsed(d *approval.Decision, target, account string, used, limit int) {
+	if limit > 0 {
+		m.limits.set(Rule{d.Policy, d.Rule}, limitAccount{target, account}, float64(used)/float64(limit))
 	}
-	m.duration.WithLabelValues(k).Observe(total)
 }
 
-// Waiting counts requests that begin (1) or end (-1) to wait for the cloud.
-func (m *Metrics) Waiting(delta int) { m.waiting.Add(float64(delta)) }
+// objective is how long a request may take, outages of the cloud aside. It is a
+// bucket of the histograms, too.
+const objective = 5 * time.Minute
+
+// Finished counts a request that has its result.
+func (m *Metrics) Finished(r *approval.Result) {
+	m.finished.WithLabelValues(m.targets.of(r.Request.Target.Name), string(r.Outcome)).Inc()
+	total := 0.0
+	for stage, s := range r.Seconds {
+		observe(m.stage.WithLabelValues(string(stage)), s, r.Request.TraceParent)
+		total += s
+	}
+	observe(m.duration.WithLabelValues(kind(r.Request)), total, r.Request.TraceParent)
+	if r.Outcome != approval.OutcomeGone { // it takes its time to be sure
+		in := total-r.Seconds[approval.StageOutage] <= objective.Seconds()
+		m.inTime.WithLabelValues(strconv.FormatBool(in)).Inc()
+	}
+}
+
+// Waiting counts requests that begin (1) or end (-1) to wait for the wanted state.
+func (m *Metrics) Waiting(delta int) { m.waiting.add(WaitConfirmation, delta) }
+
+// WaitsUntil counts a request that is given back until at for cause, one of
+// WaitCauses.
+func (m *Metrics) WaitsUntil(cause string, at time.Time) { m.waiting.until(cause, at) }
 
 // CloudCall counts one call of a cloud API.
 func (m *Metrics) CloudCall(api, operation, class string, took time.Duration) {
@@ -110,8 +129,15 @@ func (m *Metrics) Delivered(kind string) { m.received.WithLabelValues(kind).Inc(
 // DeadLettered counts a dead letter.
 func (m *Metrics) DeadLettered(reason string) { m.deadLetters.WithLabelValues(reason).Inc() }
 
-// BusConnected sets whether NATS is connected.
-func (m *Metrics) BusConnected(up bool) { m.busConnected.Set(truth(up)) }
+// BusConnected sets whether NATS is connected. If not, the backlog is not known.
+func (m *Metrics) BusConnected(up bool) {
+	m.busConnected.Set(truth(up))
+	if !up {
+		for _, g := range []prometheus.Gauge{m.pending, m.ackPending, m.redelivered} {
+			g.Set(math.NaN())
+		}
+	}
+}
 
 // BusReconnected counts a new connection after a lost one.
 func (m *Metrics) BusReconnected() { m.busReconnects.Inc() }
@@ -139,6 +165,9 @@ func (m *Metrics) GivenBack(cause string) { m.givenBack.WithLabelValues(cause).I
 // LedgerConflict counts a write that lost against another worker's.
 func (m *Metrics) LedgerConflict() { m.conflicts.Inc() }
 
+// LedgerWriteFailed counts a write that failed for another reason.
+func (m *Metrics) LedgerWriteFailed() { m.failedWrites.Inc() }
+
 // Reloads counts what comes of loading one set of policies.
 type Reloads struct {
 	m   *Metrics
@@ -150,7 +179,9 @@ func (m *Metrics) Set(set string) Reloads {
 	m.policies.WithLabelValues(set)
 	m.rules.WithLabelValues(set)
 	m.reloadSuccess.WithLabelValues(set)
-	m.reloadTime.WithLabelValues(set)
+	if _, known := m.sets.LoadOrStore(set, true); !known {
+		m.reloadTime.WithLabelValues(set).Set(math.NaN())
+	}
 	for _, severity := range []string{"error", "warning"} {
 		m.findings.WithLabelValues(set, severity)
 	}
@@ -193,7 +224,43 @@ func (m *Metrics) SweepFound(target, cause string) {
 	m.sweepFound.WithLabelValues(m.targets.of(target), cause).Inc()
 }
 
-// PendingConnections sets how many connections of target wait for a decision.
-func (m *Metrics) PendingConnections(target string, n int) {
-	m.pendingSeen.set(target, float64(n))
+// maxExpiries is how many entries show when they expire.
+const maxExpiries = 20
+
+// Expiry is when a rule expires.
+type Expiry struct {
+	Rule Rule
+	At   time.Time
 }
+
+// Expiries sets when the rules in force expire, the next first.
+func (m *Metrics) Expiries(next []Expiry) {
+	m.expiries.Reset()
+	for _, e := range next[:min(len(next), maxExpiries)] {
+		m.expiries.WithLabelValues(e.Rule[0], e.Rule[1]).Set(seconds(e.At))
+	}
+}
+
+// Work is what waits on a target, as a sweep saw it.
+type Work struct {
+	Pending       int       // connections in pendingAcceptance
+	OldestPending time.Time // zero: not known
+	Held          int       // requests that are held and still pending
+	OldestHeld    time.Time
+	HeldUnknown   bool // not all that is held could be read
+}
+
+// WorkSeen sets what waits on target.
+func (m *Metrics) WorkSeen(target string, w Work) {
+	m.worklist.pending.set(target, float64(w.Pending))
+	m.worklist.oldestPending.set(target, seconds(w.OldestPending))
+	held, oldest := float64(w.Held), seconds(w.OldestHeld)
+	if w.HeldUnknown {
+		held, oldest = math.NaN(), math.NaN()
+	}
+	m.worklist.held.set(target, held)
+	m.worklist.oldestHeld.set(target, oldest)
+}
+
+// WorkUnknown says that another worker sweeps.
+func (m *Metrics) WorkUnknown() { m.worklist.forget() }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
@@ -26,6 +27,8 @@ func (s *Service) loadPolicies(ctx context.Context, counters *metrics.Metrics, c
 	policies.OnReload = func(set *policy.Set) {
 		s.Log.Info().Str("digest", set.Digest()).Int("policies", set.Policies()).Int("rules", set.Rules()).Msg("policies loaded")
 		live.PolicyFindings(string(policy.SeverityWarning), logFindings(s.Log, set))
+		counters.Rules(set.Names())
+		counters.Expiries(expiriesOf(set, time.Now()))
 		if set.HasShadow() {
 			counters.ShadowRules(metrics.LiveSet, set.Names())
 		} else {
@@ -61,4 +64,13 @@ func (s *Service) loadPolicies(ctx context.Context, counters *metrics.Metrics, c
 	}
 	_ = policies.Shadow.Load(ctx) // OnError is told, and watching loads it later
 	return policies, nil
+}
+
+// expiriesOf is what metrics show of the entries that expire.
+func expiriesOf(set *policy.Set, now time.Time) []metrics.Expiry {
+	var out []metrics.Expiry
+	for _, e := range set.Expiries(now) {
+		out = append(out, metrics.Expiry{Rule: metrics.Rule{e.Policy, e.Rule}, At: e.At})
+	}
+	return out
 }

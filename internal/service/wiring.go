@@ -65,12 +65,13 @@ func CrashRecords(b *events.Bus) (events.CrashRecords, events.Heartbeats) {
 
 // LabelsOf returns the values that labels of metrics take.
 func LabelsOf(targets approval.Targets) metrics.Labels {
-	labels := metrics.Labels{DeadLetterReasons: events.DeadLetterReasons(), Operations: cloud.Operations(), TargetAPIs: map[string][]string{}}
+	labels := metrics.Labels{DeadLetterReasons: events.DeadLetterReasons(), Operations: cloud.Operations(), TargetAPIs: map[string][]string{}, Creations: map[string]bool{}}
 	for _, class := range cloud.Classes() {
 		labels.Classes = append(labels.Classes, string(class))
 	}
 	for _, t := range targets {
 		labels.Targets = append(labels.Targets, t.Name)
+		labels.Creations[t.Name] = t.Kind.Creates()
 		labels.TargetAPIs[t.Name] = cloud.TargetAPIs(t)
 	}
 	return labels

@@ -181,7 +181,7 @@ func (w *Worker) age(d *approval.Delivery) time.Duration { return w.Now().Sub(d.
 
 // finished counts and logs the end of a request.
 func (w *Worker) finished(r *approval.Result) {
-	w.Metrics.Finished(*r)
+	w.Metrics.Finished(r)
 	level, failure, created, total := zerolog.InfoLevel, approval.Failure{}, approval.Created{}, 0.0
 	if r.Failure != nil {
 		level, failure = zerolog.WarnLevel, *r.Failure

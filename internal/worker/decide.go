@@ -42,17 +42,24 @@ func (w *Worker) judgeWithin(ctx context.Context, req *approval.Request, facts *
 		return nil, fmt.Errorf("count the accepted connections: %w", err)
 	}
 	in.Facts.Accepted = approval.Counted(counted)
+	w.limitUsed(&decision, req, facts, counted)
 	for decision = judge(w.Policy, in); decision.Limit > 0 && facts.State == approval.Pending; decision = judge(w.Policy, in) {
 		ok, err := w.Limiter.Reserve(ctx, *req, facts.DomainID, decision.Limit, counted)
 		if err != nil {
 			return nil, fmt.Errorf("make a reservation: %w", err)
 		}
 		if ok {
+			w.limitUsed(&decision, req, facts, counted+1)
 			return &decision, nil
 		}
+		w.limitUsed(&decision, req, facts, decision.Limit)
 		in.Facts.Accepted = approval.Counted(decision.Limit) // the list does not show all of them yet
 	}
 	return &decision, nil
+}
+
+func (w *Worker) limitUsed(d *approval.Decision, req *approval.Request, facts *approval.Facts, used int) {
+	w.Metrics.LimitUsed(d, req.Target.Name, approval.CanonicalID(facts.DomainID), used, d.Limit)
 }
 
 // judge asks the policies. Nothing is done to a connection that cannot be distinguished
@@ -83,7 +90,7 @@ func (w *Worker) record(ctx context.Context, t *task, entry *approval.Entry, fac
 	}
 	rec.entry = w.clearUnsent(rec.entry, facts)
 	if r.fresh && rec.entry.Result == nil {
-		w.Metrics.Decided(rec.entry.Request, rec.entry.Decision)
+		w.Metrics.Decided(&rec.entry.Decision)
 	}
 	return rec, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 )
 
 // Causes of giving a request back.
@@ -47,6 +48,25 @@ func (l *RetryLaterError) GivenBack() string { return l.Cause }
 // waits is a RetryLaterError of a request that only waits.
 func waits(stage approval.Stage, code string, after time.Duration) *RetryLaterError {
 	return &RetryLaterError{After: after, Cause: CauseRetry, stage: stage, code: code}
+}
+
+// waitCause is why the request waits, in the words of the metrics.
+func waitCause(later *RetryLaterError) string {
+	_, operator := operatorFault(later.Err)
+	_, cloud := failureOf(later.Err)
+	switch {
+	case operator:
+		return metrics.WaitOperator
+	case cloud:
+		return metrics.WaitCloud
+	case later.Err != nil:
+		return metrics.WaitInternal
+	case later.stage == approval.StageVerify:
+		return metrics.WaitListing
+	case later.stage == approval.StageConfirm:
+		return metrics.WaitConfirmation
+	}
+	return metrics.WaitOther
 }
 
 // isWait reports whether err is a wait and nothing that failed.

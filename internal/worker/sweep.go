@@ -109,6 +109,7 @@ func (s *Sweep) Once(ctx context.Context) error {
 		return fmt.Errorf("acquire the lease of the sweep: %w", err)
 	}
 	if !mine {
+		s.Metrics.WorkUnknown()
 		return nil
 	}
 	backlogSince, err := s.Requests.Waiting(ctx)
@@ -160,15 +161,18 @@ func (s *Sweep) target(ctx context.Context, t approval.Target, backlogSince time
 	if err != nil {
 		return fmt.Errorf("list pending connections: %w", err)
 	}
-	s.Metrics.PendingConnections(t.Name, len(pending))
+	work := metrics.Work{Pending: len(pending)}
+	defer func() { s.Metrics.WorkSeen(t.Name, work) }()
 	var failed sweepErrors
 	accepted, shown := map[string]int{}, map[string]bool{}
 	for _, facts := range pending {
 		shown[approval.UUID(facts.EndpointID)] = true
+		work.OldestPending = earlier(work.OldestPending, facts.CreatedAt)
 		if failed.enough() {
 			continue
 		}
-		request, cause, err := s.toSubmit(ctx, t, facts, backlogSince, accepted)
+		request, cause, err := s.toSubmit(ctx, t, facts, backlogSince, accepted, &work)
+		work.HeldUnknown = work.HeldUnknown || err != nil
 		if err == nil && cause != "" {
 			err = s.submit(ctx, request, cause, before[request.ID])
 		}
@@ -211,10 +215,13 @@ func (s *Sweep) settledElsewhere(ctx context.Context, t approval.Target, held *a
 // otherwise now. Nothing in the cloud shows them; the ledger's locks do.
 func (s *Sweep) creations(ctx context.Context, t approval.Target, _ time.Time, before map[string]submitted) error {
 	var failed sweepErrors
+	work := metrics.Work{}
+	defer func() { s.Metrics.WorkSeen(t.Name, work) }()
 	for held, err := range s.Locks.Held(ctx, t.Name) {
 		if err == nil {
-			err = s.creation(ctx, t, &held, before)
+			err = s.creation(ctx, t, &held, before, &work)
 		}
+		work.HeldUnknown = work.HeldUnknown || err != nil
 		if failed.add("creation "+held.Key, err); failed.enough() {
 			break
 		}
@@ -222,11 +229,12 @@ func (s *Sweep) creations(ctx context.Context, t approval.Target, _ time.Time, b
 	return failed.join()
 }
 
-func (s *Sweep) creation(ctx context.Context, t approval.Target, held *approval.HeldLock, before map[string]submitted) error {
+func (s *Sweep) creation(ctx context.Context, t approval.Target, held *approval.HeldLock, before map[string]submitted, work *metrics.Work) error {
 	entry, err := s.held(ctx, held)
 	if err != nil || entry == nil {
 		return err
 	}
+	addHeld(work, entry)
 	entry.Request.Target = t // as it is configured now, which is what the worker will judge by
 	changed, err := s.changed(ctx, entry, approval.Facts{}, nil)
 	if err != nil || !changed {
@@ -317,7 +325,7 @@ func (s *Sweep) submit(ctx context.Context, r approval.Request, cause string, la
 // toSubmit returns the request to submit for a pending connection and why. There is
 // no cause if a request for it is under way, or if its event may be among those that
 // wait. accepted holds what was counted so far.
-func (s *Sweep) toSubmit(ctx context.Context, t approval.Target, facts approval.Facts, backlogSince time.Time, accepted map[string]int) (approval.Request, string, error) {
+func (s *Sweep) toSubmit(ctx context.Context, t approval.Target, facts approval.Facts, backlogSince time.Time, accepted map[string]int, work *metrics.Work) (approval.Request, string, error) {
 	fresh := s.request(approval.Request{Target: t, EndpointID: facts.EndpointID}, t.Name+"/"+facts.EndpointID)
 	lock, ok, err := s.Locks.Lock(ctx, fresh.Subject())
 	if err != nil {
@@ -354,6 +362,7 @@ func (s *Sweep) toSubmit(ctx context.Context, t approval.Target, facts approval.
 		}
 		return entry.Request, "stalled", nil
 	case !lock.Verdict.Acts() || lock.Outcome == approval.OutcomeHeld:
+		addHeld(work, entry)
 		changed, err := s.changed(ctx, entry, facts, accepted)
 		if err != nil || !changed {
 			return fresh, "", err
@@ -388,6 +397,22 @@ func (s *Sweep) changed(ctx context.Context, entry *approval.Entry, facts approv
 		was = approval.Hold
 	}
 	return d.Verdict != was, nil
+}
+
+// addHeld adds a request to the work list if it ended as held: a person has to look.
+func addHeld(work *metrics.Work, entry *approval.Entry) {
+	if entry.Result != nil && entry.Result.Outcome == approval.OutcomeHeld {
+		work.Held++
+		work.OldestHeld = earlier(work.OldestHeld, entry.Result.At)
+	}
+}
+
+// earlier is the earlier of two times; one that is zero is not known.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // request makes r an event of the sweep. The id is made from what it follows,

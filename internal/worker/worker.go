@@ -8,6 +8,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -119,11 +120,15 @@ type Worker struct {
 func (w *Worker) Handle(ctx context.Context, d approval.Delivery) error {
 	release, wait := w.Slots.Acquire(d.Request.Target.Name)
 	if release == nil {
+		w.Metrics.WaitsUntil(metrics.WaitSlot, w.Now().Add(wait))
 		return &RetryLaterError{After: wait, Cause: CauseBusy}
 	}
 	defer release()
 
 	result, err := w.process(ctx, &d)
+	if later, ok := errors.AsType[*RetryLaterError](err); ok && later.Cause == CauseRetry {
+		w.Metrics.WaitsUntil(waitCause(later), w.Now().Add(later.After))
+	}
 	if err != nil {
 		return err
 	}
