@@ -151,7 +151,7 @@ func (w *world) rate(d time.Duration) float64 {
 func (w *world) endure(o options) float64 {
 	w.t.Helper()
 	p := w.start("worker", o)
-	until(w.t.Context(), 10*time.Second, func() bool { return p.ended() || p.answers("/livez") })
+	until(w.t.Context(), time.Minute, func() bool { return p.ended() || p.answers("/livez") })
 	pass(w.t.Context(), 2*time.Second)
 	rate := w.rate(4 * time.Second)
 	if !p.ended() {

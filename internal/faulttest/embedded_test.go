@@ -48,7 +48,7 @@ func TestTwoProcessesOnOneFolder(t *testing.T) {
 		w.mixed(12, fmt.Sprintf("before-%d", i))
 		if i%2 == 0 { // with an address of its own, so that only the folder is in the way
 			second := w.start(fmt.Sprintf("second-%d", i), options{data: data, nats: freeAddress(t)})
-			if !until(t.Context(), 20*time.Second, second.ended) {
+			if !until(t.Context(), time.Minute, second.ended) {
 				f.wrong("round %d: a second worker runs on the folder of the first", i)
 				second.kill()
 				continue
@@ -61,7 +61,7 @@ func TestTwoProcessesOnOneFolder(t *testing.T) {
 				w.start(fmt.Sprintf("heir-%d", i), options{data: data, nats: listen}),
 				w.start(fmt.Sprintf("other-heir-%d", i), options{data: data, nats: listen}),
 			}
-			await(t, 30*time.Second, "one of two works and the other has ended", func() bool {
+			await(t, 2*time.Minute, "one of two works and the other has ended", func() bool {
 				if heirs[0].ended() {
 					heirs[0], heirs[1] = heirs[1], heirs[0]
 				}

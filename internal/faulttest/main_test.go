@@ -11,6 +11,7 @@ var (
 	full  = flag.Bool("full", false, "run the full form, which takes hours")
 	table = &report{}
 	build = &binary{}
+	turns = &pace{}
 )
 
 func TestMain(m *testing.M) {
@@ -24,6 +25,7 @@ func TestMain(m *testing.M) {
 			panic(err) // the names are good
 		}
 	}
+	go turns.watch() // to the end of the process
 	m.Run()
 	table.print(os.Stdout)
 	if path := os.Getenv("FAULT_TABLE"); path != "" {

@@ -183,7 +183,7 @@ func (p *process) terminate(within time.Duration) (time.Duration, int, error) {
 // ready waits until p says that it can work.
 func (p *process) ready() *process {
 	p.t.Helper()
-	if !until(p.t.Context(), 30*time.Second, func() bool { return p.ended() || p.answers("/readyz") }) || p.ended() {
+	if !until(p.t.Context(), 2*time.Minute, func() bool { return p.ended() || p.answers("/readyz") }) || p.ended() {
 		p.t.Fatalf("worker %s is not ready:\n%s", p.name, tail(p.log.String(), 30))
 	}
 	return p
@@ -195,7 +195,7 @@ func (p *process) answers(path string) bool {
 }
 
 func (p *process) get(path string) (int, string, error) {
-	client := http.Client{Timeout: 5 * time.Second}
+	client := http.Client{Timeout: 20 * time.Second}
 	res, err := client.Get("http://" + p.http + path)
 	if err != nil {
 		return 0, "", err
@@ -205,11 +205,11 @@ func (p *process) get(path string) (int, string, error) {
 }
 
 // metric is the sum of the series of a metric whose labels contain these texts,
-// such as `reason="poison"`.
+// such as `reason="poison"`; -1 if p cannot be asked.
 func (p *process) metric(name string, labels ...string) float64 {
 	_, text, err := p.get("/metrics")
 	if err != nil {
-		return 0
+		return -1
 	}
 	sum := 0.0
 	for line := range strings.SplitSeq(text, "\n") {

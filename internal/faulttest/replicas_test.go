@@ -28,16 +28,16 @@ func TestStalled(t *testing.T) {
 			k := &killing{world: newWorld(t, simulator.Config{}), point: point}
 			sleeper := k.start("sleeper", options{env: []string{"FAILPOINT_AT=" + point, "FAILPOINT_DO=stop", "FAILPOINT_ONCE=" + k.dir + "/stopped"}}).ready()
 			k.requests()
-			await(t, 20*time.Second, "the replica is stopped at "+point, sleeper.stopped)
+			await(t, time.Minute, "the replica is stopped at "+point, sleeper.stopped)
 			asleep := time.Now()
 			k.start("heir", options{}).ready()
-			if !k.settled(takeover + 10*time.Second) {
+			if !k.settled(time.Minute) {
 				t.Error("the other replica did not do the work of the stalled one")
 			}
 			pass(t.Context(), 3*ackWait-time.Since(asleep))
 			sleeper.wake()
 			// It has to find out that it is late, and settle what it holds.
-			await(t, 30*time.Second, "the stalled replica has nothing in progress", func() bool {
+			await(t, time.Minute, "the stalled replica has nothing in progress", func() bool {
 				return sleeper.metric("vpcep_approver_requests_in_flight") == 0 && sleeper.answers("/readyz")
 			})
 			f := k.judge()
@@ -66,12 +66,14 @@ func TestRollingRestarts(t *testing.T) {
 	var slowest time.Duration
 	for i := range restarts {
 		w.mixed(20, fmt.Sprintf("rolling-%d", i))
-		took, code, err := replicas[i%3].terminate(20 * time.Second)
+		asked := time.Now()
+		took, code, err := replicas[i%3].terminate(time.Minute)
+		took -= turns.lost(asked, asked.Add(took))
 		slowest = max(slowest, took)
 		switch {
 		case err != nil:
 			f.wrong("restart %d: %v", i, err)
-		case took > 15*time.Second:
+		case timed() && took > 15*time.Second:
 			f.wrong("restart %d: the replica ended %s after SIGTERM, not within 15 s", i, took)
 		case code != 0:
 			f.wrong("restart %d: the replica ended with %d:\n%s", i, code, tail(replicas[i%3].log.String(), 5))
