@@ -10,6 +10,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/service"
 )
 
@@ -57,6 +58,17 @@ func withBus(env cli.Environment, do func(c *cobra.Command, cfg config.Config, b
 		defer func() { err = errors.Join(err, bus.Close()) }()
 		return do(c, cfg, bus)
 	}
+}
+
+// withLedger runs do with the configuration, the bus and the ledger.
+func withLedger(env cli.Environment, do func(*cobra.Command, config.Config, *events.Bus, *ledger.Ledger) error) func(*cobra.Command, []string) error {
+	return withBus(env, func(c *cobra.Command, cfg config.Config, bus *events.Bus) error {
+		bucket, err := bus.Bucket(c.Context())
+		if err != nil {
+			return fmt.Errorf("%w; see: worker bus status", err)
+		}
+		return do(c, cfg, bus, ledger.New(bucket, nil))
+	})
 }
 
 // expired reports whether a wait ended by its own limit and not by the process's

@@ -2,22 +2,19 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/inspect"
 )
 
 func newDeadLettersCommand(env cli.Environment) *cobra.Command {
@@ -35,30 +32,6 @@ as that keeps messages. Name dead letters by their numbers, or all of a reason.`
 	return c
 }
 
-// deadLetterView is a dead letter as commands print it.
-type deadLetterView struct {
-	Number     uint64              `json:"number"`
-	Reason     string              `json:"reason"`
-	Field      string              `json:"field,omitempty"`
-	Text       string              `json:"text"`
-	Subject    string              `json:"subject"`
-	Original   uint64              `json:"original"` // its number among the requests
-	Deliveries int                 `json:"deliveries"`
-	StoredAt   *time.Time          `json:"stored_at,omitempty"`
-	At         *time.Time          `json:"at,omitempty"`
-	Truncated  int                 `json:"truncated,omitempty"` // bytes of the original, if not all are here
-	Header     map[string][]string `json:"header,omitempty"`
-	Body       string              `json:"body,omitempty"`
-	BodyBase64 string              `json:"body_base64,omitempty"` // if it is not text
-}
-
-func deadLetterOf(d events.DeadLetter) deadLetterView {
-	return deadLetterView{
-		Number: d.Sequence, Reason: d.Reason, Field: d.Field, Text: d.Text, Subject: d.Subject, Original: d.Original,
-		Deliveries: d.Deliveries, StoredAt: moment(d.Stored), At: moment(d.At), Truncated: d.Truncated,
-	}
-}
-
 func newDeadLettersListCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List dead letters, the oldest first"}
 	f := c.Flags()
@@ -67,32 +40,13 @@ func newDeadLettersListCommand(env cli.Environment) *cobra.Command {
 	output := cli.OutputFlag(c)
 	config.AddFlags(f, config.ClientSettings()...)
 	c.RunE = withBus(env, func(c *cobra.Command, _ config.Config, bus *events.Bus) error {
-		views, now := []deadLetterView{}, time.Now()
-		for d, err := range bus.DeadLetters(c.Context()) {
-			if err != nil {
-				return err
-			}
-			if reason.Text == "" || d.Reason == reason.Text {
-				views = append(views, deadLetterOf(d))
-			}
+		found, err := inspect.FindDeadLetters(c.Context(), bus, reason.Text, *limit)
+		if err != nil {
+			return err
 		}
-		more := 0
-		if *limit > 0 && len(views) > *limit {
-			more = len(views) - *limit
-			views = views[more:]
-		}
-		err := cli.Print(c, output, views, func(row cli.Row) {
-			row("NUMBER", "REASON", "FIELD", "AGE", "TEXT")
-			for _, v := range views {
-				at := time.Time{}
-				if v.At != nil {
-					at = *v.At
-				}
-				row(strconv.FormatUint(v.Number, 10), cli.Printable(v.Reason), cli.Printable(cli.OrDash(v.Field)), cli.Age(now, at), cli.Printable(v.Text))
-			}
-		})
-		if err == nil && more > 0 {
-			_, err = fmt.Fprintf(env.Stderr, "%d older — see --limit\n", more)
+		err = cli.Print(c, output, found.List, func(row cli.Row) { found.Table(row, time.Now()) })
+		if err == nil && found.More > 0 {
+			_, err = fmt.Fprintf(env.Stderr, "%d older — see --limit\n", found.More)
 		}
 		return err
 	})
@@ -125,53 +79,15 @@ func newDeadLettersShowCommand(env cli.Environment) *cobra.Command {
 			if err != nil {
 				return noDeadLetter(err)
 			}
-			v := deadLetterOf(d)
-			v.Header = d.Header
-			if utf8.Valid(d.Body) {
-				v.Body = string(d.Body)
-			} else {
-				v.BodyBase64 = base64.StdEncoding.EncodeToString(d.Body)
-			}
+			v := inspect.NewDeadLetter(d)
 			if output.Text != "table" {
 				return cli.Print(c, output, v, nil)
 			}
-			_, err = io.WriteString(c.OutOrStdout(), v.details(cli.Colors(c, env, c.OutOrStdout())))
+			_, err = io.WriteString(c.OutOrStdout(), v.Details(cli.Colors(c, env, c.OutOrStdout())))
 			return err
 		})(c, nil)
 	}
 	return c
-}
-
-func (v deadLetterView) details(p cli.Palette) string {
-	var b strings.Builder
-	line := func(name, text string) {
-		if text != "" {
-			fmt.Fprintf(&b, "%s %s\n", p.Dim(fmt.Sprintf("%-10s", name)), cli.Printable(text))
-		}
-	}
-	line("reason", v.Reason)
-	line("field", v.Field)
-	line("text", v.Text)
-	line("subject", fmt.Sprintf("%s, message %d, delivered %d times", v.Subject, v.Original, v.Deliveries))
-	if v.StoredAt != nil {
-		line("stored", v.StoredAt.Format(time.RFC3339))
-	}
-	if v.At != nil {
-		line("stored", v.At.Format(time.RFC3339))
-	}
-	for _, name := range slices.Sorted(maps.Keys(v.Header)) {
-		line("header", name+": "+strings.Join(v.Header[name], ", "))
-	}
-	if v.Truncated > 0 {
-		line("body", fmt.Sprintf("the beginning of %d bytes", v.Truncated))
-	}
-	if v.BodyBase64 != "" {
-		line("base64", v.BodyBase64)
-	}
-	for text := range strings.Lines(v.Body) {
-		b.WriteString("  " + cli.Printable(strings.TrimRight(text, "\r\n")) + "\n")
-	}
-	return b.String()
 }
 
 // noDeadLetter makes a number that is not there invalid input.
@@ -212,13 +128,12 @@ func newDeadLettersEndCommand(env cli.Environment, name, done, short, long strin
 		}
 		return withBus(env, func(c *cobra.Command, _ config.Config, bus *events.Bus) error {
 			if many {
-				for d, err := range bus.DeadLetters(c.Context()) {
-					if err != nil {
-						return err
-					}
-					if reason.Text == "" || d.Reason == reason.Text {
-						numbers = append(numbers, d.Sequence)
-					}
+				found, err := inspect.FindDeadLetters(c.Context(), bus, reason.Text, 0)
+				if err != nil {
+					return err
+				}
+				for _, d := range found.List {
+					numbers = append(numbers, d.Number)
 				}
 			}
 			for i, n := range numbers {

@@ -17,6 +17,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 	"github.com/vpcep-approver/vpcep-approver/internal/doctor"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/inspect"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 	"github.com/vpcep-approver/vpcep-approver/internal/service"
 )
@@ -51,10 +52,10 @@ func (f fixture) deadLetter(t *testing.T, bodies ...string) {
 }
 
 // deadLetters lists what is there, by the command.
-func (f fixture) deadLetters(t *testing.T, args ...string) []deadLetterView {
+func (f fixture) deadLetters(t *testing.T, args ...string) []inspect.DeadLetter {
 	t.Helper()
 	got := f.do(t.Context(), "", append([]string{"deadletters", "list", "-o", "json"}, args...)...)
-	var views []deadLetterView
+	var views []inspect.DeadLetter
 	if err := json.Unmarshal([]byte(got.stdout), &views); err != nil || got.code != cli.ExitDone {
 		t.Fatalf("%+v: %v", got, err)
 	}

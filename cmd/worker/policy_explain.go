@@ -16,6 +16,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/inspect"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 )
@@ -126,7 +128,9 @@ func (q *question) check() error {
 	case q.request != "" && (factual || asked || q.file != ""):
 		return errors.New("--request takes the whole request and its facts from the ledger — only --now and --accepted go with it")
 	case q.request != "":
-		return requestPrefix(&q.request)
+		var err error
+		q.request, err = inspect.CheckID(q.request)
+		return err
 	case q.file != "" && asked:
 		return errors.New("--file holds the whole request — leave --target, --endpoint-id and --claim out; the facts are given by flags")
 	case q.file == "" && q.target == "":
@@ -139,15 +143,6 @@ func (q *question) check() error {
 	}
 	_, err := claimsOf(q.claims)
 	return err
-}
-
-// requestPrefix checks what is said of the id of a request.
-func requestPrefix(id *string) error {
-	*id = approval.CanonicalID(*id)
-	if len(*id) < 4 || strings.Trim(*id, "0123456789abcdef") != "" {
-		return fmt.Errorf("%q is not the id of a request: that is 32 hexadecimal digits, of which the first 4 may be enough", *id)
-	}
-	return nil
 }
 
 // input is the request of the flags or of the file with the facts of the flags,
@@ -198,12 +193,12 @@ type explained struct {
 // recall takes the request, its facts and its decision from the ledger. The target
 // is the configured one if there is such, as in a backtest.
 func (a *explained) recall(c *cobra.Command, env cli.Environment, q *question, b bench) error {
-	return withLedger(env, func(c *cobra.Command, book *ledger.Ledger) error {
-		history, err := historyOf(c.Context(), book, q.request)
+	return withLedger(env, func(c *cobra.Command, _ config.Config, _ *events.Bus, book *ledger.Ledger) error {
+		history, err := inspect.FindHistory(c.Context(), book, q.request)
 		if err != nil {
 			return err
 		}
-		r := workbench.RecordOf(history[len(history)-1])
+		r := workbench.RecordOf(history.Latest())
 		a.in, a.recorded = r.Input, &r.Decision
 		a.in.Now = q.now.Or(a.in.Now)
 		if q.accepted.Known {
@@ -243,7 +238,7 @@ func (a explained) write(w io.Writer, format string, p cli.Palette) error {
 
 // byRule names the rule of a decision at the end of a sentence.
 func byRule(d approval.Decision) string {
-	if path := (requestView{Policy: d.Policy, Rule: d.Rule}).rulePath(); path != "" {
+	if path := inspect.RulePath(d); path != "" {
 		return " by " + path
 	}
 	return ""
@@ -255,7 +250,7 @@ func (a explained) asked(b *strings.Builder, p cli.Palette) {
 		fmt.Fprintf(b, "%s %s\n", p.Dim(fmt.Sprintf("%-8s", name)), cli.Printable(text))
 	}
 	req, facts := a.in.Request, a.in.Facts
-	line("request", fmt.Sprintf("%s (%s) %s", req.Target.Name, req.Target.Kind, asks(req)))
+	line("request", fmt.Sprintf("%s (%s) %s", req.Target.Name, req.Target.Kind, inspect.Asks(req)))
 	if !req.Creates() {
 		text := "the cloud does not show the connection — give --domain-id"
 		if a.recorded != nil {

@@ -18,6 +18,8 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/inspect"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 )
@@ -189,6 +191,19 @@ func newDecisionLine(d approval.Decision) decisionLine {
 	return out
 }
 
+type reasonView struct {
+	Code string `json:"code"`
+	Text string `json:"text"`
+}
+
+func moment(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
 // timeOf is the opposite of moment.
 func timeOf(t *time.Time) time.Time {
 	if t == nil {
@@ -332,19 +347,17 @@ func (s *recordSource) read(c *cobra.Command, env cli.Environment) (records iter
 // requests that ended before a decision there is nothing to compare. hole tells
 // what could not be read: what rests on a part of the decisions is no proof.
 func recorded(c *cobra.Command, env cli.Environment, since time.Time) (list []workbench.Record, hole, err error) {
-	err = withLedger(env, func(c *cobra.Command, book *ledger.Ledger) error {
-		found, err := entries(c.Context(), book, ledger.Filter{Since: since})
+	err = withLedger(env, func(c *cobra.Command, _ config.Config, _ *events.Bus, book *ledger.Ledger) error {
+		found, err := inspect.Find(c.Context(), book, ledger.Filter{Since: since}, 0)
 		if err != nil {
 			return err
 		}
-		for _, e := range found.entries {
+		for _, e := range found.Entries {
 			if decided(e.Decision) {
 				list = append(list, workbench.RecordOf(e))
 			}
 		}
-		if len(found.unreadable) > 0 {
-			hole = fmt.Errorf("%s of the ledger could not be read, the first: %w", cli.Plural(len(found.unreadable), "entry", "entries"), found.unreadable[0])
-		}
+		hole = found.Incomplete()
 		return nil
 	})(c, nil)
 	return list, hole, err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/inspect"
 )
 
 func TestStatus(t *testing.T) {
@@ -17,7 +18,7 @@ func TestStatus(t *testing.T) {
 		t.Errorf("without a worker: %+v", none)
 	}
 	f.serve(t, approval.OutcomeAccepted)
-	var got []workerView
+	var got inspect.Workers
 	for end := time.Now().Add(20 * time.Second); len(got) == 0 && time.Now().Before(end); {
 		r := f.do(t.Context(), "", "status", "-o", "json")
 		if r.code != 0 {

@@ -17,6 +17,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/inspect"
 )
 
 // submission is what the flags of submit say.
@@ -308,7 +309,7 @@ func awaitResult(c *cobra.Command, env cli.Environment, bus *events.Bus, waiting
 		return err
 	}
 	if output.Text == "table" {
-		_, err = io.WriteString(c.OutOrStdout(), resultOf(result).details(cli.Colors(c, env, c.OutOrStdout())))
+		_, err = io.WriteString(c.OutOrStdout(), inspect.Result(result, cli.Colors(c, env, c.OutOrStdout())))
 	} else {
 		err = cli.Print(c, output, events.ResultRecord(result), nil)
 	}

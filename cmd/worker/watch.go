@@ -13,6 +13,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/inspect"
 )
 
 func newWatchCommand(env cli.Environment) *cobra.Command {
@@ -58,7 +59,7 @@ begins with those that are stored already, with --no-follow it ends after them.`
 			if output.Text == "json" {
 				err = json.NewEncoder(out).Encode(events.ResultRecord(result))
 			} else {
-				_, err = fmt.Fprintln(out, resultOf(result).line(p))
+				_, err = fmt.Fprintln(out, inspect.Line(result, p))
 			}
 			if err != nil {
 				return err

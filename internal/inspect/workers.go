@@ -1,0 +1,49 @@
+package inspect
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+)
+
+// Worker is a live worker as commands print it.
+type Worker struct {
+	Instance     string               `json:"instance"`
+	Host         string               `json:"host,omitempty"`
+	Version      string               `json:"version,omitempty"`
+	State        approval.WorkerState `json:"state"`
+	StartedAt    time.Time            `json:"started_at"`
+	SentAt       time.Time            `json:"sent_at"` // of the last heartbeat, by the clock of the worker
+	InFlight     int                  `json:"in_flight"`
+	Targets      []string             `json:"targets"`
+	PolicyDigest string               `json:"policy_digest,omitempty"`
+	LastSweep    time.Time            `json:"last_sweep_at,omitzero"` // none yet, or another worker sweeps
+}
+
+// Workers are the live workers.
+type Workers []Worker
+
+// NewWorkers returns what the heartbeats say.
+func NewWorkers(heartbeats []approval.WorkerStatus) Workers {
+	out := Workers{}
+	for _, w := range heartbeats {
+		out = append(out, Worker{
+			Instance: w.Instance, Host: w.Host, Version: w.Version, State: w.State, StartedAt: w.StartedAt, SentAt: w.SentAt,
+			InFlight: w.InFlight, Targets: append([]string{}, w.Targets...), PolicyDigest: w.PolicyDigest, LastSweep: utc(w.LastSweep),
+		})
+	}
+	return out
+}
+
+// Table writes the workers as the rows of a table.
+func (list Workers) Table(row cli.Row, now time.Time) {
+	row("INSTANCE", "HOST", "VERSION", "STATE", "SINCE", "IN FLIGHT", "TARGETS", "LAST SWEEP", "POLICIES")
+	for _, w := range list {
+		digest, _ := strings.CutPrefix(w.PolicyDigest, "sha256:")
+		row(cli.Printable(w.Instance), cli.Printable(cli.OrDash(w.Host)), cli.Printable(cli.OrDash(w.Version)), cli.Printable(string(w.State)), cli.Age(now, w.StartedAt),
+			strconv.Itoa(w.InFlight), strconv.Itoa(len(w.Targets)), cli.Age(now, w.LastSweep), cli.Printable(cli.OrDash(digest[:min(len(digest), 12)])))
+	}
+}
