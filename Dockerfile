@@ -31,8 +31,8 @@ COPY --from=build /out/worker /worker
 USER 65532:65532
 # worker.yaml and policies/ are looked for here.
 WORKDIR /etc/vpcep-approver
-ENV APPROVER_HTTP_LISTEN=:9090 APPROVER_NATS_DATA_DIR=/data
-EXPOSE 9090
+ENV APPROVER_HTTP_LISTEN=:9090 APPROVER_HTTP_PROBES=:9091 APPROVER_NATS_DATA_DIR=/data
+EXPOSE 9090 9091
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["/worker", "healthcheck"]
 ENTRYPOINT ["/worker"]

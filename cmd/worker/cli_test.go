@@ -157,7 +157,7 @@ func TestCommandLine(t *testing.T) {
 		{"policy-none", call{args: []string{"policy", "check", "testdata/policies/none"}}, cli.ExitInvalid},
 		{"policy-target-slip", call{args: []string{"policy", "check", "--target", "payments=servce"}}, cli.ExitUsage},
 
-		{"healthcheck-unreachable", call{args: []string{"healthcheck", "--http-listen", "127.0.0.1:1"}}, cli.ExitUnreachable},
+		{"healthcheck-unreachable", call{args: []string{"healthcheck", "--http-probes", "127.0.0.1:1"}}, cli.ExitUnreachable},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -204,7 +204,7 @@ func TestHealthcheck(t *testing.T) {
 				}
 			}))
 			t.Cleanup(srv.Close)
-			args := append([]string{"healthcheck", "--http-listen", srv.Listener.Addr().String()}, tt.args...)
+			args := append([]string{"healthcheck", "--http-probes", srv.Listener.Addr().String()}, tt.args...)
 			got := call{args: args}.do(t.Context())
 			if got.code != tt.code {
 				t.Errorf("%v = %+v, want exit %d", args, got, tt.code)
@@ -226,7 +226,7 @@ func TestAnInterruptedCommandExits130(t *testing.T) {
 	}))
 	t.Cleanup(srv.Close)
 	t.Cleanup(func() { close(done) })
-	got := call{args: []string{"healthcheck", "--http-listen", srv.Listener.Addr().String()}}.do(ctx)
+	got := call{args: []string{"healthcheck", "--http-probes", srv.Listener.Addr().String()}}.do(ctx)
 	if want := (result{cli.ExitInterrupted, "", "worker: interrupted\n"}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -67,6 +67,9 @@ func outsiders() map[string][]string {
 		"github.com/cloudevents":              {},
 		"pgregory.net/rapid":                  {},
 		"github.com/google/go-cmp":            {"internal/ledger/ledgertest"},
+
+		"github.com/prometheus/exporter-toolkit": {"internal/service"},
+		"github.com/coreos/go-systemd":           {"internal/service"},
 	}
 }
 

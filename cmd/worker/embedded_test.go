@@ -31,7 +31,7 @@ func TestEmbeddedServerLetsNobodyInWithoutALogin(t *testing.T) {
 	env := cli.Environment{Stdout: io.Discard, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
 	data := filepath.Join(t.TempDir(), "data")
 	d := &demo.Demo{Env: env, Dir: t.TempDir(), Seed: 1, Settings: map[string]string{
-		"nats.url": "embedded", "nats.data_dir": data, "nats.listen": freePort(t), "http.listen": "127.0.0.1:0",
+		"nats.url": "embedded", "nats.data_dir": data, "nats.listen": freePort(t), "http.listen": "127.0.0.1:0", "http.probes": "127.0.0.1:0",
 	}}
 	if err := d.UnpackPolicies(); err != nil {
 		t.Fatal(err)
@@ -54,12 +54,12 @@ func TestEmbeddedServerLetsNobodyInWithoutALogin(t *testing.T) {
 		t.Errorf("before the start: %+v", got)
 	}
 	var log bytes.Buffer
-	service := func(log io.Writer, ready func(*events.Bus, string)) *service.Service {
+	newService := func(log io.Writer, ready func(*events.Bus, service.URLs)) *service.Service {
 		return &service.Service{Config: cfg, Log: zerolog.New(zerolog.SyncWriter(log)), Limits: worker.DefaultLimits(), WatchEvery: time.Second, Ready: ready}
 	}
 	started, ended := make(chan struct{}), make(chan error, 1)
 	ctx, stop := context.WithCancel(t.Context())
-	go func() { ended <- service(&log, func(*events.Bus, string) { close(started) }).Run(ctx) }()
+	go func() { ended <- newService(&log, func(*events.Bus, service.URLs) { close(started) }).Run(ctx) }()
 	select {
 	case <-started:
 	case err := <-ended:
@@ -74,7 +74,7 @@ func TestEmbeddedServerLetsNobodyInWithoutALogin(t *testing.T) {
 	if got := command("bus", "status"); got.code != cli.ExitDone {
 		t.Errorf("a command on this machine: %+v", got)
 	}
-	second := service(io.Discard, func(*events.Bus, string) { t.Error("the second started") })
+	second := newService(io.Discard, func(*events.Bus, service.URLs) { t.Error("the second started") })
 	second.Config.NATS.Listen = "127.0.0.1:0"
 	if err := second.Run(t.Context()); !errors.Is(err, broker.ErrLocked) || !strings.Contains(err.Error(), data) {
 		t.Errorf("a second worker with the same folder: %v", err)

@@ -19,7 +19,7 @@ func newHealthcheckCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "healthcheck",
 		Short: "Ask the worker on this machine whether it is ready",
-		Long: `healthcheck asks /readyz of the worker that listens on http.listen. Exit code 0:
+		Long: `healthcheck asks /readyz of the worker that listens on http.probes. Exit code 0:
 ready; 1: it answers that it is not; 5: it does not answer.`,
 	}
 	live := c.Flags().Bool("live", false, "ask /livez instead: whether the process works at all")
@@ -34,7 +34,7 @@ ready; 1: it answers that it is not; 5: it does not answer.`,
 		if *live {
 			path = "/livez"
 		}
-		target := "http://" + localAddress(cfg.HTTP.Listen) + path
+		target := "http://" + localAddress(cfg.HTTP.Probes) + path
 		req, err := http.NewRequestWithContext(c.Context(), http.MethodGet, target, nil)
 		if err != nil {
 			return err
@@ -46,7 +46,7 @@ ready; 1: it answers that it is not; 5: it does not answer.`,
 			if e := errors.Unwrap(err); e != nil { // without the method and the URL
 				err = e
 			}
-			return cli.WithCode(cli.ExitUnreachable, fmt.Errorf("%s: no answer: %w — is the worker running, with this http.listen?", target, err))
+			return cli.WithCode(cli.ExitUnreachable, fmt.Errorf("%s: no answer: %w — is the worker running, with this http.probes?", target, err))
 		}
 		defer res.Body.Close() //nolint:errcheck // nothing was written
 		body, err := io.ReadAll(io.LimitReader(res.Body, 4096))

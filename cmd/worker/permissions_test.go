@@ -37,7 +37,7 @@ func TestRolesDoTheirWork(t *testing.T) {
 
 	env := cli.Environment{Stdout: io.Discard, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
 	d := &demo.Demo{Env: env, Dir: t.TempDir(), Seed: 1, Settings: map[string]string{
-		"nats.create": "false", "nats.inbox_prefix": "_INBOX_vpcep_worker", "http.listen": "127.0.0.1:0", "sweep.interval": "1s",
+		"nats.create": "false", "nats.inbox_prefix": "_INBOX_vpcep_worker", "http.listen": "127.0.0.1:0", "http.probes": "127.0.0.1:0", "sweep.interval": "1s",
 	}}
 	if err := d.UnpackPolicies(); err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func TestRolesDoTheirWork(t *testing.T) {
 	do("setup", "bus", "status")
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	ctx, stop := context.WithCancel(t.Context())
-	s := service.Service{Config: cfg, Log: zerolog.Nop(), Limits: worker.DefaultLimits(), WatchEvery: time.Second, Ready: func(*events.Bus, string) { close(ready) }}
+	s := service.Service{Config: cfg, Log: zerolog.Nop(), Limits: worker.DefaultLimits(), WatchEvery: time.Second, Ready: func(*events.Bus, service.URLs) { close(ready) }}
 	s.Limits.Visible, s.Limits.StabilizeFor = 2*time.Second, time.Second
 	go func() { ended <- s.Run(ctx) }()
 	select {

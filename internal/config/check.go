@@ -51,6 +51,9 @@ func (l *loader) check() {
 	if hosts := bus.Plaintext(); len(hosts) > 0 && !c.NATS.Embedded() && !c.NATS.AllowPlaintext {
 		l.problem(place("nats.url"), strings.Join(hosts, ", ")+" would be without TLS: passwords and events would cross the network in clear — write tls://, or set nats.allow_plaintext: true", "")
 	}
+	if _, port, err := net.SplitHostPort(c.HTTP.Probes); err == nil && port != "0" && c.HTTP.Probes == c.HTTP.Listen {
+		l.problem(place("http.probes"), "http.listen has the same address — give each a port of its own", "")
+	}
 	l.checkFound()
 	for _, api := range cloud.APIs() {
 		u, err := url.Parse(c.Cloud.Endpoints[api])

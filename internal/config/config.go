@@ -34,7 +34,8 @@ type NATS struct {
 	NKeySeedFile    string
 	Create          bool
 	Replicas        int
-	MaxBytes        int // of each stream and bucket that is made; 0: no limit
+	Wait            time.Duration // for the broker at start
+	MaxBytes        int           // of each stream and bucket that is made; 0: no limit
 	AllowPlaintext  bool
 	Domain          string
 	InboxPrefix     string
@@ -75,8 +76,13 @@ type Policies struct {
 // Sweep says when unannounced connections are looked for.
 type Sweep struct{ Interval time.Duration }
 
-// HTTP is the listener of metrics and health.
-type HTTP struct{ Listen string }
+// HTTP is the listener of metrics, and the one of probes.
+type HTTP struct {
+	Listen    string
+	Probes    string
+	WebConfig string // TLS and users of Listen; empty: neither
+	Pprof     bool
+}
 
 // Worker bounds the work.
 type Worker struct {

@@ -54,7 +54,7 @@ targets:
   - {name: insight, kind: dataarts-insight, project_id: 6e9dfd51d1124e8d8498dce894923a0d, workspace_id: 7e9dfd51d1124e8d8498dce894923a0d}
 policies: {dir: /etc/worker/policies, stable_for: 30s}
 sweep: {interval: 90s}
-http: {listen: ":8081"}
+http: {listen: ":8081", probes: ":8082", web_config: web.yml, pprof: true}
 worker: {slots: 12, max_age: 2h, confirm_for: 20m, shutdown_grace: 5s}
 log: {level: debug, format: json}
 `
@@ -84,7 +84,7 @@ func TestConfigFromAFullFile(t *testing.T) {
 		},
 		Policies: Policies{Dir: "/etc/worker/policies", StableFor: 30 * time.Second},
 		Sweep:    Sweep{Interval: 90 * time.Second},
-		HTTP:     HTTP{Listen: ":8081"},
+		HTTP:     HTTP{Listen: ":8081", Probes: ":8082", WebConfig: "web.yml", Pprof: true},
 		Worker:   Worker{Slots: 12, MaxAge: 2 * time.Hour, ConfirmFor: 20 * time.Minute, ShutdownGrace: 5 * time.Second},
 		Log:      Log{Level: "debug", Format: "json"},
 	}

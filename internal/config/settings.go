@@ -66,6 +66,7 @@ func Settings() []Setting {
 		boolean("nats.create", "true", "make missing streams, consumer and bucket; else only check them", func(c *Config) *bool { return &c.NATS.Create }),
 		integer("nats.replicas", "1", 1, 5, "copies of what is made in a NATS cluster; 3 in production", func(c *Config) *int { return &c.NATS.Replicas }),
 		boolean("nats.allow_plaintext", "false", "let `nats.url` be without TLS on other hosts than this one; passwords and events then cross the network in clear", func(c *Config) *bool { return &c.NATS.AllowPlaintext }),
+		duration("nats.wait", "0s", 0, 30*time.Minute, "how long to wait at start for a broker that cannot be reached or is not set up yet, as pods start in any order; 0s: end immediately", func(c *Config) *time.Duration { return &c.NATS.Wait }),
 		{
 			key: "nats.domain", form: "name",
 			doc: "JetStream domain; default the server's own",
@@ -122,9 +123,16 @@ func Settings() []Setting {
 		duration("sweep.interval", "5m", time.Second, 24*time.Hour, "interval between looks for pending connections that no event reported", func(c *Config) *time.Duration { return &c.Sweep.Interval }),
 		Setting{
 			key: "http.listen", form: "host:port", def: "127.0.0.1:9090",
-			doc: "address of `/metrics`, `/livez` and `/readyz`",
+			doc: "address of `/metrics`",
 			set: func(c *Config, text string) error { return setAddress(&c.HTTP.Listen, text) },
 		},
+		Setting{
+			key: "http.probes", form: "host:port", def: "127.0.0.1:9091",
+			doc: "address of `/livez` and `/readyz`, always in plain HTTP and without a login",
+			set: func(c *Config, text string) error { return setAddress(&c.HTTP.Probes, text) },
+		},
+		filePath("http.web_config", "", "file with TLS and users of `http.listen`, in the format of Prometheus' exporter-toolkit; it needs both, and a change takes effect while the worker runs", func(c *Config) *string { return &c.HTTP.WebConfig }),
+		boolean("http.pprof", "false", "serve Go profiles at `/debug/pprof/` on `http.listen`", func(c *Config) *bool { return &c.HTTP.Pprof }),
 		integer("worker.slots", "256", 1, 4096, "concurrent requests", func(c *Config) *int { return &c.Worker.Slots }),
 		duration("worker.max_age", "24h", time.Minute, mostTried, "how long a request that meets only errors is tried: it ends as held if nothing was known, as failed if the action was refused", func(c *Config) *time.Duration { return &c.Worker.MaxAge }),
 		duration("worker.confirm_for", "1h", time.Second, mostTried, "how long the cloud is asked for the wanted state after an action, at most `worker.max_age`", func(c *Config) *time.Duration { return &c.Worker.ConfirmFor }),

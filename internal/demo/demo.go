@@ -87,8 +87,8 @@ func (d *Demo) Run(ctx context.Context) error {
 		base string
 	}
 	ready := make(chan up, 1)
-	s := service.Service{Config: cfg, Log: log, Limits: limits, Server: server, WatchEvery: time.Second, Ready: func(bus *events.Bus, base string) {
-		ready <- up{bus, base}
+	s := service.Service{Config: cfg, Log: log, Limits: limits, Server: server, WatchEvery: time.Second, Ready: func(bus *events.Bus, urls service.URLs) {
+		ready <- up{bus, urls.Metrics}
 	}}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

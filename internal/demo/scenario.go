@@ -44,7 +44,7 @@ targets:
   - {name: insight, kind: dataarts-insight, project_id: ` + Project + `, workspace_id: ` + Workspace + `}
 policies: {dir: %[3]q, stable_for: 100ms}
 sweep: {interval: 3s}
-http: {listen: 127.0.0.1:0}
+http: {listen: 127.0.0.1:0, probes: 127.0.0.1:0}
 `
 
 // Step is one request of the demo: who asks for what, what goes wrong

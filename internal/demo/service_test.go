@@ -36,7 +36,7 @@ import (
 type running struct {
 	*Demo
 	bus  *events.Bus
-	base string // URL of its HTTP listener
+	urls service.URLs
 	log  *bytes.Buffer
 	stop func() error
 }
@@ -65,8 +65,8 @@ func start(t testing.TB, settings map[string]string, edit func(cfg *simulator.Co
 	limits := worker.DefaultLimits()
 	limits.Visible, limits.StabilizeFor = 2*time.Second, time.Second
 	ready := make(chan struct{})
-	s := service.Service{Config: cfg, Log: zerolog.New(zerolog.SyncWriter(r.log)), Limits: limits, Server: server, WatchEvery: time.Second, Ready: func(bus *events.Bus, base string) {
-		r.bus, r.base = bus, base
+	s := service.Service{Config: cfg, Log: zerolog.New(zerolog.SyncWriter(r.log)), Limits: limits, Server: server, WatchEvery: time.Second, Ready: func(bus *events.Bus, urls service.URLs) {
+		r.bus, r.urls = bus, urls
 		close(ready)
 	}}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -105,7 +105,11 @@ func start(t testing.TB, settings map[string]string, edit func(cfg *simulator.Co
 // get returns what the worker answers on path.
 func (r *running) get(t *testing.T, path string) (int, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.base+path, nil)
+	base := r.urls.Probes
+	if path == "/metrics" {
+		base = r.urls.Metrics
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@ const (
 	startTime = 90 * time.Second // for a container to be up
 	workerUID = "65532:65532"
 	httpPort  = "9090/tcp"
+	probePort = "9091/tcp"
 	cloudPort = "8080/tcp"
 )
 
@@ -70,13 +71,13 @@ func (s *stack) run(ctx context.Context, img images, net *testcontainers.DockerN
 
 	s.worker, err = testcontainers.Run(ctx, img.worker,
 		network.WithNetwork([]string{"worker"}, net),
-		testcontainers.WithExposedPorts(httpPort),
+		testcontainers.WithExposedPorts(httpPort, probePort),
 		testcontainers.WithEnv(credentials()),
 		// The file is said aloud, since it sends credentials to the simulated cloud.
 		testcontainers.WithEnv(map[string]string{"APPROVER_CONFIG": "worker.yaml", "APPROVER_NATS_ALLOW_PLAINTEXT": "true"}),
 		testcontainers.WithEnv(env),
 		testcontainers.WithHostConfigModifier(locked(configFolder(s.t)+":/etc/vpcep-approver:ro")),
-		testcontainers.WithWaitStrategy(wait.ForHTTP("/readyz").WithPort(httpPort).WithStartupTimeout(startTime)),
+		testcontainers.WithWaitStrategy(wait.ForHTTP("/readyz").WithPort(probePort).WithStartupTimeout(startTime)),
 	)
 	s.keep("worker", s.worker, err)
 }
@@ -130,7 +131,11 @@ func (s *stack) address(c testcontainers.Container, port string) string {
 // get asks the worker's HTTP listener.
 func (s *stack) get(path string) (status int, body string) {
 	s.t.Helper()
-	return s.ask(http.MethodGet, s.address(s.worker, httpPort)+path, nil)
+	port := probePort
+	if path == "/metrics" {
+		port = httpPort
+	}
+	return s.ask(http.MethodGet, s.address(s.worker, port)+path, nil)
 }
 
 func (s *stack) ask(method, url string, body io.Reader) (int, string) {

@@ -53,12 +53,13 @@ func (b *binary) remove() {
 
 // process is one running worker.
 type process struct {
-	t    *testing.T
-	name string
-	http string // address of metrics and health
-	cmd  *exec.Cmd
-	log  *buffer
-	done chan struct{} // closed when it has ended
+	t      *testing.T
+	name   string
+	http   string // address of metrics
+	probes string
+	cmd    *exec.Cmd
+	log    *buffer
+	done   chan struct{} // closed when it has ended
 }
 
 // buffer is what a process writes, to be read while it writes.
@@ -83,8 +84,8 @@ func (b *buffer) String() string {
 // variables that it gets. It is killed at the end of the test.
 func start(t *testing.T, name, config string, env ...string) *process {
 	t.Helper()
-	p := &process{t: t, name: name, http: freeAddress(t), log: &buffer{}, done: make(chan struct{})}
-	p.cmd = exec.Command(build.path(t), "run", "--config", config, "--http-listen", p.http, "--log-format", "json")
+	p := &process{t: t, name: name, http: freeAddress(t), probes: freeAddress(t), log: &buffer{}, done: make(chan struct{})}
+	p.cmd = exec.Command(build.path(t), "run", "--config", config, "--http-listen", p.http, "--http-probes", p.probes, "--log-format", "json")
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
@@ -195,8 +196,12 @@ func (p *process) answers(path string) bool {
 }
 
 func (p *process) get(path string) (int, string, error) {
+	address := p.probes
+	if path == "/metrics" {
+		address = p.http
+	}
 	client := http.Client{Timeout: 20 * time.Second}
-	res, err := client.Get("http://" + p.http + path)
+	res, err := client.Get("http://" + address + path)
 	if err != nil {
 		return 0, "", err
 	}

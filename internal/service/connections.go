@@ -1,6 +1,7 @@
 package service
 
 import (
+	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
@@ -29,8 +30,12 @@ func limitConnections(server *http.Server, listener net.Listener, limit int) net
 	return limitedListener{listener, l}
 }
 
-// changed is the ConnState hook.
+// changed is the ConnState hook. With TLS the server knows a connection by another
+// value than the one that was accepted.
 func (l *connectionLimit) changed(c net.Conn, state http.ConnState) {
+	if encrypted, ok := c.(*tls.Conn); ok {
+		c = encrypted.NetConn()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch state {

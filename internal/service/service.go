@@ -5,14 +5,13 @@ package service
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net"
 	"os"
 	"os/signal"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
@@ -36,9 +35,8 @@ type Service struct {
 	Limits     worker.Limits
 	WatchEvery time.Duration  // between looks at the policy files
 	Server     *broker.Server // the NATS server inside the process; nil: run starts one if the settings ask for it
-	// Ready is told once requests are taken, with the URL of the HTTP listener.
-	// Nil: nobody asks.
-	Ready func(bus *events.Bus, base string)
+	// Ready is called once requests are taken. Nil: nobody asks.
+	Ready func(bus *events.Bus, urls URLs)
 }
 
 // Run wires the worker, top to bottom, and works until ctx ends; everything is
@@ -88,10 +86,11 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		Cloud: client, Locks: book, Requests: bus, Policy: policies, Metrics: counters, Log: s.Log, Now: time.Now,
 		Targets: cfg.Targets, Interval: cfg.Sweep.Interval, InstanceID: instanceID(), Trigger: changed,
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.HTTP.Listen)
+	listeners, err := listen(ctx, cfg.HTTP, s.Log)
 	if err != nil {
-		return fmt.Errorf("http.listen: %w — is another worker running here?", err)
+		return err
 	}
+	defer func() { err = errors.Join(err, listeners.close()) }()
 
 	// Probes and metrics are served until the last request in progress is settled,
 	// which is after ctx has ended.
@@ -102,8 +101,11 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	defer drain()
 	defer context.AfterFunc(ctx, drain)()
 	probes := probes{bus: bus, policies: policies, draining: working.Done()}
-	group.Go(func() error { return serveHTTP(serving, listener, probes.handler(registry)) })
-	group.Go(func() error { s.watch(working, policies); return nil })
+	group.Go(func() error {
+		return listeners.serveMetrics(serving, metricsHandler(registry, cfg.HTTP.Pprof), s.Log)
+	})
+	group.Go(func() error { return listeners.serveProbes(serving, probes.handler(), s.Log) })
+	group.Go(func() error { s.watch(working, policies, listeners.web); return nil })
 	group.Go(func() error { sweep.Run(working); return nil })
 	watch := approvalWatch{cloud: client, metrics: counters, log: s.Log, targets: cfg.Targets}
 	group.Go(func() error { watch.run(working); return nil })
@@ -112,11 +114,13 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		return bus.Consume(working, deadLetterUnprocessable(w.Handle))
 	})
 
-	base := "http://" + listener.Addr().String()
+	urls := listeners.urls()
 	s.Log.Info().Str("version", w.Version).Str("region", cfg.Cloud.Region).Int("targets", len(cfg.Targets)).
-		Str("policies", policies.Current().Digest()).Str("metrics", base+"/metrics").Msg("taking requests")
+		Str("policies", policies.Current().Digest()).Str("metrics", urls.Metrics+"/metrics").Str("probes", urls.Probes).Msg("taking requests")
+	notify(s.Log, daemon.SdNotifyReady)
+	defer context.AfterFunc(working, func() { notify(s.Log, daemon.SdNotifyStopping) })()
 	if s.Ready != nil {
-		s.Ready(bus, base)
+		s.Ready(bus, urls)
 	}
 	if err := group.Wait(); err != nil {
 		return err
@@ -125,27 +129,10 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	return nil
 }
 
-// connect reaches the bus and makes or checks what is on it. describe adds to
-// heartbeats.
-func (s *Service) connect(ctx context.Context, observer events.Observer, describe func(*approval.WorkerStatus)) (*events.Bus, error) {
-	cfg := BusConfig(s.Config)
-	cfg.Observer, cfg.Log, cfg.Describe = observer, s.Log, describe
-	if s.Server != nil {
-		cfg.InProcess = s.Server
-	}
-	bus, err := events.Connect(ctx, cfg)
-	if err != nil {
-		return nil, cli.WithCode(cli.ExitUnreachable, err)
-	}
-	if err := bus.Setup(ctx); err != nil {
-		return nil, cli.WithCode(cli.ExitInvalid, errors.Join(err, bus.Close()))
-	}
-	return bus, nil
-}
-
-// watch loads the policies when their files change, and on SIGHUP, until ctx
-// ends. What goes wrong is told to OnError.
-func (s *Service) watch(ctx context.Context, policies *policy.Source) {
+// watch loads the policies and the web configuration, nil if there is none, when
+// their files change, and on SIGHUP, until ctx ends. What goes wrong is told to
+// OnError, or logged.
+func (s *Service) watch(ctx context.Context, policies *policy.Source, web *webConfig) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -158,9 +145,14 @@ func (s *Service) watch(ctx context.Context, policies *policy.Source) {
 	for _, source := range sources {
 		watching.Go(func() { source.Watch(ctx, s.WatchEvery) })
 	}
+	tick := time.NewTicker(webConfigEvery)
+	defer tick.Stop()
 	for {
 		select {
+		case <-tick.C:
+			web.reload()
 		case <-hangup:
+			web.reload()
 			for _, source := range sources {
 				if _, unstable := errors.AsType[*policy.UnstableError](source.Load(ctx)); unstable {
 					s.Log.Info().Stringer("stable_for", s.Config.Policies.StableFor).Msg("policies have changed a moment ago; they are loaded once they have stayed the same")
