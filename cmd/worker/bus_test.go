@@ -18,6 +18,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 	"github.com/vpcep-approver/vpcep-approver/internal/service"
+	"github.com/vpcep-approver/vpcep-approver/internal/submit"
 )
 
 const endpointA = "705290f3-0d00-41f2-aedc-71f09844e879"
@@ -107,7 +108,7 @@ func TestSubmitAndWait(t *testing.T) {
 	}
 	some := []any{v.Request.ID, v.Request.EventID, v.Request.Source, v.Request.Target, v.Request.TargetKind, v.Request.EndpointID, v.Request.Claims, v.Outcome}
 	want := []any{
-		approval.RequestID(defaultSource, "e1"), "e1", defaultSource, "payments", "service", endpointA,
+		approval.RequestID(submit.DefaultSource, "e1"), "e1", submit.DefaultSource, "payments", "service", endpointA,
 		approval.Claims{"tags": map[string]any{"env": "prod"}},
 		"accepted",
 	}
@@ -237,19 +238,5 @@ func TestARefusedUserIsNotShown(t *testing.T) {
 				t.Errorf("%+v, want exit %d and no secret", got, tt.code)
 			}
 		})
-	}
-}
-
-func TestClaimsOf(t *testing.T) {
-	t.Parallel()
-	got, err := claimsOf([]string{"requester=alice@example.org", "tags.env=prod", "tags.team=a=b", "empty=", `tags."example.com/a=\"b"=c`})
-	want := map[string]any{"requester": "alice@example.org", "tags": map[string]any{"env": "prod", "team": "a=b", `example.com/a="b`: "c"}, "empty": ""}
-	if diff := cmp.Diff(want, got); diff != "" || err != nil {
-		t.Errorf("claimsOf: %v (-want +got):\n%s", err, diff)
-	}
-	for _, wrong := range [][]string{{"tags"}, {"=x"}, {"a=1", "a=2"}, {"a=1", "a.b=2"}, {"a.b=2", "a=1"}, {"a..b=1"}, {"example.com/a=1"}, {`a."b=1`}} {
-		if got, err := claimsOf(wrong); err == nil {
-			t.Errorf("claimsOf(%q) = %v, want an error", wrong, got)
-		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 )
 
 func newInitCommand(env cli.Environment) *cobra.Command {
@@ -126,11 +127,11 @@ func writeInit(dir string, t approval.Target) ([]string, error) {
 	if err := config.Execute(&text, t); err != nil {
 		return nil, fmt.Errorf("write %s: %w", file, err)
 	}
-	written, err := writeStarter(filepath.Join(dir, "policies"), t.Name, t)
+	written, err := workbench.WriteStarter(filepath.Join(dir, "policies"), t.Name, t)
 	if err != nil {
 		return nil, err
 	}
-	if err := writeNew(file, []byte(text.String())); err != nil {
+	if err := workbench.WriteNew(file, []byte(text.String())); err != nil {
 		return nil, errors.Join(fmt.Errorf("write %s: %w", file, err), fmt.Errorf("%d files were written: %s", len(written), strings.Join(written, ", ")))
 	}
 	return append([]string{file}, written...), nil

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -62,7 +60,7 @@ Without folders it compares policies.dir with the candidates in policies.shadow_
 		if err != nil {
 			return err
 		}
-		view := diffView{Changes: []workbench.Change{}}
+		view := workbench.Comparison{Changes: []workbench.Change{}}
 		view.Changes = append(view.Changes, workbench.Diff(old, candidate)...)
 		var hole error
 		if records.since.Duration > 0 || records.file != "" {
@@ -72,53 +70,18 @@ Without folders it compares policies.dir with the candidates in policies.shadow_
 			}
 			view.Flips = &flips
 		}
-		if err := view.write(c.OutOrStdout(), output.Text, cli.Colors(c, env, c.OutOrStdout())); err != nil {
+		if err := view.Write(c.OutOrStdout(), output.Text, cli.Colors(c, env, c.OutOrStdout())); err != nil {
 			return err
 		}
 		if hole != nil {
 			return hole
 		}
-		if len(view.Changes) > 0 || view.Flips != nil && len(view.Flips.Flips)+len(view.Flips.Inconclusive) > 0 {
+		if view.Differs() {
 			return cli.WithCode(cli.ExitDiffers, cli.ErrReported)
 		}
 		return nil
 	}
 	return c
-}
-
-// diffView is what changes from one set to another.
-type diffView struct {
-	Changes []workbench.Change `json:"changes"`
-	Flips   *workbench.Flips   `json:"flips,omitempty"` // nil if nothing recorded was asked for
-}
-
-func (v diffView) write(w io.Writer, format string, p cli.Palette) error {
-	if format == "json" {
-		return cli.WriteJSON(w, v)
-	}
-	var text, b strings.Builder
-	if err := workbench.WriteChanges(&text, v.Changes); err != nil {
-		return err
-	}
-	for line := range strings.Lines(cli.PrintableLines(text.String())) {
-		switch line = strings.TrimSuffix(line, "\n"); line[:1] {
-		case "+":
-			line = p.Green(line)
-		case "-":
-			line = p.Red(line)
-		case "~":
-			line = p.Yellow(line)
-		}
-		b.WriteString(line + "\n")
-	}
-	if v.Flips != nil {
-		b.WriteString("\n")
-		if err := writeFlips(&b, *v.Flips); err != nil {
-			return err
-		}
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }
 
 // backtest decides the records by candidate, and by current if there is one. hole
@@ -130,16 +93,6 @@ func backtest(c *cobra.Command, env cli.Environment, records *recordSource, b be
 	}
 	flips, err = workbench.Backtest(list, candidate, current, b.targets)
 	return flips, hole, err
-}
-
-// writeFlips writes a table of flips for people.
-func writeFlips(w io.Writer, flips workbench.Flips) error {
-	var text strings.Builder
-	if err := flips.WriteText(&text); err != nil {
-		return err
-	}
-	_, err := io.WriteString(w, cli.PrintableLines(text.String()))
-	return err
 }
 
 func newPolicyBacktestCommand(env cli.Environment) *cobra.Command {
@@ -177,14 +130,14 @@ flips is inconclusive, which fails like a flip: hold>unknown in a file of allowe
 		if output.Text == "json" {
 			err = cli.WriteJSON(c.OutOrStdout(), view)
 		} else {
-			err = view.write(c.OutOrStdout(), env.Stderr)
+			err = view.Print(c.OutOrStdout(), env.Stderr)
 		}
 		switch {
 		case err != nil:
 			return err
 		case hole != nil:
 			return hole
-		case len(view.Flips.Flips)+len(view.Inconclusive) > 0:
+		case view.Differs():
 			return cli.WithCode(cli.ExitDiffers, cli.ErrReported)
 		}
 		return nil
@@ -192,13 +145,7 @@ flips is inconclusive, which fails like a flip: hold>unknown in a file of allowe
 	return c
 }
 
-// backtestView is what a backtest found, without the flips that are allowed.
-type backtestView struct {
-	workbench.Flips
-	Allowed int `json:"allowed"` // flips that are
-}
-
-func runBacktest(c *cobra.Command, env cli.Environment, records *recordSource, against, allow string, named, dirs []string) (view backtestView, hole, err error) {
+func runBacktest(c *cobra.Command, env cli.Environment, records *recordSource, against, allow string, named, dirs []string) (view workbench.BacktestReport, hole, err error) {
 	if len(dirs) == 0 {
 		cfg, err := config.Load(env, config.FlagsOf(c))
 		if err != nil {
@@ -233,9 +180,7 @@ func runBacktest(c *cobra.Command, env cli.Environment, records *recordSource, a
 	if err != nil {
 		return view, nil, err
 	}
-	view.Flips = flips.Without(allowed)
-	view.Allowed = len(flips.Flips) + len(flips.Inconclusive) - len(view.Flips.Flips) - len(view.Inconclusive)
-	return view, hole, nil
+	return workbench.NewBacktestReport(flips, allowed), hole, nil
 }
 
 func readAllowed(env cli.Environment, name string) (workbench.AllowedFlips, error) {
@@ -253,29 +198,4 @@ func readAllowed(env cli.Environment, name string) (workbench.AllowedFlips, erro
 		return nil, cli.WithCode(cli.ExitInvalid, fmt.Errorf("--allow-flips: %w", err))
 	}
 	return allowed, nil
-}
-
-// write prints v for people: the table and hints.
-func (v backtestView) write(out, hints io.Writer) error {
-	if err := writeFlips(out, v.Flips); err != nil {
-		return err
-	}
-	if v.Allowed > 0 {
-		if _, err := fmt.Fprintf(out, "%s more, and allowed\n", cli.Plural(v.Allowed, "flip", "flips")); err != nil {
-			return err
-		}
-	}
-	hint := ""
-	switch {
-	case len(v.Flips.Flips) > 0:
-		hint = "a flip that is meant goes into a file for --allow-flips, such as: " + cli.Printable(v.Flips.Flips[0].Key())
-	case len(v.Inconclusive) > 0:
-		hint = "records of decisions without a limit hold no count; list expected flips in a file for --allow-flips, such as: " + cli.Printable(v.Inconclusive[0].Key())
-	case v.Total == 0:
-		hint = "nothing was compared: no decision is on record for that time — see: worker requests list, and --since"
-	default:
-		return nil
-	}
-	_, err := fmt.Fprintln(hints, hint)
-	return err
 }

@@ -20,11 +20,12 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/inspect"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
+	"github.com/vpcep-approver/vpcep-approver/internal/submit"
 )
 
 // question is the request that explain is asked about.
 type question struct {
-	submission
+	submit.Spec
 	request        string // id in the ledger
 	domain, state  string
 	accepted       cli.CountFlag
@@ -62,10 +63,10 @@ Unless a folder is named, the verdict of policies.shadow_dir is shown as well.`,
 		Args: cli.AtMost(1, "one folder"),
 	}
 	f := c.Flags()
-	f.StringVar(&q.target, "target", "", "`name` of the target, or name=kind of one that is not configured")
-	f.StringVar(&q.endpointID, "endpoint-id", "", "`id` of the endpoint that wants to connect (default some endpoint)")
-	f.StringArrayVar(&q.claims, "claim", nil, "a claim about the requester, `path=value`, such as tags.env=prod")
-	f.StringVar(&q.file, "file", "", "`file` with a CloudEvent or the data of one; - is stdin")
+	f.StringVar(&q.Target, "target", "", "`name` of the target, or name=kind of one that is not configured")
+	f.StringVar(&q.EndpointID, "endpoint-id", "", "`id` of the endpoint that wants to connect (default some endpoint)")
+	f.StringArrayVar(&q.Claims, "claim", nil, "a claim about the requester, `path=value`, such as tags.env=prod")
+	f.StringVar(&q.File, "file", "", "`file` with a CloudEvent or the data of one; - is stdin")
 	f.StringVar(&q.request, "request", "", "`id` of a request in the ledger, or the beginning of it")
 	f.StringVar(&q.domain, "domain-id", "", "fact: `id` of the account that owns the endpoint")
 	f.StringVar(&q.state, "state", "", "fact: `state` of the connection (default pendingAcceptance if the cloud shows it)")
@@ -123,17 +124,17 @@ func (q *question) check() error {
 	if q.request != "" {
 		factual = q.domain != "" || q.state != "" || q.marker != 0 || !q.createdAt.At.IsZero()
 	}
-	asked := q.target != "" || q.endpointID != "" || len(q.claims) > 0
+	asked := q.Target != "" || q.EndpointID != "" || len(q.Claims) > 0
 	switch {
-	case q.request != "" && (factual || asked || q.file != ""):
+	case q.request != "" && (factual || asked || q.File != ""):
 		return errors.New("--request takes the whole request and its facts from the ledger — only --now and --accepted go with it")
 	case q.request != "":
 		var err error
 		q.request, err = inspect.CheckID(q.request)
 		return err
-	case q.file != "" && asked:
+	case q.File != "" && asked:
 		return errors.New("--file holds the whole request — leave --target, --endpoint-id and --claim out; the facts are given by flags")
-	case q.file == "" && q.target == "":
+	case q.File == "" && q.Target == "":
 		return errors.New("no request — name its --target, give it as --file, or name one of the ledger by --request")
 	}
 	if q.domain != "" {
@@ -141,32 +142,30 @@ func (q *question) check() error {
 			return fmt.Errorf("--domain-id: %w", err)
 		}
 	}
-	_, err := claimsOf(q.claims)
-	return err
+	return submit.CheckClaims(q.Claims)
 }
 
 // input is the request of the flags or of the file with the facts of the flags,
 // and the targets with that of the request.
 func (q *question) input(c *cobra.Command, env cli.Environment, b bench) (approval.Input, approval.Targets, error) {
 	in := approval.Input{Now: q.now.Or(time.Now())}
-	cfg := b.cfg
-	cfg.Targets = b.targets
-	if q.file == "" {
-		target, all, err := b.pick(q.target)
+	targets := b.targets
+	if q.File == "" {
+		target, all, err := b.pick(q.Target)
 		switch {
 		case err != nil:
 			return in, nil, cli.UsageError(c.CommandPath(), err)
 		case target.Kind.Creates():
 			return in, nil, cli.UsageError(c.CommandPath(), fmt.Errorf("requests to %s create endpoints — give the request with its parameters as --file", target.Name))
 		}
-		cfg.Targets, q.target = all, target.Name
-		q.endpointID = cmp.Or(q.endpointID, anyEndpoint)
+		targets, q.Target = all, target.Name
+		q.EndpointID = cmp.Or(q.EndpointID, anyEndpoint)
 	}
-	req, err := q.submission.request(cfg, env)
+	req, err := q.Request(targets, env)
 	if err != nil {
 		return in, nil, cli.WithCode(cli.ExitInvalid, err)
 	}
-	if req.Source == defaultSource { // it came without an event around it
+	if req.Source == submit.DefaultSource { // it came without an event around it
 		req.Source, req.EventID, req.ID, req.Time = "", "", "", in.Now
 	}
 	in.Request = req
@@ -180,7 +179,7 @@ func (q *question) input(c *cobra.Command, env cli.Environment, b bench) (approv
 			MarkerID: q.marker, Accepted: q.accepted.Count, CreatedAt: q.createdAt.At, ReadAt: in.Now,
 		}
 	}
-	return in, cfg.Targets, nil
+	return in, targets, nil
 }
 
 // explained is what explain prints.

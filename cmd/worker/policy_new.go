@@ -1,12 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -87,70 +84,13 @@ belong to nobody. Nothing is ever overwritten.`,
 		if err != nil {
 			return cli.UsageError(c.CommandPath(), err)
 		}
-		written, err := writeStarter(where, args[0], t)
+		written, err := workbench.WriteStarter(where, args[0], t)
 		if err != nil {
 			return err
 		}
 		return tellNext(c.OutOrStdout(), where, written)
 	}
 	return c
-}
-
-// writeStarter writes the policy called name, its tests, and the schemas that are
-// missing, and returns what it wrote.
-func writeStarter(dir, name string, t approval.Target) ([]string, error) {
-	text, tests, err := workbench.Starter(name, t)
-	if err != nil {
-		return nil, err
-	}
-	schema, err := policy.Schema()
-	if err != nil {
-		return nil, err
-	}
-	testSchema, err := policy.TestSchema()
-	if err != nil {
-		return nil, err
-	}
-	files := []struct {
-		name string
-		text []byte
-		must bool // it must not be there yet
-	}{
-		{filepath.Join(dir, name+".yaml"), []byte(text), true},
-		{filepath.Join(dir, name+"_test.yaml"), []byte(tests), true},
-		{filepath.Join(dir, "schema", "policy.v1.json"), schema, false},
-		{filepath.Join(dir, "schema", "policy-test.v1.json"), testSchema, false},
-	}
-	for _, f := range files {
-		if _, err := os.Lstat(f.name); err == nil && f.must {
-			return nil, cli.WithCode(cli.ExitInvalid, fmt.Errorf("%s is there already, and nothing was written — choose another name", f.name))
-		}
-	}
-	if err := os.MkdirAll(filepath.Join(dir, "schema"), 0o755); err != nil { //nolint:gosec // likewise as for files: policies are no secret
-		return nil, fmt.Errorf("make the folder: %w", err)
-	}
-	var written []string
-	for _, f := range files {
-		err := writeNew(f.name, f.text)
-		if errors.Is(err, fs.ErrExist) && !f.must {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("write the policy: %w", err)
-		}
-		written = append(written, f.name)
-	}
-	return written, nil
-}
-
-// writeNew writes a file that must not be there.
-func writeNew(name string, text []byte) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644) //nolint:gosec // policies are no secret, and the worker may run as another user
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	return errors.Join(err, f.Close())
 }
 
 // tellNext says what was written and what to do with it.

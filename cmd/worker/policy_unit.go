@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -54,7 +52,7 @@ no tests; 4: a test failed, or fewer entries than --min decided one.`,
 		case "junit":
 			err = report.WriteJUnit(out)
 		default:
-			err = writeTests(out, report, *coverage || *least > 0, cli.Colors(c, env, out))
+			err = report.Print(out, *coverage || *least > 0, cli.Colors(c, env, out))
 		}
 		if err != nil {
 			return err
@@ -71,29 +69,4 @@ no tests; 4: a test failed, or fewer entries than --min decided one.`,
 		return nil
 	}
 	return c
-}
-
-// writeTests prints a report for people.
-func writeTests(w io.Writer, report workbench.TestReport, coverage bool, p cli.Palette) error {
-	var text, b strings.Builder
-	if err := report.WriteText(&text, coverage); err != nil {
-		return err
-	}
-	for line := range strings.Lines(cli.PrintableLines(text.String())) {
-		switch rest, failed := strings.CutPrefix(line, "FAIL "); {
-		case failed:
-			b.WriteString(p.Red("FAIL") + " " + rest)
-		case strings.HasPrefix(line, "     | "):
-			b.WriteString(p.Dim(strings.TrimSuffix(line, "\n")) + "\n")
-		default:
-			b.WriteString(line)
-		}
-	}
-	if report.Failed() == 0 {
-		b.WriteString(p.Green("ok") + "\n")
-	} else {
-		b.WriteString(p.Red("failed") + "\n")
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
 }
