@@ -26,7 +26,7 @@ knows the YAML language server completes and checks a file that begins with
 		ValidArgs: []string{"policy", "test"},
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 && args[0] != "policy" && args[0] != "test" {
-				return fmt.Errorf("there is no schema of %q%s — name policy or test", args[0], cli.DidYouMean(cli.Suggest(args[0], c.ValidArgs)))
+				return fmt.Errorf("there is no schema of %q%s — name policy or test", args[0], cli.DidYouMean(args[0], c.ValidArgs))
 			}
 			return cli.AtMost(1, "policy or test")(c, args)
 		},

@@ -144,5 +144,5 @@ func (b bench) pick(text string) (approval.Target, approval.Targets, error) {
 	if len(names) > 0 {
 		known = "known are " + strings.Join(names, ", ")
 	}
-	return t, nil, fmt.Errorf("--target %s: there is no such target%s — %s; or say name=kind with %s", text, cli.DidYouMean(cli.Suggest(name, names)), known, config.KindList())
+	return t, nil, fmt.Errorf("--target %s: there is no such target%s — %s; or say name=kind with %s", text, cli.DidYouMean(name, names), known, config.KindList())
 }

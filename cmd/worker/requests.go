@@ -124,5 +124,5 @@ func configured(cfg config.Config, target string) error {
 	for _, t := range cfg.Targets {
 		names = append(names, t.Name)
 	}
-	return cli.WithCode(cli.ExitInvalid, fmt.Errorf("there is no target %q%s; the configuration has %s", target, cli.DidYouMean(cli.Suggest(target, names)), strings.Join(names, ", ")))
+	return cli.WithCode(cli.ExitInvalid, fmt.Errorf("there is no target %q%s; the configuration has %s", target, cli.DidYouMean(target, names), strings.Join(names, ", ")))
 }

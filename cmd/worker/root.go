@@ -94,7 +94,7 @@ func noSuchCommand(c *cobra.Command, word string) error {
 	for _, sub := range c.Commands() {
 		names = append(names, sub.Name())
 	}
-	return cli.UsageError(c.CommandPath(), fmt.Errorf("there is no command %q%s", c.CommandPath()+" "+word, cli.DidYouMean(cli.Suggest(word, names))))
+	return cli.UsageError(c.CommandPath(), fmt.Errorf("there is no command %q%s", c.CommandPath()+" "+word, cli.DidYouMean(word, names)))
 }
 
 // finishCommands gives every command below c the same manners with arguments.

@@ -92,7 +92,7 @@ func parseOutcomes(texts []string) ([]approval.Outcome, error) {
 	var out []approval.Outcome
 	for _, text := range texts {
 		if !slices.Contains(approval.Outcomes(), approval.Outcome(text)) {
-			return nil, fmt.Errorf("--outcome %s: not one of %s%s", text, strings.Join(outcomeNames(), ", "), cli.DidYouMean(cli.Suggest(text, outcomeNames())))
+			return nil, fmt.Errorf("--outcome %s: not one of %s%s", text, strings.Join(outcomeNames(), ", "), cli.DidYouMean(text, outcomeNames()))
 		}
 		out = append(out, approval.Outcome(text))
 	}

@@ -41,7 +41,7 @@ func (f *ChoiceFlag) Type() string {
 // Set implements pflag.Value.
 func (f *ChoiceFlag) Set(text string) error {
 	if !slices.Contains(f.Choices, text) {
-		return fmt.Errorf("not one of %s%s", strings.Join(f.Choices, ", "), DidYouMean(Suggest(text, f.Choices)))
+		return fmt.Errorf("not one of %s%s", strings.Join(f.Choices, ", "), DidYouMean(text, f.Choices))
 	}
 	f.Text = text
 	return nil

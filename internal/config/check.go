@@ -15,7 +15,6 @@ import (
 // check looks at what depends on one another.
 func (l *loader) check() {
 	c := &l.config
-	place := func(key string) string { return c.values[key].place }
 	set := func(key string) bool { return c.values[key].text != "" }
 
 	c.NATS.User = l.natsUser()
@@ -26,39 +25,39 @@ func (l *loader) check() {
 		}
 	}
 	if ways > 1 {
-		l.problem("nats", "more than one way to authenticate — keep one of nats.credentials_file, nats.nkey_seed_file, and user with password", "")
+		l.problem("nats", "more than one way to authenticate", "keep one of nats.credentials_file, nats.nkey_seed_file, and user with password")
 	}
 	if set("nats.tls.cert") != set("nats.tls.key") {
-		l.problem("nats.tls", "cert and key go together — set both or neither", "")
+		l.problem("nats.tls", "cert and key go together", "set both or neither")
 	}
 	if c.NATS.Embedded() {
 		if ways > 0 && c.NATS.User == nil {
-			l.problem(place("nats.url"), "the embedded server knows a user with password only — remove the credentials, or name a server", "")
+			l.problemAt(c.values["nats.url"], "the embedded server knows a user with password only", "remove the credentials, or name a server")
 		}
 		if c.NATS.User != nil {
 			if user, _, err := c.NATS.User(); err == nil && user == broker.ProducerUser {
-				l.problem("nats", fmt.Sprintf("the embedded server has a user %s of its own, who may only publish requests — give the worker another name", user), "")
+				l.problem("nats", fmt.Sprintf("the embedded server has a user %s of its own, who may only publish requests", user), "give the worker another name")
 			}
 		}
 		if host, _, err := net.SplitHostPort(c.NATS.Listen); err == nil && !loopback(host) && !c.NATS.AllowPlaintext {
-			l.problem(place("nats.listen"), "passwords would cross the network in clear — listen on 127.0.0.1, run a server of its own with TLS, or set nats.allow_plaintext: true", "")
+			l.problemAt(c.values["nats.listen"], "passwords would cross the network in clear", "listen on 127.0.0.1, run a server of its own with TLS, or set nats.allow_plaintext: true")
 		}
 		if c.NATS.Replicas > 1 {
-			l.problem(place("nats.replicas"), "the embedded server is alone — set nats.replicas to 1, or name a cluster", "")
+			l.problemAt(c.values["nats.replicas"], "the embedded server is alone", "set nats.replicas to 1, or name a cluster")
 		}
 	}
 	bus := events.Config{URL: c.NATS.URL, TLSCA: c.NATS.TLS.CA, TLSCert: c.NATS.TLS.Cert, TLSFirst: c.NATS.TLS.First}
 	if hosts := bus.Plaintext(); len(hosts) > 0 && !c.NATS.Embedded() && !c.NATS.AllowPlaintext {
-		l.problem(place("nats.url"), strings.Join(hosts, ", ")+" would be without TLS: passwords and events would cross the network in clear — write tls://, or set nats.allow_plaintext: true", "")
+		l.problemAt(c.values["nats.url"], strings.Join(hosts, ", ")+" would be without TLS: passwords and events would cross the network in clear", "write tls://, or set nats.allow_plaintext: true")
 	}
 	if _, port, err := net.SplitHostPort(c.HTTP.Probes); err == nil && port != "0" && c.HTTP.Probes == c.HTTP.Listen {
-		l.problem(place("http.probes"), "http.listen has the same address — give each a port of its own", "")
+		l.problemAt(c.values["http.probes"], "http.listen has the same address", "give each a port of its own")
 	}
 	l.checkFound()
 	for _, api := range cloud.APIs() {
 		u, err := url.Parse(c.Cloud.Endpoints[api])
 		if err == nil && u.Scheme == "http" && !c.Cloud.AllowHTTP && !loopback(u.Hostname()) {
-			l.problem(place("cloud.endpoints."+api), "plain HTTP would send credentials in clear — use https, or set cloud.allow_http: true for a simulated cloud", "")
+			l.problemAt(c.values["cloud.endpoints."+api], "plain HTTP would send credentials in clear", "use https, or set cloud.allow_http: true for a simulated cloud")
 		}
 	}
 	if c.Worker.ConfirmFor > c.Worker.MaxAge {
@@ -67,8 +66,8 @@ func (l *loader) check() {
 			v.text = cli.ShortDuration(c.Worker.MaxAge)
 			c.values["worker.confirm_for"] = v
 		} else {
-			l.problem(v.place, fmt.Sprintf("worker.confirm_for (%s) is longer than worker.max_age (%s): a request would end before it is confirmed — lower the one or raise the other",
-				cli.ShortDuration(c.Worker.ConfirmFor), cli.ShortDuration(c.Worker.MaxAge)), "")
+			l.problemAt(v, fmt.Sprintf("worker.confirm_for (%s) is longer than worker.max_age (%s): a request would end before it is confirmed",
+				cli.ShortDuration(c.Worker.ConfirmFor), cli.ShortDuration(c.Worker.MaxAge)), "lower the one or raise the other")
 		}
 	}
 	for i := range c.Targets {
@@ -93,15 +92,15 @@ func (l *loader) checkFound() {
 	if !c.Found {
 		return
 	}
-	ask := fmt.Sprintf(" — if that is meant, name the file: --config %s", c.File)
+	ask := "if that is meant, name the file: --config " + c.File
 	for _, api := range cloud.APIs() {
 		v := c.values["cloud.endpoints."+api]
 		if v.source == "file" && !ofProvider(c.Cloud.Endpoints[api]) {
-			l.problem(v.place, fmt.Sprintf("cloud.endpoints.%s: credentials would go to another domain than the provider's, by a file that was only found in the current folder%s", api, ask), "")
+			l.problemAt(v, fmt.Sprintf("cloud.endpoints.%s: credentials would go to another domain than the provider's, by a file that was only found in the current folder", api), ask)
 		}
 	}
 	if v := c.values["nats.url"]; v.source == "file" && c.NATS.User != nil && !c.NATS.Embedded() {
-		l.problem(v.place, "nats.url: the password in the environment would go where a file says that was only found in the current folder"+ask, "")
+		l.problemAt(v, "nats.url: the password in the environment would go where a file says that was only found in the current folder", ask)
 	}
 }
 

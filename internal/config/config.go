@@ -3,10 +3,12 @@
 package config
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // Config is what the worker runs with, checked.
@@ -98,6 +100,15 @@ type Log struct{ Level, Format string }
 // value is the effective text of a setting and where it comes from.
 type value struct {
 	text   string
-	source string // "flag", "environment", "file" or "default"
-	place  string // "--nats-url", "APPROVER_NATS_URL", "worker.yaml:3:8"
+	source string              // "flag", "environment", "file" or "default"
+	place  string              // "--nats-url", "APPROVER_NATS_URL", "worker.yaml"
+	at     strictyaml.Position // in the file
+}
+
+// where is the place of v for people.
+func (v value) where() string {
+	if v.at.Line == 0 {
+		return v.place
+	}
+	return fmt.Sprintf("%s:%d:%d", v.place, v.at.Line, v.at.Column)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // DefaultFile is read if it is there and no other is named.
@@ -27,19 +28,19 @@ func Load(env cli.Environment, flags Flags) (Config, error) {
 	}
 	for _, s := range l.rows {
 		if s.def != "" {
-			l.apply(s, value{text: s.def, source: "default", place: "default of " + s.key}, "")
+			l.apply(s, value{text: s.def, source: "default", place: "default of " + s.key})
 		}
 	}
 	l.readFile(flags.File)
 	l.readEnvironment()
 	for _, s := range l.rows {
 		if text, ok := flags.Values[s.key]; ok {
-			l.apply(s, value{text: text, source: "flag", place: "--" + s.flag()}, "")
+			l.apply(s, value{text: text, source: "flag", place: "--" + s.flag()})
 		}
 	}
 	l.check()
-	if len(l.problems) > 0 {
-		return Config{}, cli.WithCode(cli.ExitInvalid, fmt.Errorf("configuration: %w", l.problems))
+	if len(l.findings) > 0 {
+		return Config{}, cli.WithCode(cli.ExitInvalid, fmt.Errorf("configuration: %w", &strictyaml.Error{Findings: l.findings}))
 	}
 	return l.config, nil
 }
@@ -50,20 +51,30 @@ type loader struct {
 	rows      []Setting
 	variables map[string]string
 	config    Config
-	problems  problems
+	findings  []strictyaml.Finding
 }
 
-func (l *loader) problem(where, what, excerpt string) {
-	l.problems = append(l.problems, problem{where: where, what: what, excerpt: excerpt})
+// problem reports what is wrong with what stands at where, and what to do.
+func (l *loader) problem(where, what, hint string) { l.problemAt(value{place: where}, what, hint) }
+
+// problemAt is problem of a value.
+func (l *loader) problemAt(v value, what, hint string) {
+	l.findings = append(l.findings, strictyaml.Finding{
+		Severity: strictyaml.SeverityError, Code: "setting", File: v.place, Line: v.at.Line, Column: v.at.Column, Text: what, Hint: hint,
+	})
 }
 
-func (l *loader) apply(s Setting, v value, excerpt string) {
+// cutHint splits an error into what is wrong and, after a dash, what to do.
+func cutHint(text string) (what, hint string) {
+	what, hint, _ = strings.Cut(text, " — ")
+	return what, hint
+}
+
+// apply takes a value that is not from the file.
+func (l *loader) apply(s Setting, v value) {
 	if err := s.set(&l.config, v.text); err != nil {
-		what := err.Error()
-		if v.source == "file" {
-			what = s.key + ": " + what
-		}
-		l.problem(v.place, what, excerpt)
+		what, hint := cutHint(err.Error())
+		l.problemAt(v, what, hint)
 		return
 	}
 	l.config.values[s.key] = v
@@ -128,7 +139,7 @@ func (l *loader) readEnvironment() {
 		}
 		known = append(known, s.env())
 		if text := l.variables[s.env()]; text != "" {
-			l.apply(s, value{text: text, source: "environment", place: s.env()}, "")
+			l.apply(s, value{text: text, source: "environment", place: s.env()})
 		}
 	}
 	if text := l.variables[cli.ColorVariable]; text != "" && !slices.Contains(cli.ColorChoices(), text) {
@@ -142,15 +153,14 @@ func (l *loader) readEnvironment() {
 	}
 	slices.Sort(unknown)
 	for _, name := range unknown {
-		what := "there is no such setting"
-		switch near := cli.Suggest(name, known); {
-		case near != "":
-			what += cli.DidYouMean(near)
+		hint := strictyaml.DidYouMean(name, known)
+		switch {
+		case hint != "":
 		case strings.Contains(name, "_PORT") || strings.HasSuffix(name, "_SERVICE_HOST"):
-			what += " — Kubernetes sets it for a Service of that name: set enableServiceLinks: false in the pod"
+			hint = "Kubernetes sets it for a Service of that name: set enableServiceLinks: false in the pod"
 		default:
-			what += " — unset it; see: worker config docs"
+			hint = "unset it; see: worker config docs"
 		}
-		l.problem(name, what, "")
+		l.problem(name, "there is no such setting", hint)
 	}
 }

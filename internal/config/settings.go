@@ -158,7 +158,7 @@ func secret(key, doc string, conventional ...string) Setting {
 func choice(key, def string, values []string, doc string, at func(*Config) *string) Setting {
 	return Setting{key: key, form: strings.Join(values, "|"), def: def, doc: doc, set: func(c *Config, text string) error {
 		if !slices.Contains(values, text) {
-			return fmt.Errorf("%q is not one of %s%s", text, strings.Join(values, ", "), cli.DidYouMean(cli.Suggest(text, values)))
+			return fmt.Errorf("%q is not one of %s%s", text, strings.Join(values, ", "), cli.DidYouMean(text, values))
 		}
 		*at(c) = text
 		return nil

@@ -19,7 +19,7 @@ func (c *Config) Show(env cli.Environment) []Shown {
 	for _, s := range l.rows {
 		row := Shown{Key: s.key}
 		if v, ok := c.values[s.key]; ok {
-			row.Value, row.Source = maskURL(v.text), v.place
+			row.Value, row.Source = maskURL(v.text), v.where()
 			if v.source == "default" {
 				row.Source = "default"
 			}

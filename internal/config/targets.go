@@ -5,10 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v4"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // PlaceholderID stands in a new worker.yaml for an id that init was not given.
@@ -41,30 +39,26 @@ func targetFields() []targetField {
 }
 
 // targets reads the list of targets.
-func (f *file) targets(key, list *yaml.Node) {
-	if list.ShortTag() == "!!null" {
-		return
-	}
-	if list.Kind != yaml.SequenceNode {
-		f.wrong(key, nil, key, "targets is a list, not "+kindName(list)+" — begin each target with a dash")
+func (f *file) targets(list *strictyaml.Node) {
+	if strictyaml.Missing(list) {
 		return
 	}
 	names, things := map[string]int{}, map[string]string{}
-	for i, n := range list.Content {
-		f.target(resolved(n), fmt.Sprintf("targets[%d]", i), names, things)
-	}
+	f.Items(list, "a list of targets, each after a dash", func(_ int, n *strictyaml.Node) {
+		f.target(n, names, things)
+	})
 }
 
 // target reads one target; names holds the line of each name so far and things
 // which target stands for a thing of the cloud.
-func (f *file) target(n *yaml.Node, what string, names map[string]int, things map[string]string) {
+func (f *file) target(n *strictyaml.Node, names map[string]int, things map[string]string) {
 	var t approval.Target
-	nodes := map[string][2]*yaml.Node{}
-	before, slips := len(f.problems), false
-	f.pairs(n, what, func(key, val *yaml.Node) {
+	nodes := map[string]*strictyaml.Node{}
+	before, slips := f.Count(), false
+	f.Pairs(n, "the keys of a target", func(key, val *strictyaml.Node) {
 		if key.Value == targetPolicies {
-			nodes[key.Value] = [2]*yaml.Node{key, val}
-			t.Policies = f.patterns(key, val)
+			nodes[key.Value] = val
+			t.Policies = f.patterns(val)
 			return
 		}
 		fields := targetFields()
@@ -75,55 +69,56 @@ func (f *file) target(n *yaml.Node, what string, names map[string]int, things ma
 				keys = append(keys, field.key)
 			}
 			slips = true
-			f.wrong(key, nil, key, key.Value+" is not a key of a target"+cli.DidYouMean(cli.Suggest(key.Value, keys)))
+			f.UnknownKey(key, strictyaml.Suggest(key.Value, keys))
 			return
 		}
-		nodes[key.Value] = [2]*yaml.Node{key, val}
-		text, ok := f.plain(key, val, key.Value)
+		nodes[key.Value] = val
+		text, ok := f.Text(val, "a value")
 		if !ok {
 			return
 		}
 		*fields[i].at(&t) = text
 		if fields[i].id {
 			if err := approval.ValidID(text); err != nil {
-				f.wrong(key, val, val, key.Value+": "+err.Error())
+				f.Fail(val, "id", err.Error(), "write the id as the console shows it")
 			} else if IsPlaceholder(text) {
-				f.wrong(key, val, val, key.Value+": here stands a placeholder of zeros — write the id of yours")
+				f.Fail(val, "id", "a placeholder of zeros is no id", "write the id of yours")
 			}
 		}
 	})
-	if len(nodes) == 0 && len(f.problems) > before {
+	if len(nodes) == 0 && f.Count() > before {
 		return // not a mapping at all, or nothing in it is right
 	}
+	what := "the target"
 	if t.Name != "" {
 		what = "target " + t.Name
 	}
-	at := func(key, problem string) {
-		if pair, ok := nodes[key]; ok {
-			f.wrong(pair[0], pair[1], pair[1], problem)
+	at := func(key, problem, hint string) {
+		if val, ok := nodes[key]; ok {
+			f.Fail(val, "target", problem, hint)
 		} else {
-			f.problem(f.at(n.Line, n.Column), problem, "")
+			f.Fail(n, "target", problem, hint)
 		}
 	}
-	need := func(key, why string) {
+	need := func(key, hint string) {
 		if _, ok := nodes[key]; !ok && !slips { // a slip is told already
-			at(key, fmt.Sprintf("%s has no %s — %s", what, key, why))
+			at(key, what+" has no "+key, hint)
 		}
 	}
 	refuse := func(key, why string) {
 		if _, ok := nodes[key]; ok {
-			at(key, fmt.Sprintf("%s: %s — delete it", what, why))
+			at(key, what+": "+why, "delete it")
 		}
 	}
-	need("name", "requests and policies call it by its name")
-	need("kind", "say "+KindList())
-	need("project_id", "calls go to a project")
+	need("name", "add it: requests and policies call it by its name")
+	need("kind", "add one of "+KindList())
+	need("project_id", "add it: calls go to a project")
 	if t.Name != "" {
 		if err := approval.ValidName(t.Name); err != nil {
-			at("name", err.Error())
+			at("name", err.Error(), "")
 		}
 		if line, ok := names[t.Name]; ok {
-			at("name", fmt.Sprintf("another target is called %s, at line %d — names are unique", t.Name, line))
+			at("name", fmt.Sprintf("another target is called %s, at line %d", t.Name, line), "give each target its own name")
 		}
 		names[t.Name] = n.Line
 	}
@@ -131,7 +126,7 @@ func (f *file) target(n *yaml.Node, what string, names map[string]int, things ma
 		f.kindRules(t, at, need, refuse)
 	}
 	oneTarget(t, what, things, at)
-	if len(f.problems) == before {
+	if f.Count() == before {
 		f.config.Targets = append(f.config.Targets, t)
 	}
 }
@@ -143,24 +138,23 @@ const targetPolicies = "policies"
 const targetPoliciesDoc = "optional: a list of the policies that may decide for it, by name or as patterns such as `platform-*`; without it any policy in the folder may"
 
 // patterns reads a list of names of policies, and patterns of them.
-func (f *file) patterns(key, list *yaml.Node) string {
-	if list.Kind != yaml.SequenceNode || len(list.Content) == 0 {
-		f.wrong(key, nil, key, "policies is a list of names of policies, such as [payments, platform-*]")
-		return ""
-	}
+func (f *file) patterns(list *strictyaml.Node) string {
+	const want = "a list of names of policies, such as [payments, platform-*]"
 	var out []string
-	for _, n := range list.Content {
-		n = resolved(n)
-		text, ok := f.plain(key, n, targetPolicies)
+	f.Items(list, want, func(_ int, n *strictyaml.Node) {
+		text, ok := f.Text(n, "the name of a policy")
 		if !ok {
-			continue
+			return
 		}
 		// A pattern is valid if a name that it matches is.
 		if err := approval.ValidName(strings.NewReplacer("*", "a", "?", "a").Replace(text)); err != nil {
-			f.wrong(key, nil, n, fmt.Sprintf("policies: %q is neither the name of a policy nor a pattern such as platform-*", text))
-			continue
+			f.Fail(n, "name", fmt.Sprintf("%q is neither the name of a policy nor a pattern such as platform-*", text), "")
+			return
 		}
 		out = append(out, text)
+	})
+	if list.Kind == strictyaml.List && len(list.Content) == 0 {
+		f.Fail(list, "empty-list", "the list is empty, so no policy could decide for the target", "write "+want+", or delete the key")
 	}
 	return strings.Join(out, ",")
 }
@@ -168,7 +162,7 @@ func (f *file) patterns(key, list *yaml.Node) string {
 // oneTarget checks that no target so far stands for the same thing of the cloud
 // as t. Requests to the two would not know of one another: a connection would be
 // decided twice, perhaps against each other, and an endpoint be made twice.
-func oneTarget(t approval.Target, what string, things map[string]string, at func(key, text string)) {
+func oneTarget(t approval.Target, what string, things map[string]string, at func(key, text, hint string)) {
 	check := func(key, same, problem string, thing ...string) {
 		if slices.Contains(thing, "") {
 			return // that it is missing is told already
@@ -179,7 +173,7 @@ func oneTarget(t approval.Target, what string, things map[string]string, at func
 		}
 		id := strings.Join(parts, " ")
 		if other, ok := things[id]; ok {
-			at(key, fmt.Sprintf("%s has the same %s as %s — %s: keep one of them, and have events and policies name that one", what, same, other, problem))
+			at(key, fmt.Sprintf("%s has the same %s as %s: %s", what, same, other, problem), "keep one of them, and have events and policies name that one")
 			return
 		}
 		things[id] = what
@@ -198,19 +192,19 @@ func oneTarget(t approval.Target, what string, things map[string]string, at func
 }
 
 // kindRules checks which keys go with the kind of t.
-func (f *file) kindRules(t approval.Target, at, need, refuse func(key, text string)) {
+func (f *file) kindRules(t approval.Target, at func(key, text, hint string), need, refuse func(key, text string)) {
 	switch {
 	case !slices.Contains(approval.TargetKinds(), t.Kind):
 		var kinds []string
 		for _, k := range approval.TargetKinds() {
 			kinds = append(kinds, string(k))
 		}
-		at("kind", fmt.Sprintf("%q is not a kind of target — say %s%s", t.Kind, KindList(), cli.DidYouMean(cli.Suggest(string(t.Kind), kinds))))
+		at("kind", fmt.Sprintf("%q is not a kind of target", t.Kind), strictyaml.Suggest(string(t.Kind), kinds))
 		return
 	case t.Kind.Creates():
 		refuse("id", fmt.Sprintf("a place to create endpoints (%s) has no id", t.Kind))
 	default:
-		need("id", fmt.Sprintf("the id of the %s", t.Kind))
+		need("id", fmt.Sprintf("add the id of the %s", t.Kind))
 	}
 	if t.Kind != approval.Gateway {
 		refuse("service_id", "only a gateway has a service_id")
@@ -218,10 +212,10 @@ func (f *file) kindRules(t approval.Target, at, need, refuse func(key, text stri
 	if t.Kind != approval.HSS {
 		refuse("enterprise_project_id", "only an hss target has an enterprise_project_id")
 	} else if err := approval.ValidEnterpriseProject(t.EnterpriseProjectID); err != nil {
-		at("enterprise_project_id", "enterprise_project_id: "+err.Error())
+		at("enterprise_project_id", err.Error(), "")
 	}
 	if t.Kind == approval.DataArtsInsight {
-		need("workspace_id", "calls carry it as X-Workspace-Id")
+		need("workspace_id", "add it: calls carry it as X-Workspace-Id")
 	} else {
 		refuse("workspace_id", "only a dataarts-insight target has a workspace_id")
 	}
@@ -233,5 +227,5 @@ func KindList() string {
 	for _, k := range approval.TargetKinds() {
 		kinds = append(kinds, string(k))
 	}
-	return strings.Join(kinds[:len(kinds)-1], ", ") + " or " + kinds[len(kinds)-1]
+	return strictyaml.OneOf(kinds)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 	"github.com/vpcep-approver/vpcep-approver/internal/service"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // Check is the outcome of one check: what was checked, and if something is wrong,
@@ -126,7 +127,7 @@ func (d *Doctor) folder(check, dir string, targets approval.Targets) {
 	report, err := workbench.Check(dir, targets, time.Now(), service.ExampleFindings)
 	bad, odd := 0, 0
 	for _, f := range report.Findings {
-		if f.Severity != policy.SeverityError {
+		if f.Severity != strictyaml.SeverityError {
 			odd++
 		} else if bad++; bad == 1 {
 			err = errors.New(f.String())

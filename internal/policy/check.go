@@ -6,15 +6,16 @@ import (
 	"strings"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // check reports what is wrong with p as a whole: contradictions, and what can
 // have no effect.
 func (d *decoder) check(p *policy) {
 	if p.mode == approval.Shadow && p.otherwise == approval.Ignore {
-		d.path = []step{{key: "otherwise"}}
-		d.report(SeverityWarning, p.elseAt, "no-effect", "a shadow policy never acts, so otherwise: ignore has no effect", "delete it")
-		d.path = nil
+		d.SetPath(strictyaml.Step{Key: "otherwise"})
+		d.Report(strictyaml.SeverityWarning, p.elseAt, "no-effect", "a shadow policy never acts, so otherwise: ignore has no effect", "delete it")
+		d.SetPath()
 	}
 	targets := make([]approval.Target, 0, len(p.targets))
 	for _, name := range p.targets {
@@ -23,13 +24,13 @@ func (d *decoder) check(p *policy) {
 	}
 	lines := make(map[string]int, len(p.allow)+len(p.deny))
 	for _, e := range slices.Concat(p.allow, p.deny) {
-		d.path = e.path()
+		d.SetPath(e.path()...)
 		if line, twice := lines[e.id]; twice && e.id != "" {
-			d.path = append(d.path, step{key: "id"})
-			d.report(SeverityError, e.at, "duplicate-id", fmt.Sprintf("duplicate entry id %q, first used on line %d", e.id, line), "give each entry its own id")
-			d.path = e.path()
+			d.SetPath(append(e.path(), strictyaml.Step{Key: "id"})...)
+			d.Report(strictyaml.SeverityError, e.at, "duplicate-id", fmt.Sprintf("duplicate entry id %q, first used on line %d", e.id, line), "give each entry its own id")
+			d.SetPath(e.path()...)
 		} else {
-			lines[e.id] = e.at.line
+			lines[e.id] = e.at.Line
 		}
 		d.checkEntry(e, targets)
 		d.checkTimes(e)
@@ -37,14 +38,14 @@ func (d *decoder) check(p *policy) {
 		e.when = nil
 		e.onClaims = slices.ContainsFunc(e.conds, condition.onClaims)
 		d.checkClaims(e, targets)
-		d.path = nil
+		d.SetPath()
 		slices.SortStableFunc(e.conds, func(a, b condition) int { return rank(a) - rank(b) })
 	}
 }
 
 // path is the place of e in its file.
-func (e *entry) path() []step {
-	return []step{{key: e.list()}, {index: e.index}}
+func (e *entry) path() []strictyaml.Step {
+	return []strictyaml.Step{{Key: e.list()}, {Index: e.index}}
 }
 
 // list is the name of the list that e is in.
@@ -90,9 +91,9 @@ func (d *decoder) checkEntry(e *entry, targets []approval.Target) {
 	identified, parameters := e.anyDomain, false
 	for _, c := range e.conds {
 		if lc, ok := c.(*limitCondition); ok && creations != "" {
-			d.path = append(e.path(), step{key: "limit"})
-			d.report(SeverityError, lc.place, "no-such-fact", "requests to "+creations+" create endpoints, and a limit counts connections", "delete it")
-			d.path = e.path()
+			d.SetPath(append(e.path(), strictyaml.Step{Key: "limit"})...)
+			d.Report(strictyaml.SeverityError, lc.place, "no-such-fact", "requests to "+creations+" create endpoints, and a limit counts connections", "delete it")
+			d.SetPath(e.path()...)
 		}
 		fc, ok := c.(*fieldCondition)
 		if !ok {
@@ -104,11 +105,11 @@ func (d *decoder) checkEntry(e *entry, targets []approval.Target) {
 			if slices.Contains(all[fc.field].kinds, t.Kind) {
 				continue
 			}
-			d.path = append(e.path(), step{key: fc.label})
-			d.report(SeverityError, fc.at, "no-such-fact",
+			d.SetPath(append(e.path(), strictyaml.Step{Key: fc.label})...)
+			d.Report(strictyaml.SeverityError, fc.at, "no-such-fact",
 				fmt.Sprintf("requests to %s, a target of kind %s, have no %s, so the entry could never match there", t.Name, t.Kind, fc.label),
 				"fields of that kind are "+fieldsOf(t.Kind)+"; give targets of other kinds their own policy")
-			d.path = e.path()
+			d.SetPath(e.path()...)
 			break
 		}
 	}
@@ -117,22 +118,22 @@ func (d *decoder) checkEntry(e *entry, targets []approval.Target) {
 	}
 	switch {
 	case e.anyDomain && creations != "":
-		d.path = append(e.path(), step{key: "any_domain"})
-		d.report(SeverityError, e.anyAt, "no-such-fact", "requests to "+creations+" have no account, so any_domain has no effect", "delete it and name a parameter, such as "+parameterOf(kindOfTarget(targets, creations)))
+		d.SetPath(append(e.path(), strictyaml.Step{Key: "any_domain"})...)
+		d.Report(strictyaml.SeverityError, e.anyAt, "no-such-fact", "requests to "+creations+" have no account, so any_domain has no effect", "delete it and name a parameter, such as "+parameterOf(kindOfTarget(targets, creations)))
 	case e.anyDomain && (e.field(fieldDomainID) != nil || e.field(fieldEndpointID) != nil):
-		d.path = append(e.path(), step{key: "any_domain"})
-		d.report(SeverityError, e.anyAt, "contradiction", "any_domain contradicts the domain_id or endpoint_id of the entry", "keep one of the two")
+		d.SetPath(append(e.path(), strictyaml.Step{Key: "any_domain"})...)
+		d.Report(strictyaml.SeverityError, e.anyAt, "contradiction", "any_domain contradicts the domain_id or endpoint_id of the entry", "keep one of the two")
 	case connections != "" && !identified && !e.deny:
-		d.report(SeverityError, e.at, "for-whom", "the entry names no account and no endpoint", "add a domain_id or an endpoint_id, or write any_domain: true")
+		d.Report(strictyaml.SeverityError, e.at, "for-whom", "the entry names no account and no endpoint", "add a domain_id or an endpoint_id, or write any_domain: true")
 	case creations != "" && !parameters && !e.deny:
-		d.report(SeverityError, e.at, "for-what", "the entry names no parameter of the endpoint", "name a parameter, such as "+parameterOf(kindOfTarget(targets, creations)))
+		d.Report(strictyaml.SeverityError, e.at, "for-what", "the entry names no parameter of the endpoint", "name a parameter, such as "+parameterOf(kindOfTarget(targets, creations)))
 	case e.deny && len(e.conds) == 0 && !e.anyDomain:
-		d.report(SeverityError, e.at, "for-whom", "the entry has no condition, so it would deny everything", "name a field, or write otherwise: reject")
+		d.Report(strictyaml.SeverityError, e.at, "for-whom", "the entry has no condition, so it would deny everything", "name a field, or write otherwise: reject")
 	case e.anyDomain && !e.deny && !slices.ContainsFunc(e.conds, condition.onClaims):
-		d.path = append(e.path(), step{key: "any_domain"})
-		d.report(SeverityWarning, e.anyAt, "any-domain", "the entry applies to every account"+restrictions(e), "name a domain_id if you can")
+		d.SetPath(append(e.path(), strictyaml.Step{Key: "any_domain"})...)
+		d.Report(strictyaml.SeverityWarning, e.anyAt, "any-domain", "the entry applies to every account"+restrictions(e), "name a domain_id if you can")
 	}
-	d.path = e.path()
+	d.SetPath(e.path()...)
 }
 
 // checkClaims reports an allow that accepts on claims alone: nothing that narrows
@@ -149,10 +150,10 @@ func (d *decoder) checkClaims(e *entry, targets []approval.Target) {
 		at, key, hint = e.at, "", "name the parameters that are allowed, or delete the condition on claims"
 	}
 	if key != "" {
-		d.path = append(e.path(), step{key: key})
+		d.SetPath(append(e.path(), strictyaml.Step{Key: key})...)
 	}
-	d.report(SeverityError, at, "claims-alone", "the entry allows requests by claims alone, and claims are not verified", hint)
-	d.path = e.path()
+	d.Report(strictyaml.SeverityError, at, "claims-alone", "the entry allows requests by claims alone, and claims are not verified", hint)
+	d.SetPath(e.path()...)
 }
 
 // narrows reports whether c asks what is verified of a request for certain values.
@@ -174,9 +175,9 @@ func (d *decoder) checkTimes(e *entry) {
 		}
 	}
 	if from != nil && expires != nil && !from.at.Before(expires.at) {
-		d.path = append(e.path(), step{key: "expires"})
-		d.report(SeverityError, expires.place, "contradiction", "expires is not after from", "correct from or expires")
-		d.path = e.path()
+		d.SetPath(append(e.path(), strictyaml.Step{Key: "expires"})...)
+		d.Report(strictyaml.SeverityError, expires.place, "contradiction", "expires is not after from", "correct from or expires")
+		d.SetPath(e.path()...)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // TestDenyByClaimNeverRejects: whatever stands next to a condition on claims, and
@@ -158,7 +159,7 @@ func TestAllowOnClaimsAloneIsAnError(t *testing.T) {
 		{creates + "allow: [{id: x, vpc_id: " + endpointA + ", claims: {team: a}}]", false},
 	} {
 		_, err := Load(folder(tt.text), demoTargets())
-		refused, _ := errors.AsType[*LoadError](err)
+		refused, _ := errors.AsType[*strictyaml.Error](err)
 		if (refused != nil) != tt.bad {
 			t.Errorf("%s: %v, want an error: %v", tt.text, err, tt.bad)
 		}
@@ -225,7 +226,7 @@ func TestClaimPathsInPolicies(t *testing.T) {
 		}
 		set, err := Load(folder(head("a")+"allow: [{id: ok, domain_id: "+acme+"}]\ndeny:\n  - {id: no, domain_id: "+acme+", claims: "+path+"}\n"), demoTargets())
 		if !strings.HasPrefix(tt.want, "claims.") {
-			if refused, ok := errors.AsType[*LoadError](err); !ok || !strings.Contains(err.Error(), tt.want) || refused.Findings[0].Line != 6 {
+			if refused, ok := errors.AsType[*strictyaml.Error](err); !ok || !strings.Contains(err.Error(), tt.want) || refused.Findings[0].Line != 6 {
 				t.Errorf("%s: %v, want an error on line 6 with %q", tt.path, err, tt.want)
 			}
 			continue

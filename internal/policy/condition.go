@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // truth is the answer of a condition. The zero value is unknown: a question
@@ -67,7 +68,7 @@ type fieldCondition struct {
 	field  field
 	label  string
 	values matcher
-	at     position
+	at     strictyaml.Position
 	file   bool // the values come from a value file
 }
 
@@ -108,7 +109,7 @@ type claimCondition struct {
 	path   string   // as approval.ClaimPath writes it
 	steps  []string // the names in it
 	values matcher
-	at     position
+	at     strictyaml.Position
 	file   bool // the values come from a value file
 }
 

@@ -42,7 +42,7 @@ func (s *Set) Describe() []Description {
 			Name: p.name, Owner: p.owner, File: p.file, Mode: p.mode, Otherwise: p.otherwise, Targets: slices.Clone(p.targets),
 		}
 		for _, e := range slices.Concat(p.allow, p.deny) {
-			d.Entries = append(d.Entries, EntryDescription{List: e.list(), ID: e.id, Line: e.at.line, Keys: e.describe()})
+			d.Entries = append(d.Entries, EntryDescription{List: e.list(), ID: e.id, Line: e.at.Line, Keys: e.describe()})
 		}
 		out = append(out, d)
 	}

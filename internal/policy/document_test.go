@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // TestPolicyDocument holds the tables of docs/policy.md to the decoder's.
@@ -60,32 +61,32 @@ func documentTables() string {
 	return b.String()
 }
 
-func table[T any](b *strings.Builder, keys []key[T], of map[string]string) {
+func table[D strictyaml.Decoder, T any](b *strings.Builder, keys []strictyaml.Key[D, T], of map[string]string) {
 	if of == nil {
 		b.WriteString("| key | value | what |\n| --- | --- | --- |\n")
 	} else {
 		b.WriteString("| key | of | value | what |\n| --- | --- | --- | --- |\n")
 	}
 	for _, k := range keys {
-		name := "`" + k.name + "`"
-		if k.must {
+		name := "`" + k.Name + "`"
+		if k.Must {
 			name += " (needed)"
 		}
 		if of != nil {
 			what := "all"
-			if of[k.name] != "" {
-				what = of[k.name]
+			if of[k.Name] != "" {
+				what = of[k.Name]
 			}
-			if k.only != "" {
-				what += ", " + k.only + " only"
+			if k.Only != "" {
+				what += ", " + k.Only + " only"
 			}
 			name += " | " + what
 		}
-		words := k.form.words
-		if def, ok := k.form.schema["default"]; ok {
+		words := k.Form.Words
+		if def, ok := k.Form.Schema["default"]; ok {
 			words += fmt.Sprintf("; default %v", def)
 		}
-		fmt.Fprintf(b, "| %s | %s | %s |\n", name, words, k.doc)
+		fmt.Fprintf(b, "| %s | %s | %s |\n", name, words, k.Doc)
 	}
 }
 

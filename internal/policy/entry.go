@@ -3,13 +3,9 @@ package policy
 import (
 	"cmp"
 
-	"go.yaml.in/yaml/v4"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
-
-// position is a place in a file; both count from 1.
-type position struct{ line, column int }
 
 // policy is one file, ready to decide.
 type policy struct {
@@ -22,9 +18,9 @@ type policy struct {
 	allow     []*entry // in the order of the file
 	deny      []*entry
 	otherwise approval.Verdict
-	at        position // of the name
-	modeAt    position
-	elseAt    position // of otherwise
+	at        strictyaml.Position // of the name
+	modeAt    strictyaml.Position
+	elseAt    strictyaml.Position // of otherwise
 }
 
 // entry is one allow or deny of a policy.
@@ -32,19 +28,19 @@ type entry struct {
 	policy *policy
 	id     string
 	deny   bool
-	at     position
+	at     strictyaml.Position
 	index  int  // in its list of the file, from 0
 	faulty bool // something in it is wrong already
 	order  int  // among all entries of the set, by policy and id
 
 	conds     []condition // all must hold; a verified field that identifies comes first
 	anyDomain bool
-	anyAt     position
+	anyAt     strictyaml.Position
 	limit     int
-	when      *yaml.Node // until it is compiled
-	never     bool       // an empty list: matches nobody
-	keyed     bool       // found by a value, see index
-	onClaims  bool       // some condition depends on claims
+	when      *strictyaml.Node // until it is compiled
+	never     bool             // an empty list: matches nobody
+	keyed     bool             // found by a value, see index
+	onClaims  bool             // some condition depends on claims
 
 	reasonText string // of a deny, for the requester
 	contact    string

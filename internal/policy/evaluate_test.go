@@ -10,6 +10,7 @@ import (
 	"testing/fstest"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // snapshotOf is a folder of these files, by name.
@@ -502,7 +503,7 @@ func TestDigest(t *testing.T) {
 func TestLoadErrorHoldsAll(t *testing.T) {
 	t.Parallel()
 	_, err := Load(folder("a", "version: 2"), demoTargets())
-	var le *LoadError
+	var le *strictyaml.Error
 	if !errors.As(err, &le) || len(le.Findings) < 4 {
 		t.Errorf("Load = %v, want a LoadError with everything in it", err)
 	}

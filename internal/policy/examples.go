@@ -6,25 +6,25 @@ import (
 	"strconv"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // ExampleIDs returns a warning for each entry of s that names one of ids, which
 // are those of examples, in lower case and without dashes: they belong to nobody
 // who should be allowed or denied.
-func (s *Set) ExampleIDs(ids map[string]bool) []Finding {
-	var out []Finding
+func (s *Set) ExampleIDs(ids map[string]bool) []strictyaml.Finding {
+	var out []strictyaml.Finding
 	for e, c := range s.idConditions() {
 		i := slices.IndexFunc(c.values.all(), func(v string) bool { return ids[approval.CanonicalID(v)] })
 		if i < 0 {
 			continue
 		}
-		d := decoder{path: append(e.path(), step{key: c.label})}
-		out = append(out, Finding{
-			Severity: SeverityWarning, Code: "example-id", File: e.policy.file, Line: c.at.line, Column: c.at.column, Path: d.where(),
+		out = append(out, strictyaml.Finding{
+			Severity: strictyaml.SeverityWarning, Code: "example-id", File: e.policy.file, Line: c.at.Line, Column: c.at.Column, Path: strictyaml.PathText(append(e.path(), strictyaml.Step{Key: c.label})),
 			Text: strconv.Quote(c.values.all()[i]) + " is an id of the examples, not one of yours", Hint: "write your own id, or delete the entry",
 		})
 	}
-	sortFindings(out)
+	strictyaml.Sort(out)
 	return out
 }
 

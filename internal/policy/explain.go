@@ -78,7 +78,7 @@ func (s *Set) Explain(in *approval.Input) Explanation {
 }
 
 func (e *entry) explain(q *query) EntryAnswer {
-	x := EntryAnswer{List: e.list(), ID: e.id, Line: e.at.line, Answer: Matches}
+	x := EntryAnswer{List: e.list(), ID: e.id, Line: e.at.Line, Answer: Matches}
 	t, c := e.judge(q)
 	if t == yes {
 		return x

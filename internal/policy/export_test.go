@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // RandomPolicies, RandomInput and the others lend what tests of this package use to
@@ -16,7 +17,7 @@ func RandomInput(r *rand.Rand) approval.Input                    { return random
 func Noon() time.Time                                            { return noon() }
 func DemoTargets() approval.Targets                              { return demoTargets() }
 func Folder(texts ...string) fstest.MapFS                        { return folder(texts...) }
-func Placed(text string, f Finding) error                        { return placed(text, f) }
+func Placed(text string, f strictyaml.Finding) error             { return placed(text, f) }
 func AllowingPolicy(keys string) string                          { return allowing(keys) }
 func LoadSuiteFS(fsys fs.FS, t approval.Targets) (*Suite, error) { return loadSuite(fsys, "", t) }
 

@@ -16,14 +16,16 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // snapshot is the content of a folder of policies at one moment.
 type snapshot struct {
-	files   map[string][]byte // policies and value files, by name
-	tests   map[string][]byte // test files, by name
-	skipped []Finding         // what is left out; File is the name within the folder
-	version string            // what the link ..data points to; empty: there is no such link
+	files   map[string][]byte    // policies and value files, by name
+	tests   map[string][]byte    // test files, by name
+	skipped []strictyaml.Finding // what is left out; File is the name within the folder
+	version string               // what the link ..data points to; empty: there is no such link
 	// changed is the newest change time (ctime) of the folder and of all that is in
 	// it, read after the content; dated tells whether the system says all of them.
 	changed time.Time
@@ -273,9 +275,9 @@ func (snap *snapshot) skip(name string, fails bool, text, hint string) {
 	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		name = strconv.Quote(name)
 	}
-	f := Finding{Severity: SeverityWarning, Code: "left-out", File: name, Text: text, Hint: hint}
+	f := strictyaml.Finding{Severity: strictyaml.SeverityWarning, Code: "left-out", File: name, Text: text, Hint: hint}
 	if fails {
-		f.Severity, f.Code = SeverityError, "file-name"
+		f.Severity, f.Code = strictyaml.SeverityError, "file-name"
 	}
 	snap.skipped = append(snap.skipped, f)
 }
@@ -387,7 +389,7 @@ func (snap *snapshot) fingerprint() string {
 
 // left returns the findings about what is left out, for a folder that findings
 // call dir.
-func (snap *snapshot) left(dir string) []Finding {
+func (snap *snapshot) left(dir string) []strictyaml.Finding {
 	out := slices.Clone(snap.skipped)
 	for i := range out {
 		out[i].File = filepath.Join(dir, out[i].File)

@@ -13,13 +13,14 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // findingsOf are those of the folder dir, whether or not it loads.
-func findingsOf(t *testing.T, dir string) []Finding {
+func findingsOf(t *testing.T, dir string) []strictyaml.Finding {
 	t.Helper()
 	set, err := LoadDir(dir, demoTargets())
-	if refused, ok := errors.AsType[*LoadError](err); ok {
+	if refused, ok := errors.AsType[*strictyaml.Error](err); ok {
 		return refused.Findings
 	}
 	if err != nil {
@@ -32,11 +33,11 @@ func findingsOf(t *testing.T, dir string) []Finding {
 // error, and what is left out is named.
 func TestNamesThatLookLikePolicies(t *testing.T) {
 	t.Parallel()
-	const fails, warns, silent = SeverityError, SeverityWarning, Severity("")
+	const fails, warns, silent = strictyaml.SeverityError, strictyaml.SeverityWarning, strictyaml.Severity("")
 	policy := head("other")
 	tests := []struct {
 		name, text string
-		want       Severity
+		want       strictyaml.Severity
 	}{
 		{"BLOCKED.YAML", policy, fails},
 		{"blocked.Yaml", policy, fails},
@@ -86,7 +87,7 @@ func TestNamesThatLookLikePolicies(t *testing.T) {
 			}
 			write(t, dir, tt.name, tt.text)
 			top, _, _ := strings.Cut(tt.name, "/")
-			var got Severity
+			var got strictyaml.Severity
 			for _, f := range findingsOf(t, dir) {
 				if f.File == filepath.Join(dir, top) && f.Code != "unused-file" {
 					got = f.Severity
@@ -161,7 +162,7 @@ func TestFilesNextToAMountedFolder(t *testing.T) {
 	link(t, "..data/a.yaml", filepath.Join(dir, "a.yaml"))
 	link(t, "..data/gone.yaml", filepath.Join(dir, "gone.yaml")) // the kubelet is not done yet
 	for _, f := range findingsOf(t, dir) {
-		if f.fails() {
+		if f.Fails() {
 			t.Errorf("an error of a mounted folder: %v", f)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // FuzzLoad: whatever the text, Load does not panic, errors have a place inside
@@ -24,7 +25,7 @@ func FuzzLoad(f *testing.F) {
 		snap := snapshotOf(map[string][]byte{"a.yaml": []byte(text)})
 		set, err := snap.load("", demoTargets())
 		if err != nil {
-			refused, ok := errors.AsType[*LoadError](err)
+			refused, ok := errors.AsType[*strictyaml.Error](err)
 			if !ok {
 				t.Fatalf("%q: %v, want a LoadError", text, err)
 			}
@@ -50,7 +51,7 @@ func FuzzSideFile(f *testing.F) {
 		snap := snapshotOf(map[string][]byte{"a.yaml": []byte(head("a") + "allow: [{id: x, domain_id: {file: v.txt}}]"), "v.txt": []byte(text)})
 		set, err := snap.load("", demoTargets())
 		findings := set.Findings()
-		if refused, ok := errors.AsType[*LoadError](err); ok {
+		if refused, ok := errors.AsType[*strictyaml.Error](err); ok {
 			findings = refused.Findings
 		} else if err != nil {
 			t.Fatalf("%q: %v, want a LoadError", text, err)
@@ -76,7 +77,7 @@ func FuzzSideFile(f *testing.F) {
 
 // placed reports how the place of fd is not one of text as an editor shows it:
 // by newlines and characters, without the byte order mark.
-func placed(text string, fd Finding) error {
+func placed(text string, fd strictyaml.Finding) error {
 	if fd.Text == "" {
 		return errors.New("says nothing")
 	}

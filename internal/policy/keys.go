@@ -7,9 +7,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"go.yaml.in/yaml/v4"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // keys is every key of a policy file: the one source of the decoder, of the
@@ -27,28 +26,24 @@ func newKeys() *keys {
 // formatVersion is the version of the file format that this package reads.
 const formatVersion = "1"
 
-func textForm(words string) form {
-	return form{words, map[string]any{"type": "string", "minLength": 1}}
+func nameForm() strictyaml.Form {
+	return strictyaml.Form{Words: "a name of a-z, 0-9 and -", Schema: map[string]any{"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,63}$"}}
 }
 
-func nameForm() form {
-	return form{"a name of a-z, 0-9 and -", map[string]any{"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,63}$"}}
-}
-
-func instantForm() form {
-	return form{"a date or a time", map[string]any{
+func instantForm() strictyaml.Form {
+	return strictyaml.Form{Words: "a date or a time", Schema: map[string]any{
 		"type": "string", "pattern": `^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2}))?$`,
 	}}
 }
 
-func choiceForm(words []string, def string) form {
-	return form{oneOf(words), map[string]any{"enum": words, "default": def}}
+func choiceForm(words []string, def string) strictyaml.Form {
+	return strictyaml.Form{Words: strictyaml.OneOf(words), Schema: map[string]any{"enum": words, "default": def}}
 }
 
 // valuesForm is that of a list of values.
-func valuesForm() form {
+func valuesForm() strictyaml.Form {
 	scalar := []any{"string", "number", "boolean"}
-	return form{"a value, a list of values, or {file: NAME.txt}", map[string]any{
+	return strictyaml.Form{Words: "a value, a list of values, or {file: NAME.txt}", Schema: map[string]any{
 		"oneOf": []any{
 			map[string]any{"type": scalar},
 			map[string]any{"type": "array", "items": map[string]any{"type": scalar}},
@@ -74,77 +69,77 @@ func otherwises() []string {
 func policyKeys() []key[policy] {
 	return []key[policy]{
 		{
-			name: "version", must: true, doc: "The version of the file format.",
-			form: form{formatVersion, map[string]any{"const": 1}},
-			read: func(d *decoder, n *yaml.Node, _ *policy) {
-				if s, ok := d.text(n, formatVersion); ok && s != formatVersion {
-					d.fail(n, "version", "unknown version "+strconv.Quote(cut(s)), "this worker supports version "+formatVersion)
+			Name: "version", Must: true, Doc: "The version of the file format.",
+			Form: strictyaml.Form{Words: formatVersion, Schema: map[string]any{"const": 1}},
+			Read: func(d *decoder, n *strictyaml.Node, _ *policy) {
+				if s, ok := d.Text(n, formatVersion); ok && s != formatVersion {
+					d.Fail(n, "version", "unknown version "+strconv.Quote(strictyaml.Cut(s)), "this worker supports version "+formatVersion)
 				}
 			},
 		},
 		{
-			name: "policy", must: true, doc: "The name of the policy, unique in the folder. It is shown in decisions and metrics.",
-			form: nameForm(),
-			read: func(d *decoder, n *yaml.Node, p *policy) {
+			Name: "policy", Must: true, Doc: "The name of the policy, unique in the folder. It is shown in decisions and metrics.",
+			Form: nameForm(),
+			Read: func(d *decoder, n *strictyaml.Node, p *policy) {
 				p.name, _ = d.name(n)
-				p.at = position{n.Line, n.Column}
+				p.at = strictyaml.At(n)
 			},
 		},
 		{
-			name: "owner", doc: "The owner of the policy, for people. It does not affect decisions.",
-			form: textForm("a text"),
-			read: func(d *decoder, n *yaml.Node, p *policy) { p.owner, _ = d.text(n, "a text") },
+			Name: "owner", Doc: "The owner of the policy, for people. It does not affect decisions.",
+			Form: strictyaml.TextForm("a text"),
+			Read: func(d *decoder, n *strictyaml.Node, p *policy) { p.owner, _ = d.Text(n, "a text") },
 		},
 		{
-			name: "targets", must: true, doc: "The targets of the configuration that the policy is for.",
-			form: form{"a list of names of targets", map[string]any{
+			Name: "targets", Must: true, Doc: "The targets of the configuration that the policy is for.",
+			Form: strictyaml.Form{Words: "a list of names of targets", Schema: map[string]any{
 				"type": "array", "minItems": 1, "uniqueItems": true, "items": map[string]any{"type": "string", "minLength": 1},
 			}},
-			read: readTargets,
+			Read: readTargets,
 		},
 		{
-			name: "mode", doc: "How the policy is applied: enforce accepts and rejects; accept-only never rejects, what it would reject is held; shadow decides and reports, and never acts.",
-			form: choiceForm(modes(), string(approval.Enforce)),
-			read: func(d *decoder, n *yaml.Node, p *policy) {
-				if s, ok := d.choice(n, modes()); ok {
-					p.mode, p.modeAt = approval.Mode(s), position{n.Line, n.Column}
+			Name: "mode", Doc: "How the policy is applied: enforce accepts and rejects; accept-only never rejects, what it would reject is held; shadow decides and reports, and never acts.",
+			Form: choiceForm(modes(), string(approval.Enforce)),
+			Read: func(d *decoder, n *strictyaml.Node, p *policy) {
+				if s, ok := d.Choice(n, modes()); ok {
+					p.mode, p.modeAt = approval.Mode(s), strictyaml.At(n)
 				}
 			},
 		},
 		{
-			name: "allow", doc: "Entries of which any may match for a request to be accepted.",
-			form: form{"a list of entries", map[string]any{"type": "array", "items": map[string]any{"$ref": "#/$defs/allow"}}},
-			read: func(d *decoder, n *yaml.Node, p *policy) { p.allow = d.entryList(n, p, false) },
+			Name: "allow", Doc: "Entries of which any may match for a request to be accepted.",
+			Form: strictyaml.Form{Words: "a list of entries", Schema: map[string]any{"type": "array", "items": map[string]any{"$ref": "#/$defs/allow"}}},
+			Read: func(d *decoder, n *strictyaml.Node, p *policy) { p.allow = d.entryList(n, p, false) },
 		},
 		{
-			name: "deny", doc: "Entries of which any may match for a request to be rejected. A deny beats every allow of the target, in whichever policy it is.",
-			form: form{"a list of entries", map[string]any{"type": "array", "items": map[string]any{"$ref": "#/$defs/deny"}}},
-			read: func(d *decoder, n *yaml.Node, p *policy) { p.deny = d.entryList(n, p, true) },
+			Name: "deny", Doc: "Entries of which any may match for a request to be rejected. A deny beats every allow of the target, in whichever policy it is.",
+			Form: strictyaml.Form{Words: "a list of entries", Schema: map[string]any{"type": "array", "items": map[string]any{"$ref": "#/$defs/deny"}}},
+			Read: func(d *decoder, n *strictyaml.Node, p *policy) { p.deny = d.entryList(n, p, true) },
 		},
 		{
-			name: "otherwise", doc: "What happens where no entry matches. With several policies for one target the strictest applies: reject, then hold, then ignore.",
-			form: choiceForm(otherwises(), string(approval.Hold)),
-			read: func(d *decoder, n *yaml.Node, p *policy) {
-				if s, ok := d.choice(n, otherwises()); ok {
-					p.otherwise, p.elseAt = approval.Verdict(s), position{n.Line, n.Column}
+			Name: "otherwise", Doc: "What happens where no entry matches. With several policies for one target the strictest applies: reject, then hold, then ignore.",
+			Form: choiceForm(otherwises(), string(approval.Hold)),
+			Read: func(d *decoder, n *strictyaml.Node, p *policy) {
+				if s, ok := d.Choice(n, otherwises()); ok {
+					p.otherwise, p.elseAt = approval.Verdict(s), strictyaml.At(n)
 				}
 			},
 		},
 	}
 }
 
-func readTargets(d *decoder, n *yaml.Node, p *policy) {
-	if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
-		d.fail(n, "no-target", "the list is empty, so the policy applies to no target", "name a target of the configuration")
+func readTargets(d *decoder, n *strictyaml.Node, p *policy) {
+	if n.Kind == strictyaml.List && len(n.Content) == 0 {
+		d.Fail(n, "no-target", "the list is empty, so the policy applies to no target", "name a target of the configuration")
 		return
 	}
-	d.items(n, "a list of names of targets", func(_ int, item *yaml.Node) {
-		name, ok := d.text(item, "the name of a target")
+	d.Items(n, "a list of names of targets", func(_ int, item *strictyaml.Node) {
+		name, ok := d.Text(item, "the name of a target")
 		if !ok {
 			return
 		}
 		if slices.Contains(p.targets, name) {
-			d.fail(item, "duplicate-target", strconv.Quote(cut(name))+" is listed twice", "keep one of them")
+			d.Fail(item, "duplicate-target", strconv.Quote(strictyaml.Cut(name))+" is listed twice", "keep one of them")
 			return
 		}
 		if _, ok := d.targets.ByName(name); !ok {
@@ -152,11 +147,11 @@ func readTargets(d *decoder, n *yaml.Node, p *policy) {
 			for _, t := range d.targets {
 				names = append(names, t.Name)
 			}
-			hint := suggest(name, names)
+			hint := strictyaml.Suggest(name, names)
 			if len(names) == 0 {
 				hint = "no target is configured: add it to the configuration under targets"
 			}
-			d.fail(item, "unknown-target", strconv.Quote(cut(name))+" is not a configured target", hint)
+			d.Fail(item, "unknown-target", strconv.Quote(strictyaml.Cut(name))+" is not a configured target", hint)
 			return
 		}
 		p.targets = append(p.targets, name)
@@ -164,13 +159,13 @@ func readTargets(d *decoder, n *yaml.Node, p *policy) {
 }
 
 // entryList reads allow or deny.
-func (d *decoder) entryList(n *yaml.Node, p *policy, deny bool) []*entry {
+func (d *decoder) entryList(n *strictyaml.Node, p *policy, deny bool) []*entry {
 	var out []*entry
-	d.items(n, "a list of entries", func(i int, item *yaml.Node) {
-		e := &entry{policy: p, deny: deny, index: i, at: position{item.Line, item.Column}}
-		before := len(d.findings) + d.dropped
-		readMapping(d, item, "an entry", d.keys.entry, e)
-		e.faulty = d.errorsSince(before)
+	d.Items(n, "a list of entries", func(i int, item *strictyaml.Node) {
+		e := &entry{policy: p, deny: deny, index: i, at: strictyaml.At(item)}
+		before := d.Count()
+		strictyaml.ReadMapping(d, item, "an entry", d.keys.entry, e)
+		e.faulty = d.FailedSince(before)
 		e.alone = []*entry{e}
 		out = append(out, e)
 	})
@@ -179,11 +174,11 @@ func (d *decoder) entryList(n *yaml.Node, p *policy, deny bool) []*entry {
 
 func entryKeys() []key[entry] {
 	out := []key[entry]{{
-		name: "id", must: true, doc: "The name of the entry, unique in the policy. It is shown in decisions and metrics.",
-		form: nameForm(),
-		read: func(d *decoder, n *yaml.Node, e *entry) {
+		Name: "id", Must: true, Doc: "The name of the entry, unique in the policy. It is shown in decisions and metrics.",
+		Form: nameForm(),
+		Read: func(d *decoder, n *strictyaml.Node, e *entry) {
 			if s, ok := d.name(n); ok {
-				e.id, e.at = s, position{n.Line, n.Column}
+				e.id, e.at = s, strictyaml.At(n)
 			}
 		},
 	}}
@@ -193,82 +188,82 @@ func entryKeys() []key[entry] {
 	}
 	return append(out, []key[entry]{
 		{
-			name: "any_domain", doc: "Matches every account. Without it an entry for connections names a domain_id or an endpoint_id.",
-			form: form{"true or false", map[string]any{"type": "boolean", "default": false}},
-			read: func(d *decoder, n *yaml.Node, e *entry) {
-				e.anyDomain, _ = d.flag(n)
-				e.anyAt = position{n.Line, n.Column}
+			Name: "any_domain", Doc: "Matches every account. Without it an entry for connections names a domain_id or an endpoint_id.",
+			Form: strictyaml.Form{Words: "true or false", Schema: map[string]any{"type": "boolean", "default": false}},
+			Read: func(d *decoder, n *strictyaml.Node, e *entry) {
+				e.anyDomain, _ = d.Flag(n)
+				e.anyAt = strictyaml.At(n)
 			},
 		},
 		{
-			name: "claims", doc: "What the event says about the requester, by path: names separated by dots, such as tags.env; a name with other characters than letters, digits, _ and - in double quotes, such as 'tags.\"example.com/team\"'. Claims only restrict an entry. They are never trusted for identity, and a deny by claims holds and never rejects.",
-			form: form{"claims and their values", map[string]any{
+			Name: "claims", Doc: "What the event says about the requester, by path: names separated by dots, such as tags.env; a name with other characters than letters, digits, _ and - in double quotes, such as 'tags.\"example.com/team\"'. Claims only restrict an entry. They are never trusted for identity, and a deny by claims holds and never rejects.",
+			Form: strictyaml.Form{Words: "claims and their values", Schema: map[string]any{
 				"type": "object", "minProperties": 1, "additionalProperties": map[string]any{"$ref": "#/$defs/values"},
 				"propertyNames": map[string]any{"pattern": claimPathPattern},
 			}},
-			read: readClaims,
+			Read: readClaims,
 		},
 		{
-			name: "limit", only: "allow", doc: "The most connections that an account may have accepted on the target. Holds also for requests that are decided at the same time.",
-			form: form{"a whole number from 1", map[string]any{"type": "integer", "minimum": 1, "maximum": 1_000_000}},
-			read: func(d *decoder, n *yaml.Node, e *entry) {
+			Name: "limit", Only: "allow", Doc: "The most connections that an account may have accepted on the target. Holds also for requests that are decided at the same time.",
+			Form: strictyaml.Form{Words: "a whole number from 1", Schema: map[string]any{"type": "integer", "minimum": 1, "maximum": 1_000_000}},
+			Read: func(d *decoder, n *strictyaml.Node, e *entry) {
 				if e.deny {
-					d.fail(n, "no-effect", "limit has no effect in a deny", "delete it")
+					d.Fail(n, "no-effect", "limit has no effect in a deny", "delete it")
 					return
 				}
-				if v, ok := d.count(n); ok {
+				if v, ok := d.Number(n, 1, 1_000_000); ok {
 					e.limit = v
-					e.conds = append(e.conds, &limitCondition{limit: v, place: position{n.Line, n.Column}})
+					e.conds = append(e.conds, &limitCondition{limit: v, place: strictyaml.At(n)})
 				}
 			},
 		},
 		{
-			name: "from", doc: "When the entry comes into force: a date, which begins at 00:00 UTC, or a time with its offset.",
-			form: instantForm(),
-			read: func(d *decoder, n *yaml.Node, e *entry) {
+			Name: "from", Doc: "When the entry comes into force: a date, which begins at 00:00 UTC, or a time with its offset.",
+			Form: instantForm(),
+			Read: func(d *decoder, n *strictyaml.Node, e *entry) {
 				if at, ok := d.instant(n, false); ok {
-					e.conds = append(e.conds, &fromCondition{at: at, text: n.Value, place: position{n.Line, n.Column}})
+					e.conds = append(e.conds, &fromCondition{at: at, text: n.Value, place: strictyaml.At(n)})
 				}
 			},
 		},
 		{
-			name: "expires", doc: "When the entry expires: a date, which is its last day and ends at 24:00 UTC, or a time with its offset.",
-			form: instantForm(),
-			read: func(d *decoder, n *yaml.Node, e *entry) {
+			Name: "expires", Doc: "When the entry expires: a date, which is its last day and ends at 24:00 UTC, or a time with its offset.",
+			Form: instantForm(),
+			Read: func(d *decoder, n *strictyaml.Node, e *entry) {
 				if at, ok := d.instant(n, true); ok {
-					e.conds = append(e.conds, &expiresCondition{at: at, text: n.Value, place: position{n.Line, n.Column}, line: d.line(n.Line)})
+					e.conds = append(e.conds, &expiresCondition{at: at, text: n.Value, place: strictyaml.At(n), line: d.Line(n.Line)})
 				}
 			},
 		},
 		{
-			name: "hours", doc: "The hours at which the entry is in force, in a time zone.",
-			form: form{"a mapping, see below", map[string]any{"$ref": "#/$defs/hours"}},
-			read: readHours,
+			Name: "hours", Doc: "The hours at which the entry is in force, in a time zone.",
+			Form: strictyaml.Form{Words: "a mapping, see below", Schema: map[string]any{"$ref": "#/$defs/hours"}},
+			Read: readHours,
 		},
 		{
-			name: "when", doc: "A further condition as a CEL expression. If it cannot be evaluated, the request is neither accepted nor rejected by the entry.",
-			form: form{"an expression that is true or false", map[string]any{"type": "string", "minLength": 1, "maxLength": maxExpression}},
-			read: func(d *decoder, n *yaml.Node, e *entry) {
-				if _, ok := d.text(n, "an expression"); ok {
+			Name: "when", Doc: "A further condition as a CEL expression. If it cannot be evaluated, the request is neither accepted nor rejected by the entry.",
+			Form: strictyaml.Form{Words: "an expression that is true or false", Schema: map[string]any{"type": "string", "minLength": 1, "maxLength": maxExpression}},
+			Read: func(d *decoder, n *strictyaml.Node, e *entry) {
+				if _, ok := d.Text(n, "an expression"); ok {
 					e.when = n
 				}
 			},
 		},
 		{
-			name: "reason", only: "deny", doc: "The reason that the requester gets.",
-			form: textForm("a sentence for the requester"),
-			read: func(d *decoder, n *yaml.Node, e *entry) {
+			Name: "reason", Only: "deny", Doc: "The reason that the requester gets.",
+			Form: strictyaml.TextForm("a sentence for the requester"),
+			Read: func(d *decoder, n *strictyaml.Node, e *entry) {
 				if d.onlyDeny(n, e) {
-					e.reasonText, _ = d.text(n, "a sentence for the requester")
+					e.reasonText, _ = d.Text(n, "a sentence for the requester")
 				}
 			},
 		},
 		{
-			name: "contact", only: "deny", doc: "The contact for the requester.",
-			form: textForm("an address for the requester"),
-			read: func(d *decoder, n *yaml.Node, e *entry) {
+			Name: "contact", Only: "deny", Doc: "The contact for the requester.",
+			Form: strictyaml.TextForm("an address for the requester"),
+			Read: func(d *decoder, n *strictyaml.Node, e *entry) {
 				if d.onlyDeny(n, e) {
-					e.contact, _ = d.text(n, "an address for the requester")
+					e.contact, _ = d.Text(n, "an address for the requester")
 				}
 			},
 		},
@@ -284,9 +279,9 @@ func fieldsByDoc() []field {
 }
 
 // onlyDeny reports an error and returns false if e is an allow.
-func (d *decoder) onlyDeny(n *yaml.Node, e *entry) bool {
+func (d *decoder) onlyDeny(n *strictyaml.Node, e *entry) bool {
 	if !e.deny {
-		d.fail(n, "no-effect", "it has no effect in an allow", "move it to a deny or delete it")
+		d.Fail(n, "no-effect", "it has no effect in an allow", "move it to a deny or delete it")
 	}
 	return e.deny
 }
@@ -310,14 +305,14 @@ func fieldKey(f field, spec fieldSpec) key[entry] {
 	}
 	canonical := f.canonical
 	return key[entry]{
-		name: spec.name, doc: spec.doc,
-		form: form{valuesForm().words, map[string]any{"$ref": "#/$defs/values"}},
-		read: func(d *decoder, n *yaml.Node, e *entry) {
+		Name: spec.name, Doc: spec.doc,
+		Form: strictyaml.Form{Words: valuesForm().Words, Schema: map[string]any{"$ref": "#/$defs/values"}},
+		Read: func(d *decoder, n *strictyaml.Node, e *entry) {
 			vs, ok := d.values(n, check, canonical)
 			if !ok {
 				return
 			}
-			c := &fieldCondition{field: f, label: spec.name, values: newMatcher(vs, canonical), at: position{n.Line, n.Column}, file: n.Kind == yaml.MappingNode}
+			c := &fieldCondition{field: f, label: spec.name, values: newMatcher(vs, canonical), at: strictyaml.At(n), file: n.Kind == strictyaml.Mapping}
 			e.never = e.never || c.values.empty()
 			e.conds = append(e.conds, c)
 		},
@@ -361,33 +356,33 @@ const maxID = 36
 // claimPathPattern is what approval.ParseClaimPath reads, for editors.
 const claimPathPattern = `^([\p{L}\p{M}\p{Nd}_-]+|"([^"\\]|\\["\\])*")(\.([\p{L}\p{M}\p{Nd}_-]+|"([^"\\]|\\["\\])*"))*$`
 
-func readClaims(d *decoder, n *yaml.Node, e *entry) {
-	if n.Kind == yaml.MappingNode && len(n.Content) == 0 {
-		d.fail(n, "no-effect", "there is no claim", "name one or delete the key")
+func readClaims(d *decoder, n *strictyaml.Node, e *entry) {
+	if n.Kind == strictyaml.Mapping && len(n.Content) == 0 {
+		d.Fail(n, "no-effect", "there is no claim", "name one or delete the key")
 		return
 	}
 	seen := make(map[string]int, len(n.Content)/2)
-	d.pairs(n, "a mapping of claims to values", func(k, v *yaml.Node) {
+	d.Pairs(n, "a mapping of claims to values", func(k, v *strictyaml.Node) {
 		steps, err := approval.ParseClaimPath(k.Value)
 		if err != nil {
-			d.fail(k, "claim-path", err.Error(), `write names separated by dots, such as tags.env; a name with other characters in double quotes: 'tags."example.com/team"'`)
+			d.Fail(k, "claim-path", err.Error(), `write names separated by dots, such as tags.env; a name with other characters in double quotes: 'tags."example.com/team"'`)
 			return
 		}
 		path := approval.ClaimPath(steps)
 		if line, twice := seen[path]; twice {
-			d.fail(k, "duplicate-key", fmt.Sprintf("duplicate claim %s, first on line %d", cut(path), line), "keep one of them")
+			d.Fail(k, "duplicate-key", fmt.Sprintf("duplicate claim %s, first on line %d", strictyaml.Cut(path), line), "keep one of them")
 			return
 		}
 		seen[path] = k.Line
-		if v.Kind == yaml.MappingNode && (len(v.Content) != 2 || v.Content[0].Value != "file") {
-			d.fail(v, "type", "got a mapping, want values", "write the path with dots, such as tags.env: [prod]")
+		if v.Kind == strictyaml.Mapping && (len(v.Content) != 2 || v.Content[0].Value != "file") {
+			d.Fail(v, "type", "got a mapping, want values", "write the path with dots, such as tags.env: [prod]")
 			return
 		}
 		vs, ok := d.values(v, func(_, _ string) string { return "" }, claimSpelling)
 		if !ok {
 			return
 		}
-		c := &claimCondition{path: path, steps: steps, values: newMatcher(vs, claimSpelling), at: position{v.Line, v.Column}, file: v.Kind == yaml.MappingNode}
+		c := &claimCondition{path: path, steps: steps, values: newMatcher(vs, claimSpelling), at: strictyaml.At(v), file: v.Kind == strictyaml.Mapping}
 		e.never = e.never || c.values.empty()
 		e.conds = append(e.conds, c)
 	})

@@ -9,43 +9,43 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // lint adds warnings about the set as a whole to l: what can have no effect, and
 // what has more than it seems.
 func (l *loading) lint(s *Set) {
-	warn := func(p *policy, at position, path []step, f Finding) {
-		f.Severity = SeverityWarning
-		d := decoder{path: path}
-		f.Path = d.where()
+	warn := func(p *policy, at strictyaml.Position, path []strictyaml.Step, f strictyaml.Finding) {
+		f.Severity = strictyaml.SeverityWarning
+		f.Path = strictyaml.PathText(path)
 		l.findings = append(l.findings, l.finding(p, at, f))
 	}
 	if len(s.policies) == 0 {
-		l.findings = append(l.findings, Finding{
-			Severity: SeverityWarning, Code: "no-policy", File: filepath.Join(l.dir, "."),
+		l.findings = append(l.findings, strictyaml.Finding{
+			Severity: strictyaml.SeverityWarning, Code: "no-policy", File: filepath.Join(l.dir, "."),
 			Text: "there is no policy, so every request is held", Hint: "add a file that ends in .yaml",
 		})
 		return
 	}
 	for name := range l.snap.files {
 		if filepath.Ext(name) == ".txt" && !l.used[name] {
-			l.findings = append(l.findings, Finding{
-				Severity: SeverityWarning, Code: "unused-file", File: l.show(name),
+			l.findings = append(l.findings, strictyaml.Finding{
+				Severity: strictyaml.SeverityWarning, Code: "unused-file", File: l.show(name),
 				Text: "no policy uses this value file", Hint: "use it in a list as {file: " + name + "}, or delete it",
 			})
 		}
 	}
 	for _, t := range l.targets {
 		if s.scopes[t.Name] == nil {
-			l.findings = append(l.findings, Finding{
-				Severity: SeverityWarning, Code: "no-policy", File: filepath.Join(l.dir, "."),
+			l.findings = append(l.findings, strictyaml.Finding{
+				Severity: strictyaml.SeverityWarning, Code: "no-policy", File: filepath.Join(l.dir, "."),
 				Text: "no policy applies to the target " + t.Name + ", so every request to it is held", Hint: "add it to the targets of a policy",
 			})
 		}
 	}
 	for _, t := range l.targets {
 		if p, other := s.twoOwners(t); other != nil {
-			warn(p, p.at, []step{{key: "policy"}}, Finding{
+			warn(p, p.at, []strictyaml.Step{{Key: "policy"}}, strictyaml.Finding{
 				Code: "two-owners", Text: fmt.Sprintf("policies of two owners decide for the target %s: %s of %s, and %s of %s", t.Name, other.name, other.owner, p.name, p.owner),
 				Hint: "list the policies that may decide for it in the configuration, such as targets[].policies: [" + other.name + "]",
 			})
@@ -55,26 +55,26 @@ func (l *loading) lint(s *Set) {
 	work := maxComparisons
 	for _, p := range s.policies {
 		if f, ok := s.rejectsOthers(p); ok {
-			warn(p, p.elseAt, []step{{key: "otherwise"}}, f)
+			warn(p, p.elseAt, []strictyaml.Step{{Key: "otherwise"}}, f)
 		}
 		if f, ok := s.rejectsByClaim(p); ok {
-			warn(p, p.elseAt, []step{{key: "otherwise"}}, f)
+			warn(p, p.elseAt, []strictyaml.Step{{Key: "otherwise"}}, f)
 		}
 		if p.mode == approval.AcceptOnly && p.otherwise == approval.Reject {
-			warn(p, p.elseAt, []step{{key: "otherwise"}}, Finding{
+			warn(p, p.elseAt, []strictyaml.Step{{Key: "otherwise"}}, strictyaml.Finding{
 				Code: "no-effect", Text: "the mode is accept-only, so reject has no effect and requests are held",
 				Hint: "write otherwise: hold, or mode: enforce",
 			})
 		}
 		if len(p.allow)+len(p.deny) == 0 && p.otherwise == approval.Hold {
-			warn(p, p.at, nil, Finding{Code: "no-effect", Text: "the policy has no entry, so it has no effect", Hint: "add an entry or delete the file"})
+			warn(p, p.at, nil, strictyaml.Finding{Code: "no-effect", Text: "the policy has no entry, so it has no effect", Hint: "add an entry or delete the file"})
 		}
 		for _, e := range p.allow {
 			if f, ok := s.deniedAnyway(e); ok {
 				warn(p, e.at, e.path(), f)
 			}
 			if c, f, ok := s.voidLimit(e, &work); ok {
-				warn(p, c.place, append(e.path(), step{key: "limit"}), f)
+				warn(p, c.place, append(e.path(), strictyaml.Step{Key: "limit"}), f)
 			}
 			if f, ok := e.unbounded(l.targets); ok {
 				warn(p, e.at, e.path(), f)
@@ -84,7 +84,7 @@ func (l *loading) lint(s *Set) {
 			}
 			id := e.identity()
 			if twin := twins[id]; twin != nil {
-				warn(p, e.at, e.path(), Finding{
+				warn(p, e.at, e.path(), strictyaml.Finding{
 					Code: "duplicate-entry", Text: fmt.Sprintf("the entry %s/%s already allows the same", twin.policy.name, twin.id), Hint: "delete one of them",
 				})
 			} else {
@@ -96,11 +96,11 @@ func (l *loading) lint(s *Set) {
 				switch c := c.(type) {
 				case *fieldCondition:
 					for _, f := range c.oddities(p, l.targets) {
-						warn(p, c.at, append(e.path(), step{key: c.label}), f)
+						warn(p, c.at, append(e.path(), strictyaml.Step{Key: c.label}), f)
 					}
 				case *claimCondition:
 					for _, f := range c.oddities() {
-						warn(p, c.at, append(e.path(), step{key: "claims"}, step{key: c.path}), f)
+						warn(p, c.at, append(e.path(), strictyaml.Step{Key: "claims"}, strictyaml.Step{Key: c.path}), f)
 					}
 				}
 			}
@@ -132,27 +132,27 @@ func (s *Set) twoOwners(t approval.Target) (p, other *policy) {
 const maxOddities = 5
 
 // oddities returns what is odd about the values of c.
-func (c *fieldCondition) oddities(p *policy, targets approval.Targets) []Finding {
-	var out []Finding
+func (c *fieldCondition) oddities(p *policy, targets approval.Targets) []strictyaml.Finding {
+	var out []strictyaml.Finding
 	if glob, value := c.values.covered(); value != "" {
 		text := strconv.Quote(value) + " is already matched by " + strconv.Quote(glob)
 		if c.file {
 			text = "a value of the file is already matched by a pattern in it"
 		}
-		out = append(out, Finding{Code: "covered-value", Text: text, Hint: "delete one of them"})
+		out = append(out, strictyaml.Finding{Code: "covered-value", Text: text, Hint: "delete one of them"})
 	}
 	for _, g := range c.values.globs {
 		switch n := digitsOf(g); {
 		case len(out) >= maxOddities:
 			return out
 		case onlyWild(g) || c.field.folds() && n == 0:
-			out = append(out, Finding{
+			out = append(out, strictyaml.Finding{
 				Code: "any-value", Text: shown(g, c.file) + " matches every " + c.label, Hint: "list the values that you mean, or delete the key",
 			})
 		case c.field.folds() && n < minDigits:
-			out = append(out, Finding{
+			out = append(out, strictyaml.Finding{
 				Code: "broad-pattern",
-				Text: fmt.Sprintf("%s fixes only %s of the id, so it can match ids of others", shown(g, c.file), counted(n, "digit", "digits")),
+				Text: fmt.Sprintf("%s fixes only %s of the id, so it can match ids of others", shown(g, c.file), strictyaml.Counted(n, "digit", "digits")),
 				Hint: fmt.Sprintf("write the full id, or fix at least %d digits", minDigits),
 			})
 		}
@@ -162,7 +162,7 @@ func (c *fieldCondition) oddities(p *policy, targets approval.Targets) []Finding
 		if c.file {
 			regions = "a region of the file"
 		}
-		out = append(out, Finding{Code: "no-effect", Text: "no target of the policy is in " + regions + ", so the entry matches nothing", Hint: "write the region of the target"})
+		out = append(out, strictyaml.Finding{Code: "no-effect", Text: "no target of the policy is in " + regions + ", so the entry matches nothing", Hint: "write the region of the target"})
 	}
 	if c.field.folds() {
 		return out // made of hexadecimal digits
@@ -176,7 +176,7 @@ func shown(v string, file bool) string {
 	if file {
 		return "a value of the file"
 	}
-	return strconv.Quote(cut(v))
+	return strconv.Quote(strictyaml.Cut(v))
 }
 
 // minDigits is how many digits of an id a pattern has to fix, so that it is not met
@@ -195,11 +195,11 @@ func (c *fieldCondition) elsewhere(p *policy, targets approval.Targets) bool {
 }
 
 // oddities returns what is odd about the path and the values of c.
-func (c *claimCondition) oddities() []Finding {
-	var out []Finding
+func (c *claimCondition) oddities() []strictyaml.Finding {
+	var out []strictyaml.Finding
 	for _, name := range c.steps {
 		if o := oddText(name, false); o.code != "" {
-			out = append(out, Finding{Code: o.code, Text: "the name " + strconv.Quote(cut(name)) + " " + o.text, Hint: o.hint})
+			out = append(out, strictyaml.Finding{Code: o.code, Text: "the name " + strconv.Quote(strictyaml.Cut(name)) + " " + o.text, Hint: o.hint})
 		}
 	}
 	return append(out, c.values.oddities(false, c.file)...)
@@ -207,8 +207,8 @@ func (c *claimCondition) oddities() []Finding {
 
 // oddities returns what is odd about the texts of m; ascii: the texts should be
 // ASCII; file: they come from a value file.
-func (m *matcher) oddities(ascii, file bool) []Finding {
-	var out []Finding
+func (m *matcher) oddities(ascii, file bool) []strictyaml.Finding {
+	var out []strictyaml.Finding
 	for _, v := range m.all() {
 		o := oddText(v, ascii)
 		if o.code == "" {
@@ -217,30 +217,30 @@ func (m *matcher) oddities(ascii, file bool) []Finding {
 		if len(out) >= maxOddities {
 			break
 		}
-		out = append(out, Finding{Code: o.code, Text: shown(v, file) + " " + o.text, Hint: o.hint})
+		out = append(out, strictyaml.Finding{Code: o.code, Text: shown(v, file) + " " + o.text, Hint: o.hint})
 	}
 	return out
 }
 
 // unbounded reports an allow of creations that leaves open where, or to what.
-func (e *entry) unbounded(targets approval.Targets) (Finding, bool) {
+func (e *entry) unbounded(targets approval.Targets) (strictyaml.Finding, bool) {
 	for _, name := range e.policy.targets {
 		t, _ := targets.ByName(name)
 		switch {
 		case (t.Kind == approval.FunctionGraph || t.Kind == approval.HSS) && e.field(fieldVPCID) == nil:
-			return Finding{Code: "any-vpc", Text: "the entry names no vpc_id, so endpoints may be created in any VPC", Hint: "name the VPCs that are allowed"}, true
+			return strictyaml.Finding{Code: "any-vpc", Text: "the entry names no vpc_id, so endpoints may be created in any VPC", Hint: "name the VPCs that are allowed"}, true
 		case t.Kind == approval.DataArtsInsight && e.field(fieldServerID) == nil && e.field(fieldServerName) == nil:
-			return Finding{Code: "any-service", Text: "the entry names no endpoint service, so endpoints may be connected to any", Hint: "name the services that are allowed by vpc_ep_server_id"}, true
+			return strictyaml.Finding{Code: "any-service", Text: "the entry names no endpoint service, so endpoints may be connected to any", Hint: "name the services that are allowed by vpc_ep_server_id"}, true
 		}
 	}
-	return Finding{}, false
+	return strictyaml.Finding{}, false
 }
 
 // rejectsOthers reports an "otherwise: reject" that decides what other policies of
 // the target would leave to a person.
-func (s *Set) rejectsOthers(p *policy) (Finding, bool) {
+func (s *Set) rejectsOthers(p *policy) (strictyaml.Finding, bool) {
 	if p.otherwise != approval.Reject || p.mode == approval.AcceptOnly {
-		return Finding{}, false
+		return strictyaml.Finding{}, false
 	}
 	for _, t := range p.targets {
 		for _, other := range s.policies {
@@ -248,7 +248,7 @@ func (s *Set) rejectsOthers(p *policy) (Finding, bool) {
 				continue
 			}
 			if other.otherwise != approval.Reject || other.mode == approval.AcceptOnly {
-				return Finding{
+				return strictyaml.Finding{
 					Code: "shared-reject",
 					Text: fmt.Sprintf("the target %s has other policies, such as %s, and the strictest otherwise applies: this one rejects what they would hold or ignore", t, other.name),
 					Hint: "write otherwise: hold, or write otherwise: reject in all of them",
@@ -256,28 +256,28 @@ func (s *Set) rejectsOthers(p *policy) (Finding, bool) {
 			}
 		}
 	}
-	return Finding{}, false
+	return strictyaml.Finding{}, false
 }
 
 // rejectsByClaim reports an "otherwise: reject" that rejects an account which an
 // allow would accept with other claims.
-func (s *Set) rejectsByClaim(p *policy) (Finding, bool) {
+func (s *Set) rejectsByClaim(p *policy) (strictyaml.Finding, bool) {
 	if p.otherwise != approval.Reject || p.mode == approval.AcceptOnly {
-		return Finding{}, false
+		return strictyaml.Finding{}, false
 	}
 	for _, other := range s.policies {
 		if other.mode == approval.Shadow && p.mode != approval.Shadow || !slices.ContainsFunc(other.targets, func(t string) bool { return slices.Contains(p.targets, t) }) {
 			continue
 		}
 		if i := slices.IndexFunc(other.allow, func(e *entry) bool { return e.onClaims }); i >= 0 {
-			return Finding{
+			return strictyaml.Finding{
 				Code: "reject-by-claim",
 				Text: fmt.Sprintf("requests that %s/%s allows are rejected if the event lacks the claims or has others", other.name, other.allow[i].id),
 				Hint: "write otherwise: hold",
 			}, true
 		}
 	}
-	return Finding{}, false
+	return strictyaml.Finding{}, false
 }
 
 // maxComparisons bounds how many pairs of entries are compared for one set.
@@ -285,7 +285,7 @@ const maxComparisons = 2_000_000
 
 // voidLimit reports a limit that another allow makes void: one with a higher limit
 // or with none that matches what e matches, whatever else holds.
-func (s *Set) voidLimit(e *entry, work *int) (at *limitCondition, f Finding, ok bool) {
+func (s *Set) voidLimit(e *entry, work *int) (at *limitCondition, f strictyaml.Finding, ok bool) {
 	i := slices.IndexFunc(e.conds, func(c condition) bool { _, ok := c.(*limitCondition); return ok })
 	if i < 0 || e.never {
 		return nil, f, false
@@ -298,7 +298,7 @@ func (s *Set) voidLimit(e *entry, work *int) (at *limitCondition, f Finding, ok 
 			if other.limit > 0 {
 				than = fmt.Sprintf("has the limit %d", other.limit)
 			}
-			return at, Finding{
+			return at, strictyaml.Finding{
 				Code: "void-limit",
 				Text: fmt.Sprintf("the limit has no effect: %s/%s allows some or all of the same requests on %s and %s", other.policy.name, other.id, t, than),
 				Hint: "delete one of the entries, or give both the same limit",
@@ -429,7 +429,7 @@ func (m *matcher) covered() (glob, value string) {
 
 // deniedAnyway reports that values of an allow are denied whatever else holds,
 // on every target of the policy.
-func (s *Set) deniedAnyway(e *entry) (Finding, bool) {
+func (s *Set) deniedAnyway(e *entry) (strictyaml.Finding, bool) {
 	var worst *entry // the deny to name
 	field, denied, total := "", 0, 0
 	for f := range numFields {
@@ -449,7 +449,7 @@ func (s *Set) deniedAnyway(e *entry) (Finding, bool) {
 		}
 	}
 	if worst == nil {
-		return Finding{}, false
+		return strictyaml.Finding{}, false
 	}
 	what := "all of its values of " + field + " are"
 	if denied < total {
@@ -457,7 +457,7 @@ func (s *Set) deniedAnyway(e *entry) (Finding, bool) {
 	} else if total == 1 {
 		what = "its " + field + " is"
 	}
-	return Finding{
+	return strictyaml.Finding{
 		Code: "denied-anyway", Text: fmt.Sprintf("%s denied by %s/%s, and a deny beats every allow", what, worst.policy.name, worst.id),
 		Hint: "delete the allow or the deny",
 	}, true
@@ -491,7 +491,7 @@ func (s *Set) deniedEverywhere(p *policy, f field, v string) *entry {
 
 // FindingsAt is Findings and what depends on the time: entries that expired
 // before now.
-func (s *Set) FindingsAt(now time.Time) []Finding {
+func (s *Set) FindingsAt(now time.Time) []strictyaml.Finding {
 	out := s.Findings()
 	if s == nil {
 		return out
@@ -500,16 +500,15 @@ func (s *Set) FindingsAt(now time.Time) []Finding {
 		for _, e := range slices.Concat(p.allow, p.deny) {
 			for _, c := range e.conds {
 				if x, ok := c.(*expiresCondition); ok && !now.Before(x.at) {
-					d := decoder{path: append(e.path(), step{key: "expires"})}
-					out = append(out, Finding{
-						Severity: SeverityWarning, Code: "expired", File: p.file, Line: x.place.line, Column: x.place.column, Path: d.where(),
+					out = append(out, strictyaml.Finding{
+						Severity: strictyaml.SeverityWarning, Code: "expired", File: p.file, Line: x.place.Line, Column: x.place.Column, Path: strictyaml.PathText(append(e.path(), strictyaml.Step{Key: "expires"})),
 						Text: "the entry expired on " + x.text + ", so it matches nothing", Hint: "delete it or set a later date",
-						Excerpt: excerpt(x.line, x.place.line, x.place.column),
+						Excerpt: strictyaml.Excerpt(x.line, x.place),
 					})
 				}
 			}
 		}
 	}
-	sortFindings(out)
+	strictyaml.Sort(out)
 	return out
 }

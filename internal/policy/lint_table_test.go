@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // warningsOf returns the codes of the warnings about these policies, each once.
@@ -22,7 +23,7 @@ func warningsOf(t *testing.T, texts ...string) []string {
 		if f.Code == "no-policy" {
 			continue // of the other targets
 		}
-		if f.Line == 0 || f.Hint == "" || f.Excerpt == "" || f.Severity != SeverityWarning {
+		if f.Line == 0 || f.Hint == "" || f.Excerpt == "" || f.Severity != strictyaml.SeverityWarning {
 			t.Errorf("%+v lacks a place or a next step", f)
 		}
 		out = append(out, f.Code)
@@ -154,7 +155,7 @@ func TestDeadPatternsAreErrors(t *testing.T) {
 	for _, id := range []string{"6е9dfd51*", "6e9dfd51 *", "6e9dfg51*", "6e9dfd51_*", "６e9dfd51*", strings.Repeat("?", 37), acme + "?????*"} {
 		for _, list := range []string{"allow", "deny"} {
 			_, err := Load(folder(head("a")+list+`: [{id: x, domain_id: "`+id+`"}]`), demoTargets())
-			if _, ok := errors.AsType[*LoadError](err); !ok || !strings.Contains(err.Error(), "match") {
+			if _, ok := errors.AsType[*strictyaml.Error](err); !ok || !strings.Contains(err.Error(), "match") {
 				t.Errorf("%s of %q: %v, want an error", list, id, err)
 			}
 		}
@@ -169,7 +170,7 @@ func TestConstantsThatCannotBeConverted(t *testing.T) {
 		`facts.marker_id > int("x")`, `["a"].exists(r, r == facts.region && now > timestamp("x"))`, `facts.region.matches("(")`,
 	} {
 		_, err := Load(folder(head("a")+"allow:\n  - id: x\n    domain_id: "+acme+"\n    when: |\n      "+expr+"\n"), demoTargets())
-		if refused, ok := errors.AsType[*LoadError](err); !ok || refused.Findings[0].Line != 7 {
+		if refused, ok := errors.AsType[*strictyaml.Error](err); !ok || refused.Findings[0].Line != 7 {
 			t.Errorf("%s: %v, want an error on line 7", expr, err)
 		}
 	}

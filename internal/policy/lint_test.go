@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 func TestFindings(t *testing.T) {
@@ -42,7 +44,7 @@ otherwise: reject
 	}
 	var b strings.Builder
 	for _, f := range set.FindingsAt(noon()) {
-		if f.Severity != SeverityWarning {
+		if f.Severity != strictyaml.SeverityWarning {
 			t.Errorf("%s is of severity %s", f, f.Severity)
 		}
 		b.WriteString(f.Code + ": " + f.Long() + "\n")
@@ -67,8 +69,8 @@ func TestFindingsOfAnEmptyFolder(t *testing.T) {
 func TestWarningsWithErrors(t *testing.T) {
 	t.Parallel()
 	_, err := Load(folder(head("a")+"allow:\n  - {id: a, domain_id: []}\n  - {id: b, domain_id: x}\n"), demoTargets())
-	refused, ok := errors.AsType[*LoadError](err)
-	if !ok || len(refused.Findings) != 2 || refused.Findings[0].Code != "empty-list" || refused.Findings[1].Severity != SeverityError {
+	refused, ok := errors.AsType[*strictyaml.Error](err)
+	if !ok || len(refused.Findings) != 2 || refused.Findings[0].Code != "empty-list" || refused.Findings[1].Severity != strictyaml.SeverityError {
 		t.Errorf("Load = %v, want the empty list and the error", err)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // odd is what is odd about a text that is compared with others; the zero value is
@@ -75,7 +77,7 @@ func looksASCII(r rune) bool {
 		r >= 0x2024 && r <= 0x2026, // dots
 		r == 0x2044, r == 0x2215,   // slashes
 		r == 0x2217, r == 0x204e, // stars
-		r == zeroWidthNonJoiner, r == zeroWidthJoiner, // in a value they are not needed and not seen
+		r == strictyaml.ZeroWidthNonJoiner, r == strictyaml.ZeroWidthJoiner, // in a value they are not needed and not seen
 		r == 0x115f, r == 0x1160, r == 0x3164, r == 0xffa0: // fillers
 		return true
 	}

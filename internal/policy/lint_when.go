@@ -10,16 +10,17 @@ import (
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/overloads"
 	"cel.dev/cel-go/common/types"
-	"go.yaml.in/yaml/v4"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // lintWhen warns of what can never be evaluated in the expression n, whatever the
 // request, of what is the same for every request, and of texts that look like others.
-func (d *decoder) lintWhen(n *yaml.Node, env *cel.Env, compiled *cel.Ast) {
+func (d *decoder) lintWhen(n *strictyaml.Node, env *cel.Env, compiled *cel.Ast) {
 	rep := compiled.NativeRep()
 	warn := func(e ast.Expr, code, text, hint string) {
 		at, place := expressionPlace(n, rep.SourceInfo().GetStartLocation(e.ID()))
-		d.report(SeverityWarning, at, code, place+text, hint)
+		d.Report(strictyaml.SeverityWarning, at, code, place+text, hint)
 	}
 	fails := false
 	check := func(e ast.Expr, text string) {
@@ -34,7 +35,7 @@ func (d *decoder) lintWhen(n *yaml.Node, env *cel.Env, compiled *cel.Ast) {
 		case ast.LiteralKind:
 			if s, ok := e.AsLiteral().(types.String); ok {
 				if odd := oddText(string(s), false); odd.code != "" {
-					warn(e, odd.code, strconv.Quote(cut(string(s)))+" "+odd.text, odd.hint)
+					warn(e, odd.code, strconv.Quote(strictyaml.Cut(string(s)))+" "+odd.text, odd.hint)
 				}
 			}
 		case ast.CallKind:
@@ -74,7 +75,7 @@ func (d *decoder) lintWhen(n *yaml.Node, env *cel.Env, compiled *cel.Ast) {
 		if out {
 			text = "the expression is always true, so it has no effect"
 		}
-		d.report(SeverityWarning, position{n.Line, n.Column}, "no-effect", text, "delete it, or compare something of the request")
+		d.Report(strictyaml.SeverityWarning, strictyaml.At(n), "no-effect", text, "delete it, or compare something of the request")
 	}
 }
 

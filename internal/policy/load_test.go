@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -57,7 +58,7 @@ func TestErrorTexts(t *testing.T) {
 			}
 			snap := snapshotOf(map[string][]byte{name: source, "bad.txt": side})
 			_, err = snap.load("policies", demoTargets())
-			if _, ok := errors.AsType[*LoadError](err); !ok {
+			if _, ok := errors.AsType[*strictyaml.Error](err); !ok {
 				t.Fatalf("load = %v, want a LoadError", err)
 			}
 			golden(t, "errors/"+strings.TrimSuffix(name, ".yaml")+".golden", err.Error()+"\n")
@@ -101,9 +102,9 @@ func TestManyErrorsAreCut(t *testing.T) {
 		fmt.Fprintf(&b, "  - {id: e%d, domain_id: x}\n", i)
 	}
 	_, err := Load(folder(b.String()), demoTargets())
-	var le *LoadError
-	if !errors.As(err, &le) || len(le.Findings) != maxFindings+1 {
-		t.Fatalf("Load = %v, want %d findings and the number of the others", err, maxFindings)
+	var le *strictyaml.Error
+	if !errors.As(err, &le) || len(le.Findings) != strictyaml.MaxFindings+1 {
+		t.Fatalf("Load = %v, want %d findings and the number of the others", err, strictyaml.MaxFindings)
 	}
 	if last := le.Findings[0]; !strings.Contains(last.Text, "900 more errors") {
 		t.Errorf("first finding is %q, want the number of the others", last)
@@ -132,16 +133,6 @@ func TestScalarsAreReadAsWritten(t *testing.T) {
 	}
 }
 
-func TestExcerptIsCut(t *testing.T) {
-	t.Parallel()
-	line := []byte(strings.Repeat("é", 300) + "X" + strings.Repeat("y", 300))
-	lines := strings.Split(excerpt(line, 7, 301), "\n")
-	caret := strings.IndexByte(lines[1], '^')
-	if at := []rune(lines[0])[caret]; at != 'X' || len([]rune(lines[0])) > maxExcerpt+20 {
-		t.Errorf("the caret is under %q in %q", at, lines[0])
-	}
-}
-
 // TestOneMeaningOfALine: what another program takes for the end of a line, or
 // does not show, has no place in a policy or a value file.
 func TestOneMeaningOfALine(t *testing.T) {
@@ -163,7 +154,7 @@ func TestOneMeaningOfALine(t *testing.T) {
 		text := head("a") + fmt.Sprintf(hidden, tt.breaks)
 		for _, mark := range []string{"", "\ufeff"} {
 			set, err := snapshotOf(map[string][]byte{"a.yaml": []byte(mark + text)}).load("", demoTargets())
-			refused, ok := errors.AsType[*LoadError](err)
+			refused, ok := errors.AsType[*strictyaml.Error](err)
 			switch {
 			case tt.want == "" && (err != nil || set.Rules() != 1):
 				t.Errorf("%s: %v, %d rules, want one", tt.name, err, set.Rules())

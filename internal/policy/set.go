@@ -15,9 +15,8 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v4"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // Set is all policies of a folder, ready to decide. It does not change and is safe
@@ -28,7 +27,7 @@ type Set struct {
 	scopes   map[string]*scope
 	fixed    fixed
 	rules    int
-	findings []Finding
+	findings []strictyaml.Finding
 }
 
 // Digest identifies the files that s was made of: "sha256:" and 64 hexadecimal
@@ -78,7 +77,7 @@ func (s *Set) Policies() int {
 }
 
 // Findings returns the warnings about s, in the order of the text.
-func (s *Set) Findings() []Finding {
+func (s *Set) Findings() []strictyaml.Finding {
 	if s == nil {
 		return nil
 	}
@@ -89,7 +88,7 @@ func (s *Set) Findings() []Finding {
 // *.yaml except *_test.yaml, and the value files that they name. Folders in it are
 // not read.
 //
-// If a file is wrong, there is no set, and the error is a *LoadError with every
+// If a file is wrong, there is no set, and the error is a *strictyaml.Error with every
 // error and the warnings found so far. Another error means that the folder could not
 // be read.
 func Load(fsys fs.FS, targets approval.Targets) (*Set, error) {
@@ -112,7 +111,7 @@ func LoadDir(dir string, targets approval.Targets) (*Set, error) {
 
 // load makes a set of snap; dir stands before file names in findings.
 func (snap *snapshot) load(dir string, targets approval.Targets) (*Set, error) {
-	l := &loading{snap: snap, dir: dir, targets: targets, used: make(map[string]bool), keys: newKeys(), compiler: &compiler{}, sources: make(map[string]*decoder)}
+	l := &loading{snap: snap, dir: dir, targets: targets, used: make(map[string]bool), keys: newKeys(), compiler: &compiler{}, sources: make(map[string]*strictyaml.Reader)}
 	l.findings = snap.left(dir)
 	for _, name := range slices.Sorted(maps.Keys(snap.files)) {
 		if path.Ext(name) == ".yaml" {
@@ -125,13 +124,13 @@ func (snap *snapshot) load(dir string, targets approval.Targets) (*Set, error) {
 	}
 	l.unique()
 	l.admitted()
-	sortFindings(l.findings)
-	if slices.ContainsFunc(l.findings, Finding.fails) {
-		return nil, &LoadError{Findings: l.findings}
+	strictyaml.Sort(l.findings)
+	if slices.ContainsFunc(l.findings, strictyaml.Finding.Fails) {
+		return nil, &strictyaml.Error{Findings: l.findings}
 	}
 	s := l.set()
 	l.lint(s)
-	sortFindings(l.findings)
+	strictyaml.Sort(l.findings)
 	s.findings = l.findings
 	return s, nil
 }
@@ -144,9 +143,9 @@ type loading struct {
 	used     map[string]bool // files that are part of the set
 	keys     *keys
 	compiler *compiler
-	sources  map[string]*decoder // for excerpts
+	sources  map[string]*strictyaml.Reader // for excerpts
 	policies []*policy
-	findings []Finding
+	findings []strictyaml.Finding
 }
 
 // show returns how findings name a file.
@@ -165,46 +164,40 @@ func (l *loading) side(name string) ([]byte, error) {
 // file reads one policy.
 func (l *loading) file(name string) {
 	d := &decoder{
-		file: l.show(name), source: l.snap.files[name], keys: l.keys, compiler: l.compiler, targets: l.targets, side: l.side, show: l.show,
+		Reader: strictyaml.NewReader(l.show(name), l.snap.files[name]), keys: l.keys, compiler: l.compiler, targets: l.targets, side: l.side, show: l.show,
 	}
-	p := &policy{base: name, file: d.file, mode: approval.Enforce, otherwise: approval.Hold}
-	if root := d.root(); root != nil {
-		readMapping(d, root, "a policy", l.keys.policy, p)
+	p := &policy{base: name, file: d.File, mode: approval.Enforce, otherwise: approval.Hold}
+	if root := rootOf(d.Reader); root != nil {
+		strictyaml.ReadMapping(d, root, "a policy", l.keys.policy, p)
 		d.check(p)
 	}
-	if d.dropped > 0 {
-		d.findings = append(d.findings, Finding{
-			Severity: SeverityError, Code: "more", File: d.file,
-			Text: "and " + counted(d.dropped, "more error", "more errors"), Hint: "fix the errors above first",
-		})
-	}
-	l.findings = append(l.findings, d.findings...)
+	l.findings = append(l.findings, d.All()...)
 	l.policies = append(l.policies, p)
 }
 
 // test reports a file that has the name of a test file and is not one. It may be
 // a policy, which would not be read.
 func (l *loading) test(name string) {
-	d := &decoder{file: l.show(name), source: l.snap.tests[name]}
-	if root := d.root(); root != nil {
+	r := strictyaml.NewReader(l.show(name), l.snap.tests[name])
+	if root := rootOf(r); root != nil {
 		tests, other := false, ""
-		for i := 0; root.Kind == yaml.MappingNode && i+1 < len(root.Content); i += 2 {
+		for i := 0; root.Kind == strictyaml.Mapping && i+1 < len(root.Content); i += 2 {
 			switch name := root.Content[i].Value; {
 			case name == "tests":
 				tests = true
-			case name != "version" && name != "targets" && slices.ContainsFunc(l.keys.policy, func(k key[policy]) bool { return k.name == name }):
+			case name != "version" && name != "targets" && slices.ContainsFunc(l.keys.policy, func(k key[policy]) bool { return k.Name == name }):
 				other = name
 			}
 		}
 		const hint = "add the key tests; if this is a policy, rename the file"
 		switch {
 		case other != "":
-			d.fail(root, "file-name", "the file name is that of a test file, but "+other+" is a key of policies", hint)
+			r.Fail(root, "file-name", "the file name is that of a test file, but "+other+" is a key of policies", hint)
 		case !tests:
-			d.fail(root, "file-name", "the file name is that of a test file, but the file has no tests", hint)
+			r.Fail(root, "file-name", "the file name is that of a test file, but the file has no tests", hint)
 		}
 	}
-	l.findings = append(l.findings, d.findings...)
+	l.findings = append(l.findings, r.All()...)
 }
 
 // unique reports policies of the same name.
@@ -216,9 +209,9 @@ func (l *loading) unique() {
 			first[p.name] = p
 			continue
 		}
-		l.findings = append(l.findings, l.finding(p, p.at, Finding{
-			Severity: SeverityError, Code: "duplicate-policy", Path: "policy",
-			Text: fmt.Sprintf("duplicate policy name %q, first used in %s on line %d", p.name, other.file, other.at.line),
+		l.findings = append(l.findings, l.finding(p, p.at, strictyaml.Finding{
+			Severity: strictyaml.SeverityError, Code: "duplicate-policy", Path: "policy",
+			Text: fmt.Sprintf("duplicate policy name %q, first used in %s on line %d", p.name, other.file, other.at.Line),
 			Hint: "give each policy its own name",
 		}))
 	}
@@ -237,8 +230,8 @@ func (l *loading) admitted() {
 			if admits(t, p.name) {
 				continue
 			}
-			l.findings = append(l.findings, l.finding(p, p.at, Finding{
-				Severity: SeverityError, Code: "not-admitted", Path: "policy",
+			l.findings = append(l.findings, l.finding(p, p.at, strictyaml.Finding{
+				Severity: strictyaml.SeverityError, Code: "not-admitted", Path: "policy",
 				Text: fmt.Sprintf("the target %s does not admit the policy %s: the configuration admits %s", name, p.name, strings.ReplaceAll(t.Policies, ",", ", ")),
 				Hint: "name another target, or add the policy to policies of the target " + name,
 			}))
@@ -260,12 +253,12 @@ func admits(t approval.Target, name string) bool {
 }
 
 // finding adds the place at in the file of p to f.
-func (l *loading) finding(p *policy, at position, f Finding) Finding {
-	f.File, f.Line, f.Column = p.file, at.line, at.column
+func (l *loading) finding(p *policy, at strictyaml.Position, f strictyaml.Finding) strictyaml.Finding {
+	f.File, f.Line, f.Column = p.file, at.Line, at.Column
 	if l.sources[p.base] == nil {
-		l.sources[p.base] = &decoder{source: l.snap.files[p.base]}
+		l.sources[p.base] = strictyaml.NewReader(p.file, l.snap.files[p.base])
 	}
-	f.Excerpt = l.sources[p.base].excerpt(at.line, at.column)
+	f.Excerpt = l.sources[p.base].Excerpt(at)
 	return f
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // TestSpellingsOfIDs: an id is the same with dashes and without, in upper and lower
@@ -117,7 +118,7 @@ func TestSpellingsOfIDs(t *testing.T) {
 func TestDuplicatesInAnySpelling(t *testing.T) {
 	t.Parallel()
 	set := load(t, head("p")+"allow: [{id: x, domain_id: [6e9dfd51d1124e8d8498dce894923a0d, 6E9DFD51-d112-4e8d-8498-dce894923a0d]}]")
-	if !slices.ContainsFunc(set.Findings(), func(f Finding) bool { return f.Code == "duplicate-value" }) {
+	if !slices.ContainsFunc(set.Findings(), func(f strictyaml.Finding) bool { return f.Code == "duplicate-value" }) {
 		t.Errorf("findings are %v, want one about the duplicate", set.Findings())
 	}
 }

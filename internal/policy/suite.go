@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // Suite is the policies of a folder with their tests.
@@ -42,7 +43,7 @@ type Expectation struct {
 // LoadSuite reads the policies in the folder dir and their tests, the files
 // *_test.yaml. Targets that test files name are added to targets, so that
 // tests run without a configuration. A policy or a test file that is wrong is a
-// *LoadError.
+// *strictyaml.Error.
 func LoadSuite(dir string, targets approval.Targets) (*Suite, error) {
 	snap, err := readDir(dir)
 	if err != nil {
@@ -64,7 +65,7 @@ func (snap *snapshot) loadSuite(dir string, targets approval.Targets) (*Suite, e
 	for _, f := range files {
 		for _, c := range f.tests {
 			suite.Tests = append(suite.Tests, Test{
-				File: c.file, Line: c.at.line, Name: c.name, Input: c.prepare(all, f.now), Expect: c.expect,
+				File: c.file, Line: c.at.Line, Name: c.name, Input: c.prepare(all, f.now), Expect: c.expect,
 			})
 		}
 	}
@@ -85,19 +86,19 @@ func TestTargets(dir string, targets approval.Targets) (approval.Targets, error)
 // readTests reads every test file of the folder.
 func (snap *snapshot) readTests(dir string, targets approval.Targets) ([]*testFile, approval.Targets, error) {
 	var files []*testFile
-	var findings []Finding
+	var findings []strictyaml.Finding
 	all := slices.Clone(targets)
 	for _, name := range slices.Sorted(maps.Keys(snap.tests)) {
-		d := &decoder{file: filepath.Join(dir, name), source: snap.tests[name]}
+		r := strictyaml.NewReader(filepath.Join(dir, name), snap.tests[name])
 		f := &testFile{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
-		if root := d.root(); root != nil {
-			readMapping(d, root, "a test file", testFileKeys(), f)
-			all = d.addTargets(all, f)
+		if root := rootOf(r); root != nil {
+			strictyaml.ReadMapping(r, root, "a test file", testFileKeys(), f)
+			all = addTargets(r, all, f)
 		}
 		files = append(files, f)
-		findings = append(findings, d.findings...)
+		findings = append(findings, r.All()...)
 		for _, c := range f.tests {
-			c.file, c.excerpt = d.file, d.excerpt(c.at.line, c.at.column)
+			c.file, c.excerpt = r.File, r.Excerpt(c.at)
 		}
 	}
 	for _, f := range files {
@@ -105,23 +106,23 @@ func (snap *snapshot) readTests(dir string, targets approval.Targets) ([]*testFi
 			findings = append(findings, c.wrong(all)...)
 		}
 	}
-	sortFindings(findings)
-	findings = slices.DeleteFunc(findings, func(f Finding) bool { return !f.fails() })
+	strictyaml.Sort(findings)
+	findings = slices.DeleteFunc(findings, func(f strictyaml.Finding) bool { return !f.Fails() })
 	if len(findings) > 0 {
-		return nil, nil, &LoadError{Findings: findings}
+		return nil, nil, &strictyaml.Error{Findings: findings}
 	}
 	return files, all, nil
 }
 
 // wrong returns what is wrong with the request of c as a whole.
-func (c *testCase) wrong(targets approval.Targets) []Finding {
-	f := Finding{Severity: SeverityError, File: c.file, Line: c.at.line, Column: c.at.column, Path: "request", Excerpt: c.excerpt}
+func (c *testCase) wrong(targets approval.Targets) []strictyaml.Finding {
+	f := strictyaml.Finding{Severity: strictyaml.SeverityError, File: c.file, Line: c.at.Line, Column: c.at.Column, Path: "request", Excerpt: c.excerpt}
 	t, ok := targets.ByName(c.target)
 	switch block := c.block(); {
 	case c.target == "": // reported already
 		return nil
 	case !ok:
-		f.Code, f.Text = "unknown-target", strconv.Quote(cut(c.target))+" is not a target"
+		f.Code, f.Text = "unknown-target", strconv.Quote(strictyaml.Cut(c.target))+" is not a target"
 		f.Hint = "name it under targets of a test file, or add it to the configuration"
 	case t.Kind.Creates() && block != string(t.Kind), !t.Kind.Creates() && block != "":
 		f.Code, f.Text = "parameters", "the request has parameters for "+cmp.Or(block, "nothing")+", and its target is of kind "+string(t.Kind)
@@ -129,7 +130,7 @@ func (c *testCase) wrong(targets approval.Targets) []Finding {
 	default:
 		return nil
 	}
-	return []Finding{f}
+	return []strictyaml.Finding{f}
 }
 
 // block names the kind of target that the parameters of c are for.
@@ -148,17 +149,17 @@ func (c *testCase) block() string {
 }
 
 // addTargets adds the targets of a test file to all.
-func (d *decoder) addTargets(all approval.Targets, f *testFile) approval.Targets {
+func addTargets(r *strictyaml.Reader, all approval.Targets, f *testFile) approval.Targets {
 	for i, t := range f.targets {
 		old, ok := all.ByName(t.Name)
 		switch {
 		case !ok:
 			all = append(all, t)
 		case old.Kind != t.Kind:
-			d.path = []step{{key: "targets"}, {index: i}}
-			d.report(SeverityError, position{}, "contradiction",
+			r.SetPath(strictyaml.Step{Key: "targets"}, strictyaml.Step{Index: i})
+			r.Report(strictyaml.SeverityError, strictyaml.Position{}, "contradiction",
 				fmt.Sprintf("%s is of kind %s here and of kind %s elsewhere", t.Name, t.Kind, old.Kind), "make them the same")
-			d.path = nil
+			r.SetPath()
 		}
 	}
 	return all

@@ -16,6 +16,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // tested is a folder with a policy and these tests of it.
@@ -56,8 +57,8 @@ func TestExpectNothingIsWrittenAsQuotes(t *testing.T) {
 // TestOneError: texts count as people do.
 func TestOneError(t *testing.T) {
 	t.Parallel()
-	var refused error = &LoadError{Findings: []Finding{
-		{Severity: SeverityWarning, File: "a", Text: "odd"}, {Severity: SeverityError, File: "a", Text: "bad"},
+	var refused error = &strictyaml.Error{Findings: []strictyaml.Finding{
+		{Severity: strictyaml.SeverityWarning, File: "a", Text: "odd"}, {Severity: strictyaml.SeverityError, File: "a", Text: "bad"},
 	}}
 	if want := "1 error:\na: bad"; refused.Error() != want {
 		t.Errorf("%q, want %q", refused, want)
@@ -137,18 +138,18 @@ func TestSchemasAgreeWithTheDecoder(t *testing.T) {
 
 // readInput reads a request with its facts from the text of a file called name,
 // in the form of a test: the keys request, facts and now. What it leaves out is as
-// in tests, and the time is now. An error is a *LoadError.
+// in tests, and the time is now. An error is a *strictyaml.Error.
 func readInput(name string, source []byte, targets approval.Targets, now time.Time) (approval.Input, error) {
-	d := &decoder{file: name, source: source}
+	r := strictyaml.NewReader(name, source)
 	c := &testCase{file: name}
-	if root := d.root(); root != nil {
-		c.at = position{root.Line, root.Column}
-		c.excerpt = d.excerpt(c.at.line, c.at.column)
-		table := slices.DeleteFunc(testKeys(), func(k key[testCase]) bool { return k.name == "name" || k.name == "expect" })
-		readMapping(d, root, "a request", table, c)
+	if root := rootOf(r); root != nil {
+		c.at = strictyaml.At(root)
+		c.excerpt = r.Excerpt(c.at)
+		table := slices.DeleteFunc(testKeys(), func(k strictyaml.Field[testCase]) bool { return k.Name == "name" || k.Name == "expect" })
+		strictyaml.ReadMapping(r, root, "a request", table, c)
 	}
-	if findings := append(d.findings, c.wrong(targets)...); len(findings) > 0 {
-		return approval.Input{}, &LoadError{Findings: findings}
+	if findings := append(r.All(), c.wrong(targets)...); len(findings) > 0 {
+		return approval.Input{}, &strictyaml.Error{Findings: findings}
 	}
 	return c.prepare(targets, now), nil
 }

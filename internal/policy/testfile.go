@@ -7,9 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v4"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // testFile is a test file for policies.
@@ -22,7 +21,7 @@ type testFile struct {
 // testCase is one test: a request, the facts, and what is expected.
 type testCase struct {
 	file    string
-	at      position
+	at      strictyaml.Position
 	excerpt string
 	name    string
 	now     time.Time
@@ -55,188 +54,84 @@ func verdicts() []string {
 	return out
 }
 
-func (d *decoder) moment(n *yaml.Node, into *time.Time) {
-	const want = "a time such as 2026-11-18T12:00:00Z"
-	s, ok := d.text(n, want)
-	if !ok {
-		return
-	}
-	at, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		d.fail(n, "time", "got "+kindOf(n)+", want "+want, "write it in that form")
-		return
-	}
-	*into = at.UTC()
-}
-
-func instantKey[T any](name, doc string, get func(*T) *time.Time) key[T] {
-	return key[T]{
-		name: name, doc: doc,
-		form: form{"a time such as 2026-11-18T12:00:00Z", map[string]any{"type": "string", "format": "date-time"}},
-		read: func(d *decoder, n *yaml.Node, into *T) { d.moment(n, get(into)) },
-	}
-}
-
-func textKey[T any](name, doc string, must bool, set func(*T, string)) key[T] {
-	return key[T]{
-		name: name, doc: doc, must: must, form: textForm("a text"),
-		read: func(d *decoder, n *yaml.Node, into *T) {
-			if s, ok := d.text(n, "a text"); ok {
-				set(into, s)
-			}
-		},
-	}
-}
-
-// nothingKey is a key of a text, where "" means none.
-func nothingKey[T any](name, doc string, set func(*T, string)) key[T] {
-	return key[T]{
-		name: name, doc: doc + ` "" for none.`, form: form{`a text, or "" for none`, map[string]any{"type": "string"}},
-		read: func(d *decoder, n *yaml.Node, into *T) {
-			if n.Kind == yaml.ScalarNode && n.Value == "" && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 && d.plain(n) {
-				set(into, "")
-			} else if s, ok := d.text(n, `a text, or "" for none`); ok {
-				set(into, s)
-			}
-		},
-	}
-}
-
-func textsKey[T any](name, doc string, set func(*T, []string)) key[T] {
-	return key[T]{
-		name: name, doc: doc, form: form{"a list of texts", map[string]any{"type": "array", "items": map[string]any{"type": "string"}}},
-		read: func(d *decoder, n *yaml.Node, into *T) {
-			var out []string
-			d.items(n, "a list", func(_ int, item *yaml.Node) {
-				if s, ok := d.text(item, "a text"); ok {
-					out = append(out, s)
-				}
-			})
-			set(into, out)
-		},
-	}
-}
-
-// numberKey is one of a whole number from 0.
-func numberKey[T any](name, doc string, set func(*T, int64)) key[T] {
-	return key[T]{
-		name: name, doc: doc, form: form{"a whole number", map[string]any{"type": "integer", "minimum": 0}},
-		read: func(d *decoder, n *yaml.Node, into *T) {
-			s, ok := d.text(n, "a whole number")
-			if !ok {
-				return
-			}
-			v, err := strconv.ParseInt(s, 10, 64)
-			if err != nil || v < 0 {
-				d.fail(n, "type", "got "+kindOf(n)+", want a whole number", "write a number from 0")
-				return
-			}
-			set(into, v)
-		},
-	}
-}
-
-// mappingKey is one whose value is a mapping of table.
-func mappingKey[T, V any](name, doc, ref string, must bool, table []key[V], get func(*T) *V) key[T] {
-	return key[T]{
-		name: name, doc: doc, must: must, form: form{"a mapping, see below", map[string]any{"$ref": "#/$defs/" + ref}},
-		read: func(d *decoder, n *yaml.Node, into *T) { readMapping(d, n, "a mapping", table, get(into)) },
-	}
-}
-
-// listKey is one whose value is a list of mappings of table.
-func listKey[T, V any](name, doc, ref string, must bool, table []key[V], add func(*T, *V, *yaml.Node)) key[T] {
-	return key[T]{
-		name: name, doc: doc, must: must,
-		form: form{"a list of mappings, see below", map[string]any{"type": "array", "items": map[string]any{"$ref": "#/$defs/" + ref}}},
-		read: func(d *decoder, n *yaml.Node, into *T) {
-			d.items(n, "a list", func(_ int, item *yaml.Node) {
-				v := new(V)
-				readMapping(d, item, "a mapping", table, v)
-				add(into, v, item)
-			})
-		},
-	}
-}
-
-func testFileKeys() []key[testFile] {
-	return []key[testFile]{
+func testFileKeys() []strictyaml.Field[testFile] {
+	return []strictyaml.Field[testFile]{
 		{
-			name: "version", must: true, doc: "The version of the file format.",
-			form: form{formatVersion, map[string]any{"const": 1}},
-			read: func(d *decoder, n *yaml.Node, _ *testFile) {
-				if s, ok := d.text(n, formatVersion); ok && s != formatVersion {
-					d.fail(n, "version", "unknown version "+strconv.Quote(cut(s)), "this worker supports version "+formatVersion)
+			Name: "version", Must: true, Doc: "The version of the file format.",
+			Form: strictyaml.Form{Words: formatVersion, Schema: map[string]any{"const": 1}},
+			Read: func(r *strictyaml.Reader, n *strictyaml.Node, _ *testFile) {
+				if s, ok := r.Text(n, formatVersion); ok && s != formatVersion {
+					r.Fail(n, "version", "unknown version "+strconv.Quote(strictyaml.Cut(s)), "this worker supports version "+formatVersion)
 				}
 			},
 		},
-		instantKey("now", "The time of the tests that name none; without it 2026-01-01T00:00:00Z.", func(f *testFile) *time.Time { return &f.now }),
-		listKey("targets", "Targets that the tests are about, for where no configuration is at hand. One that is configured must be of the same kind.", "target", false, targetKeys(),
-			func(f *testFile, t *approval.Target, _ *yaml.Node) { f.targets = append(f.targets, *t) }),
-		listKey("tests", "The tests.", "test", true, testKeys(), func(f *testFile, c *testCase, n *yaml.Node) {
-			c.at = position{n.Line, n.Column}
+		strictyaml.TimeField("now", "The time of the tests that name none; without it 2026-01-01T00:00:00Z.", func(f *testFile) *time.Time { return &f.now }),
+		strictyaml.ListField("targets", "Targets that the tests are about, for where no configuration is at hand. One that is configured must be of the same kind.", "target", false, targetKeys(),
+			func(f *testFile, t *approval.Target, _ *strictyaml.Node) { f.targets = append(f.targets, *t) }),
+		strictyaml.ListField("tests", "The tests.", "test", true, testKeys(), func(f *testFile, c *testCase, n *strictyaml.Node) {
+			c.at = strictyaml.At(n)
 			f.tests = append(f.tests, c)
 		}),
 	}
 }
 
-func targetKeys() []key[approval.Target] {
+func targetKeys() []strictyaml.Field[approval.Target] {
 	var kinds []string
 	for _, k := range approval.TargetKinds() {
 		kinds = append(kinds, string(k))
 	}
-	return []key[approval.Target]{
-		textKey("name", "Its name in policies.", true, func(t *approval.Target, s string) { t.Name = s }),
+	return []strictyaml.Field[approval.Target]{
+		strictyaml.TextField("name", "Its name in policies.", true, func(t *approval.Target, s string) { t.Name = s }),
 		{
-			name: "kind", must: true, doc: "Its kind.", form: form{oneOf(kinds), map[string]any{"enum": kinds}},
-			read: func(d *decoder, n *yaml.Node, t *approval.Target) {
-				s, _ := d.choice(n, kinds)
+			Name: "kind", Must: true, Doc: "Its kind.", Form: strictyaml.Form{Words: strictyaml.OneOf(kinds), Schema: map[string]any{"enum": kinds}},
+			Read: func(r *strictyaml.Reader, n *strictyaml.Node, t *approval.Target) {
+				s, _ := r.Choice(n, kinds)
 				t.Kind = approval.TargetKind(s)
 			},
 		},
-		textKey("region", "Its region.", false, func(t *approval.Target, s string) { t.Region = s }),
-		textKey("workspace_id", "Its workspace.", false, func(t *approval.Target, s string) { t.WorkspaceID = s }),
+		strictyaml.TextField("region", "Its region.", false, func(t *approval.Target, s string) { t.Region = s }),
+		strictyaml.TextField("workspace_id", "Its workspace.", false, func(t *approval.Target, s string) { t.WorkspaceID = s }),
 	}
 }
 
-func testKeys() []key[testCase] {
-	return []key[testCase]{
-		textKey("name", "What the test shows.", true, func(c *testCase, s string) { c.name = s }),
-		instantKey("now", "The time of the decision.", func(c *testCase) *time.Time { return &c.now }),
-		mappingKey("request", "What is asked, as in an event.", "request", true, requestKeys(), func(c *testCase) *testCase { return c }),
-		mappingKey("facts", "What the cloud says about the connection.", "facts", false, factsKeys(), func(c *testCase) *approval.Facts {
+func testKeys() []strictyaml.Field[testCase] {
+	return []strictyaml.Field[testCase]{
+		strictyaml.TextField("name", "What the test shows.", true, func(c *testCase, s string) { c.name = s }),
+		strictyaml.TimeField("now", "The time of the decision.", func(c *testCase) *time.Time { return &c.now }),
+		strictyaml.MappingField("request", "What is asked, as in an event.", "request", true, requestKeys(), func(c *testCase) *testCase { return c }),
+		strictyaml.MappingField("facts", "What the cloud says about the connection.", "facts", false, factsKeys(), func(c *testCase) *approval.Facts {
 			c.facts = true
 			c.input.Facts.Accepted = approval.Counted(0)
 			return &c.input.Facts
 		}),
-		mappingKey("expect", "What is expected of the decision. What is left out may be anything.", "expect", true, expectKeys(), func(c *testCase) *Expectation { return &c.expect }),
+		strictyaml.MappingField("expect", "What is expected of the decision. What is left out may be anything.", "expect", true, expectKeys(), func(c *testCase) *Expectation { return &c.expect }),
 	}
 }
 
-func requestKeys() []key[testCase] {
+func requestKeys() []strictyaml.Field[testCase] {
 	functionGraphKeys, hssKeys, _, insightKeys := creationKeys()
-	return []key[testCase]{
-		textKey("target", "The name of the target.", true, func(c *testCase, s string) { c.target = s }),
-		textKey("endpoint_id", "The endpoint; without it some endpoint.", false, func(c *testCase, s string) { c.input.Request.EndpointID = s }),
+	return []strictyaml.Field[testCase]{
+		strictyaml.TextField("target", "The name of the target.", true, func(c *testCase, s string) { c.target = s }),
+		strictyaml.TextField("endpoint_id", "The endpoint; without it some endpoint.", false, func(c *testCase, s string) { c.input.Request.EndpointID = s }),
 		{
-			name: "claims", doc: "What the event says about the requester.", form: form{"a mapping", map[string]any{"type": "object"}},
-			read: func(d *decoder, n *yaml.Node, c *testCase) {
-				if m, ok := d.json(n, 0).(map[string]any); ok {
+			Name: "claims", Doc: "What the event says about the requester.", Form: strictyaml.Form{Words: "a mapping", Schema: map[string]any{"type": "object"}},
+			Read: func(r *strictyaml.Reader, n *strictyaml.Node, c *testCase) {
+				if m, ok := jsonValue(r, n, 0).(map[string]any); ok {
 					c.input.Request.Claims = m
 				} else {
-					d.fail(n, "type", "got "+kindOf(n)+", want a mapping", "write names and values")
+					r.Fail(n, "type", "got "+strictyaml.KindOf(n)+", want a mapping", "write names and values")
 				}
 			},
 		},
-		mappingKey("functiongraph", "The parameters of a creation.", "functiongraph", false, functionGraphKeys, func(c *testCase) *approval.FunctionGraphEndpoint {
+		strictyaml.MappingField("functiongraph", "The parameters of a creation.", "functiongraph", false, functionGraphKeys, func(c *testCase) *approval.FunctionGraphEndpoint {
 			c.input.Request.Creation.FunctionGraph = &approval.FunctionGraphEndpoint{}
 			return c.input.Request.Creation.FunctionGraph
 		}),
-		mappingKey("hss", "The parameters of a creation.", "hss", false, hssKeys, func(c *testCase) *approval.HSSEndpoints {
+		strictyaml.MappingField("hss", "The parameters of a creation.", "hss", false, hssKeys, func(c *testCase) *approval.HSSEndpoints {
 			c.input.Request.Creation.HSS = &approval.HSSEndpoints{}
 			return c.input.Request.Creation.HSS
 		}),
-		mappingKey("dataarts_insight", "The parameters of a creation.", "dataarts_insight", false, insightKeys, func(c *testCase) *approval.DataArtsInsightEndpoint {
+		strictyaml.MappingField("dataarts_insight", "The parameters of a creation.", "dataarts_insight", false, insightKeys, func(c *testCase) *approval.DataArtsInsightEndpoint {
 			c.input.Request.Creation.DataArtsInsight = &approval.DataArtsInsightEndpoint{}
 			return c.input.Request.Creation.DataArtsInsight
 		}),
@@ -245,46 +140,46 @@ func requestKeys() []key[testCase] {
 
 // creationKeys are those of the parameter blocks, named as the APIs name them.
 func creationKeys() (
-	functionGraph []key[approval.FunctionGraphEndpoint], hss []key[approval.HSSEndpoints],
-	vpc []key[approval.HSSVPC], insight []key[approval.DataArtsInsightEndpoint],
+	functionGraph []strictyaml.Field[approval.FunctionGraphEndpoint], hss []strictyaml.Field[approval.HSSEndpoints],
+	vpc []strictyaml.Field[approval.HSSVPC], insight []strictyaml.Field[approval.DataArtsInsightEndpoint],
 ) {
-	functionGraph = []key[approval.FunctionGraphEndpoint]{
-		textKey("vpc_id", "The VPC.", true, func(e *approval.FunctionGraphEndpoint, s string) { e.VPCID = s }),
-		textKey("subnet_id", "The subnet.", true, func(e *approval.FunctionGraphEndpoint, s string) { e.SubnetID = s }),
-		textKey("flavor", "The flavor.", false, func(e *approval.FunctionGraphEndpoint, s string) { e.Flavor = s }),
-		textKey("xrole", "The agency.", false, func(e *approval.FunctionGraphEndpoint, s string) { e.XRole = s }),
+	functionGraph = []strictyaml.Field[approval.FunctionGraphEndpoint]{
+		strictyaml.TextField("vpc_id", "The VPC.", true, func(e *approval.FunctionGraphEndpoint, s string) { e.VPCID = s }),
+		strictyaml.TextField("subnet_id", "The subnet.", true, func(e *approval.FunctionGraphEndpoint, s string) { e.SubnetID = s }),
+		strictyaml.TextField("flavor", "The flavor.", false, func(e *approval.FunctionGraphEndpoint, s string) { e.Flavor = s }),
+		strictyaml.TextField("xrole", "The agency.", false, func(e *approval.FunctionGraphEndpoint, s string) { e.XRole = s }),
 	}
-	vpc = []key[approval.HSSVPC]{
-		textKey("vpc_id", "The VPC.", true, func(v *approval.HSSVPC, s string) { v.VPCID = s }),
-		textsKey("subnet_id_list", "Its subnets.", func(v *approval.HSSVPC, vs []string) { v.SubnetIDs = vs }),
+	vpc = []strictyaml.Field[approval.HSSVPC]{
+		strictyaml.TextField("vpc_id", "The VPC.", true, func(v *approval.HSSVPC, s string) { v.VPCID = s }),
+		strictyaml.TextsField("subnet_id_list", "Its subnets.", func(v *approval.HSSVPC, vs []string) { v.SubnetIDs = vs }),
 	}
-	hss = []key[approval.HSSEndpoints]{
-		textsKey("host_id_list", "The servers.", func(h *approval.HSSEndpoints, vs []string) { h.HostIDs = vs }),
-		listKey("vpc_list", "The VPCs.", "vpc", false, vpc, func(h *approval.HSSEndpoints, v *approval.HSSVPC, _ *yaml.Node) { h.VPCs = append(h.VPCs, *v) }),
+	hss = []strictyaml.Field[approval.HSSEndpoints]{
+		strictyaml.TextsField("host_id_list", "The servers.", func(h *approval.HSSEndpoints, vs []string) { h.HostIDs = vs }),
+		strictyaml.ListField("vpc_list", "The VPCs.", "vpc", false, vpc, func(h *approval.HSSEndpoints, v *approval.HSSVPC, _ *strictyaml.Node) { h.VPCs = append(h.VPCs, *v) }),
 	}
-	insight = []key[approval.DataArtsInsightEndpoint]{
-		textKey("ds_type", "The kind of data source.", true, func(e *approval.DataArtsInsightEndpoint, s string) { e.DSType = s }),
-		textKey("vpc_ep_server_name", "The service by its full name.", false, func(e *approval.DataArtsInsightEndpoint, s string) { e.ServerName = s }),
-		textKey("vpc_ep_server_id", "The service by its id.", false, func(e *approval.DataArtsInsightEndpoint, s string) { e.ServerID = s }),
+	insight = []strictyaml.Field[approval.DataArtsInsightEndpoint]{
+		strictyaml.TextField("ds_type", "The kind of data source.", true, func(e *approval.DataArtsInsightEndpoint, s string) { e.DSType = s }),
+		strictyaml.TextField("vpc_ep_server_name", "The service by its full name.", false, func(e *approval.DataArtsInsightEndpoint, s string) { e.ServerName = s }),
+		strictyaml.TextField("vpc_ep_server_id", "The service by its id.", false, func(e *approval.DataArtsInsightEndpoint, s string) { e.ServerID = s }),
 	}
 	return functionGraph, hss, vpc, insight
 }
 
-func factsKeys() []key[approval.Facts] {
-	return []key[approval.Facts]{
-		textKey("domain_id", "The account that owns the endpoint.", false, func(f *approval.Facts, s string) { f.DomainID = s }),
-		textKey("endpoint_id", "The endpoint; without it that of the request.", false, func(f *approval.Facts, s string) { f.EndpointID = s }),
-		numberKey("marker_id", "The cloud's number of the endpoint.", func(f *approval.Facts, v int64) { f.MarkerID = v }),
-		textKey("state", "The state of the connection; without it pendingAcceptance.", false, func(f *approval.Facts, s string) { f.State = approval.State(s) }),
-		instantKey("created_at", "When the connection was made.", func(f *approval.Facts) *time.Time { return &f.CreatedAt }),
-		instantKey("updated_at", "When it changed last.", func(f *approval.Facts) *time.Time { return &f.UpdatedAt }),
+func factsKeys() []strictyaml.Field[approval.Facts] {
+	return []strictyaml.Field[approval.Facts]{
+		strictyaml.TextField("domain_id", "The account that owns the endpoint.", false, func(f *approval.Facts, s string) { f.DomainID = s }),
+		strictyaml.TextField("endpoint_id", "The endpoint; without it that of the request.", false, func(f *approval.Facts, s string) { f.EndpointID = s }),
+		strictyaml.NumberField("marker_id", "The cloud's number of the endpoint.", func(f *approval.Facts, v int64) { f.MarkerID = v }),
+		strictyaml.TextField("state", "The state of the connection; without it pendingAcceptance.", false, func(f *approval.Facts, s string) { f.State = approval.State(s) }),
+		strictyaml.TimeField("created_at", "When the connection was made.", func(f *approval.Facts) *time.Time { return &f.CreatedAt }),
+		strictyaml.TimeField("updated_at", "When it changed last.", func(f *approval.Facts) *time.Time { return &f.UpdatedAt }),
 		{
-			name: "accepted", doc: "Accepted connections of the account on the target, without this one; unknown if they were not counted; default 0.",
-			form: form{"a whole number, or unknown", map[string]any{"oneOf": []any{
+			Name: "accepted", Doc: "Accepted connections of the account on the target, without this one; unknown if they were not counted; default 0.",
+			Form: strictyaml.Form{Words: "a whole number, or unknown", Schema: map[string]any{"oneOf": []any{
 				map[string]any{"type": "integer", "minimum": 0}, map[string]any{"const": "unknown"},
 			}}},
-			read: func(d *decoder, n *yaml.Node, f *approval.Facts) {
-				s, ok := d.text(n, "a whole number, or unknown")
+			Read: func(r *strictyaml.Reader, n *strictyaml.Node, f *approval.Facts) {
+				s, ok := r.Text(n, "a whole number, or unknown")
 				if !ok {
 					return
 				}
@@ -293,7 +188,7 @@ func factsKeys() []key[approval.Facts] {
 				case s == "unknown":
 					f.Accepted = approval.Count{}
 				case err != nil || v < 0:
-					d.fail(n, "type", "got "+kindOf(n)+", want a whole number, or unknown", "write a number from 0, or unknown")
+					r.Fail(n, "type", "got "+strictyaml.KindOf(n)+", want a whole number, or unknown", "write a number from 0, or unknown")
 				default:
 					f.Accepted = approval.Counted(v)
 				}
@@ -302,32 +197,32 @@ func factsKeys() []key[approval.Facts] {
 	}
 }
 
-func expectKeys() []key[Expectation] {
-	return []key[Expectation]{
+func expectKeys() []strictyaml.Field[Expectation] {
+	return []strictyaml.Field[Expectation]{
 		{
-			name: "verdict", must: true, doc: "The verdict.", form: form{oneOf(verdicts()), map[string]any{"enum": verdicts()}},
-			read: func(d *decoder, n *yaml.Node, e *Expectation) { e.Verdict, _ = d.choice(n, verdicts()) },
+			Name: "verdict", Must: true, Doc: "The verdict.", Form: strictyaml.Form{Words: strictyaml.OneOf(verdicts()), Schema: map[string]any{"enum": verdicts()}},
+			Read: func(r *strictyaml.Reader, n *strictyaml.Node, e *Expectation) { e.Verdict, _ = r.Choice(n, verdicts()) },
 		},
-		nothingKey("policy", "The policy that decides.", func(e *Expectation, s string) { e.Policy = &s }),
-		nothingKey("rule", "The entry that decides.", func(e *Expectation, s string) { e.Rule = &s }),
+		strictyaml.OptionalTextField("policy", "The policy that decides.", func(e *Expectation, s string) { e.Policy = &s }),
+		strictyaml.OptionalTextField("rule", "The entry that decides.", func(e *Expectation, s string) { e.Rule = &s }),
 		{
-			name: "reasons", doc: "The codes of all reasons, in order.",
-			form: form{"a list of codes", map[string]any{"type": "array", "items": map[string]any{"enum": reasonCodes()}}},
-			read: func(d *decoder, n *yaml.Node, e *Expectation) {
+			Name: "reasons", Doc: "The codes of all reasons, in order.",
+			Form: strictyaml.Form{Words: "a list of codes", Schema: map[string]any{"type": "array", "items": map[string]any{"enum": reasonCodes()}}},
+			Read: func(r *strictyaml.Reader, n *strictyaml.Node, e *Expectation) {
 				e.Reasons = []string{}
-				d.items(n, "a list of codes", func(_ int, item *yaml.Node) {
-					if s, ok := d.choice(item, reasonCodes()); ok {
+				r.Items(n, "a list of codes", func(_ int, item *strictyaml.Node) {
+					if s, ok := r.Choice(item, reasonCodes()); ok {
 						e.Reasons = append(e.Reasons, s)
 					}
 				})
 			},
 		},
-		numberKey("limit", "The limit that applies; 0 for none.", func(e *Expectation, v int64) { n := int(v); e.Limit = &n }),
-		nothingKey("contact", "The contact for the requester.", func(e *Expectation, s string) { e.Contact = &s }),
+		strictyaml.NumberField("limit", "The limit that applies; 0 for none.", func(e *Expectation, v int64) { n := int(v); e.Limit = &n }),
+		strictyaml.OptionalTextField("contact", "The contact for the requester.", func(e *Expectation, s string) { e.Contact = &s }),
 		{
-			name: "shadow", doc: "The verdict with the shadow policies in force.", form: form{oneOf(verdicts()), map[string]any{"enum": verdicts()}},
-			read: func(d *decoder, n *yaml.Node, e *Expectation) {
-				if s, ok := d.choice(n, verdicts()); ok {
+			Name: "shadow", Doc: "The verdict with the shadow policies in force.", Form: strictyaml.Form{Words: strictyaml.OneOf(verdicts()), Schema: map[string]any{"enum": verdicts()}},
+			Read: func(r *strictyaml.Reader, n *strictyaml.Node, e *Expectation) {
+				if s, ok := r.Choice(n, verdicts()); ok {
 					e.Shadow = &s
 				}
 			},
@@ -335,28 +230,28 @@ func expectKeys() []key[Expectation] {
 	}
 }
 
-// json reads n, inside depth others, as the value that an event in JSON would
+// jsonValue reads n, inside depth others, as the value that an event in JSON would
 // have. What JSON would not have, or not be sure to have, is an error.
-func (d *decoder) json(n *yaml.Node, depth int) any {
-	if !d.plain(n) {
+func jsonValue(r *strictyaml.Reader, n *strictyaml.Node, depth int) any {
+	if !r.Plain(n) {
 		return nil
 	}
-	if n.Kind != yaml.ScalarNode && depth >= approval.MaxClaimDepth {
-		d.fail(n, "type", "the claims are nested too deeply", fmt.Sprintf("an event may nest claims %d levels deep", approval.MaxClaimDepth))
+	if n.Kind != strictyaml.Scalar && depth >= approval.MaxClaimDepth {
+		r.Fail(n, "type", "the claims are nested too deeply", fmt.Sprintf("an event may nest claims %d levels deep", approval.MaxClaimDepth))
 		return nil
 	}
 	switch n.Kind {
-	case yaml.MappingNode:
+	case strictyaml.Mapping:
 		m := make(map[string]any, len(n.Content)/2)
-		d.pairs(n, "a mapping", func(k, v *yaml.Node) { m[k.Value] = d.json(v, depth+1) })
+		r.Pairs(n, "a mapping", func(k, v *strictyaml.Node) { m[k.Value] = jsonValue(r, v, depth+1) })
 		return m
-	case yaml.SequenceNode:
+	case strictyaml.List:
 		out := make([]any, 0, len(n.Content))
-		d.items(n, "a list", func(_ int, item *yaml.Node) { out = append(out, d.json(item, depth+1)) })
+		r.Items(n, "a list", func(_ int, item *strictyaml.Node) { out = append(out, jsonValue(r, item, depth+1)) })
 		return out
 	default:
 	}
-	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
+	if strictyaml.Quoted(n) || strictyaml.Block(n) {
 		return n.Value
 	}
 	switch n.Tag {
@@ -376,7 +271,7 @@ func (d *decoder) json(n *yaml.Node, depth int) any {
 	default:
 		return n.Value
 	}
-	d.fail(n, "type", kindOf(n)+" is not how JSON writes a value", "write true, false or a number such as 12.5 as in JSON, or put a text in quotes")
+	r.Fail(n, "type", strictyaml.KindOf(n)+" is not how JSON writes a value", "write true, false or a number such as 12.5 as in JSON, or put a text in quotes")
 	return nil
 }
 

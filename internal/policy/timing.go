@@ -6,16 +6,15 @@ import (
 	"strings"
 	"time"
 
-	"go.yaml.in/yaml/v4"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // fromCondition holds from an instant on.
 type fromCondition struct {
 	at    time.Time
 	text  string // as in the file
-	place position
+	place strictyaml.Position
 }
 
 func (c *fromCondition) test(in *approval.Input, _ bool) truth {
@@ -40,7 +39,7 @@ func (c *fromCondition) reason() approval.Reason {
 type expiresCondition struct {
 	at    time.Time // the first instant at which it does not hold
 	text  string    // as in the file
-	place position
+	place strictyaml.Position
 	line  []byte // of the file, for an excerpt
 }
 
@@ -64,9 +63,9 @@ func (c *expiresCondition) reason() approval.Reason {
 
 // instant reads a date or a time. A date is a day in UTC: its beginning, or its
 // end if last is set, so that the day named is the last one.
-func (d *decoder) instant(n *yaml.Node, last bool) (time.Time, bool) {
+func (d *decoder) instant(n *strictyaml.Node, last bool) (time.Time, bool) {
 	const want = "a date such as 2027-06-30 or a time such as 2027-06-30T18:00:00+08:00"
-	s, ok := d.text(n, want)
+	s, ok := d.Text(n, want)
 	if !ok {
 		return time.Time{}, false
 	}
@@ -78,7 +77,7 @@ func (d *decoder) instant(n *yaml.Node, last bool) (time.Time, bool) {
 	}
 	at, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		d.fail(n, "time", "got "+kindOf(n)+", want "+want, "write it in that form")
+		d.Fail(n, "time", "got "+strictyaml.KindOf(n)+", want "+want, "write it in that form")
 		return time.Time{}, false
 	}
 	return at.UTC(), true
@@ -91,7 +90,7 @@ type hoursCondition struct {
 	days     [7]bool // by time.Weekday
 	from, to int     // minutes since midnight; from < to, or over midnight if from > to
 	zone     *time.Location
-	place    position
+	place    strictyaml.Position
 
 	dayNames         []string // as in the file
 	fromAt, toAt     string
@@ -137,44 +136,44 @@ func (c *hoursCondition) reason() approval.Reason {
 func dayNames() []string { return []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"} }
 
 func hoursKeys() []key[hoursCondition] {
-	clock := form{`a time such as "08:00"`, map[string]any{"type": "string", "pattern": `^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$`}}
+	clock := strictyaml.Form{Words: `a time such as "08:00"`, Schema: map[string]any{"type": "string", "pattern": `^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$`}}
 	return []key[hoursCondition]{
 		{
-			name: "days", doc: "The days of the week on which the hours begin; every day if the key is missing.",
-			form: form{"a list of mon, tue, wed, thu, fri, sat, sun", map[string]any{
+			Name: "days", Doc: "The days of the week on which the hours begin; every day if the key is missing.",
+			Form: strictyaml.Form{Words: "a list of mon, tue, wed, thu, fri, sat, sun", Schema: map[string]any{
 				"type": "array", "minItems": 1, "uniqueItems": true, "items": map[string]any{"enum": dayNames()},
 			}},
-			read: readDays,
+			Read: readDays,
 		},
 		{
-			name: "from", must: true, doc: "When the hours begin, in local time.", form: clock,
-			read: func(d *decoder, n *yaml.Node, c *hoursCondition) {
+			Name: "from", Must: true, Doc: "When the hours begin, in local time.", Form: clock,
+			Read: func(d *decoder, n *strictyaml.Node, c *hoursCondition) {
 				c.from, c.haveFrom = d.clock(n)
 				c.fromAt = n.Value
 			},
 		},
 		{
-			name: "to", must: true, doc: "When the hours end; at that minute they are over. Earlier than from: on the next day.", form: clock,
-			read: func(d *decoder, n *yaml.Node, c *hoursCondition) {
+			Name: "to", Must: true, Doc: "When the hours end; at that minute they are over. Earlier than from: on the next day.", Form: clock,
+			Read: func(d *decoder, n *strictyaml.Node, c *hoursCondition) {
 				c.to, c.haveTo = d.clock(n)
 				c.toAt = n.Value
 			},
 		},
 		{
-			name: "timezone", must: true, doc: "The time zone of the clock, by its IANA name.",
-			form: form{"a name such as Asia/Shanghai", map[string]any{"type": "string", "minLength": 1}},
-			read: func(d *decoder, n *yaml.Node, c *hoursCondition) {
-				s, ok := d.text(n, "a time zone")
+			Name: "timezone", Must: true, Doc: "The time zone of the clock, by its IANA name.",
+			Form: strictyaml.Form{Words: "a name such as Asia/Shanghai", Schema: map[string]any{"type": "string", "minLength": 1}},
+			Read: func(d *decoder, n *strictyaml.Node, c *hoursCondition) {
+				s, ok := d.Text(n, "a time zone")
 				if !ok {
 					return
 				}
 				zone, err := time.LoadLocation(s)
 				if err != nil || s == "Local" {
-					d.fail(n, "time-zone", fmt.Sprintf("%q is not a time zone of the IANA list", cut(s)), "write a name such as Asia/Shanghai or UTC")
+					d.Fail(n, "time-zone", fmt.Sprintf("%q is not a time zone of the IANA list", strictyaml.Cut(s)), "write a name such as Asia/Shanghai or UTC")
 					return
 				}
 				if text := reversedZone(s); text != "" {
-					d.warn(n, "time-zone", text, "write a name such as Asia/Shanghai, or change the sign")
+					d.Warn(n, "time-zone", text, "write a name such as Asia/Shanghai, or change the sign")
 				}
 				c.zone = zone
 			},
@@ -196,20 +195,20 @@ func reversedZone(name string) string {
 	return fmt.Sprintf("%s is %s hours %s UTC: the signs of these names are reversed", name, offset[1:], where)
 }
 
-func readDays(d *decoder, n *yaml.Node, c *hoursCondition) {
+func readDays(d *decoder, n *strictyaml.Node, c *hoursCondition) {
 	names := dayNames()
-	if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
-		d.fail(n, "no-effect", "the list is empty, so the entry would never match", "name a day or delete the key for every day")
+	if n.Kind == strictyaml.List && len(n.Content) == 0 {
+		d.Fail(n, "no-effect", "the list is empty, so the entry would never match", "name a day or delete the key for every day")
 		return
 	}
-	d.items(n, "a list of days", func(_ int, item *yaml.Node) {
-		s, ok := d.choice(item, names)
+	d.Items(n, "a list of days", func(_ int, item *strictyaml.Node) {
+		s, ok := d.Choice(item, names)
 		if !ok {
 			return
 		}
 		i := slices.Index(names, s)
 		if c.days[i] {
-			d.fail(item, "duplicate-value", s+" is listed twice", "delete one of them")
+			d.Fail(item, "duplicate-value", s+" is listed twice", "delete one of them")
 			return
 		}
 		c.days[i] = true
@@ -218,8 +217,8 @@ func readDays(d *decoder, n *yaml.Node, c *hoursCondition) {
 }
 
 // clock reads hh:mm as minutes since midnight.
-func (d *decoder) clock(n *yaml.Node) (int, bool) {
-	s, ok := d.text(n, "a time")
+func (d *decoder) clock(n *strictyaml.Node) (int, bool) {
+	s, ok := d.Text(n, "a time")
 	if !ok {
 		return 0, false
 	}
@@ -228,16 +227,16 @@ func (d *decoder) clock(n *yaml.Node) (int, bool) {
 	}
 	at, err := time.Parse("15:04", s)
 	if err != nil || len(s) != len("15:04") {
-		d.fail(n, "time", "got "+kindOf(n)+`, want a time such as "08:00"`, "write hours and minutes with two digits each")
+		d.Fail(n, "time", "got "+strictyaml.KindOf(n)+`, want a time such as "08:00"`, "write hours and minutes with two digits each")
 		return 0, false
 	}
 	return at.Hour()*60 + at.Minute(), true
 }
 
 // readHours reads the hours of an entry.
-func readHours(d *decoder, n *yaml.Node, e *entry) {
-	c := &hoursCondition{place: position{n.Line, n.Column}}
-	readMapping(d, n, "hours", d.keys.hours, c)
+func readHours(d *decoder, n *strictyaml.Node, e *entry) {
+	c := &hoursCondition{place: strictyaml.At(n)}
+	strictyaml.ReadMapping(d, n, "hours", d.keys.hours, c)
 	if !c.haveFrom || !c.haveTo || c.zone == nil {
 		return // reported already
 	}
@@ -247,7 +246,7 @@ func readHours(d *decoder, n *yaml.Node, e *entry) {
 		}
 	}
 	if c.from == c.to || c.from == dayMinutes {
-		d.fail(n, "contradiction", "the hours "+c.fromAt+" to "+c.toAt+" have no length", `for the whole day write from: "00:00" and to: "24:00"`)
+		d.Fail(n, "contradiction", "the hours "+c.fromAt+" to "+c.toAt+" have no length", `for the whole day write from: "00:00" and to: "24:00"`)
 		return
 	}
 	e.conds = append(e.conds, c)
@@ -258,7 +257,7 @@ func readHours(d *decoder, n *yaml.Node, e *entry) {
 // not exceed it together: see approval.Decision.Limit.
 type limitCondition struct {
 	limit int
-	place position
+	place strictyaml.Position
 }
 
 func (c *limitCondition) test(in *approval.Input, _ bool) truth {
@@ -271,14 +270,14 @@ func (c *limitCondition) test(in *approval.Input, _ bool) truth {
 func (c *limitCondition) name() string   { return "limit" }
 func (c *limitCondition) onClaims() bool { return false }
 func (c *limitCondition) wanted() string {
-	return "fewer than " + counted(c.limit, "accepted connection", "accepted connections")
+	return "fewer than " + strictyaml.Counted(c.limit, "accepted connection", "accepted connections")
 }
 
 func (c *limitCondition) seen(in *approval.Input, _ bool) string {
 	if !in.Facts.Accepted.Known {
 		return "not counted"
 	}
-	return counted(in.Facts.Accepted.N, "accepted connection", "accepted connections")
+	return strictyaml.Counted(in.Facts.Accepted.N, "accepted connection", "accepted connections")
 }
 
 func (c *limitCondition) reason() approval.Reason {

@@ -16,6 +16,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // recordsOf yields these records.
@@ -145,7 +146,7 @@ func FuzzTestFile(f *testing.F) {
 		fsys["a_test.yaml"] = &fstest.MapFile{Data: []byte(text)}
 		suite, err := policy.LoadSuiteFS(fsys, policy.DemoTargets())
 		if err != nil {
-			refused, ok := errors.AsType[*policy.LoadError](err)
+			refused, ok := errors.AsType[*strictyaml.Error](err)
 			if !ok {
 				t.Fatalf("%q: %v, want a LoadError", text, err)
 			}

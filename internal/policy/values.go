@@ -11,9 +11,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"go.yaml.in/yaml/v4"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // sideFilePattern is the form of the name of a value file, which is in the folder of
@@ -29,14 +28,14 @@ type checker func(v, shown string) string
 
 // values reads a list of values: one, several, or a file of them. Values are returned
 // once each; canonical gives the spelling by which they are compared, nil: as written.
-func (d *decoder) values(n *yaml.Node, check checker, canonical func(string) string) ([]string, bool) {
-	if !d.plain(n) {
+func (d *decoder) values(n *strictyaml.Node, check checker, canonical func(string) string) ([]string, bool) {
+	if !d.Plain(n) {
 		return nil, false
 	}
 	switch n.Kind {
-	case yaml.SequenceNode:
+	case strictyaml.List:
 		return d.valueList(n, check, canonical)
-	case yaml.MappingNode:
+	case strictyaml.Mapping:
 		return d.valueFile(n, check, canonical)
 	default:
 		v, ok := d.value(n, check)
@@ -44,38 +43,36 @@ func (d *decoder) values(n *yaml.Node, check checker, canonical func(string) str
 	}
 }
 
-func (d *decoder) valueList(n *yaml.Node, check checker, canonical func(string) string) ([]string, bool) {
+func (d *decoder) valueList(n *strictyaml.Node, check checker, canonical func(string) string) ([]string, bool) {
 	if len(n.Content) == 0 {
-		d.warn(n, "empty-list", "the list is empty, so the entry matches nothing", "name a value or delete the entry")
+		d.Warn(n, "empty-list", "the list is empty, so the entry matches nothing", "name a value or delete the entry")
 		return nil, true
 	}
 	out := make([]string, 0, len(n.Content))
 	seen := newSeen(len(n.Content), canonical)
 	good := true
-	for i, item := range n.Content {
-		d.push("", i)
+	d.Items(n, "a list of values", func(_ int, item *strictyaml.Node) {
 		v, ok := d.value(item, check)
 		switch {
 		case !ok:
 			good = false
 		case seen.again(v):
-			d.warn(item, "duplicate-value", strconv.Quote(cut(v))+" is listed twice", "delete one of them")
+			d.Warn(item, "duplicate-value", strconv.Quote(strictyaml.Cut(v))+" is listed twice", "delete one of them")
 		default:
 			out = append(out, v)
 		}
-		d.pop()
-	}
+	})
 	return out, good
 }
 
-func (d *decoder) value(n *yaml.Node, check checker) (string, bool) {
-	v, ok := d.text(n, "a value")
+func (d *decoder) value(n *strictyaml.Node, check checker) (string, bool) {
+	v, ok := d.Text(n, "a value")
 	if !ok {
 		return "", false
 	}
 	if wrong := badValue(v, fmt.Sprintf("%.80q", v), check); wrong != "" {
 		text, hint, _ := strings.Cut(wrong, "; ")
-		d.fail(n, "value", text, hint)
+		d.Fail(n, "value", text, hint)
 		return "", false
 	}
 	return v, true
@@ -90,18 +87,18 @@ func badValue(v, shown string, check checker) string {
 }
 
 // valueFile reads {file: NAME}.
-func (d *decoder) valueFile(n *yaml.Node, check checker, canonical func(string) string) ([]string, bool) {
+func (d *decoder) valueFile(n *strictyaml.Node, check checker, canonical func(string) string) ([]string, bool) {
 	if len(n.Content) != 2 || n.Content[0].Value != "file" {
-		d.fail(n, "type", "got a mapping, want values", "write a value, a list of values, or {file: partners.txt}")
+		d.Fail(n, "type", "got a mapping, want values", "write a value, a list of values, or {file: partners.txt}")
 		return nil, false
 	}
 	at := n.Content[1]
-	name, ok := d.text(at, "the name of a file")
+	name, ok := d.Text(at, "the name of a file")
 	if !ok {
 		return nil, false
 	}
 	if !regexp.MustCompile(sideFilePattern).MatchString(name) {
-		d.fail(at, "side-file", strconv.Quote(cut(name))+" cannot name a value file", "put the file in the folder of the policy, with a name such as partners.txt")
+		d.Fail(at, "side-file", strconv.Quote(strictyaml.Cut(name))+" cannot name a value file", "put the file in the folder of the policy, with a name such as partners.txt")
 		return nil, false
 	}
 	source, err := d.side(name)
@@ -110,7 +107,7 @@ func (d *decoder) valueFile(n *yaml.Node, check checker, canonical func(string) 
 		if errors.Is(err, fs.ErrNotExist) {
 			text = "there is no file " + name + " in the folder of the policy"
 		}
-		d.fail(at, "side-file", text, "add it or name another")
+		d.Fail(at, "side-file", text, "add it or name another")
 		return nil, false
 	}
 	return d.valueLines(at, name, source, check, canonical)
@@ -122,10 +119,11 @@ const emptyOnPurpose = "# empty on purpose"
 // valueLines reads a value file: one a line, # begins a comment. at is
 // where the policy names it. What is no id may be a secret, by a name or a link
 // that is wrong: no finding repeats it.
-func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check checker, canonical func(string) string) ([]string, bool) {
-	side := &decoder{file: d.show(name), source: source, private: true}
-	if !side.printable() {
-		d.adopt(side)
+func (d *decoder) valueLines(at *strictyaml.Node, name string, source []byte, check checker, canonical func(string) string) ([]string, bool) {
+	side := strictyaml.NewReader(d.show(name), source)
+	side.Show = strictyaml.ShowNothing
+	if !side.Printable() {
+		d.Adopt(side)
 		return nil, false
 	}
 	lines := bytes.Count(source, []byte("\n")) + 1
@@ -134,36 +132,36 @@ func (d *decoder) valueLines(at *yaml.Node, name string, source []byte, check ch
 	line, marked := 0, false
 	for text := range strings.SplitSeq(string(source), "\n") {
 		line++
-		text = strings.TrimPrefix(text, byteOrderMark)
+		text = strings.TrimPrefix(text, strictyaml.ByteOrderMark)
 		marked = marked || line == 1 && strings.TrimSpace(text) == emptyOnPurpose
 		text = uncomment(text)
 		v := strings.TrimSpace(text)
 		if v == "" {
 			continue
 		}
-		shown := "a value of " + counted(utf8.RuneCountInString(v), "character", "characters")
+		shown := "a value of " + strictyaml.Counted(utf8.RuneCountInString(v), "character", "characters")
 		if approval.IsID(v) {
 			shown = strconv.Quote(v)
 		}
-		pos := position{line, utf8.RuneCountInString(text[:strings.Index(text, v)]) + 1}
+		pos := strictyaml.Position{Line: line, Column: utf8.RuneCountInString(text[:strings.Index(text, v)]) + 1}
 		switch wrong := badValue(v, shown, check); {
 		case strings.ContainsFunc(v, unicode.IsSpace) || strings.Contains(v, ","):
-			side.report(SeverityError, pos, "value", "more than one value on the line", "write one value per line")
+			side.Report(strictyaml.SeverityError, pos, "value", "more than one value on the line", "write one value per line")
 		case wrong != "":
 			text, hint, _ := strings.Cut(wrong, "; ")
 			if strings.Contains(v, "#") {
 				hint += ", and a blank before the # of a comment"
 			}
-			side.report(SeverityError, pos, "value", text, hint)
+			side.Report(strictyaml.SeverityError, pos, "value", text, hint)
 		case seen.again(v):
-			side.report(SeverityWarning, pos, "duplicate-value", shown+" is in this file twice", "delete one of them")
+			side.Report(strictyaml.SeverityWarning, pos, "duplicate-value", shown+" is in this file twice", "delete one of them")
 		default:
 			out = append(out, v)
 		}
 	}
-	good := d.adopt(side)
+	good := d.Adopt(side)
 	if good && len(out) == 0 && !marked {
-		d.fail(at, "empty-file", "the file "+name+" holds no value, as if it were still being written",
+		d.Fail(at, "empty-file", "the file "+name+" holds no value, as if it were still being written",
 			"add a value, delete the entry, or write "+emptyOnPurpose+" as the first line of the file")
 		return nil, false
 	}
@@ -182,18 +180,6 @@ func uncomment(line string) string {
 		}
 	}
 	return line
-}
-
-// adopt takes over the findings about a side file, and reports whether there
-// was no error among them.
-func (d *decoder) adopt(side *decoder) bool {
-	good := side.dropped == 0
-	for _, f := range side.findings {
-		good = good && !f.fails()
-	}
-	d.findings = append(d.findings, side.findings...)
-	d.dropped += side.dropped
-	return good
 }
 
 // seen holds the values that came before.

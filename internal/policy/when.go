@@ -9,9 +9,9 @@ import (
 
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common"
-	"go.yaml.in/yaml/v4"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // maxCost bounds the work of one expression, in the units of CEL: about one for
@@ -27,7 +27,7 @@ type whenCondition struct {
 	values  map[string]getter
 	source  string
 	claims  bool // it reads claims
-	place   position
+	place   strictyaml.Position
 }
 
 // test is part of condition; a query has the answer without evaluating again.
@@ -206,8 +206,8 @@ func (d *decoder) compileWhen(e *entry, targets []approval.Target) {
 	if n == nil || len(targets) == 0 {
 		return
 	}
-	d.path = append(e.path(), step{key: "when"})
-	defer func() { d.path = e.path() }()
+	d.SetPath(append(e.path(), strictyaml.Step{Key: "when"})...)
+	defer func() { d.SetPath(e.path()...) }()
 	kinds := make([]approval.TargetKind, 0, len(targets))
 	for _, t := range targets {
 		kinds = append(kinds, t.Kind)
@@ -216,7 +216,7 @@ func (d *decoder) compileWhen(e *entry, targets []approval.Target) {
 	kinds = slices.Compact(kinds)
 	env, err := d.compiler.env(kinds)
 	if err != nil {
-		d.fail(n, "expression", err.Error(), "")
+		d.Fail(n, "expression", err.Error(), "")
 		return
 	}
 	ast, issues := env.Compile(n.Value)
@@ -227,15 +227,15 @@ func (d *decoder) compileWhen(e *entry, targets []approval.Target) {
 		return
 	}
 	if ast.OutputType() != cel.BoolType {
-		d.fail(n, "expression", "the expression gives "+ast.OutputType().String()+", not true or false", "compare it with something, such as claims.level == 3")
+		d.Fail(n, "expression", "the expression gives "+ast.OutputType().String()+", not true or false", "compare it with something, such as claims.level == 3")
 		return
 	}
 	program, err := env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
 	if err != nil {
-		d.fail(n, "expression", "the expression cannot be run: "+err.Error(), "fix it")
+		d.Fail(n, "expression", "the expression cannot be run: "+err.Error(), "fix it")
 		return
 	}
-	w := &whenCondition{program: program, values: d.compiler.values, source: n.Value, place: position{n.Line, n.Column}}
+	w := &whenCondition{program: program, values: d.compiler.values, source: n.Value, place: strictyaml.At(n)}
 	for _, ref := range ast.NativeRep().ReferenceMap() {
 		w.claims = w.claims || ref.Name == "claims"
 	}
@@ -245,28 +245,28 @@ func (d *decoder) compileWhen(e *entry, targets []approval.Target) {
 
 // expressionError reports an error inside the expression n, under the very
 // character where the text of the file allows that.
-func (d *decoder) expressionError(n *yaml.Node, err *common.Error, kinds []approval.TargetKind) {
+func (d *decoder) expressionError(n *strictyaml.Node, err *common.Error, kinds []approval.TargetKind) {
 	at, place := expressionPlace(n, err.Location)
 	hint := "write it in CEL, the Common Expression Language"
 	if strings.Contains(err.Message, "undeclared reference") {
 		hint = "an expression of this policy can name " + strings.Join(namesFor(kinds), ", ")
 	}
-	d.report(SeverityError, at, "expression", strings.ReplaceAll(place+err.Message, " (in container '')", ""), hint)
+	d.Report(strictyaml.SeverityError, at, "expression", strings.ReplaceAll(place+err.Message, " (in container '')", ""), hint)
 }
 
 // expressionPlace is where in the file a place inside the expression n is, and what
 // to say of it where the file cannot show it.
-func expressionPlace(n *yaml.Node, loc common.Location) (at position, place string) {
-	at = position{n.Line, n.Column}
+func expressionPlace(n *strictyaml.Node, loc common.Location) (at strictyaml.Position, place string) {
+	at = strictyaml.At(n)
 	line, column := loc.Line(), max(loc.Column(), 0)
-	quoted := n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0
+	quoted := strictyaml.Quoted(n)
 	switch {
-	case n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0 || line != 1 || strings.Contains(n.Value, "\n"):
+	case strictyaml.Block(n) || line != 1 || strings.Contains(n.Value, "\n"):
 		place = "line " + strconv.Itoa(line) + ", character " + strconv.Itoa(column+1) + " of the expression: "
 	case quoted: // near it, if quotes inside are doubled or escaped
-		at.column += column + 1
+		at.Column += column + 1
 	default:
-		at.column += column
+		at.Column += column
 	}
 	return at, place
 }

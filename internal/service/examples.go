@@ -10,6 +10,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 	"github.com/vpcep-approver/vpcep-approver/policies"
 )
 
@@ -39,7 +40,7 @@ func exampleIDs() (map[string]bool, error) {
 
 // ExampleFindings returns a finding for each entry of set that names an id of the
 // example policies; none if set is the example policies, as they are.
-func ExampleFindings(set *policy.Set, targets approval.Targets) ([]policy.Finding, error) {
+func ExampleFindings(set *policy.Set, targets approval.Targets) ([]strictyaml.Finding, error) {
 	ids, err := exampleIDs()
 	if err != nil {
 		return nil, err

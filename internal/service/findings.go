@@ -7,6 +7,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // maxLogged is how many findings of one set of policies are logged one by one.
@@ -28,13 +29,13 @@ func logFindings(log zerolog.Logger, set *policy.Set) int {
 // errorsIn returns how many findings keep policies from being loaded; 1 if err is
 // of another kind.
 func errorsIn(err error) int {
-	refused, ok := errors.AsType[*policy.LoadError](err)
+	refused, ok := errors.AsType[*strictyaml.Error](err)
 	if !ok {
 		return 1
 	}
 	n := 0
 	for _, f := range refused.Findings {
-		if f.Severity == policy.SeverityError {
+		if f.Severity == strictyaml.SeverityError {
 			n++
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // loadPolicies loads the policies, which must be good to begin with, and those on
@@ -21,12 +22,12 @@ func (s *Service) loadPolicies(ctx context.Context, counters *metrics.Metrics, c
 	policies.StableFor = dirs.StableFor
 	policies.OnError = func(err error) {
 		s.Log.Error().Err(err).Msg("the policies cannot be loaded; the last good ones stay in force")
-		live.PolicyFindings(string(policy.SeverityError), errorsIn(err))
+		live.PolicyFindings(string(strictyaml.SeverityError), errorsIn(err))
 	}
 	policies.Check = func(set *policy.Set) error { return RefuseExamples(s.Config, set) }
 	policies.OnReload = func(set *policy.Set) {
 		s.Log.Info().Str("digest", set.Digest()).Int("policies", set.Policies()).Int("rules", set.Rules()).Msg("policies loaded")
-		live.PolicyFindings(string(policy.SeverityWarning), logFindings(s.Log, set))
+		live.PolicyFindings(string(strictyaml.SeverityWarning), logFindings(s.Log, set))
 		counters.Rules(set.Names())
 		counters.Expiries(expiriesOf(set, time.Now()))
 		if set.HasShadow() {
@@ -55,12 +56,12 @@ func (s *Service) loadPolicies(ctx context.Context, counters *metrics.Metrics, c
 	policies.Shadow.StableFor = dirs.StableFor
 	policies.Shadow.OnError = func(err error) {
 		s.Log.Warn().Err(err).Msg("the candidate policies cannot be loaded; the last good ones stay on trial, and the policies in force are not affected")
-		onTrial.PolicyFindings(string(policy.SeverityError), errorsIn(err))
+		onTrial.PolicyFindings(string(strictyaml.SeverityError), errorsIn(err))
 	}
 	policies.Shadow.OnReload = func(set *policy.Set) {
 		s.Log.Info().Str("digest", set.Digest()).Msg("candidate policies loaded")
 		counters.ShadowRules(metrics.ShadowSet, set.Names())
-		onTrial.PolicyFindings(string(policy.SeverityWarning), logFindings(s.Log, set))
+		onTrial.PolicyFindings(string(strictyaml.SeverityWarning), logFindings(s.Log, set))
 	}
 	_ = policies.Shadow.Load(ctx) // OnError is told, and watching loads it later
 	return policies, nil

@@ -11,17 +11,18 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // CheckReport is what Check found.
 type CheckReport struct {
-	Dir      string           `json:"dir"`
-	OK       bool             `json:"ok"` // whether a worker would load them
-	Policies int              `json:"policies"`
-	Rules    int              `json:"rules"`
-	Digest   string           `json:"digest,omitempty"`
-	Findings []policy.Finding `json:"findings"`
-	Shadow   *CheckReport     `json:"shadow,omitempty"` // of the candidate policies, if there are any
+	Dir      string               `json:"dir"`
+	OK       bool                 `json:"ok"` // whether a worker would load them
+	Policies int                  `json:"policies"`
+	Rules    int                  `json:"rules"`
+	Digest   string               `json:"digest,omitempty"`
+	Findings []strictyaml.Finding `json:"findings"`
+	Shadow   *CheckReport         `json:"shadow,omitempty"` // of the candidate policies, if there are any
 }
 
 // Fails reports whether a worker would not load the policies or, if strict, there
@@ -31,7 +32,7 @@ func (r CheckReport) Fails(strict bool) bool {
 }
 
 // count returns how many findings have a severity.
-func (r CheckReport) count(s policy.Severity) int {
+func (r CheckReport) count(s strictyaml.Severity) int {
 	n := 0
 	for _, f := range r.Findings {
 		if f.Severity == s {
@@ -43,10 +44,10 @@ func (r CheckReport) count(s policy.Severity) int {
 
 // Check loads the policies of dir and looks for what has expired at now. more adds
 // findings about a set that loads. The error says why the check could not be made.
-func Check(dir string, targets approval.Targets, now time.Time, more func(*policy.Set, approval.Targets) ([]policy.Finding, error)) (CheckReport, error) {
-	report := CheckReport{Dir: dir, Findings: []policy.Finding{}}
+func Check(dir string, targets approval.Targets, now time.Time, more func(*policy.Set, approval.Targets) ([]strictyaml.Finding, error)) (CheckReport, error) {
+	report := CheckReport{Dir: dir, Findings: []strictyaml.Finding{}}
 	set, err := policy.LoadDir(dir, targets)
-	if refused, ok := errors.AsType[*policy.LoadError](err); ok {
+	if refused, ok := errors.AsType[*strictyaml.Error](err); ok {
 		report.Findings = refused.Findings
 		return report, nil
 	}
@@ -87,7 +88,7 @@ func (r CheckReport) text(p cli.Palette) string {
 	var b strings.Builder
 	for _, f := range r.Findings {
 		severity := p.Yellow(string(f.Severity))
-		if f.Severity == policy.SeverityError {
+		if f.Severity == strictyaml.SeverityError {
 			severity = p.Red(string(f.Severity))
 		}
 		fmt.Fprintf(&b, "%s [%s] %s\n", severity, f.Code, f.String())
@@ -98,7 +99,7 @@ func (r CheckReport) text(p cli.Palette) string {
 	if len(r.Findings) > 0 {
 		b.WriteString("\n")
 	}
-	bad, odd := r.count(policy.SeverityError), r.count(policy.SeverityWarning)
+	bad, odd := r.count(strictyaml.SeverityError), r.count(strictyaml.SeverityWarning)
 	if r.OK {
 		fmt.Fprintf(&b, "%s: %s: %s, %s, %s, %s\n", p.Green("ok"), r.Dir,
 			cli.Plural(r.Policies, "policy", "policies"), cli.Plural(r.Rules, "rule", "rules"), cli.Plural(odd, "warning", "warnings"), r.Digest)

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // sarif is the part of SARIF 2.1.0 that findings need.
@@ -67,7 +67,7 @@ type sarifRegion struct {
 
 // WriteSARIF writes findings as SARIF 2.1.0, which code hosts show at the lines
 // of a change.
-func WriteSARIF(w io.Writer, findings []policy.Finding) error {
+func WriteSARIF(w io.Writer, findings []strictyaml.Finding) error {
 	run := sarifRun{Tool: sarifTool{sarifDriver{Name: "vpcep-approver", Rules: []sarifRule{}}}, Results: []sarifResult{}}
 	var codes []string
 	for _, f := range findings {

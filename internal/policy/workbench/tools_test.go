@@ -14,6 +14,7 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/strictyaml"
 )
 
 // records yields these records.
@@ -187,12 +188,12 @@ func TestSARIF(t *testing.T) {
 	t.Parallel()
 	dir := inDir(t, fstest.MapFS{"a.yaml": {Data: []byte(head("a") + "ownr: x\n")}})
 	_, err := policy.LoadDir(dir, demoTargets())
-	refused, ok := errors.AsType[*policy.LoadError](err)
+	refused, ok := errors.AsType[*strictyaml.Error](err)
 	if !ok {
 		t.Fatal(err)
 	}
 	var b strings.Builder
-	if err := WriteSARIF(&b, append(refused.Findings, policy.Finding{Severity: policy.SeverityWarning, Code: "no-policy", File: "policies", Text: "none"})); err != nil {
+	if err := WriteSARIF(&b, append(refused.Findings, strictyaml.Finding{Severity: strictyaml.SeverityWarning, Code: "no-policy", File: "policies", Text: "none"})); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "findings.sarif.golden", strings.ReplaceAll(b.String(), dir, "policies"))

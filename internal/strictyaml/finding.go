@@ -1,23 +1,29 @@
-package policy
+// Package strictyaml reads YAML that people write and review: configuration,
+// policies, tests and scripts. It takes nothing that it does not know, nothing
+// twice and nothing of another type, and reports everything that is wrong with
+// its place, an excerpt and a suggestion.
+//
+// Of YAML it reads one document of mappings, lists and scalars. Aliases, tags and
+// merge keys are errors, so the cost of a file is bounded by its size.
+package strictyaml
 
 import (
 	"cmp"
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
 )
 
-// Severity tells whether the policies can be loaded with a finding.
+// Severity tells whether a file can be used with a finding.
 type Severity string
 
 // The severities.
 const (
-	SeverityError   Severity = "error"   // the set is not loaded
+	SeverityError   Severity = "error"   // the file is not used
 	SeverityWarning Severity = "warning" // something has no effect, or more than it seems
 )
 
-// Finding is one thing that is wrong with the policies, or looks wrong.
+// Finding is one thing that is wrong with a file, or looks wrong.
 type Finding struct {
 	Severity Severity `json:"severity"`
 	Code     string   `json:"code"` // stable, in kebab-case
@@ -30,16 +36,11 @@ type Finding struct {
 	Excerpt  string   `json:"-"`               // the line with a caret under the place; empty if there is none
 }
 
-// fails reports whether f keeps the policies from being loaded.
-func (f Finding) fails() bool { return f.Severity == SeverityError }
+// Position is a place in a file. Both numbers count from 1; zeros: the file as a whole.
+type Position struct{ Line, Column int }
 
-// counted says "1 error" and "2 errors".
-func counted(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
-}
+// Fails reports whether f keeps the file from being used.
+func (f Finding) Fails() bool { return f.Severity == SeverityError }
 
 // String is f on one line: file:line:column: path: text; hint.
 func (f Finding) String() string {
@@ -67,51 +68,34 @@ func (f Finding) Long() string {
 	return f.String() + "\n" + f.Excerpt
 }
 
-// sortFindings puts findings in the order of the text.
-func sortFindings(fs []Finding) {
+// Sort puts findings in the order of the text.
+func Sort(fs []Finding) {
 	slices.SortStableFunc(fs, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 }
 
-// LoadError holds everything that keeps the policies from being loaded.
-type LoadError struct {
+// Error holds everything that keeps files from being used.
+type Error struct {
 	Findings []Finding // in the order of the text; at least one is of SeverityError
 }
 
 // Error lists every error, without the warnings, with its place, excerpt and hint.
-func (e *LoadError) Error() string {
+func (e *Error) Error() string {
 	lines := []string{""}
 	for _, f := range e.Findings {
-		if f.fails() {
+		if f.Fails() {
 			lines = append(lines, f.Long())
 		}
 	}
-	lines[0] = counted(len(lines)-1, "error", "errors") + ":"
+	lines[0] = Counted(len(lines)-1, "error", "errors") + ":"
 	return strings.Join(lines, "\n")
 }
 
-// maxExcerpt is the most characters of a line that an excerpt shows.
-const maxExcerpt = 100
-
-// excerpt shows a line of a file with a caret under column, cut around it if
-// the line is long.
-func excerpt(source []byte, line, column int) string {
-	text := strings.ToValidUTF8(string(source), " ")
-	text = strings.TrimSuffix(strings.TrimPrefix(text, byteOrderMark), "\r")
-	runes := []rune(strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' ' // one for one, so that the caret stays under its place
-		}
-		return r
-	}, text))
-	at := min(max(column, 1), len(runes)+1) - 1
-	if from := at - maxExcerpt/2; from > 0 && len(runes) > maxExcerpt {
-		runes = append([]rune("…"), runes[from:]...)
-		at = at - from + 1
+// Counted says "1 error" and "2 errors".
+func Counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
 	}
-	if len(runes) > maxExcerpt {
-		runes = append(runes[:maxExcerpt:maxExcerpt], '…')
-	}
-	return fmt.Sprintf("%6d | %s\n       | %s^", line, string(runes), strings.Repeat(" ", at))
+	return fmt.Sprintf("%d %s", n, many)
 }
