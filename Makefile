@@ -2,10 +2,10 @@
 VERSION ?= dev
 IMAGE   ?= vpcep-approver:$(VERSION)
 
-.PHONY: help test race lint fuzz bench demo docs e2e image faults ci
+.PHONY: help test race lint fuzz bench bench-compare demo docs e2e image faults ci
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 test: ## the whole suite, offline
 	go test ./...
@@ -21,6 +21,10 @@ fuzz: ## every fuzz target for some seconds each
 
 bench: ## the benchmarks
 	go test -run '^$$' -bench . ./...
+
+ROW ?= held,accept
+bench-compare: ## the worker against others; ROW=all for every row
+	cd internal/tools/bench && go run . -row $(ROW)
 
 demo: ## the whole thing on this machine
 	go run ./cmd/worker demo
