@@ -121,8 +121,8 @@ func (s *simulation) run(ctx context.Context, out io.Writer) error {
 		if err != nil {
 			return cli.WithCode(cli.ExitInvalid, fmt.Errorf("--script: %w", err))
 		}
-		if world, err = simulator.ReadScript(text); err != nil {
-			return cli.WithCode(cli.ExitInvalid, fmt.Errorf("--script %s: %w", s.script, err))
+		if world, err = simulator.ReadScript(s.script, text); err != nil {
+			return cli.WithCode(cli.ExitInvalid, fmt.Errorf("--script: %w", err))
 		}
 		world.Configure(&s.cfg)
 	}

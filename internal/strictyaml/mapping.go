@@ -138,6 +138,38 @@ func NumberField[T any](name, doc string, set func(*T, int64)) Field[T] {
 	}
 }
 
+// FlagField is a key of true or false.
+func FlagField[T any](name, doc string, set func(*T, bool)) Field[T] {
+	return Field[T]{
+		Name: name, Doc: doc, Form: Form{"true or false", map[string]any{"type": "boolean"}},
+		Read: func(r *Reader, n *Node, into *T) {
+			if v, ok := r.Flag(n); ok {
+				set(into, v)
+			}
+		},
+	}
+}
+
+// DurationField is a key of a duration that is not negative.
+func DurationField[T any](name, doc string, get func(*T) *time.Duration) Field[T] {
+	const want = "a duration such as 500ms, 90s or 5m"
+	return Field[T]{
+		Name: name, Doc: doc, Form: Form{want, map[string]any{"type": "string"}},
+		Read: func(r *Reader, n *Node, into *T) {
+			s, ok := r.Text(n, want)
+			if !ok {
+				return
+			}
+			d, err := time.ParseDuration(s)
+			if err != nil || d < 0 {
+				r.wrongType(n, want, "write it in that form")
+				return
+			}
+			*get(into) = d
+		},
+	}
+}
+
 // TimeField is a key of an instant.
 func TimeField[T any](name, doc string, get func(*T) *time.Time) Field[T] {
 	const want = "a time such as 2026-11-18T12:00:00Z"

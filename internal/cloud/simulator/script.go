@@ -6,82 +6,71 @@ import (
 	"io"
 	"strings"
 	"time"
-
-	"go.yaml.in/yaml/v4"
 )
 
 // Script describes the content of a simulated cloud and its faults.
 type Script struct {
-	Region           string             `yaml:"region"`
-	DomainID         string             `yaml:"domain_id"`          // the caller's account
-	DataArtsDomainID string             `yaml:"dataarts_domain_id"` // the account that DataArts Insight connects from
-	Delays           *ScriptDelays      `yaml:"delays"`
-	SmallMarkerIDs   bool               `yaml:"small_marker_ids"`
-	Projects         []ScriptProject    `yaml:"projects"`
-	Services         []ScriptService    `yaml:"services"`
-	Gateways         []ScriptGateway    `yaml:"gateways"`
-	Connections      []ScriptConnection `yaml:"connections"`
-	Faults           []string           `yaml:"faults"` // as --fault takes them
+	Region           string
+	DomainID         string // the caller's account
+	DataArtsDomainID string // the account that DataArts Insight connects from
+	Delays           *ScriptDelays
+	SmallMarkerIDs   bool
+	Projects         []ScriptProject
+	Services         []ScriptService
+	Gateways         []ScriptGateway
+	Connections      []ScriptConnection
+	Faults           []string // as --fault takes them
 }
 
 // ScriptDelays are the delays of a Script.
 type ScriptDelays struct {
-	Visible time.Duration `yaml:"visible"`
-	Create  time.Duration `yaml:"create"`
-	Accept  time.Duration `yaml:"accept"`
-	Delete  time.Duration `yaml:"delete"`
-	ListLag time.Duration `yaml:"list_lag"`
+	Visible time.Duration
+	Create  time.Duration
+	Accept  time.Duration
+	Delete  time.Duration
+	ListLag time.Duration
 }
 
 // ScriptProject is a project of a Script.
 type ScriptProject struct {
-	ID   string `yaml:"id"`
-	Name string `yaml:"name"`
+	ID   string
+	Name string
 }
 
 // ScriptService is an endpoint service of a Script.
 type ScriptService struct {
-	ID        string `yaml:"id"`
-	Name      string `yaml:"name"`
-	ProjectID string `yaml:"project_id"`
-	DomainID  string `yaml:"domain_id"`
-	Approval  *bool  `yaml:"approval"` // nil: yes
+	ID        string
+	Name      string
+	ProjectID string
+	DomainID  string
+	Approval  *bool // nil: yes
 }
 
 // ScriptGateway is a gateway of a Script.
 type ScriptGateway struct {
-	ID        string `yaml:"id"`
-	Name      string `yaml:"name"` // only for the configuration that is printed
-	ProjectID string `yaml:"project_id"`
-	ServiceID string `yaml:"service_id"`
-	DomainID  string `yaml:"domain_id"`
+	ID        string
+	Name      string // only for the configuration that is printed
+	ProjectID string
+	ServiceID string
+	DomainID  string
 }
 
 // ScriptConnection is a connection of a Script.
 type ScriptConnection struct {
-	Target     string        `yaml:"target"` // id of a service or gateway
-	ID         string        `yaml:"id"`
-	DomainID   string        `yaml:"domain_id"`
-	State      string        `yaml:"state"`
-	After      time.Duration `yaml:"after"` // the start until it is made
-	AcceptEnds string        `yaml:"accept_ends"`
-	Becomes    []ScriptTurn  `yaml:"becomes"`
+	Target     string // id of a service or gateway
+	ID         string
+	DomainID   string
+	State      string
+	After      time.Duration // the start until it is made
+	AcceptEnds string
+	Becomes    []ScriptTurn
 }
 
 // ScriptTurn replaces a connection by another one with the same id.
 type ScriptTurn struct {
-	After    time.Duration `yaml:"after"` // the start
-	DomainID string        `yaml:"domain_id"`
-	MarkerID int64         `yaml:"marker_id"`
-}
-
-// ReadScript decodes a script. Unknown keys are errors.
-func ReadScript(text []byte) (*Script, error) {
-	var out Script
-	if err := yaml.Load(text, &out, yaml.WithKnownFields()); err != nil {
-		return nil, err
-	}
-	return &out, nil
+	After    time.Duration // the start
+	DomainID string
+	MarkerID int64
 }
 
 // Configure applies the settings of the script to cfg.
