@@ -39,7 +39,7 @@ func arrows() map[string][]string {
 		"internal/service":                   {"internal/approval", "internal/cli", "internal/cloud", "internal/config", "internal/events", "internal/events/broker", "internal/ledger", "internal/metrics", "internal/policy", "internal/strictyaml", "internal/worker", "policies"},
 		"internal/demo":                      {"internal/approval", "internal/cli", "internal/cloud/simulator", "internal/config", "internal/events", "internal/events/broker", "internal/service", "internal/worker", "policies"},
 		"internal/doctor":                    {"internal/approval", "internal/cli", "internal/cloud", "internal/config", "internal/events", "internal/events/broker", "internal/policy", "internal/policy/workbench", "internal/service", "internal/strictyaml"},
-		"internal/inspect":                   {"internal/approval", "internal/cli", "internal/events", "internal/ledger"},
+		"internal/inspect":                   {"internal/approval", "internal/cli", "internal/events", "internal/ledger", "internal/policy/workbench"},
 		"internal/submit":                    {"internal/approval", "internal/cli", "internal/events"},
 		"internal/natstest":                  {"internal/events/broker"},
 		"internal/proxytest":                 {},

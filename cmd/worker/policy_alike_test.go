@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/inspect"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 )
@@ -69,19 +72,29 @@ func randomInput(r *rand.Rand, targets approval.Targets, n int) approval.Input {
 
 // dataOf is the request of in as the data of an event.
 func dataOf(in approval.Input) map[string]any {
-	line := newRequestLine(in.Request)
-	out := map[string]any{"target": line.Target, "claims": in.Request.Claims}
-	switch {
-	case line.FunctionGraph != nil:
-		out["functiongraph"] = line.FunctionGraph
-	case line.HSS != nil:
-		out["hss"] = line.HSS
-	case line.Insight != nil:
-		out["dataarts_insight"] = line.Insight
-	default:
-		out["endpoint_id"] = line.EndpointID
+	record := events.NewRecord(approval.Entry{Request: in.Request}).Request
+	out := map[string]any{"target": record.Target, "claims": in.Request.Claims}
+	if p := record.Parameters; p != nil {
+		for name, block := range map[string]any{"functiongraph": p.FunctionGraph, "hss": p.HSS, "dataarts_insight": p.DataArtsInsight} {
+			if !reflect.ValueOf(block).IsNil() {
+				out[name] = block
+			}
+		}
+	} else {
+		out["endpoint_id"] = record.EndpointID
 	}
 	return out
+}
+
+// recordLine is a decision as worker policy records prints it.
+func recordLine(t testing.TB, in approval.Input, d approval.Decision) string {
+	t.Helper()
+	d.At, d.Facts = in.Now, in.Facts
+	var b strings.Builder
+	if err := inspect.WriteRecords(&b, []approval.Entry{{Request: in.Request, Decision: d}}); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 func textOf(t *testing.T, v any) string {
@@ -128,14 +141,14 @@ func explainBySet(t *testing.T, in approval.Input, b bench, set *policy.Set) str
 	if err := q.check(); err != nil {
 		t.Fatal(err)
 	}
-	var a explained
+	var a inspect.Explained
 	var err error
-	if a.in, _, err = q.input(c, env, b); err != nil {
+	if a.Input, _, err = q.input(c, env, b); err != nil {
 		t.Fatal(err)
 	}
-	a.explanation = workbench.Explain(set, &a.in)
+	a.Explanation = workbench.Explain(set, &a.Input)
 	var out strings.Builder
-	if err := a.writeJSON(&out); err != nil {
+	if err := a.Write(&out, "json", cli.Palette{}); err != nil {
 		t.Fatal(err)
 	}
 	return out.String()
@@ -145,7 +158,10 @@ func explainBySet(t *testing.T, in approval.Input, b bench, set *policy.Set) str
 func decisionIn(t *testing.T, text string) approval.Decision {
 	t.Helper()
 	var x struct {
-		Decision decisionLine `json:"decision"`
+		Decision struct {
+			Verdict, Policy, Rule, Digest string
+			Reasons                       []struct{ Code, Text string }
+		} `json:"decision"`
 	}
 	if err := json.Unmarshal([]byte(text), &x); err != nil {
 		t.Fatalf("%v\n%s", err, text)
@@ -217,13 +233,12 @@ func TestCommandsDecideAlike(t *testing.T) {
 			}
 		}
 		if diff := cmp.Diff(said, decisionIn(t, text)); diff != "" {
-			t.Fatalf("explain says otherwise of %s (-live +explain):\n%s", textOf(t, newRequestLine(in.Request)), diff)
+			t.Fatalf("explain says otherwise of %s (-live +explain):\n%s", textOf(t, dataOf(in)), diff)
 		}
 		tests.WriteString(testOf(t, in, want))
-		rec := workbench.Record{ID: in.Request.ID, Input: in, Decision: want}
-		lines.WriteString(textOf(t, newRecordLine(rec)) + "\n")
-		rec.Decision.Verdict = approval.Ignore // which no shipped policy says
-		against.WriteString(textOf(t, newRecordLine(rec)) + "\n")
+		lines.WriteString(recordLine(t, in, want))
+		want.Verdict = approval.Ignore // which no shipped policy says
+		against.WriteString(recordLine(t, in, want))
 	}
 	if verdicts[approval.Accept] < 50 || verdicts[approval.Reject] < 20 || verdicts[approval.Hold] < 50 || len(reasons) < 8 {
 		t.Errorf("the requests are too much alike: %v, %v", verdicts, reasons)
@@ -270,12 +285,14 @@ func TestRecordsKeepEverything(t *testing.T) {
 			in.Request.Claims = nil // as in an event without claims
 		}
 		in.Facts.UpdatedAt = in.Now
-		in.Request.Target.WorkspaceID = "w"
+		// The rest of the target comes from the configuration.
+		in.Request.Target = approval.Target{Name: in.Request.Target.Name, Kind: in.Request.Target.Kind}
 		want := workbench.Record{ID: in.Request.ID, Input: in, Decision: approval.Decision{
+			ID: approval.DecisionID(in.Request.ID), Contact: "c",
 			Verdict: approval.Hold, Policy: "p", Rule: "r", Digest: "d", Facts: in.Facts, At: in.Now,
 			Reasons: []approval.Reason{{Code: approval.ReasonNotAllowed, Text: "No <b>rule</b>."}},
 		}}
-		for got, err := range readRecords("x", []byte(textOf(t, newRecordLine(want))+"\n")) {
+		for got, err := range inspect.ReadRecords("x", []byte(recordLine(t, in, want.Decision))) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -291,14 +308,16 @@ func TestReadRecordsNamesTheLine(t *testing.T) {
 	good, _, _ := strings.Cut(recordedLines, "\n")
 	for _, tt := range []struct{ name, text, want string }{
 		{"no JSON", good + "\n\n{", "x:3: this is no record"},
-		{"an unknown key", strings.Replace(good, `"now"`, `"when"`, 1), `x:1: this is no record of worker policy records: json: unknown field "when"`},
-		{"no time", strings.Replace(good, `"now":"2026-11-18T12:00:00Z",`, "", 1), "no now"},
+		{"an unknown key", strings.Replace(good, `"time"`, `"when"`, 1), `x:1: this is no record of worker policy records: json: unknown field "when"`},
+		{"no time", strings.Replace(good, `,"time":"2026-11-18T12:00:00Z"`, "", 1), "no decision.time"},
 		{"no target", strings.Replace(good, `"target":"payments",`, "", 1), "request.target: a name has"},
 		{"no verdict", strings.Replace(good, `"verdict":"accept",`, "", 1), `decision.verdict "" is none`},
+		{"a marker that is no integer", strings.Replace(good, `"facts":{`, `"facts":{"marker_id":"1.5",`, 1), "marker_id"},
+		{"fewer than none", strings.Replace(good, `"accepted_connections":5`, `"accepted_connections":-5`, 1), "facts.accepted_connections -5 is less than none"},
 		{"two on a line", good + good, "more than one record"},
 	} {
 		var last error
-		for _, err := range readRecords("x", []byte(tt.text)) {
+		for _, err := range inspect.ReadRecords("x", []byte(tt.text)) {
 			last = err
 		}
 		if last == nil || !strings.Contains(last.Error(), tt.want) {
@@ -320,12 +339,9 @@ func BenchmarkBacktestOfAFile(b *testing.B) {
 	}
 	r := rand.New(rand.NewPCG(5, 6))
 	var lines strings.Builder
-	enc := json.NewEncoder(&lines)
 	for n := range records {
 		in := randomInput(r, targets, n)
-		if err := enc.Encode(newRecordLine(workbench.Record{ID: in.Request.ID, Input: in, Decision: set.Evaluate(&in)})); err != nil {
-			b.Fatal(err)
-		}
+		lines.WriteString(recordLine(b, in, set.Evaluate(&in)))
 	}
 	c := call{args: []string{"policy", "backtest", shipped, "--records", "-"}, stdin: lines.String()}
 	b.SetBytes(int64(lines.Len()))

@@ -1,14 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -86,11 +81,11 @@ Unless a folder is named, the verdict of policies.shadow_dir is shown as well.`,
 		if err != nil {
 			return err
 		}
-		var a explained
+		var a inspect.Explained
 		if q.request != "" {
-			err = a.recall(c, env, q, bench)
+			a.Input, a.Recorded, err = q.recall(c, env, bench)
 		} else {
-			a.in, bench.targets, err = q.input(c, env, bench)
+			a.Input, bench.targets, err = q.input(c, env, bench)
 		}
 		if err != nil {
 			return err
@@ -99,16 +94,16 @@ Unless a folder is named, the verdict of policies.shadow_dir is shown as well.`,
 		if err != nil {
 			return err
 		}
-		a.explanation = workbench.Explain(set, &a.in)
-		a.explanation.All = *all
+		a.Explanation = workbench.Explain(set, &a.Input)
+		a.Explanation.All = *all
 		if shadow := bench.cfg.Policies.ShadowDir; len(args) == 0 && shadow != "" { // as the worker decides
 			candidate, err := bench.load(shadow)
 			if err != nil {
 				return err
 			}
-			a.explanation.Decision.Shadow = candidate.Would(&a.in)
+			a.Explanation.Decision.Shadow = candidate.Would(&a.Input)
 		}
-		return a.write(c.OutOrStdout(), output.Text, cli.Colors(c, env, c.OutOrStdout()))
+		return a.Write(c.OutOrStdout(), output.Text, cli.Colors(c, env, c.OutOrStdout()))
 	}
 	return c
 }
@@ -182,147 +177,24 @@ func (q *question) input(c *cobra.Command, env cli.Environment, b bench) (approv
 	return in, targets, nil
 }
 
-// explained is what explain prints.
-type explained struct {
-	in          approval.Input
-	recorded    *approval.Decision // nil if the request is none of the ledger
-	explanation workbench.Explanation
-}
-
 // recall takes the request, its facts and its decision from the ledger. The target
 // is the configured one if there is such, as in a backtest.
-func (a *explained) recall(c *cobra.Command, env cli.Environment, q *question, b bench) error {
-	return withLedger(env, func(c *cobra.Command, _ config.Config, _ *events.Bus, book *ledger.Ledger) error {
+func (q *question) recall(c *cobra.Command, env cli.Environment, b bench) (in approval.Input, recorded *approval.Decision, err error) {
+	err = withLedger(env, func(c *cobra.Command, _ config.Config, _ *events.Bus, book *ledger.Ledger) error {
 		history, err := inspect.FindHistory(c.Context(), book, q.request)
 		if err != nil {
 			return err
 		}
 		r := workbench.RecordOf(history.Latest())
-		a.in, a.recorded = r.Input, &r.Decision
-		a.in.Now = q.now.Or(a.in.Now)
+		in, recorded = r.Input, &r.Decision
+		in.Now = q.now.Or(in.Now)
 		if q.accepted.Known {
-			a.in.Facts.Accepted = q.accepted.Count
+			in.Facts.Accepted = q.accepted.Count
 		}
-		if t, ok := b.targets.ByName(a.in.Request.Target.Name); ok {
-			a.in.Request.Target = t
+		if t, ok := b.targets.ByName(in.Request.Target.Name); ok {
+			in.Request.Target = t
 		}
 		return nil
 	})(c, nil)
-}
-
-func (a explained) write(w io.Writer, format string, p cli.Palette) error {
-	if format == "json" {
-		return a.writeJSON(w)
-	}
-	var b strings.Builder
-	a.asked(&b, p)
-	if err := a.tree(&b, p); err != nil {
-		return err
-	}
-	if d := a.recorded; d != nil {
-		line := fmt.Sprintf("recorded: %s%s, on %s by %s", d.Verdict, byRule(*d), d.At.UTC().Format(time.RFC3339), cli.OrDash(d.Digest))
-		switch now := a.explanation.Decision; {
-		case now.NeedsCount:
-			line = p.Yellow(cli.Printable(line) + "; inconclusive without --accepted")
-		case now.Verdict != d.Verdict:
-			line = p.Yellow(cli.Printable(line) + "; it flips")
-		default:
-			line = cli.Printable(line)
-		}
-		b.WriteString(line + "\n")
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-// byRule names the rule of a decision at the end of a sentence.
-func byRule(d approval.Decision) string {
-	if path := inspect.RulePath(d); path != "" {
-		return " by " + path
-	}
-	return ""
-}
-
-// asked writes the request, and the facts, a line each.
-func (a explained) asked(b *strings.Builder, p cli.Palette) {
-	line := func(name, text string) {
-		fmt.Fprintf(b, "%s %s\n", p.Dim(fmt.Sprintf("%-8s", name)), cli.Printable(text))
-	}
-	req, facts := a.in.Request, a.in.Facts
-	line("request", fmt.Sprintf("%s (%s) %s", req.Target.Name, req.Target.Kind, inspect.Asks(req)))
-	if !req.Creates() {
-		text := "the cloud does not show the connection — give --domain-id"
-		if a.recorded != nil {
-			text = "the cloud did not show the connection"
-		}
-		if facts.Found() {
-			accepted := "not counted"
-			if facts.Accepted.Known {
-				accepted = strconv.Itoa(facts.Accepted.N)
-			}
-			text = fmt.Sprintf("domain_id %s, state %s, accepted %s", cli.OrDash(facts.DomainID), facts.State, accepted)
-			if !facts.CreatedAt.IsZero() {
-				text += ", created_at " + facts.CreatedAt.UTC().Format(time.RFC3339)
-			}
-		}
-		line("facts", text)
-	}
-	if len(req.Claims) > 0 {
-		claims, err := json.Marshal(req.Claims)
-		if err != nil { // they came as JSON
-			claims = []byte("?")
-		}
-		line("claims", string(claims))
-	}
-	line("now", a.in.Now.UTC().Format(time.RFC3339))
-	b.WriteString("\n")
-}
-
-// tree writes what each entry says, and the verdict.
-func (a explained) tree(b *strings.Builder, p cli.Palette) error {
-	var text strings.Builder
-	if err := a.explanation.WriteText(&text); err != nil {
-		return err
-	}
-	for line := range strings.Lines(cli.PrintableLines(text.String())) {
-		line = strings.TrimSuffix(line, "\n")
-		switch {
-		case strings.HasPrefix(line, "├─ ✓"):
-			line = p.Green(line)
-		case strings.HasPrefix(line, "├─ ?"):
-			line = p.Yellow(line)
-		case strings.HasPrefix(line, "│"):
-			line = p.Dim(line)
-		case strings.HasPrefix(line, "verdict: "):
-			line = p.Bold(line)
-		}
-		b.WriteString(line + "\n")
-	}
-	return nil
-}
-
-// writeJSON writes the request and what the policies say of it.
-func (a explained) writeJSON(w io.Writer) error {
-	var text bytes.Buffer
-	if err := a.explanation.WriteJSON(&text); err != nil {
-		return err
-	}
-	v := struct {
-		Now      time.Time       `json:"now"`
-		Request  requestLine     `json:"request"`
-		Facts    factsLine       `json:"facts"`
-		Recorded *decisionLine   `json:"recorded,omitempty"`
-		Decision json.RawMessage `json:"decision"`
-		Policies json.RawMessage `json:"policies"`
-		Hidden   json.RawMessage `json:"hidden_policies,omitempty"`
-		Others   json.RawMessage `json:"other_policies"`
-	}{Now: a.in.Now.UTC(), Request: newRequestLine(a.in.Request), Facts: newFactsLine(a.in.Facts)}
-	if err := json.Unmarshal(text.Bytes(), &v); err != nil {
-		return fmt.Errorf("write as json: %w", err)
-	}
-	if a.recorded != nil {
-		line := newDecisionLine(*a.recorded)
-		v.Recorded = &line
-	}
-	return cli.WriteJSON(w, v)
+	return in, recorded, err
 }

@@ -13,7 +13,8 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
-	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/inspect"
 )
 
 // nobody is a folder of policies that accept nobody.
@@ -66,7 +67,7 @@ func TestPolicyCommandsReadTheLedger(t *testing.T) {
 			t.Fatalf("%+v", printed)
 		}
 		var ids []string
-		for r, err := range readRecords("records", []byte(printed.stdout)) {
+		for r, err := range inspect.ReadRecords("records", []byte(printed.stdout)) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -106,9 +107,9 @@ func TestPolicyCommandsReadTheLedger(t *testing.T) {
 		}
 		got := f.do(t.Context(), "", "policy", "explain", now, "--request", young.ID, "-o", "json")
 		var x struct {
-			Request  requestLine  `json:"request"`
-			Recorded decisionLine `json:"recorded"`
-			Decision decisionLine `json:"decision"`
+			Request  events.RequestRecord  `json:"request"`
+			Recorded events.DecisionRecord `json:"recorded"`
+			Decision events.DecisionRecord `json:"decision"`
 		}
 		if err := json.Unmarshal([]byte(got.stdout), &x); err != nil || x.Request.EventID != "young" || x.Recorded.Rule != "acme" || x.Decision.Rule != "acme" {
 			t.Errorf("%v: %+v", err, got)
@@ -246,19 +247,6 @@ func TestShippedPolicies(t *testing.T) {
 	} {
 		if got := (call{args: append([]string{"policy"}, args...)}).do(t.Context()); got.code != cli.ExitDone || got.stderr != "" {
 			t.Errorf("%q: %+v", args, got)
-		}
-	}
-}
-
-// TestBacktestSkipsWhatWasNeverDecided holds the choice of records by their reasons.
-func TestBacktestSkipsWhatWasNeverDecided(t *testing.T) {
-	t.Parallel()
-	for code, want := range map[approval.ReasonCode]bool{
-		approval.ReasonAllowed: true, approval.ReasonFactMissing: true, approval.ReasonNotDecided: false, approval.ReasonNotVisible: false,
-	} {
-		r := workbench.Record{Decision: approval.Decision{Reasons: []approval.Reason{{Code: code}}}}
-		if decided(r.Decision) != want {
-			t.Errorf("%s: %v, want %v", code, !want, want)
 		}
 	}
 }

@@ -134,24 +134,3 @@ func TestSubmitSaysThatNobodyServes(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
-
-// TestMarkerIDsInRecords are read as strings and as numbers.
-func TestMarkerIDsInRecords(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]markerID{`"9007199254740993"`: 1<<53 + 1, `9007199254740993`: 1<<53 + 1, `null`: 0} {
-		var got markerID
-		if err := json.Unmarshal([]byte(text), &got); err != nil || got != want {
-			t.Errorf("%s is %d, %v", text, got, err)
-		}
-	}
-	for _, text := range []string{`"x"`, `1.5`, `{}`, `""`} {
-		var got markerID
-		if err := json.Unmarshal([]byte(text), &got); err == nil {
-			t.Errorf("%s is %d", text, got)
-		}
-	}
-	data, err := json.Marshal(newFactsLine(approval.Facts{MarkerID: 1<<53 + 1}))
-	if err != nil || !strings.Contains(string(data), `"marker_id":"9007199254740993"`) {
-		t.Errorf("written as %s, %v", data, err)
-	}
-}

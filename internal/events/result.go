@@ -21,9 +21,9 @@ const resultSource = "vpcep-approver"
 // a result, and what commands print of a request as JSON. What a request that has
 // not ended does not have yet is absent.
 type Record struct {
-	Request       requestResult      `json:"request"`
-	Decision      decisionResult     `json:"decision"`
-	Facts         factsResult        `json:"facts"`
+	Request       RequestRecord      `json:"request"`
+	Decision      DecisionRecord     `json:"decision"`
+	Facts         FactsRecord        `json:"facts"`
 	Outcome       string             `json:"outcome,omitzero"`
 	Status        string             `json:"status,omitzero"`
 	Error         *errorResult       `json:"error,omitzero"`
@@ -65,7 +65,8 @@ func (d Record) MarshalJSON() ([]byte, error) {
 	return json.Marshal(plain(d), json.Deterministic(true))
 }
 
-type requestResult struct {
+// RequestRecord is the request in a Record.
+type RequestRecord struct {
 	ID            string          `json:"id"` // approval.RequestID
 	EventID       string          `json:"event_id"`
 	Source        string          `json:"source"`
@@ -80,7 +81,8 @@ type requestResult struct {
 	ClaimsDropped bool            `json:"claims_dropped,omitzero"` // the whole was too large for the broker
 }
 
-type decisionResult struct {
+// DecisionRecord is the decision in a Record.
+type DecisionRecord struct {
 	ID           string         `json:"id"`
 	Verdict      string         `json:"verdict"`
 	Policy       string         `json:"policy,omitzero"`
@@ -96,7 +98,8 @@ type reasonResult struct {
 	Text string `json:"text"`
 }
 
-type factsResult struct {
+// FactsRecord is what the cloud showed of the connection, in a Record.
+type FactsRecord struct {
 	EndpointID string    `json:"endpoint_id,omitzero"`
 	MarkerID   int64     `json:"marker_id,string,omitzero"` // many readers of JSON have 53 bits
 	DomainID   string    `json:"domain_id,omitzero"`
@@ -114,7 +117,7 @@ func countResult(c approval.Count) *int {
 	return &c.N
 }
 
-func (f factsResult) count() approval.Count {
+func (f FactsRecord) count() approval.Count {
 	if f.Accepted == nil {
 		return approval.Count{}
 	}
@@ -186,16 +189,16 @@ func ResultRecord(r approval.Result) Record {
 func newRecord(r approval.Entry, dropClaims bool) Record {
 	facts := r.Decision.Facts
 	d := Record{
-		Request: requestResult{
+		Request: RequestRecord{
 			ID: r.Request.ID, EventID: r.Request.EventID, Source: r.Request.Source, Time: r.Request.Time.UTC(),
 			Target: r.Request.Target.Name, TargetKind: string(r.Request.Target.Kind),
 			EndpointID: r.Request.EndpointID, Claims: r.Request.Claims,
 		},
-		Decision: decisionResult{
+		Decision: DecisionRecord{
 			ID: r.Decision.ID, Verdict: string(r.Decision.Verdict), Policy: r.Decision.Policy, Rule: r.Decision.Rule,
 			Reasons: []reasonResult{}, Contact: r.Decision.Contact, PolicyDigest: r.Decision.Digest, Time: r.Decision.At.UTC(),
 		},
-		Facts: factsResult{
+		Facts: FactsRecord{
 			EndpointID: facts.EndpointID, MarkerID: facts.MarkerID, DomainID: facts.DomainID, Status: string(facts.State),
 			CreatedAt: facts.CreatedAt.UTC(), UpdatedAt: facts.UpdatedAt.UTC(),
 			Accepted: countResult(facts.Accepted), ReadAt: facts.ReadAt.UTC(),
@@ -252,14 +255,17 @@ func DecodeResult(header nats.Header, body []byte) (approval.Result, error) {
 	if err := json.Unmarshal(e.Data, &d); err != nil {
 		return approval.Result{}, fmt.Errorf("read the result %.100q: %w", e.ID, err)
 	}
-	return d.result(e), nil
+	r := d.Result()
+	r.Request.TraceParent, r.At = e.Extensions["traceparent"], e.Time
+	return r, nil
 }
 
-func (d Record) result(e cloudevent.Event) approval.Result {
+// Result is the opposite of ResultRecord. The target holds what the record says of it.
+func (d Record) Result() approval.Result {
 	r := approval.Result{
 		Request: approval.Request{
 			ID: d.Request.ID, EventID: d.Request.EventID, Source: d.Request.Source, Time: d.Request.Time,
-			EndpointID: d.Request.EndpointID, Claims: d.Request.Claims, TraceParent: e.Extensions["traceparent"],
+			EndpointID: d.Request.EndpointID, Claims: d.Request.Claims,
 			Target: approval.Target{Name: d.Request.Target, Kind: approval.TargetKind(d.Request.TargetKind)},
 		},
 		Decision: approval.Decision{
@@ -272,7 +278,7 @@ func (d Record) result(e cloudevent.Event) approval.Result {
 			},
 		},
 		Outcome: approval.Outcome(d.Outcome), State: approval.State(d.Status),
-		Attempts: d.Attempts, Reversible: d.Reversible != nil && *d.Reversible, Version: d.WorkerVersion, At: e.Time,
+		Attempts: d.Attempts, Reversible: d.Reversible != nil && *d.Reversible, Version: d.WorkerVersion, At: d.EndedAt,
 		ClaimsDropped: d.Request.ClaimsDropped,
 	}
 	switch r.Request.Target.Kind {
