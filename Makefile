@@ -31,6 +31,7 @@ demo: ## the whole thing on this machine
 
 docs: ## rewrite the tables and transcripts that tests compare with the code
 	go test ./cmd/worker ./internal/metrics -update
+	go -C internal/tools/dashboard run .
 
 image: ## the container image
 	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
