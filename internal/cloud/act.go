@@ -24,7 +24,7 @@ func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdi
 		return refuse(apiOf(*t), "act", "invalid_request", fmt.Errorf("the verdict %q requires no call", v))
 	}
 	done := func(ctx context.Context) (bool, error) {
-		shown, err := l.read(ctx, req.EndpointID, false)
+		shown, err := l.read(ctx, req.EndpointID, needState)
 		if err != nil {
 			return false, c.readError(&req, "act", err)
 		}
@@ -41,6 +41,7 @@ func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdi
 		}
 	}
 	id := approval.UUID(req.EndpointID)
+	defer l.act(id)()
 	switch {
 	case t.Kind == approval.Gateway && t.ServiceID == "":
 		err = c.actGateway(ctx, t.ProjectID, t.ID, id, v, done)
@@ -52,6 +53,7 @@ func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdi
 	e, _ := asError(err)
 	switch {
 	case e == nil:
+		l.budget.Credit(actCredit)
 	case e.Class == ClassAlreadyDone:
 		if ok, _ := done(ctx); ok { // else the list may be stale; the caller retries
 			return nil
@@ -69,7 +71,7 @@ const codeNotFound = "ENDPOINT.0005"
 // endpoint is gone if the list does not show it. Otherwise the service is missing, whose
 // id is in the configuration.
 func (c *Client) notFound(ctx context.Context, l *connectionReader, req *approval.Request, e *Error) error {
-	shown, err := l.read(ctx, req.EndpointID, false)
+	shown, err := l.read(ctx, req.EndpointID, needState)
 	if err != nil {
 		return c.readError(req, "act", err)
 	}

@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -24,15 +25,17 @@ func (c *Client) actGateway(ctx context.Context, project, gateway, endpoint stri
 	}, done)
 }
 
-// gatewayConnections reads one page of the connections of a gateway.
-func (c *Client) gatewayConnections(ctx context.Context, project, gateway string, f filter) (page[connection], error) {
+// gatewayConnections reads one page of the connections of a gateway, and returns when
+// the call was sent.
+func (c *Client) gatewayConnections(ctx context.Context, project, gateway string, f filter) (page[connection], time.Time, error) {
 	const op = "ListEndpointConnections"
 	var out page[connection]
-	err := c.do(ctx, &call{
+	read := &call{
 		api: APIAPIG, op: op, method: http.MethodGet,
 		path: "/v2/{}/apigw/instances/{}/vpc-endpoint/connections", ids: []string{project, gateway},
 		query: f.query(), project: project, contentType: plainJSON, names: f.names(),
 		decode: decodeList(&out, "connections", "total", f.rows(apigPage), readConnection), // "size" is that of the page
-	}, nil)
-	return out, err
+	}
+	err := c.do(ctx, read, nil)
+	return out, read.sent, err
 }

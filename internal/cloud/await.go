@@ -37,7 +37,7 @@ func (c *Client) Await(ctx context.Context, req approval.Request, want approval.
 		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(0.1), backoff.WithMaxElapsedTime(0))
 	var last approval.State
 	for reads := 0; ; reads++ {
-		shown, err := l.read(ctx, req.EndpointID, false)
+		shown, err := l.read(ctx, req.EndpointID, needState)
 		if err != nil {
 			return last, c.readError(&req, "await", err)
 		}

@@ -36,13 +36,13 @@ func (c *Client) reader(req *approval.Request) (*connectionReader, error) {
 
 // pager returns the function that reads a page of t's connections, and the maximum
 // page size.
-func (c *Client) pager(t approval.Target) (read func(context.Context, filter) (page[connection], error), size int) {
+func (c *Client) pager(t approval.Target) (read pageReader, size int) {
 	if t.Kind == approval.Gateway {
-		return func(ctx context.Context, f filter) (page[connection], error) {
+		return func(ctx context.Context, f filter) (page[connection], time.Time, error) {
 			return c.gatewayConnections(ctx, t.ProjectID, t.ID, f)
 		}, apigPage
 	}
-	return func(ctx context.Context, f filter) (page[connection], error) {
+	return func(ctx context.Context, f filter) (page[connection], time.Time, error) {
 		return c.serviceConnections(ctx, t.ProjectID, t.ID, f)
 	}, vpcepPage
 }
@@ -83,8 +83,8 @@ func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Fact
 	if err != nil {
 		return approval.Facts{}, err
 	}
-	l.budget.Credit()
-	shown, err := l.read(ctx, req.EndpointID, false)
+	l.budget.Credit(factsCredit)
+	shown, err := l.read(ctx, req.EndpointID, needFacts)
 	if err != nil {
 		return approval.Facts{}, c.readError(&req, "facts", err)
 	}
@@ -105,9 +105,7 @@ func (c *Client) LatestPending(req approval.Request) (f approval.Facts, ok bool)
 	if err != nil {
 		return f, false
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	seen, ok := l.pending[approval.UUID(req.EndpointID)]
+	seen, ok := l.latestPending(req.EndpointID)
 	if !ok {
 		return f, false
 	}
@@ -127,7 +125,7 @@ func (c *Client) Accepted(ctx context.Context, t approval.Target, domainID, endp
 	if err != nil {
 		return 0, err
 	}
-	shown, err := l.read(ctx, req.EndpointID, true)
+	shown, err := l.read(ctx, req.EndpointID, needList)
 	if err != nil {
 		return 0, c.readError(&req, "count", err)
 	}
@@ -146,14 +144,14 @@ func (c *Client) Accepted(ctx context.Context, t approval.Target, domainID, endp
 // error if a row may or may not be one of them.
 func (s snapshot) accepted(domainID, endpointID string) (int, error) {
 	n := 0
-	for key, r := range s.rows {
+	for _, r := range s.rows {
 		state := approval.State(r.Status)
 		switch mine := approval.SameID(r.DomainID, domainID); {
 		case r.contradicted:
 			return 0, incomplete("two rows of one endpoint contradict each other")
 		case r.DomainID == "" && (state == approval.Accepted || !state.Known()):
 			return 0, incomplete("an accepted connection has no account")
-		case approval.SameID(key, endpointID) || !mine:
+		case approval.SameID(r.ID, endpointID) || !mine:
 		case !state.Known():
 			return 0, incomplete("a connection of the account has an undocumented state")
 		case state == approval.Accepted:
@@ -178,14 +176,15 @@ func (c *Client) Pending(ctx context.Context, t approval.Target) ([]approval.Fac
 	}
 	read, size := c.pager(t)
 	at := time.Now()
-	rows, err := collect(size, func(offset int) (page[connection], error) {
-		return read(ctx, filter{status: approval.Pending, limit: size, offset: offset})
+	list, err := collect(ctx, size, func(ctx context.Context, offset int) (page[connection], error) {
+		p, _, err := read(ctx, filter{status: approval.Pending, limit: size, offset: offset})
+		return p, err
 	})
 	if err = c.reportList(t, apiOf(t), "pending", err); err != nil {
 		return nil, c.readError(&approval.Request{Target: t}, "pending", err)
 	}
 	var out []approval.Facts
-	for _, r := range rows {
+	for _, r := range list.rows {
 		if approval.State(r.Status) == approval.Pending && approval.ValidID(r.ID) == nil {
 			f := r.facts()
 			f.ReadAt = at

@@ -24,7 +24,7 @@ const textIncomplete = "the list is incomplete or contradicts itself, so nothing
 
 const (
 	maxField = 256     // bytes of a string in a row
-	maxRows  = 100_000 // rows of all pages of a list
+	maxRows  = 200_000 // rows of all pages of a list
 )
 
 // incompleteError says why a list is incomplete. The API works, so the call does not

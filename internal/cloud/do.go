@@ -24,8 +24,9 @@ type call struct {
 	body        any // nil: no body
 	effect      effect
 	names       nameSource
-	anonymous   bool // needs no credential
-	optional    bool // a refusal is not reported as an operator fault
+	anonymous   bool      // needs no credential
+	optional    bool      // a refusal is not reported as an operator fault
+	sent        time.Time // when the latest attempt was sent; the wait for its turn is over then
 	// decode reads the response to a status of 2xx. An error means that the response
 	// is not one of this API.
 	decode func(header http.Header, body []byte) error
@@ -79,19 +80,20 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 	}
 	report, err := host.breaker.allow()
 	if err != nil {
-		host.limit.release()
+		host.limit.releaseUnused()
 		c.release(call, p)
 		return notSent(ctx, call, err)
 	}
 	if call.effect != safe {
 		if err := approval.Permit(ctx); err != nil {
-			host.limit.release()
+			host.limit.releaseUnused()
 			report(errInconclusive)
 			c.release(call, p)
 			return notPermitted(call, err)
 		}
 	}
 	start := time.Now()
+	call.sent = start
 	e := c.send(ctx, host, call, body, p)
 	if e != nil {
 		e.Target = targetOf(ctx)
@@ -177,14 +179,14 @@ func (c *Client) admit(ctx context.Context, host *host, call *call) (permit, err
 				return permit{}, err
 			}
 		}
-		if err := host.limit.acquire(ctx, call.effect != safe && !p.probesKey); err != nil {
+		if err := host.limit.acquire(ctx, laneOf(ctx, call.effect), call.effect != safe && !p.probesKey); err != nil {
 			c.release(call, p)
 			return permit{}, err
 		}
 		if call.anonymous || c.auth.valid(p) {
 			return p, nil
 		}
-		host.limit.release()
+		host.limit.releaseUnused()
 		c.release(call, p)
 	}
 }

@@ -24,13 +24,13 @@ const (
 // for concurrent use.
 //
 // A throttling response pauses all calls and halves the rate, which then rises
-// linearly to the configured one. Callers pass one by one in their order of arrival,
-// so that a pause or a new rate applies from the next call on.
+// linearly to the configured one. Callers pass one by one, see turns, so that a pause or
+// a new rate applies from the next call on.
 type limit struct {
 	api        string
 	configured rate.Limit
 	observer   Observer
-	head       chan struct{} // capacity 1; held by the first in the queue
+	head       turns         // held by the first in the queue
 	slots      chan struct{} // one for each call in flight
 
 	mu          sync.Mutex
@@ -50,7 +50,7 @@ func newLimit(api string, perSecond float64, concurrency int, obs Observer) *lim
 	}
 	return &limit{
 		api: api, configured: rate.Limit(perSecond), observer: obs,
-		head: make(chan struct{}, 1), slots: make(chan struct{}, concurrency),
+		slots:   make(chan struct{}, concurrency),
 		limiter: rate.NewLimiter(rate.Limit(perSecond), burst),
 	}
 }
@@ -58,7 +58,7 @@ func newLimit(api string, perSecond float64, concurrency int, obs Observer) *lim
 // acquire waits until a call may be made. The caller must call release after it.
 // acquire returns an error immediately if the host is paused for long, or if the wait
 // for a slow rate is long, see enqueue.
-func (l *limit) acquire(ctx context.Context, patient bool) error {
+func (l *limit) acquire(ctx context.Context, of lane, patient bool) error {
 	if err := l.enqueue(ctx, patient); err != nil {
 		return err
 	}
@@ -72,12 +72,10 @@ func (l *limit) acquire(ctx context.Context, patient bool) error {
 		}
 	}
 	defer dequeue()
-	select {
-	case l.head <- struct{}{}:
-		defer func() { <-l.head }()
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := l.head.enter(ctx, of); err != nil {
+		return err
 	}
+	defer l.head.leave()
 	select {
 	case l.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -127,6 +125,13 @@ func (l *limit) enqueue(ctx context.Context, patient bool) error {
 func (l *limit) release() {
 	l.observer.CloudInFlight(l.api, -1)
 	<-l.slots
+}
+
+// releaseUnused is release for a call that was not made: the next one need not wait for it.
+func (l *limit) releaseUnused() {
+	_, pace := l.next()
+	pace.ReserveN(time.Now(), -1)
+	l.release()
 }
 
 // wait waits for the end of a pause, then for the rate, and starts again if the host

@@ -158,7 +158,7 @@ func TestRateFallsAndRises(t *testing.T) {
 		_ = sleep(t.Context(), second)
 		low := l.limiter.Limit()
 		_ = sleep(t.Context(), recoveryTime/4)
-		if err := l.acquire(t.Context(), false); err != nil {
+		if err := l.acquire(t.Context(), laneRead, false); err != nil {
 			t.Fatal(err)
 		}
 		l.release()
@@ -207,18 +207,18 @@ func TestLimitEndsWithContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newLimit("x", 0.01, 1, noopObserver{})
-		if err := l.acquire(t.Context(), false); err != nil {
+		if err := l.acquire(t.Context(), laneRead, false); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		for range 3 {
-			if err := l.acquire(ctx, false); !errors.Is(err, context.DeadlineExceeded) {
+			if err := l.acquire(ctx, laneRead, false); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("enter: %v", err)
 			}
 		}
 		l.release()
-		if err := l.acquire(ctx, false); !errors.Is(err, context.DeadlineExceeded) {
+		if err := l.acquire(ctx, laneRead, false); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("enter: %v", err)
 		}
 	})

@@ -10,18 +10,38 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-const maxPages = 1000 // read from one list
-
-// snapshot is the content of a list.
+// snapshot is what a read showed of a list: the connections that were asked for, and any
+// others. One that was asked for and has no row is not in the list.
 type snapshot struct {
-	rows map[string]connection // by id, see approval.UUID
-	at   time.Time             // when the read began
+	collector[connection]
+	at time.Time // when the first call was sent
 }
 
 func (s snapshot) row(id string) (connection, bool) {
-	r, ok := s.rows[approval.UUID(id)]
-	return r, ok
+	i, ok := s.index[approval.UUID(id)]
+	if !ok {
+		return connection{}, false
+	}
+	return s.rows[i], true
 }
+
+// contradicted reports whether there are different rows of a connection. Then the total
+// does not tell whether another one is missing.
+func (s snapshot) contradicted() bool {
+	return slices.ContainsFunc(s.rows, func(r connection) bool { return r.contradicted })
+}
+
+// need says what a caller wants to know.
+type need int
+
+const (
+	needState need = iota // of a connection that was decided: whether it shows
+	needFacts             // of a connection that is to be decided, so it is usually pending
+	needList              // the whole list
+)
+
+// pageReader reads a page of a list, and returns when the call was sent.
+type pageReader func(context.Context, filter) (page[connection], time.Time, error)
 
 // connectionReader reads the connection list of one target for all callers. Callers
 // that arrive during a read share the next one, so that no result is older than its
@@ -29,28 +49,44 @@ func (s snapshot) row(id string) (connection, bool) {
 // concurrent use.
 type connectionReader struct {
 	pageSize int
-	readPage func(context.Context, filter) (page[connection], error)
+	readPage pageReader
 	report   func(error) error // called with the error of each read; returns the error for the callers
 	budget   *readBudget
 	reading  chan struct{} // capacity 1; held by the current read
 
-	mu       sync.Mutex
-	next     *batch                // joined by new callers; nil if there are none
-	pending  map[string]pendingRow // of the latest reads, by id
-	total    int                   // rows at the last read of the whole list; -1 before that
-	noFilter bool                  // the API ignores the filter by id
+	mu      sync.Mutex
+	next    *batch                // joined by new callers; nil if there are none
+	pending map[string]pendingRow // of the latest reads, by id
+	acting  []string              // ids of decisions that are being sent, in order
+	known   lists
+}
+
+// lists is what a reader knows of the length of its lists, which decides how it reads them.
+// connectionReader.mu guards it.
+type lists struct {
+	all       pages
+	pending   pages
+	pendingAt time.Time // when they were last read
+	noID      bool      // the API ignores the filter by id
+}
+
+// pages is what is known of a list.
+type pages struct {
+	count int // calls for all of it; 0: not known
+	hint  int // the page that showed most of what was wanted last
+	skip  int // number of reads that leave this list out, because it did not help
 }
 
 // pendingRow is a connection that waited for a decision when it was last read.
 type pendingRow struct {
 	row connection
-	at  time.Time // when the read began
+	at  time.Time // when the read was sent
 }
 
 // batch is one read and its waiters.
 type batch struct {
-	ids     map[string]int // number of waiters for each id
-	all     int            // number of waiters for the whole list
+	needs   map[string]*waiters // by id
+	list    int                 // number of waiters for the whole list
 	waiters int
 	cancel  context.CancelFunc
 	done    chan struct{} // closed when shown and err are set
@@ -58,32 +94,31 @@ type batch struct {
 	err     error
 }
 
-func newConnectionReader(size int, perSecond float64, readPage func(context.Context, filter) (page[connection], error), report func(error) error) *connectionReader {
+// waiters is the number of waiters for a connection.
+type waiters struct{ all, facts int }
+
+func newConnectionReader(size int, perSecond float64, readPage pageReader, report func(error) error) *connectionReader {
 	return &connectionReader{
-		pageSize: size, readPage: readPage, report: report, total: -1, reading: make(chan struct{}, 1),
+		pageSize: size, readPage: readPage, report: report, reading: make(chan struct{}, 1),
 		budget: newReadBudget(perSecond),
 	}
 }
 
-// read returns the row of id, or the whole list if all is set.
-func (l *connectionReader) read(ctx context.Context, id string, all bool) (snapshot, error) {
+// read returns the row of id, or the whole list.
+func (l *connectionReader) read(ctx context.Context, id string, what need) (snapshot, error) {
 	id = approval.UUID(id)
 	l.mu.Lock()
 	b := l.next
 	if b == nil {
 		run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		b = &batch{ids: map[string]int{}, cancel: cancel, done: make(chan struct{})}
+		b = &batch{needs: map[string]*waiters{}, cancel: cancel, done: make(chan struct{})}
 		l.next = b
 		go l.run(run, b) // ends after the read, or when the last waiter leaves
 	}
-	b.waiters++
-	b.ids[id]++
-	if all {
-		b.all++
-	}
+	b.change(id, what, 1)
 	l.mu.Unlock()
 
-	defer l.leave(b, id, all)
+	defer l.leave(b, id, what)
 	select {
 	case <-b.done:
 		return b.shown, b.err
@@ -92,17 +127,32 @@ func (l *connectionReader) read(ctx context.Context, id string, all bool) (snaps
 	}
 }
 
+// change adds n to the waiters. The caller holds connectionReader.mu.
+func (b *batch) change(id string, what need, n int) {
+	w := b.needs[id]
+	if w == nil {
+		w = &waiters{}
+		b.needs[id] = w
+	}
+	b.waiters += n
+	w.all += n
+	switch what {
+	case needFacts:
+		w.facts += n
+	case needList:
+		b.list += n
+	case needState:
+	}
+	if w.all == 0 {
+		delete(b.needs, id)
+	}
+}
+
 // leave removes a waiter. The last one cancels the read.
-func (l *connectionReader) leave(b *batch, id string, all bool) {
+func (l *connectionReader) leave(b *batch, id string, what need) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b.waiters--
-	if b.ids[id]--; b.ids[id] == 0 {
-		delete(b.ids, id)
-	}
-	if all {
-		b.all--
-	}
+	b.change(id, what, -1)
 	if b.waiters == 0 {
 		b.cancel()
 		if l.next == b {
@@ -128,219 +178,97 @@ func (l *connectionReader) run(ctx context.Context, b *batch) {
 	if l.next == b {
 		l.next = nil // nobody can join from here on
 	}
-	ids := slices.Sorted(maps.Keys(b.ids))
-	all := b.all > 0 || l.noFilter || len(ids) > l.pageCount()
+	w := l.wantedBy(b)
 	l.mu.Unlock()
 
-	at := time.Now()
-	if !all {
-		var honored bool
-		b.shown, honored, b.err = l.readByID(ctx, ids)
-		all = b.err == nil && !honored
+	r := &batchRead{reader: l}
+	r.paid.Store(true)
+	if w.decided {
+		ctx = inLane(ctx, laneConfirm)
 	}
-	if all {
-		b.shown, b.err = l.readAll(ctx)
-	}
+	b.shown, b.err = r.read(ctx, w)
 	b.err = l.report(b.err)
-	b.shown.at = at
+	b.shown.at = r.began()
 	if b.err == nil {
-		l.keepPending(ids, all, b.shown)
+		l.keepPending(w.ids, r.allPending, b.shown)
 	}
 }
 
-// keepPending keeps what a read of ids, or of the whole list, shows as pending.
-func (l *connectionReader) keepPending(ids []string, all bool, shown snapshot) {
+// wanted is what a batch must find out.
+type wanted struct {
+	ids     []string
+	pending []string // ids that are probably pending, and those of decisions that are being sent
+	list    bool     // the whole list
+	decided bool     // some were decided, so that their requests are nearly done
+}
+
+// wantedBy returns what b must find out. The caller holds l.mu.
+func (l *connectionReader) wantedBy(b *batch) wanted {
+	w := wanted{ids: slices.Sorted(maps.Keys(b.needs)), list: b.list > 0}
+	for _, id := range w.ids {
+		n := b.needs[id]
+		if n.facts > 0 {
+			w.pending = append(w.pending, id)
+		}
+		w.decided = w.decided || n.facts < n.all && b.list == 0
+	}
+	// Decisions that wait for their turn need facts that are not old.
+	if len(l.acting) > 1 && time.Since(l.known.pendingAt) >= refreshAfter {
+		most := max(2, int(l.budget.perSecond*refreshFor.Seconds()))
+		w.pending = append(w.pending, l.acting[:min(most, len(l.acting))]...)
+	}
+	return w
+}
+
+const (
+	// refreshAfter is the age from which the pending rows are read together with others, if
+	// decisions wait for their turn. It is less than half of the age that callers allow.
+	refreshAfter = 2 * time.Second
+	// refreshFor is the time whose decisions are read then: until the next such read.
+	refreshFor = 6 * time.Second
+)
+
+// act counts a decision that is being sent, until the returned function is called.
+func (l *connectionReader) act(id string) (done func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if all || l.pending == nil {
+	l.acting = append(l.acting, id)
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if i := slices.Index(l.acting, id); i >= 0 {
+			l.acting = slices.Delete(l.acting, i, i+1)
+		}
+	}
+}
+
+// pendingMemory is how long a row is kept that was pending and is not read any more.
+const pendingMemory = time.Minute
+
+// keepPending keeps what a read of ids shows as pending. complete says that it shows all
+// pending rows.
+func (l *connectionReader) keepPending(ids []string, complete bool, shown snapshot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if complete || l.pending == nil {
 		l.pending = map[string]pendingRow{}
 	}
+	maps.DeleteFunc(l.pending, func(_ string, r pendingRow) bool { return shown.at.Sub(r.at) > pendingMemory })
 	for _, id := range ids {
-		delete(l.pending, approval.UUID(id))
+		delete(l.pending, id)
 	}
-	for id, r := range shown.rows {
-		if approval.State(r.Status) == approval.Pending {
-			l.pending[approval.UUID(id)] = pendingRow{r, shown.at}
+	for id, i := range shown.index {
+		delete(l.pending, id)
+		if r := shown.rows[i]; approval.State(r.Status) == approval.Pending {
+			l.pending[id] = pendingRow{r, shown.at}
 		}
 	}
 }
 
-// pageCount is the number of calls that the whole list takes, as far as is known. The caller holds l.mu.
-func (l *connectionReader) pageCount() int { return max(1, (l.total+l.pageSize-1)/l.pageSize) }
-
-// readByID reads the rows of ids one by one. honored is false if the API ignored or
-// refused the filter: then the result says nothing about ids.
-func (l *connectionReader) readByID(ctx context.Context, ids []string) (s snapshot, honored bool, err error) {
-	s.rows = map[string]connection{}
-	taken := true // a token, for the first call
-	for _, id := range ids {
-		var row connection
-		var found bool
-		err := retryIncomplete(func() (err error) {
-			if !taken {
-				l.budget.Borrow()
-			}
-			taken = false
-			row, found, honored, err = l.readOne(ctx, id)
-			return err
-		})
-		if e, ok := asError(err); ok && !e.Retryable() {
-			return s, false, nil // a refused filter does not mean an empty list
-		}
-		if err != nil {
-			return s, true, err
-		}
-		if !honored {
-			l.mu.Lock()
-			l.noFilter = true
-			l.mu.Unlock()
-			return s, false, nil
-		}
-		if found {
-			s.rows[id] = row
-		}
-	}
-	return s, true, nil
-}
-
-// readOne reads the row of id.
-func (l *connectionReader) readOne(ctx context.Context, id string) (row connection, found, honored bool, err error) {
-	p, err := l.readPage(ctx, filter{id: id})
-	if err != nil {
-		return row, false, true, err
-	}
-	for _, r := range p.rows {
-		if !approval.SameID(r.ID, id) {
-			return row, false, false, nil
-		}
-	}
-	c := collector[connection]{at: map[string]int{}}
-	if err := c.add(p); err != nil {
-		return row, false, true, err
-	}
-	if err := c.complete(); err != nil || len(c.rows) == 0 {
-		return row, false, true, err
-	}
-	return c.rows[0], true, true, nil
-}
-
-// readAll reads all pages. It does not filter: decisions would move rows between
-// the pages of a filtered list.
-func (l *connectionReader) readAll(ctx context.Context) (snapshot, error) {
-	calls := 0
-	rows, err := collect(l.pageSize, func(offset int) (page[connection], error) {
-		if calls++; calls > 1 {
-			l.budget.Borrow()
-		}
-		return l.readPage(ctx, filter{limit: l.pageSize, offset: offset})
-	})
-	if err != nil {
-		return snapshot{}, err
-	}
-	s := snapshot{rows: make(map[string]connection, len(rows))}
-	for _, r := range rows {
-		s.rows[approval.UUID(r.ID)] = r
-	}
+// latestPending returns the row that the latest read showed of a pending connection.
+func (l *connectionReader) latestPending(id string) (pendingRow, bool) {
 	l.mu.Lock()
-	l.total = len(rows)
-	l.budget.SetPages(l.pageCount())
-	l.mu.Unlock()
-	return s, nil
-}
-
-// listRow is a row of a list. merge combines it with another row of the same key.
-type listRow[T any] interface {
-	comparable
-	key() string
-	merge(T) T
-}
-
-// retryIncomplete calls read, and a second time if the result is incomplete: the list
-// may have changed between two pages.
-func retryIncomplete(read func() error) error {
-	err := read()
-	if isIncomplete(err) {
-		err = read()
-	}
-	return err
-}
-
-// collect reads all pages of a list. It is an error if the list is incomplete in two
-// reads.
-func collect[T listRow[T]](size int, read func(offset int) (page[T], error)) (rows []T, err error) {
-	err = retryIncomplete(func() error {
-		c := collector[T]{at: map[string]int{}}
-		for n := 0; ; n++ {
-			if n >= maxPages {
-				return incomplete("more than %d pages", maxPages)
-			}
-			p, err := read(c.offset)
-			if err != nil {
-				return err
-			}
-			if len(p.rows) > size {
-				return incomplete("a page has %d rows, but the limit is %d", len(p.rows), size)
-			}
-			if err := c.add(p); err != nil {
-				return err
-			}
-			if len(p.rows) == 0 || c.offset >= c.total {
-				rows = c.rows
-				return c.complete()
-			}
-		}
-	})
-	if err != nil {
-		return nil, err
-	}
-	return rows, nil
-}
-
-// collector combines the pages of a list.
-type collector[T listRow[T]] struct {
-	rows          []T
-	at            map[string]int // index in rows, by key
-	pages, offset int
-	total         int // rows that the list claims to have
-	distinct      int // rows that differ in anything at all
-}
-
-// add appends the next page. Different rows with the same key are merged if they are
-// on the same page; on two pages they show that the list has changed.
-func (c *collector[T]) add(p page[T]) error {
-	c.pages++
-	switch {
-	case p.total < 0:
-		return incomplete("the total number of rows is missing")
-	case c.pages > 1 && p.total != c.total:
-		return incomplete("the total changed from %d to %d rows between two pages", c.total, p.total)
-	}
-	c.total = p.total
-	before := len(c.rows)
-	for _, r := range p.rows {
-		key := approval.UUID(r.key())
-		i, seen := c.at[key]
-		switch {
-		case !seen:
-			c.at[key] = len(c.rows)
-			c.rows = append(c.rows, r)
-			c.distinct++
-		case i < before:
-			return incomplete("a row is on two pages")
-		case c.rows[i] != r:
-			c.rows[i] = c.rows[i].merge(r)
-			c.distinct++
-		}
-	}
-	c.offset += len(p.rows)
-	return nil
-}
-
-// complete returns an error unless all rows are present. The total may count merged
-// rows as one or as several.
-func (c *collector[T]) complete() error {
-	if len(c.rows) > c.total || c.distinct < c.total {
-		return incomplete("the total is %d rows, but %d are shown", c.total, len(c.rows))
-	}
-	return nil
+	defer l.mu.Unlock()
+	seen, ok := l.pending[approval.UUID(id)]
+	return seen, ok
 }

@@ -387,26 +387,33 @@ func TestCollect(t *testing.T) {
 		{"a total that is too high", func(_, o int) page[word] { return page[word]{rows(o, max(0, 5-o)), 7} }, 0, 4, true},
 		{"a total that is too low", func(int, int) page[word] { return page[word]{rows(0, 10), 9} }, 0, 2, true},
 		{"a page with more than was asked for", func(int, int) page[word] { return page[word]{rows(0, 11), 11} }, 0, 2, true},
-		{"a server that ignores the offset", func(int, int) page[word] { return page[word]{rows(0, 10), 30} }, 0, 4, true},
+		{"a server that ignores the offset", func(int, int) page[word] { return page[word]{rows(0, 10), 30} }, 0, 6, true},
 		{"a row that is on two pages", func(_, o int) page[word] { return page[word]{rows(max(0, o-1), 10), 20} }, 0, 4, true},
-		{"a total that changes", func(_, o int) page[word] { return page[word]{rows(o, 10), o + 100} }, 0, 4, true},
+		{"a total that changes", func(_, o int) page[word] { return page[word]{rows(o, 10), o + 100} }, 0, 20, true},
 		{"a list without end", func(_, o int) page[word] { return page[word]{rows(o, 1), maxRows} }, 0, 2 * maxPages, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			calls := 0
-			got, err := collect(10, func(offset int) (page[word], error) {
+			var mu sync.Mutex
+			list, err := collect(t.Context(), 10, func(_ context.Context, offset int) (page[word], error) {
+				mu.Lock()
+				defer mu.Unlock()
 				calls++
 				return tt.read(calls-1, offset), nil
 			})
+			var got []word
+			if err == nil {
+				got = list.rows
+			}
 			if len(got) != tt.want || calls != tt.calls || (err != nil) != tt.fails || err != nil && !isIncomplete(err) {
 				t.Errorf("%d rows in %d calls, %v", len(got), calls, err)
 			}
 		})
 	}
 	broken := errors.New("x")
-	if _, err := collect(1, func(int) (page[word], error) { return page[word]{}, broken }); !errors.Is(err, broken) {
+	if _, err := collect(t.Context(), 1, func(context.Context, int) (page[word], error) { return page[word]{}, broken }); !errors.Is(err, broken) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -7,12 +7,14 @@ import (
 )
 
 const (
-	creditPerRequest = 0.045 // reads that one request adds
-	refillShare      = 0.04  // of the API's rate is added per second in any case, between
-	minRefillRate    = 0.1   // this, in reads a second,
-	maxRefillRate    = 0.6   // and this, times the pages of the list,
-	maxRefillShare   = 0.1   // but for long lists no more than this share of the API's rate
-	minCapacity      = 10    // reads saved while idle, so that a single request never waits
+	factsCredit    = 0.02  // reads that a request adds when it asks for facts, which it may do again,
+	actCredit      = 0.025 // and when it has acted
+	refillShare    = 0.04  // of the API's rate is added per second in any case, between
+	minRefillRate  = 0.1   // this, in reads a second,
+	maxRefillRate  = 0.6   // and this, times the pages of the list,
+	maxRefillShare = 0.1   // but for long lists no more than this share of the API's rate
+	minCapacity    = 6     // reads saved while idle, so that a single request never waits
+	maxDebt        = 4 * time.Second
 )
 
 // readBudget is a token bucket that limits the reads of one target's list. It
@@ -62,21 +64,21 @@ func (b *readBudget) Take(ctx context.Context) error {
 	}
 }
 
-// Borrow takes a token without waiting. The next Take waits longer.
+// Borrow takes a token without waiting. The next Take waits longer, but no longer than
+// maxDebt: what the callers wait for must be read in the end.
 func (b *readBudget) Borrow() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refill()
-	b.tokens--
+	b.tokens = max(b.tokens-1, min(b.tokens, 1-b.refillRate()*maxDebt.Seconds()))
 }
 
-// Credit adds the tokens of one request, less what time has added since the last
-// Credit.
-func (b *readBudget) Credit() {
+// Credit adds tokens, less what time has added since the last Credit.
+func (b *readBudget) Credit(tokens float64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refill()
-	b.tokens = min(b.capacity(), b.tokens+max(0, creditPerRequest-b.refillRate()*b.refilledAt.Sub(b.creditedAt).Seconds()))
+	b.tokens = min(b.capacity(), b.tokens+max(0, tokens-b.refillRate()*b.refilledAt.Sub(b.creditedAt).Seconds()))
 	b.creditedAt = b.refilledAt
 	select {
 	case b.credited <- struct{}{}:

@@ -24,7 +24,7 @@ func callOf(ctx context.Context, c *Client, api, project string) error {
 		return err
 	}
 	if api == APIAPIG {
-		_, err := c.gatewayConnections(ctx, project, gatewayID, filter{limit: 10})
+		_, _, err := c.gatewayConnections(ctx, project, gatewayID, filter{limit: 10})
 		return err
 	}
 	_, err := c.vpcEndpoints(ctx, project, "vpc")

@@ -23,7 +23,8 @@ func TestRowsInAnySpelling(t *testing.T) {
 			if f := row.facts(); f.EndpointID != id || f.DomainID != account {
 				t.Errorf("%s of %s is shown as %s of %s", at, of, f.EndpointID, f.DomainID)
 			}
-			s := snapshot{rows: map[string]connection{approval.UUID(row.ID): row}}
+			s := snapshot{collector: newCollector[connection]()}
+			s.join([]connection{row})
 			for _, asked := range []string{at, strings.ReplaceAll(id, "-", "")} {
 				if _, ok := s.row(asked); !ok {
 					t.Errorf("the row of %s is not found by %s", at, asked)

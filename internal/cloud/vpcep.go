@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -202,17 +203,19 @@ func (c *Client) actService(ctx context.Context, project, service, endpoint stri
 	}, done)
 }
 
-// serviceConnections reads one page of the connections of an endpoint service.
-func (c *Client) serviceConnections(ctx context.Context, project, service string, f filter) (page[connection], error) {
+// serviceConnections reads one page of the connections of an endpoint service, and returns when
+// the call was sent.
+func (c *Client) serviceConnections(ctx context.Context, project, service string, f filter) (page[connection], time.Time, error) {
 	const op = "ListServiceConnections"
 	var out page[connection]
-	err := c.do(ctx, &call{
+	read := &call{
 		api: APIVPCEP, op: op, method: http.MethodGet,
 		path: "/v1/{}/vpc-endpoint-services/{}/connections", ids: []string{project, service},
 		query: f.query(), project: project, contentType: plainJSON, names: f.names(),
 		decode: decodeList(&out, "connections", "total_count", f.rows(vpcepPage), readConnection),
-	}, nil)
-	return out, err
+	}
+	err := c.do(ctx, read, nil)
+	return out, read.sent, err
 }
 
 // vpcEndpoint is a row of the endpoint list.
@@ -271,7 +274,7 @@ func (r vpcEndpoint) merge(other vpcEndpoint) vpcEndpoint {
 // of consumers.
 func (c *Client) vpcEndpoints(ctx context.Context, project, vpc string) ([]vpcEndpoint, error) {
 	const op = "ListEndpoints"
-	rows, err := collect(vpcepPage, func(offset int) (page[vpcEndpoint], error) {
+	list, err := collect(ctx, vpcepPage, func(ctx context.Context, offset int) (page[vpcEndpoint], error) {
 		var out page[vpcEndpoint]
 		q := filter{limit: vpcepPage, offset: offset}.query()
 		q.Set("vpc_id", vpc)
@@ -283,10 +286,13 @@ func (c *Client) vpcEndpoints(ctx context.Context, project, vpc string) ([]vpcEn
 		}, nil)
 		return out, err
 	})
-	if i := slices.IndexFunc(rows, func(r vpcEndpoint) bool { return r.differs }); err == nil && i >= 0 {
-		err = incomplete("two rows of one endpoint contradict each other")
+	if err != nil {
+		return nil, err
 	}
-	return rows, err
+	if slices.ContainsFunc(list.rows, func(r vpcEndpoint) bool { return r.differs }) {
+		return nil, incomplete("two rows of one endpoint contradict each other")
+	}
+	return list.rows, nil
 }
 
 // ApprovalReadable reports whether ApprovalEnabled works for t. The endpoint service of a

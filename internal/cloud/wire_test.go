@@ -35,13 +35,13 @@ func TestCallsEqualRecordings(t *testing.T) {
 			return c.Act(ctx, connect(service()), approval.Reject)
 		}, nil},
 		{"ListServiceConnections", "no query parameter", rowsJSON(0), func(ctx context.Context, c *Client) error {
-			_, err := c.serviceConnections(ctx, project, serviceID, filter{})
+			_, _, err := c.serviceConnections(ctx, project, serviceID, filter{})
 			return err
 		}, nil},
 		{"ListServiceConnections", "every query parameter", rowsJSON(0), func(ctx context.Context, c *Client) error {
 			f := pending
 			f.limit = vpcepPage
-			_, err := c.serviceConnections(ctx, project, serviceID, f)
+			_, _, err := c.serviceConnections(ctx, project, serviceID, f)
 			return err
 		}, func(q url.Values) {
 			for _, name := range []string{"marker_id", "offset", "sort_dir", "sort_key"} {
@@ -49,13 +49,13 @@ func TestCallsEqualRecordings(t *testing.T) {
 			}
 		}},
 		{"ListEndpointConnections", "no query parameter", rowsJSON(0), func(ctx context.Context, c *Client) error {
-			_, err := c.gatewayConnections(ctx, project, gatewayID, filter{})
+			_, _, err := c.gatewayConnections(ctx, project, gatewayID, filter{})
 			return err
 		}, nil},
 		{"ListEndpointConnections", "every query parameter", rowsJSON(0), func(ctx context.Context, c *Client) error {
 			f := pending
 			f.limit = apigPage
-			_, err := c.gatewayConnections(ctx, project, gatewayID, f)
+			_, _, err := c.gatewayConnections(ctx, project, gatewayID, f)
 			return err
 		}, func(q url.Values) { q.Del("marker_id"); q.Del("offset") }},
 		{"AcceptOrRejectEndpointConnections", "action receive", rowsJSON(0), func(ctx context.Context, c *Client) error {

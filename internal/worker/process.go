@@ -61,7 +61,7 @@ func (w *Worker) newTask(d *approval.Delivery, entry *approval.Entry) *task {
 	return &task{Delivery: d, stages: newStages(w.Now, d, entry)}
 }
 
-// snapshot is facts and when they were asked for, by this worker's own clock.
+// snapshot is facts and when they were read, by this worker's own clock.
 type snapshot struct {
 	approval.Facts
 	at time.Time

@@ -33,6 +33,10 @@ func (w *Worker) readFacts(ctx context.Context, req approval.Request) (*snapshot
 	if err != nil {
 		return nil, fmt.Errorf("facts: %w", err)
 	}
+	// The wait for the turn at the API makes facts no older.
+	if read := facts.ReadAt; read.After(at) && !read.After(w.Now()) {
+		at = read
+	}
 	return &snapshot{facts, at}, nil
 }
 

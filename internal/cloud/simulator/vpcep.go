@@ -144,7 +144,7 @@ type listed struct {
 
 // sorted returns the listed endpoints at c.listAt, in order.
 func (c *call) sorted(from []*endpoint, byUpdate, ascending bool) []listed {
-	var out []listed
+	out := make([]listed, 0, len(from))
 	for _, e := range slices.Backward(from) {
 		if now := e.shown(c.listAt); now.state != gone && !c.tooYoung(e) {
 			out = append(out, listed{e, now})
