@@ -128,8 +128,8 @@ func TestBusSetupAndStatus(t *testing.T) {
 	run := func(args ...string) result {
 		return call{args: append(args, "--nats-url", srv.URL)}.do(t.Context())
 	}
-	if got := run("bus", "status"); got.code != cli.ExitDiffers || strings.Count(got.stdout, "missing") != 6 {
-		t.Errorf("%+v, want all six missing and exit %d", got, cli.ExitDiffers)
+	if got := run("bus", "status"); got.code != cli.ExitDiffers || strings.Count(got.stdout, "missing") != 8 {
+		t.Errorf("%+v, want all eight missing and exit %d", got, cli.ExitDiffers)
 	}
 	for range 2 {
 		if got := run("bus", "setup"); got.code != cli.ExitDone || !strings.Contains(got.stdout, "are as they should be") {

@@ -62,6 +62,8 @@ const (
 	ReasonNotVisible      ReasonCode = "not_visible"          // the target does not show the connection
 	ReasonNotDecided      ReasonCode = "not_decided"          // the request ended before a decision
 	ReasonShadow          ReasonCode = "shadow"               // mode shadow
+	ReasonApproved        ReasonCode = "approved"             // reviewers approved what the policies held
+	ReasonReviewReject    ReasonCode = "rejected_by_review"   // a reviewer rejected what the policies held
 )
 
 // Reason explains the decision to the requester, without details for operators.
@@ -85,6 +87,7 @@ type Input struct {
 	Request Request
 	Facts   Facts
 	Now     time.Time
+	Reviews *Reviews // what people said of it; nil: nothing
 }
 
 // Decision is a verdict with everything that made it.
@@ -103,6 +106,8 @@ type Decision struct {
 	// are accepted, and that Facts.Accepted is not known: count and decide again.
 	NeedsCount bool
 	Shadow     *ShadowDecision // nil if no shadow policy is for the target
+	Review     []ReviewRule    // by whom a hold can be decided; shared, do not change it
+	Reviews    *Reviews        // what people said, of a decision by reviews
 }
 
 // ShadowDecision is what would have been decided if the shadow policies of the

@@ -149,6 +149,35 @@ func (c Creation) Values(field string) []string {
 	return nil
 }
 
+// Digest is the SHA-256 of all parameters of c, as 64 hexadecimal digits; empty if
+// c has none. It is the digest of the lines "name=value", sorted, each with a line
+// feed; the subnets of an HSS request stand with their VPC, as
+// "subnet_id=<VPC>/<subnet>". A reviewer signs it, so its form is a contract.
+func (c Creation) Digest() string {
+	var lines []string
+	for _, name := range []string{"vpc_id", "subnet_id", "flavor", "xrole", "host_id", "ds_type", "vpc_ep_server_name", "vpc_ep_server_id"} {
+		if name == "subnet_id" && c.HSS != nil {
+			continue
+		}
+		for _, v := range c.Values(name) {
+			lines = append(lines, name+"="+v+"\n")
+		}
+	}
+	if c.HSS != nil {
+		for _, v := range c.HSS.VPCs {
+			for _, subnet := range v.SubnetIDs {
+				lines = append(lines, "subnet_id="+v.VPCID+"/"+subnet+"\n")
+			}
+		}
+	}
+	if len(lines) == 0 {
+		return ""
+	}
+	slices.Sort(lines)
+	sum := sha256.Sum256([]byte(strings.Join(lines, "")))
+	return hex.EncodeToString(sum[:])
+}
+
 // identity is what two creations of the same endpoint have in common, whatever
 // the order of their lists and the spelling of their ids.
 func (c Creation) identity() []string {

@@ -20,13 +20,20 @@ const (
 	RequestsStream    = "VPCEP_REQUESTS"
 	ResultsStream     = "VPCEP_RESULTS"
 	DeadLettersStream = "VPCEP_DEADLETTERS"
+	ReviewsStream     = "VPCEP_REVIEWS"
 	LedgerBucket      = "vpcep-ledger"
 	WorkersBucket     = "vpcep-workers"
 	ConsumerName      = "vpcep-approver"
 
+	ReviewsConsumerName = "vpcep-approver-reviews"
+
 	RequestsSubject    = "vpcep.requests"    // + .<target>
 	ResultsSubject     = "vpcep.results"     // + .<outcome>.<target>.<decision id>
 	DeadLettersSubject = "vpcep.deadletters" // + .<reason>
+
+	ReviewsSubject          = "vpcep.reviews"
+	ReviewsSubmittedSubject = ReviewsSubject + ".submitted" // + .<target>.<request id>
+	ReviewsRefusedSubject   = ReviewsSubject + ".refused"   // + .<target>.<request id>
 )
 
 // Config configures a Bus. The zero value of a field selects its default.

@@ -76,21 +76,42 @@ type RequestRecord struct {
 	ServiceID     string          `json:"service_id,omitzero"`
 	GatewayID     string          `json:"gateway_id,omitzero"`
 	EndpointID    string          `json:"endpoint_id,omitzero"`
-	Parameters    *endpointData   `json:"parameters,omitzero"` // of a creation, as in the event
+	Parameters    *endpointData   `json:"parameters,omitzero"`        // of a creation, as in the event
+	ParametersSum string          `json:"parameters_sha256,omitzero"` // of a creation, which a review names
 	Claims        approval.Claims `json:"claims,omitzero"`
 	ClaimsDropped bool            `json:"claims_dropped,omitzero"` // the whole was too large for the broker
 }
 
 // DecisionRecord is the decision in a Record.
 type DecisionRecord struct {
-	ID           string         `json:"id"`
-	Verdict      string         `json:"verdict"`
-	Policy       string         `json:"policy,omitzero"`
-	Rule         string         `json:"rule,omitzero"`
-	Reasons      []reasonResult `json:"reasons"`
-	Contact      string         `json:"contact,omitzero"`
-	PolicyDigest string         `json:"policy_digest,omitzero"`
-	Time         time.Time      `json:"time,omitzero"`
+	ID           string             `json:"id"`
+	Verdict      string             `json:"verdict"`
+	Policy       string             `json:"policy,omitzero"`
+	Rule         string             `json:"rule,omitzero"`
+	Reasons      []reasonResult     `json:"reasons"`
+	Contact      string             `json:"contact,omitzero"`
+	PolicyDigest string             `json:"policy_digest,omitzero"`
+	Time         time.Time          `json:"time,omitzero"`
+	Review       []ReviewRuleRecord `json:"review,omitzero"`  // of a hold: who may decide it
+	Reviews      []ReviewRecord     `json:"reviews,omitzero"` // what people said, if that decided
+}
+
+// ReviewRuleRecord is who may decide what a policy holds.
+type ReviewRuleRecord struct {
+	Policy    string   `json:"policy"`
+	By        []string `json:"by"` // names of people and groups
+	Approvals int      `json:"approvals"`
+	Within    string   `json:"within"` // from the hold, such as 72h0m0s
+}
+
+// ReviewRecord is what one person said.
+type ReviewRecord struct {
+	Reviewer string    `json:"reviewer"`
+	Verdict  string    `json:"verdict"` // approve or reject
+	Reason   string    `json:"reason"`
+	Time     time.Time `json:"time"`
+	Console  string    `json:"console,omitzero"` // that vouched for the person
+	SignIn   string    `json:"sign_in,omitzero"` // how the console knew the person
 }
 
 type reasonResult struct {
@@ -212,7 +233,7 @@ func newRecord(r approval.Entry, dropClaims bool) Record {
 	default:
 		parameters := endpointDataOf(r.Request)
 		parameters.Target, parameters.Claims = "", nil
-		d.Request.Parameters = &parameters
+		d.Request.Parameters, d.Request.ParametersSum = &parameters, r.Request.Creation.Digest()
 	}
 	if dropClaims {
 		d.Request.Claims, d.Request.ClaimsDropped = nil, true
@@ -220,10 +241,46 @@ func newRecord(r approval.Entry, dropClaims bool) Record {
 	for _, reason := range r.Decision.Reasons {
 		d.Decision.Reasons = append(d.Decision.Reasons, reasonResult{Code: string(reason.Code), Text: reason.Text})
 	}
+	d.Decision.addReviews(&r.Decision)
 	if r.Result != nil {
 		d.end(r.Result)
 	}
 	return d
+}
+
+// addReviews adds who may review the decision, and what people said.
+func (d *DecisionRecord) addReviews(from *approval.Decision) {
+	for _, rule := range from.Review {
+		d.Review = append(d.Review, ReviewRuleRecord{Policy: rule.Policy, By: rule.By, Approvals: rule.Approvals, Within: rule.Within.String()})
+	}
+	if from.Reviews == nil {
+		return
+	}
+	for _, said := range from.Reviews.Said {
+		verdict := "reject"
+		if said.Approve {
+			verdict = "approve"
+		}
+		d.Reviews = append(d.Reviews, ReviewRecord{
+			Reviewer: said.Reviewer, Verdict: verdict, Reason: said.Reason, Time: said.At.UTC(), Console: said.Console, SignIn: said.SignIn,
+		})
+	}
+}
+
+// readReviews is the opposite of addReviews, as far as a result says it.
+func (d DecisionRecord) readReviews(into *approval.Decision) {
+	for _, rule := range d.Review {
+		within, _ := time.ParseDuration(rule.Within) // of a newer worker, perhaps
+		into.Review = append(into.Review, approval.ReviewRule{Policy: rule.Policy, By: rule.By, Approvals: rule.Approvals, Within: approval.Period(within)})
+	}
+	for _, r := range d.Reviews {
+		if into.Reviews == nil {
+			into.Reviews = &approval.Reviews{}
+		}
+		into.Reviews.Said = append(into.Reviews.Said, approval.Review{
+			Reviewer: r.Reviewer, Approve: r.Verdict == "approve", Reason: r.Reason, At: r.Time, Console: r.Console, SignIn: r.SignIn,
+		})
+	}
 }
 
 // end adds how the request ended.
@@ -294,6 +351,7 @@ func (d Record) Result() approval.Result {
 	for _, reason := range d.Decision.Reasons {
 		r.Decision.Reasons = append(r.Decision.Reasons, approval.Reason{Code: approval.ReasonCode(reason.Code), Text: reason.Text})
 	}
+	d.Decision.readReviews(&r.Decision)
 	if f := d.Error; f != nil {
 		r.Failure = &approval.Failure{Code: f.Code, Text: f.Text, RequestID: f.RequestID}
 	}

@@ -62,10 +62,12 @@ func (b *Bus) Rights(ctx context.Context) []RightCheck {
 			absent = append(absent, want.Name)
 		}
 	}
-	consumer, err := b.consumerLookup(ctx)
-	out = append(out, RightCheck{Right: right(b.api("CONSUMER.INFO."+RequestsStream+"."+ConsumerName), "look at the consumer"), Err: err})
-	if err == nil && consumer == nil {
-		absent = append(absent, ConsumerName)
+	for stream, name := range consumerNames() {
+		consumer, err := b.lookupConsumer(ctx, stream, name)
+		out = append(out, RightCheck{Right: right(b.api("CONSUMER.INFO."+stream+"."+name), "look at the consumer "+name), Err: err})
+		if err == nil && consumer == nil {
+			absent = append(absent, name)
+		}
 	}
 	if b.cfg.Create {
 		out = append(out, b.probeAll(ctx, b.rightsToCreate(absent), nil)...)
@@ -103,9 +105,11 @@ func (b *Bus) rightsToCreate(absent []string) []try {
 	for _, name := range absent {
 		subject, what := b.api("STREAM.CREATE."+name), resourceOf(name)
 		sent := subject
-		if name == ConsumerName {
-			subject, what = b.api("CONSUMER.CREATE."+RequestsStream+"."+ConsumerName+".>"), "consumer "+name
-			sent = strings.TrimSuffix(subject, ">") + RequestsSubject + ".>"
+		for stream, consumer := range consumerNames() {
+			if name == consumer {
+				subject, what = b.api("CONSUMER.CREATE."+stream+"."+name+".>"), "consumer "+name
+				sent = strings.TrimSuffix(subject, ">") + b.consumers()[stream].FilterSubject
+			}
 		}
 		out = append(out, try{
 			Right: right(subject, "make the "+what+", which `worker bus setup` does with another user"), messages: []*nats.Msg{{Subject: sent, Data: []byte(malformed)}},
@@ -125,11 +129,20 @@ func (b *Bus) rightsToWork(have map[string]*found[jetstream.StreamInfo]) []try {
 		{right(pull, "take requests"), []*nats.Msg{{Subject: pull, Data: []byte(malformed)}}, ConsumerName, false},
 		{right(ack+">", "acknowledge requests, or ask for redelivery"), []*nats.Msg{{Subject: ack + noSuchDelivery, Data: []byte(progress)}}, ConsumerName, false},
 	}
+	pull = b.api("CONSUMER.MSG.NEXT." + ReviewsStream + "." + ReviewsConsumerName)
+	ack = "$JS.ACK." + ReviewsStream + "." + ReviewsConsumerName + "."
+	out = append(out,
+		try{right(pull, "take reviews"), []*nats.Msg{{Subject: pull, Data: []byte(malformed)}}, ReviewsConsumerName, false},
+		try{right(ack+">", "acknowledge reviews, or ask for redelivery"), []*nats.Msg{{Subject: ack + noSuchDelivery, Data: []byte(progress)}}, ReviewsConsumerName, false},
+	)
 	reads := map[string]string{
 		RequestsStream: "see how long requests wait", ResultsStream: "see whether a result is stored",
 		DeadLettersStream: "see whether a dead letter is stored",
 	}
 	for _, want := range b.streams() {
+		if want.Name == ReviewsStream {
+			continue // reviews are pulled only
+		}
 		bucket, isBucket := strings.CutPrefix(want.Name, bucketPrefix)
 		subject, purpose := b.api("DIRECT.GET."+want.Name), reads[want.Name]
 		message := &nats.Msg{Subject: subject, Data: []byte(malformed)}
@@ -160,7 +173,7 @@ func (b *Bus) rightsToWork(have map[string]*found[jetstream.StreamInfo]) []try {
 		try{right(remove+"*", list), []*nats.Msg{{Subject: remove + "doctor", Data: []byte(malformed)}}, bucketStream, false},
 		try{right(flow+">", list), []*nats.Msg{{Subject: flow + "doctor.doctor"}}, bucketStream, true},
 	)
-	var results, letters, swept []*nats.Msg
+	var results, letters, swept, refused []*nats.Msg
 	targets := []string{"doctor"}
 	if len(b.cfg.Targets) > 0 {
 		targets = nil
@@ -177,6 +190,7 @@ func (b *Bus) rightsToWork(have map[string]*found[jetstream.StreamInfo]) []try {
 			results = append(results, refusedMessage(resultSubject(string(outcome), target, "doctor")))
 		}
 		swept = append(swept, refusedMessage(SweepSubject+"."+target))
+		refused = append(refused, refusedMessage(ReviewsRefusedSubject+"."+target+".doctor"))
 	}
 	for _, reason := range DeadLetterReasons() {
 		letters = append(letters, refusedMessage(DeadLettersSubject+"."+reason))
@@ -185,6 +199,7 @@ func (b *Bus) rightsToWork(have map[string]*found[jetstream.StreamInfo]) []try {
 		try{right(ResultsSubject+".>", "publish results"), results, ResultsStream, false},
 		try{right(DeadLettersSubject+".>", "publish dead letters"), letters, DeadLettersStream, false},
 		try{right(SweepSubject+".>", "submit connections without an event"), swept, RequestsStream, false},
+		try{right(ReviewsRefusedSubject+".>", "publish why a review does not count"), refused, ReviewsStream, false},
 	)
 }
 

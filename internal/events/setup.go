@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -59,6 +60,7 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 		stream(ResultsStream, ResultsSubject, "How requests to the VPC endpoint approver ended", b.cfg.ResultsMaxAge, 2*time.Minute),
 		stream(DeadLettersStream, DeadLettersSubject, "Messages that are no requests", b.cfg.DeadLettersMaxAge, time.Hour),
 		ledger, workers,
+		stream(ReviewsStream, ReviewsSubject, "What people say of held requests", b.cfg.ResultsMaxAge, 2*time.Minute),
 	}
 }
 
@@ -89,6 +91,14 @@ func (b *Bus) consumer() jetstream.ConsumerConfig {
 		AckWait: b.cfg.AckWait, MaxDeliver: -1, MaxAckPending: b.cfg.MaxAckPending,
 		ReplayPolicy: jetstream.ReplayInstantPolicy, FilterSubject: RequestsSubject + ".>",
 	}
+}
+
+// reviewsConsumer is shared by all workers, too.
+func (b *Bus) reviewsConsumer() jetstream.ConsumerConfig {
+	c := b.consumer()
+	c.Durable, c.Description = ReviewsConsumerName, "Reviews for the workers of the VPC endpoint approver"
+	c.FilterSubject = ReviewsSubmittedSubject + ".>"
+	return c
 }
 
 // Setup makes the streams, the bucket and the consumer that are missing, if
@@ -122,15 +132,33 @@ func (b *Bus) create(ctx context.Context) error {
 			return err
 		}
 	}
-	have, err := b.consumerInfo(ctx)
-	if err != nil || have != nil {
-		return err
-	}
-	_, err = b.js.CreateConsumer(ctx, RequestsStream, b.consumer())
-	if err != nil && !errors.Is(err, jetstream.ErrConsumerExists) {
-		return apiError("make the consumer "+ConsumerName, err)
+	for stream := range consumerNames() {
+		want := b.consumers()[stream]
+		have, err := b.lookupConsumer(ctx, stream, want.Durable)
+		if err != nil {
+			return err
+		}
+		if have != nil {
+			continue
+		}
+		_, err = b.js.CreateConsumer(ctx, stream, want)
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerExists) {
+			return apiError("make the consumer "+want.Durable, err)
+		}
 	}
 	return nil
+}
+
+// consumerNames yields the consumers of the workers with their streams, in one order.
+func consumerNames() iter.Seq2[string, string] {
+	return func(yield func(stream, name string) bool) {
+		_ = yield(RequestsStream, ConsumerName) && yield(ReviewsStream, ReviewsConsumerName)
+	}
+}
+
+// consumers are those of the workers, by stream.
+func (b *Bus) consumers() map[string]jetstream.ConsumerConfig {
+	return map[string]jetstream.ConsumerConfig{RequestsStream: b.consumer(), ReviewsStream: b.reviewsConsumer()}
 }
 
 // createStream makes a stream, with the longest duplicate window that the broker
@@ -187,14 +215,17 @@ func (b *Bus) Status(ctx context.Context) ([]Difference, error) {
 		}
 		out = append(out, streamDifferences(resource, have.raw, have.info.Config, want, b.cfg.Slots)...)
 	}
-	have, err := b.consumerLookup(ctx)
-	switch {
-	case err != nil:
-		return nil, err
-	case have == nil:
-		out = append(out, missing("consumer "+ConsumerName))
-	default:
-		out = append(out, consumerDifferences(have.raw, have.info.Config, b.consumer(), b.cfg.Slots, max(b.cfg.Replicas, 1))...)
+	for stream := range consumerNames() {
+		want := b.consumers()[stream]
+		have, err := b.lookupConsumer(ctx, stream, want.Durable)
+		switch {
+		case err != nil:
+			return nil, err
+		case have == nil:
+			out = append(out, missing("consumer "+want.Durable))
+		default:
+			out = append(out, consumerDifferences(have.raw, have.info.Config, want, b.cfg.Slots, max(b.cfg.Replicas, 1))...)
+		}
 	}
 	return out, nil
 }
@@ -244,7 +275,11 @@ func (b *Bus) streamInfo(ctx context.Context, name string) (*found[jetstream.Str
 
 // consumerLookup is nil if there is no such consumer, or no stream for it.
 func (b *Bus) consumerLookup(ctx context.Context) (*found[jetstream.ConsumerInfo], error) {
-	return lookup[jetstream.ConsumerInfo](ctx, b, "look at the consumer "+ConsumerName, "CONSUMER.INFO."+RequestsStream+"."+ConsumerName)
+	return b.lookupConsumer(ctx, RequestsStream, ConsumerName)
+}
+
+func (b *Bus) lookupConsumer(ctx context.Context, stream, name string) (*found[jetstream.ConsumerInfo], error) {
+	return lookup[jetstream.ConsumerInfo](ctx, b, "look at the consumer "+name, "CONSUMER.INFO."+stream+"."+name)
 }
 
 // consumerInfo is consumerLookup for those who do not compare.

@@ -90,7 +90,7 @@ func newRig(t testing.TB, replicas int, rate float64, cfg simulator.Config, sets
 	for range replicas {
 		client := r.client(t, rate, nil)
 		r.replicas = append(r.replicas, &worker.Worker{
-			Cloud: client, Creator: client, Limiter: places{client, r.store}, Policy: r, Ledger: r.store, Results: r,
+			Cloud: client, Creator: client, Limiter: places{client, r.store}, Policy: r, Ledger: r.store, Reviews: r.store, Results: r,
 			Metrics: metrics.New(prometheus.NewRegistry(), metrics.Labels{}, metrics.Build{}),
 			Log:     zerolog.Nop(), Now: time.Now, Limits: worker.DefaultLimits(),
 			Slots: worker.NewTargetSlots(4096, len(targets()), time.Now), Targets: targets(), Version: "faulttest",

@@ -89,6 +89,7 @@ type Metrics struct {
 	sweepFound *prometheus.CounterVec
 	worklist   worklist
 	shadow     *ruleCounter
+	reviews    reviews
 
 	targets targetLabels
 	sets    sync.Map // sets of policies that have series
@@ -108,6 +109,7 @@ func New(reg prometheus.Registerer, labels Labels, build Build) *Metrics {
 	m.registerPolicy(f)
 	m.Set(LiveSet)
 	m.registerSweep(f, labels)
+	m.registerReviews(f)
 	m.worklist.forget()
 	f.gaugeVec("build_info", "Always 1; the labels say which build this is.", "version", "revision", "goversion").
 		WithLabelValues(build.Version, build.Revision, build.GoVersion).Set(1)

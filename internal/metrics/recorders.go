@@ -263,4 +263,7 @@ func (m *Metrics) WorkSeen(target string, w Work) {
 }
 
 // WorkUnknown says that another worker sweeps.
-func (m *Metrics) WorkUnknown() { m.worklist.forget() }
+func (m *Metrics) WorkUnknown() {
+	m.worklist.forget()
+	m.reviews.forget()
+}

@@ -18,9 +18,11 @@ type policy struct {
 	allow     []*entry // in the order of the file
 	deny      []*entry
 	otherwise approval.Verdict
-	at        strictyaml.Position // of the name
+	review    *approval.ReviewRule // nil: nobody decides what it holds
+	at        strictyaml.Position  // of the name
 	modeAt    strictyaml.Position
 	elseAt    strictyaml.Position // of otherwise
+	reviewAt  strictyaml.Position
 }
 
 // entry is one allow or deny of a policy.

@@ -39,6 +39,7 @@ func (s *Set) decide(q *query) approval.Decision {
 		d.Reasons = s.fixed.onlyShadow
 	} else {
 		sc.live.decide(q, &s.fixed, &d)
+		sc.live.review(in, s.reviewers, &d)
 	}
 	if sc.shadow != nil {
 		would := approval.Decision{Verdict: approval.Hold}
@@ -71,7 +72,8 @@ type view struct {
 	deny, allow index
 	otherwise   string // the policy whose "otherwise" is strictest; empty if several hold or ignore
 	verdict     approval.Verdict
-	reasons     []approval.Reason // of verdict
+	reasons     []approval.Reason     // of verdict
+	reviews     []approval.ReviewRule // of the policies that have one, by name
 }
 
 // fixed holds the reasons that are the same for every request.

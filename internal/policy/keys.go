@@ -15,12 +15,13 @@ import (
 // JSON Schema and of the tables in docs/policy.md.
 type keys struct {
 	policy []key[policy]
+	review []key[approval.ReviewRule]
 	entry  []key[entry]
 	hours  []key[hoursCondition]
 }
 
 func newKeys() *keys {
-	return &keys{policy: policyKeys(), entry: entryKeys(), hours: hoursKeys()}
+	return &keys{policy: policyKeys(), review: reviewKeys(), entry: entryKeys(), hours: hoursKeys()}
 }
 
 // formatVersion is the version of the file format that this package reads.
@@ -71,11 +72,7 @@ func policyKeys() []key[policy] {
 		{
 			Name: "version", Must: true, Doc: "The version of the file format.",
 			Form: strictyaml.Form{Words: formatVersion, Schema: map[string]any{"const": 1}},
-			Read: func(d *decoder, n *strictyaml.Node, _ *policy) {
-				if s, ok := d.Text(n, formatVersion); ok && s != formatVersion {
-					d.Fail(n, "version", "unknown version "+strconv.Quote(strictyaml.Cut(s)), "this worker supports version "+formatVersion)
-				}
-			},
+			Read: func(d *decoder, n *strictyaml.Node, _ *policy) { d.version(n) },
 		},
 		{
 			Name: "policy", Must: true, Doc: "The name of the policy, unique in the folder. It is shown in decisions and metrics.",
@@ -125,7 +122,25 @@ func policyKeys() []key[policy] {
 				}
 			},
 		},
+		{
+			Name: "review", Doc: "Who may decide what the policy holds. Without it a held request stays held until the policies or the facts change.",
+			Form: strictyaml.Form{Words: "a mapping, see below", Schema: map[string]any{"$ref": "#/$defs/review"}},
+			Read: readReview,
+		},
 	}
+}
+
+// version reads the version of a file.
+func (d *decoder) version(n *strictyaml.Node) {
+	if s, ok := d.Text(n, formatVersion); ok && s != formatVersion {
+		d.Fail(n, "version", "unknown version "+strconv.Quote(strictyaml.Cut(s)), "this worker supports version "+formatVersion)
+	}
+}
+
+func readReview(d *decoder, n *strictyaml.Node, p *policy) {
+	r := approval.ReviewRule{Approvals: defaultApprovals, Within: approval.Period(defaultWithin)}
+	strictyaml.ReadMapping(d, n, "who may review", d.keys.review, &r)
+	p.review, p.reviewAt = &r, strictyaml.At(n)
 }
 
 func readTargets(d *decoder, n *strictyaml.Node, p *policy) {

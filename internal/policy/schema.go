@@ -10,8 +10,17 @@ func Schema() ([]byte, error) {
 	root["$id"] = "policy.v1.json"
 	root["title"] = "Policy of vpcep-approver"
 	root["$defs"] = map[string]any{
-		"allow": strictyaml.Object(k.entry, "allow"), "deny": strictyaml.Object(k.entry, "deny"), "hours": strictyaml.Object(k.hours, ""), "values": valuesForm().Schema,
+		"allow": strictyaml.Object(k.entry, "allow"), "deny": strictyaml.Object(k.entry, "deny"), "hours": strictyaml.Object(k.hours, ""), "review": strictyaml.Object(k.review, ""), "values": valuesForm().Schema,
 	}
+	return strictyaml.WriteSchema(root)
+}
+
+// ReviewersSchema returns the JSON Schema of reviewers.yaml.
+func ReviewersSchema() ([]byte, error) {
+	root := strictyaml.Object(reviewersKeys(), "")
+	root["$id"] = "reviewers.v1.json"
+	root["title"] = "Reviewers of vpcep-approver"
+	root["$defs"] = map[string]any{"reviewer": strictyaml.Object(reviewerKeys(), ""), "console": strictyaml.Object(consoleKeys(), "")}
 	return strictyaml.WriteSchema(root)
 }
 

@@ -28,6 +28,8 @@ type Set struct {
 	fixed    fixed
 	rules    int
 	findings []strictyaml.Finding
+	// reviewers is nil if the folder has no reviewers.yaml.
+	reviewers *Reviewers
 }
 
 // Digest identifies the files that s was made of: "sha256:" and 64 hexadecimal
@@ -37,6 +39,15 @@ func (s *Set) Digest() string {
 		return ""
 	}
 	return s.digest
+}
+
+// Reviewers returns who may review what s holds; it has nobody if the folder has no
+// reviewers.yaml.
+func (s *Set) Reviewers() *Reviewers {
+	if s == nil {
+		return nil
+	}
+	return s.reviewers
 }
 
 // Rules is the number of entries, allow and deny together.
@@ -61,6 +72,9 @@ func (s *Set) Names() [][2]string {
 	}
 	for _, p := range s.policies {
 		names = append(names, [2]string{p.name, ""})
+		if p.review != nil {
+			names = append(names, [2]string{p.name, RuleReview}, [2]string{"", RuleReview})
+		}
 		for _, e := range slices.Concat(p.allow, p.deny) {
 			names = append(names, [2]string{p.name, e.id})
 		}
@@ -114,8 +128,13 @@ func (snap *snapshot) load(dir string, targets approval.Targets) (*Set, error) {
 	l := &loading{snap: snap, dir: dir, targets: targets, used: make(map[string]bool), keys: newKeys(), compiler: &compiler{}, sources: make(map[string]*strictyaml.Reader)}
 	l.findings = snap.left(dir)
 	for _, name := range slices.Sorted(maps.Keys(snap.files)) {
-		if path.Ext(name) == ".yaml" {
-			l.used[name] = true
+		if path.Ext(name) != ".yaml" {
+			continue
+		}
+		l.used[name] = true
+		if name == ReviewersFile {
+			l.reviewersFile(name)
+		} else {
 			l.file(name)
 		}
 	}
@@ -124,6 +143,7 @@ func (snap *snapshot) load(dir string, targets approval.Targets) (*Set, error) {
 	}
 	l.unique()
 	l.admitted()
+	l.reviews()
 	strictyaml.Sort(l.findings)
 	if slices.ContainsFunc(l.findings, strictyaml.Finding.Fails) {
 		return nil, &strictyaml.Error{Findings: l.findings}
@@ -145,6 +165,7 @@ type loading struct {
 	compiler *compiler
 	sources  map[string]*strictyaml.Reader // for excerpts
 	policies []*policy
+	people   *Reviewers // nil: there is no reviewers.yaml
 	findings []strictyaml.Finding
 }
 
@@ -265,7 +286,7 @@ func (l *loading) finding(p *policy, at strictyaml.Position, f strictyaml.Findin
 // set builds the set of policies without errors.
 func (l *loading) set() *Set {
 	s := &Set{
-		digest: l.snap.digest(slices.Collect(maps.Keys(l.used))), policies: l.policies,
+		digest: l.snap.digest(slices.Collect(maps.Keys(l.used))), policies: l.policies, reviewers: l.people,
 		scopes: make(map[string]*scope), fixed: newFixed(),
 	}
 	slices.SortFunc(s.policies, func(a, b *policy) int { return cmp.Compare(a.name, b.name) })
@@ -320,6 +341,11 @@ func (v *view) add(p *policy, entries []*entry, fix *fixed) {
 		} else {
 			v.allow.add(e)
 		}
+	}
+	if p.review != nil {
+		rule := *p.review
+		rule.Policy, rule.MayReject = p.name, p.mode == approval.Enforce
+		v.reviews = append(v.reviews, rule)
 	}
 	verdict, reasons := p.otherwise, fix.notAllowed
 	if verdict == approval.Reject && p.mode == approval.AcceptOnly {

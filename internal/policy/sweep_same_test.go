@@ -215,7 +215,7 @@ func newSite(m *metrics.Metrics, in approval.Input, accepted int) *site {
 func (s *site) handle(t *testing.T, p worker.Policy, req approval.Request) approval.Decision {
 	t.Helper()
 	w := &worker.Worker{
-		Cloud: s, Limiter: s, Policy: p, Ledger: s, Results: s, Metrics: s.metrics, Log: zerolog.Nop(), Now: s.now,
+		Cloud: s, Limiter: s, Policy: p, Ledger: s, Reviews: s, Results: s, Metrics: s.metrics, Log: zerolog.Nop(), Now: s.now,
 		Limits: worker.DefaultLimits(), Slots: worker.NewTargetSlots(8, 1, s.now), Targets: approval.Targets{req.Target},
 	}
 	if err := w.Handle(t.Context(), approval.Delivery{Request: req, Attempt: 1, PublishedAt: s.now()}); err != nil {

@@ -25,6 +25,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/review"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
 
@@ -77,7 +78,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	book := ledger.New(bucket, counters)
 
 	w := &worker.Worker{
-		Cloud: client, Creator: client, Limiter: limiter{client, book}, Policy: policies, Ledger: book, Results: bus,
+		Cloud: client, Creator: client, Limiter: limiter{client, book}, Policy: policies, Ledger: book, Reviews: ledger.NewReviews(book, bus), Results: bus,
 		Metrics: counters, Log: s.Log, Now: time.Now, Limits: s.Limits, Started: time.Now(), Targets: cfg.Targets,
 		Slots: worker.NewTargetSlots(cfg.Worker.Slots, len(cfg.Targets), time.Now), Version: cli.ReadBuild().Version,
 	}
@@ -109,6 +110,8 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	group.Go(func() error { sweep.Run(working); return nil })
 	watch := approvalWatch{cloud: client, metrics: counters, log: s.Log, targets: cfg.Targets}
 	group.Go(func() error { watch.run(working); return nil })
+	count := review.Counter{Ledger: book, Policies: policies, Requests: bus, Observer: counters, Log: s.Log}
+	group.Go(func() error { bus.ConsumeReviews(working, countReview(&count, counters)); return nil })
 	group.Go(func() error {
 		defer stop()
 		return bus.Consume(working, deadLetterUnprocessable(w.Handle))

@@ -58,6 +58,9 @@ func (w *Worker) writeResult(ctx context.Context, t *task, entry *approval.Entry
 		}
 	}
 	t.stages.record(approval.StageDecide, nil)
+	if err := w.noteReview(ctx, entry, end); err != nil {
+		return entry, err
+	}
 	return w.update(ctx, entry, func(e *approval.Entry) {
 		e.Progress, e.Wait = t.stages.progress(approval.StageOutage), nil
 		e.Result = &approval.Result{

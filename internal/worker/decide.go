@@ -34,6 +34,13 @@ func (w *Worker) decide(ctx context.Context, t *task, entry *approval.Entry, fac
 func (w *Worker) judgeWithin(ctx context.Context, req *approval.Request, facts *approval.Facts) (*approval.Decision, error) {
 	in := &approval.Input{Request: *req, Facts: *facts, Now: w.Now()}
 	decision := judge(w.Policy, in)
+	var err error
+	if in.Reviews, err = w.reviewsOf(ctx, req, &decision); err != nil {
+		return nil, err
+	}
+	if in.Reviews != nil {
+		decision = judge(w.Policy, in)
+	}
 	if !decision.NeedsCount {
 		return &decision, nil
 	}

@@ -260,7 +260,7 @@ type bench struct {
 func newBench(_ testing.TB, cloud *fakeCloud, policy Policy) *bench {
 	b := &bench{cloud: cloud, ledger: ledgertest.NewFake(), results: &fakeResults{got: map[string]approval.Result{}}}
 	b.Worker = &Worker{
-		Cloud: cloud, Creator: cloud, Limiter: limiter{cloud, b.ledger}, Policy: policy, Ledger: b.ledger, Results: b.results,
+		Cloud: cloud, Creator: cloud, Limiter: limiter{cloud, b.ledger}, Policy: policy, Ledger: b.ledger, Reviews: b.ledger, Results: b.results,
 		Metrics: metrics.New(prometheus.NewRegistry(), metrics.Labels{}, metrics.Build{}),
 		Log:     zerolog.Nop(), Now: time.Now, Limits: DefaultLimits(), Slots: NewTargetSlots(64, 1, time.Now),
 		Targets: approval.Targets{service(), functions(), insight()}, Version: "test",
@@ -319,6 +319,6 @@ func (b *bench) deliver(t *testing.T, d approval.Delivery, most int) (approval.R
 		}
 		<-time.After(later.After)
 	}
-	t.Fatalf("not settled after %d deliveries", most)
+	t.Fatalf("not settled after %d deliveries: %v", most, b.Handle(t.Context(), d))
 	return approval.Result{}, 0
 }

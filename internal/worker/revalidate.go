@@ -19,8 +19,8 @@ var (
 // and at this time. An accept within a limit stands for as long as the place that
 // was reserved for it is within the limit.
 func (w *Worker) stands(entry *approval.Entry, facts *approval.Facts) bool {
-	now := judge(w.Policy, &approval.Input{Request: entry.Request, Facts: *facts, Now: w.Now()})
 	then := &entry.Decision
+	now := judge(w.Policy, &approval.Input{Request: entry.Request, Facts: *facts, Now: w.Now(), Reviews: then.Reviews})
 	return now.Verdict == then.Verdict && (now.Limit == 0 || then.Limit > 0 && now.Limit >= then.Limit)
 }
 

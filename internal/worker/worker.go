@@ -97,6 +97,7 @@ type Worker struct {
 	Limiter Limiter
 	Policy  Policy
 	Ledger  Ledger
+	Reviews ReviewRecords
 	Results Results
 	Metrics *metrics.Metrics
 	Log     zerolog.Logger

@@ -3,8 +3,11 @@
 package ledgertest
 
 import (
+	"context"
+	"slices"
 	"strings"
 
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 )
 
@@ -56,6 +59,15 @@ func (f *Fake) FailOnce(op Op, prefix string, err error, after bool) {
 		}
 		done = true
 		return Fault{Err: err, After: after}
+	})
+}
+
+// DropReview is that of ledger.Reviews.
+func (f *Fake) DropReview(ctx context.Context, r *approval.ReviewRecord) error {
+	key := "review." + r.Request.Subject()
+	return f.Store.do(ctx, Write, key, func() error {
+		f.Store.values[key] = slices.DeleteFunc(f.Store.values[key], func(v *version) bool { return v.seq <= r.Revision })
+		return nil
 	})
 }
 
