@@ -40,7 +40,7 @@ func TestDemo(t *testing.T) {
 		}
 	}
 	if strings.Contains(text, "\x1b[") {
-		t.Error("colour where nobody looks")
+		t.Error("color where nobody looks")
 	}
 	if errs.Len() > 0 {
 		t.Errorf("on stderr:\n%s", &errs)

@@ -69,9 +69,9 @@ variables are tried from left to right; the parts of one cloud credential come f
 		}
 	}
 	b.WriteString(`
-## Colour
+## Color
 
-` + "`--color` or `APPROVER_COLOR`" + `: ` + "`auto`, `always` or `never`" + `. Auto is colour on a terminal, unless
+` + "`--color` or `APPROVER_COLOR`" + `: ` + "`auto`, `always` or `never`" + `. Auto is color on a terminal, unless
 ` + "`NO_COLOR`" + ` is set.
 `)
 	return b.String()

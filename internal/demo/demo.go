@@ -57,6 +57,7 @@ type Demo struct {
 
 // Run starts everything, sends the requests and judges what came of them.
 func (d *Demo) Run(ctx context.Context) error {
+	d.Output.title()
 	d.awaited, d.finished = map[string]Step{}, make(chan struct{})
 	if err := d.UnpackPolicies(); err != nil {
 		return err

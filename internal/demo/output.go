@@ -33,8 +33,12 @@ func NewOutput(out io.Writer, paint cli.Palette) *Output {
 // line prints a line; a terminal that is gone changes nothing for the demo.
 func (s *Output) line(format string, args ...any) { _, _ = fmt.Fprintf(s.out, format+"\n", args...) }
 
-func (s *Output) opening(d *Demo, base, nats string) {
+// title is the first line; it is printed before anything starts.
+func (s *Output) title() {
 	s.line("%s  not for production: all of it runs in this process and is gone afterwards", s.paint.Bold("vpcep-approver demo"))
+}
+
+func (s *Output) opening(d *Demo, base, nats string) {
 	s.line("  NATS JetStream   %s", nats)
 	s.line("  simulated cloud  %s  VPCEP, APIG, FunctionGraph, HSS, DataArts Insight, IAM", d.url)
 	s.line("  policies         %s", d.Dir+"/policies")
@@ -77,14 +81,14 @@ func (s *Output) result(r approval.Result, p Step, ours bool) {
 		mark = s.paint.Red(" ← should be " + string(p.Want))
 		s.fault(fmt.Sprintf("%s: %s ended %s and should have ended %s", p.target, p.Who, r.Outcome, p.Want))
 	}
-	s.row(string(r.Outcome), s.colour(r.Outcome), r.Request.Target.Name, who, why+mark)
+	s.row(string(r.Outcome), s.color(r.Outcome), r.Request.Target.Name, who, why+mark)
 }
 
-func (s *Output) row(outcome string, colour func(string) string, target, who, why string) {
-	s.line("%5.1fs  %s %-14s %-46s %s", time.Since(s.began).Seconds(), colour(fmt.Sprintf("%-10s", outcome)), target, who, why)
+func (s *Output) row(outcome string, color func(string) string, target, who, why string) {
+	s.line("%5.1fs  %s %-14s %-46s %s", time.Since(s.began).Seconds(), color(fmt.Sprintf("%-10s", outcome)), target, who, why)
 }
 
-func (s *Output) colour(o approval.Outcome) func(string) string {
+func (s *Output) color(o approval.Outcome) func(string) string {
 	switch o {
 	case approval.OutcomeAccepted, approval.OutcomeCreated:
 		return s.paint.Green

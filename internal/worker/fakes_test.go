@@ -195,7 +195,7 @@ func (c *fakeCloud) Pending(context.Context, approval.Target) ([]approval.Facts,
 	return out, nil
 }
 
-// cloudError is an error of the cloud with each behaviour that the worker asks for.
+// cloudError is an error of the cloud with each behavior that the worker asks for.
 type cloudError struct {
 	retryable, unknown, gone, noReadBack bool
 	operator                             bool
