@@ -196,6 +196,11 @@ func TestOpenRequests(t *testing.T) {
 	}
 	for i, w := range want {
 		r := records[i]
+		text, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkResult(t, "an open request", text)
 		if r.Request.ID != w.id || r.Waiting == nil || r.Waiting.API != w.api || r.Waiting.Code != w.code || r.Waiting.Since.IsZero() {
 			t.Errorf("open %d: %s %+v, want %+v", i, r.Request.ID, r.Waiting, w)
 		}

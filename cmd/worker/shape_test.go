@@ -89,6 +89,11 @@ func TestOneShape(t *testing.T) {
 		"requests show": object(f.do(t.Context(), "", "requests", "show", req.ID, "-o", "json").stdout),
 		"requests list": list[0],
 	} {
+		text, err := json.Marshal(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkResult(t, name, text)
 		for _, ledgers := range []string{"acted_at", "sends", "revision", "history"} {
 			delete(got, ledgers)
 		}
