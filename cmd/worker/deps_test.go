@@ -47,6 +47,7 @@ func arrows() map[string][]string {
 		"internal/review":                    {"internal/approval", "internal/ledger", "internal/policy"},
 		"internal/submit":                    {"internal/approval", "internal/cli", "internal/events"},
 		"internal/natstest":                  {"internal/events/broker"},
+		"internal/promtest":                  {},
 		"internal/proxytest":                 {},
 		"internal/e2e":                       {},
 		"internal/faulttest":                 {},
