@@ -3,6 +3,7 @@ package k8s
 import (
 	"context"
 	"flag"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,9 +83,7 @@ func rendered(t *testing.T, values string) objects {
 		if err != nil {
 			t.Error(err)
 		}
-		for key, object := range found {
-			all[key] = object
-		}
+		maps.Copy(all, found)
 	}
 	return all
 }

@@ -60,7 +60,7 @@ func ofHelm(object map[string]any) {
 func plain(t *testing.T, text string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	for _, doc := range strings.Split("\n"+text, "\n---") {
+	for doc := range strings.SplitSeq("\n"+text, "\n---") {
 		var object map[string]any
 		if err := yaml.UnmarshalStrict([]byte(doc), &object); err != nil {
 			t.Fatal(err)
