@@ -37,6 +37,7 @@ type condition interface {
 	name() string
 	// reason tells the requester why the entry does not match. It names no value.
 	reason() approval.Reason
+	number() *reasonNumber
 	// wanted and seen are for the authors of policies.
 	wanted() string
 	seen(in *approval.Input, deny bool) string
@@ -65,6 +66,7 @@ func (c *covers) answer(deny bool) truth {
 
 // fieldCondition asks a verified field for one of the values.
 type fieldCondition struct {
+	reasonNumber
 	field  field
 	label  string
 	values matcher
@@ -106,6 +108,7 @@ func (c *fieldCondition) seen(in *approval.Input, deny bool) string {
 
 // claimCondition asks a claim for one of the values.
 type claimCondition struct {
+	reasonNumber
 	path   string   // as approval.ClaimPath writes it
 	steps  []string // the names in it
 	values matcher

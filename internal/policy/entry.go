@@ -47,6 +47,7 @@ type entry struct {
 	reasonText string // of a deny, for the requester
 	contact    string
 	matched    []approval.Reason // given when e decides
+	softened   []approval.Reason // given when a deny decides that may not reject
 	alone      []*entry          // e by itself; what most buckets of the index are
 }
 

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"math/bits"
 	"slices"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
@@ -70,6 +71,8 @@ type scope struct {
 // view is a choice of the policies of a target.
 type view struct {
 	deny, allow index
+	reasonTable *reasonTable
+	objected    objected
 	otherwise   string // the policy whose "otherwise" is strictest; empty if several hold or ignore
 	verdict     approval.Verdict
 	reasons     []approval.Reason     // of verdict
@@ -78,6 +81,7 @@ type view struct {
 
 // fixed holds the reasons that are the same for every request.
 type fixed struct {
+	mismatched                                                                                                        [numFields + 1][]approval.Reason // of a claim that contradicts the field
 	noPolicy, onlyShadow, notAllowed, factMissing, otherEndpoint, notEvaluated, countUnknown, switchedOff, overBudget []approval.Reason
 }
 
@@ -89,7 +93,7 @@ func newFixed() fixed {
 	one := func(code approval.ReasonCode, text string) []approval.Reason {
 		return []approval.Reason{{Code: code, Text: text}}
 	}
-	return fixed{
+	f := fixed{
 		onlyShadow: []approval.Reason{
 			{Code: approval.ReasonNoPolicy, Text: "No policy is in force for this target, so a person must decide."},
 			{Code: approval.ReasonShadow, Text: "All policies for this target are in shadow mode."},
@@ -103,6 +107,10 @@ func newFixed() fixed {
 		overBudget:    one(approval.ReasonBudget, "The rules for this request cost too much to evaluate, so a person must decide."),
 		switchedOff:   one(approval.ReasonRejectsSwitched, "Rejections are switched off for this rule, so a person must decide."),
 	}
+	for i, name := range fieldNames() {
+		f.mismatched[i] = one(approval.ReasonClaimMismatch, "The claim "+name+" contradicts what the cloud shows.")
+	}
+	return f
 }
 
 // decide writes the decision on q to d, whose verdict is hold.
@@ -118,7 +126,7 @@ func (v *view) decide(q *query, fix *fixed, d *approval.Decision) {
 	case !q.spent() && deny != nil && deny.rejects():
 		decided(d, approval.Reject, deny)
 	case mismatched != 0:
-		d.Reasons = mismatches(mismatched)
+		d.Reasons = fix.mismatches(mismatched)
 	case q.spent():
 		d.Reasons = fix.overBudget
 	case doubt != nil:
@@ -126,7 +134,7 @@ func (v *view) decide(q *query, fix *fixed, d *approval.Decision) {
 	case deny != nil:
 		decided(d, approval.Hold, deny)
 		if !deny.onClaims {
-			d.Reasons = slices.Concat(deny.matched, fix.switchedOff)
+			d.Reasons = deny.softened
 		}
 	default:
 		v.allowed(q, fix, d)
@@ -236,23 +244,44 @@ func (v *view) allowed(q *query, fix *fixed, d *approval.Decision) {
 	if doubt != nil {
 		d.Verdict, d.Policy, d.Rule, d.Reasons = approval.Hold, doubt.policy.name, doubt.id, fix.notEvaluated
 	}
-	if near := v.allow.nearly(q.in); len(near) > 0 {
-		d.Reasons = objections(d.Reasons, near, q)
-	}
+	d.Reasons = v.objections(d.Reasons, doubt != nil, q)
 }
 
-// objections adds to reasons what keeps each entry of near from matching, each
-// thing once.
-func objections(reasons []approval.Reason, near []*entry, q *query) []approval.Reason {
-	out := slices.Clone(reasons)
-	for _, e := range near {
-		for _, c := range e.failed(q) {
-			if r := c.reason(); !slices.Contains(out, r) {
-				out = append(out, r)
+// objections adds to reasons what keeps each entry that nearly matches from matching,
+// each thing once.
+func (v *view) objections(reasons []approval.Reason, doubt bool, q *query) []approval.Reason {
+	var near nearby
+	v.allow.nearly(q.in, &near)
+	o := objections{doubt: doubt}
+	var more []reasonNumber
+	for _, e := range near.all() {
+		for _, c := range e.conds {
+			if !v.fails(e, c, q) {
+				continue
+			}
+			switch n := *c.number(); {
+			case slices.Contains(o.numbers[:o.n], n):
+			case o.n < maxObjections:
+				o.numbers[o.n] = n
+				o.n++
+			case !slices.Contains(more, n):
+				more = append(more, n)
 			}
 		}
 	}
-	return out
+	if o.n == 0 {
+		return reasons
+	}
+	return v.objected.list(reasons, &o, more, v.reasonTable)
+}
+
+// fails reports whether the condition c of e, an allow that does not match, is known
+// not to hold.
+func (v *view) fails(e *entry, c condition, q *query) bool {
+	if _, hours := c.(*hoursCondition); hours && len(e.conds) == 1 {
+		return !q.in.Now.IsZero() // nothing else can keep e from matching
+	}
+	return q.test(c, e.deny) == no
 }
 
 // contradicted returns the facts that claims of the same name contradict, as a
@@ -302,15 +331,14 @@ func confirmedOne(in *approval.Input, f field, v any) bool {
 }
 
 // mismatches returns a reason for each field of mismatched.
-func mismatches(mismatched uint32) []approval.Reason {
+func (f *fixed) mismatches(mismatched uint32) []approval.Reason {
+	if bits.OnesCount32(mismatched) == 1 {
+		return f.mismatched[bits.TrailingZeros32(mismatched)]
+	}
 	var out []approval.Reason
-	names := fieldNames()
-	for f, name := range names {
-		if mismatched&(1<<f) != 0 {
-			out = append(out, approval.Reason{
-				Code: approval.ReasonClaimMismatch,
-				Text: "The claim " + name + " contradicts what the cloud shows.",
-			})
+	for i, reasons := range f.mismatched {
+		if mismatched&(1<<i) != 0 {
+			out = append(out, reasons...)
 		}
 	}
 	return out

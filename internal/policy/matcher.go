@@ -101,6 +101,13 @@ func (m *matcher) globHas(g, s string) bool {
 // character.
 func isGlob(v string) bool { return strings.ContainsAny(v, "*?") }
 
+// fixedEnds returns the texts before the first wildcard of v and after the last, without
+// dashes.
+func fixedEnds(v string) (prefix, suffix string) {
+	first, last := strings.IndexAny(v, "*?"), strings.LastIndexAny(v, "*?")
+	return strings.ReplaceAll(v[:first], "-", ""), strings.ReplaceAll(v[last+1:], "-", "")
+}
+
 // onlyWild reports whether v is nothing but wildcards.
 func onlyWild(v string) bool { return v != "" && strings.Trim(v, "*?") == "" }
 

@@ -300,6 +300,7 @@ func (l *loading) set() *Set {
 			}
 		}
 	}
+	reasons := &reasonTable{}
 	allowed := []approval.Reason{{Code: approval.ReasonAllowed, Text: "A rule allows this request."}}
 	for _, p := range s.policies {
 		entries := slices.Concat(p.allow, p.deny)
@@ -310,10 +311,26 @@ func (l *loading) set() *Set {
 			e.matched = allowed
 			if e.deny {
 				e.matched = e.objection()
+				if p.mode == approval.AcceptOnly {
+					e.softened = slices.Concat(e.matched, s.fixed.switchedOff)
+				}
+				continue
+			}
+			for _, c := range e.conds {
+				reasons.enter(c)
 			}
 		}
 		for _, t := range p.targets {
 			s.scopes[t].add(p, entries, &s.fixed)
+		}
+	}
+	for _, sc := range s.scopes {
+		for _, v := range []*view{sc.live, sc.shadow} {
+			if v != nil {
+				v.reasonTable = reasons
+				v.deny.seal()
+				v.allow.seal()
+			}
 		}
 	}
 	return s

@@ -12,6 +12,7 @@ import (
 
 // fromCondition holds from an instant on.
 type fromCondition struct {
+	reasonNumber
 	at    time.Time
 	text  string // as in the file
 	place strictyaml.Position
@@ -37,6 +38,7 @@ func (c *fromCondition) reason() approval.Reason {
 
 // expiresCondition holds before an instant.
 type expiresCondition struct {
+	reasonNumber
 	at    time.Time // the first instant at which it does not hold
 	text  string    // as in the file
 	place strictyaml.Position
@@ -87,6 +89,7 @@ func (d *decoder) instant(n *strictyaml.Node, last bool) (time.Time, bool) {
 // time zone. Where the clock is set back, an hour that comes twice counts both
 // times; where it is set forward, one that is left out does not come.
 type hoursCondition struct {
+	reasonNumber
 	days     [7]bool // by time.Weekday
 	from, to int     // minutes since midnight; from < to, or over midnight if from > to
 	zone     *time.Location
@@ -256,6 +259,7 @@ func readHours(d *decoder, n *strictyaml.Node, e *entry) {
 // target than the limit. The worker ensures that concurrent requests do
 // not exceed it together: see approval.Decision.Limit.
 type limitCondition struct {
+	reasonNumber
 	limit int
 	place strictyaml.Position
 }

@@ -23,6 +23,7 @@ const maxExpression = 4096
 
 // whenCondition holds where an expression is true.
 type whenCondition struct {
+	reasonNumber
 	program cel.Program
 	values  map[string]getter
 	source  string
