@@ -21,7 +21,7 @@ func arrows() map[string][]string {
 	return map[string][]string{
 		"cmd/worker": {
 			"internal/approval", "internal/cli", "internal/cloud/simulator", "internal/config", "internal/demo", "internal/doctor", "internal/events",
-			"internal/inspect", "internal/ledger", "internal/policy", "internal/policy/workbench", "internal/service", "internal/submit", "internal/worker",
+			"internal/inspect", "internal/ledger", "internal/policy", "internal/policy/workbench", "internal/review", "internal/scaffold", "internal/service", "internal/submit", "internal/worker",
 		},
 		"internal/approval":                  {},
 		"internal/strictyaml":                {},
@@ -46,6 +46,7 @@ func arrows() map[string][]string {
 		"internal/inspect":                   {"internal/approval", "internal/cli", "internal/events", "internal/ledger", "internal/policy", "internal/policy/workbench", "internal/review"},
 		"internal/review":                    {"internal/approval", "internal/ledger", "internal/policy"},
 		"internal/submit":                    {"internal/approval", "internal/cli", "internal/events"},
+		"internal/scaffold":                  {"internal/approval", "internal/cli", "internal/config", "internal/policy/workbench"},
 		"internal/natstest":                  {"internal/events/broker"},
 		"internal/promtest":                  {},
 		"internal/proxytest":                 {},

@@ -35,7 +35,7 @@ func newRequestsListCommand(env cli.Environment) *cobra.Command {
 	f.StringVar(&filter.DomainID, "domain-id", "", "only connections of this account: `id`")
 	f.BoolVar(&filter.Open, "open", false, "only those that have not ended, with what they wait for, oldest first")
 	outcomes := f.StringSlice("outcome", nil, "only these outcomes: `name,…`")
-	cli.CompleteFlag(c, "outcome", outcomeNames())
+	cli.CompleteFlag(c, "outcome", inspect.OutcomeNames())
 	since := f.Duration("since", 0, "only those decided within the last `duration`")
 	until := f.Duration("until", 0, "only those decided before the last `duration`")
 	limit := f.Int("limit", 50, "at most this many; 0: all")
@@ -71,7 +71,7 @@ func newRequestsListCommand(env cli.Environment) *cobra.Command {
 		return found.Incomplete()
 	}
 	c.RunE = func(c *cobra.Command, args []string) (err error) {
-		if filter.Outcomes, err = parseOutcomes(*outcomes); err != nil {
+		if filter.Outcomes, err = inspect.ParseOutcomes(*outcomes); err != nil {
 			return cli.UsageError(c.CommandPath(), err)
 		}
 		if filter.Open && len(filter.Outcomes) > 0 {

@@ -3,13 +3,10 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
@@ -28,7 +25,7 @@ begins with those that are stored already, with --no-follow it ends after them.`
 	f.StringVar(&filter.Target, "target", "", "only this target: `name`")
 	f.StringVar(&filter.RequestID, "request", "", "only this request: `id`")
 	outcomes := f.StringSlice("outcome", nil, "only these outcomes: `name,…`")
-	cli.CompleteFlag(c, "outcome", outcomeNames())
+	cli.CompleteFlag(c, "outcome", inspect.OutcomeNames())
 	since := f.Duration("since", 0, "begin with the results of the last `duration`")
 	noFollow := f.Bool("no-follow", false, "end after the stored results")
 	count := f.Int("count", 0, "end after this many results; 0: go on")
@@ -71,30 +68,10 @@ begins with those that are stored already, with --no-follow it ends after them.`
 		return nil
 	}
 	c.RunE = func(c *cobra.Command, args []string) (err error) {
-		if filter.Outcomes, err = parseOutcomes(*outcomes); err != nil {
+		if filter.Outcomes, err = inspect.ParseOutcomes(*outcomes); err != nil {
 			return cli.UsageError(c.CommandPath(), err)
 		}
 		return withBus(env, follow)(c, args)
 	}
 	return c
-}
-
-func outcomeNames() []string {
-	var names []string
-	for _, o := range approval.Outcomes() {
-		names = append(names, string(o))
-	}
-	return names
-}
-
-// parseOutcomes reads the values of --outcome.
-func parseOutcomes(texts []string) ([]approval.Outcome, error) {
-	var out []approval.Outcome
-	for _, text := range texts {
-		if !slices.Contains(approval.Outcomes(), approval.Outcome(text)) {
-			return nil, fmt.Errorf("--outcome %s: not one of %s%s", text, strings.Join(outcomeNames(), ", "), cli.DidYouMean(text, outcomeNames()))
-		}
-		out = append(out, approval.Outcome(text))
-	}
-	return out, nil
 }

@@ -5,6 +5,7 @@ package cli
 import (
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/mattn/go-isatty"
@@ -43,4 +44,16 @@ func (e Environment) Variables() map[string]string {
 		}
 	}
 	return out
+}
+
+// ProgramName is how hints call this program: by the path it was started with,
+// unless `go run` made it.
+func (e Environment) ProgramName() string {
+	if e.Program == "" || strings.Contains(e.Program, "go-build") {
+		return "worker"
+	}
+	if path, err := filepath.Abs(e.Program); err == nil && strings.ContainsRune(e.Program, filepath.Separator) {
+		return path // the next steps change the folder
+	}
+	return e.Program
 }
