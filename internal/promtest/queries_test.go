@@ -20,6 +20,7 @@ import (
 func mayBeEmpty() map[string]string {
 	return map[string]string{
 		"Credential expires in": "a key does not say when it expires",
+		"Time to review":        "nobody reviews in the demo",
 	}
 }
 

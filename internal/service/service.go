@@ -86,6 +86,9 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	sweep = &worker.Sweep{
 		Cloud: client, Locks: book, Requests: bus, Policy: policies, Metrics: counters, Log: s.Log, Now: time.Now,
 		Targets: cfg.Targets, Interval: cfg.Sweep.Interval, InstanceID: instanceID(), Trigger: changed,
+		After: func(ctx context.Context) {
+			measureReviews(ctx, book.ReviewRecords(ctx, ""), policies.Current(), cfg.Targets, counters)
+		},
 	}
 	listeners, err := listen(ctx, cfg.HTTP, s.Log)
 	if err != nil {

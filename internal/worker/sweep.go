@@ -62,6 +62,8 @@ type Sweep struct {
 	Interval   time.Duration
 	InstanceID string          // names this worker among the replicas
 	Trigger    <-chan struct{} // asks for a sweep, such as after a change of the policies
+	// After is called after each sweep by this worker; nil: nothing is.
+	After func(ctx context.Context)
 
 	last      atomic.Int64         // when it last looked at every target, in Unix nanoseconds
 	submitted map[string]submitted // by request id: what was submitted and is still pending
@@ -138,6 +140,9 @@ func (s *Sweep) Once(ctx context.Context) error {
 	if len(errs) > 0 { // what was not looked at is remembered
 		maps.Copy(before, s.submitted)
 		s.submitted = before
+	}
+	if s.After != nil {
+		s.After(ctx)
 	}
 	s.Metrics.Swept(len(errs) == 0)
 	s.last.Store(s.Now().UnixNano())

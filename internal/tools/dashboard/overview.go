@@ -93,6 +93,25 @@ func overview() board {
 					{`time() - min by (target) (vpcep_approver_oldest_held_timestamp_seconds{$target} > 0)`, "held {{target}}"},
 				},
 			},
+			{
+				title: "Waiting for a review", unit: "short", width: 6, kind: lines, alert: "VpcepApproverHeldTooLong", about: "Held requests that people may decide.",
+				queries: []query{{`max by (target) (vpcep_approver_reviews_waiting{$target} >= 0)`, "{{target}}"}},
+			},
+			{
+				title: "Longest waiting for a review", unit: "s", width: 6, kind: lines, alert: "VpcepApproverHeldTooLong", about: "How long the oldest of them has been held.",
+				queries: []query{{`time() - min by (target) (vpcep_approver_oldest_review_timestamp_seconds{$target} > 0)`, "{{target}}"}},
+			},
+			{
+				title: "Reviews", unit: "short", width: 6, kind: stack, about: "What people said, and reviews that do not count: forged, late, of facts that changed, of somebody who may not review.",
+				queries: []query{
+					{`sum by (verdict) (increase(vpcep_approver_reviews_total{$all}[$__rate_interval]))`, "{{verdict}}"},
+					{`sum(increase(vpcep_approver_reviews_refused_total{$all}[$__rate_interval]))`, "refused"},
+				},
+			},
+			{
+				title: "Time to review", unit: "s", width: 6, kind: lines, about: "Median time from when a request was held to the review that decided it.",
+				queries: []query{{quantile("0.5", "review_duration_seconds", ""), "p50"}},
+			},
 		}},
 	}}
 }
