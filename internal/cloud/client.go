@@ -33,10 +33,9 @@ type Client struct {
 
 // host is one API host.
 type host struct {
-	base      *url.URL
-	limit     *limit
-	perSecond float64
-	breaker   *breaker
+	base    *url.URL
+	limit   *limit
+	breaker *breaker
 }
 
 // New checks cfg, reads the credential and returns a client. It makes no call.
@@ -68,7 +67,7 @@ func New(cfg Config) (*Client, error) {
 		}
 		c.hosts[api] = &host{
 			base: base, breaker: newBreaker(api, cfg.Observer),
-			limit: newLimit(api, perSecond, cfg.Concurrency, cfg.Observer), perSecond: perSecond,
+			limit: newLimit(api, perSecond, cfg.Concurrency, cfg.Observer),
 		}
 	}
 	if c.auth, err = newAuth(cfg.Auth, c.iamToken, cfg.Observer); err != nil {

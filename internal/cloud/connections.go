@@ -29,7 +29,7 @@ func (c *Client) reader(req *approval.Request) (*connectionReader, error) {
 	defer c.mu.Unlock()
 	if c.readers[key] == nil {
 		read, size := c.pager(t)
-		c.readers[key] = newConnectionReader(size, c.hosts[apiOf(t)].perSecond, read, func(err error) error { return c.reportList(t, apiOf(t), "list", err) })
+		c.readers[key] = newConnectionReader(size, c.hosts[apiOf(t)].limit.perSecond, read, func(err error) error { return c.reportList(t, apiOf(t), "list", err) })
 	}
 	return c.readers[key], nil
 }

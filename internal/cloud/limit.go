@@ -27,13 +27,15 @@ const (
 // linearly to the configured one. Callers pass one by one, see turns, so that a pause or
 // a new rate applies from the next call on.
 type limit struct {
-	api        string
-	configured rate.Limit
-	observer   Observer
-	head       turns         // held by the first in the queue
-	slots      chan struct{} // one for each call in flight
+	api      string
+	fleet    rate.Limit // the configured rate, of all workers
+	observer Observer
+	head     turns         // held by the first in the queue
+	slots    chan struct{} // one for each call in flight
 
 	mu          sync.Mutex
+	configured  rate.Limit    // this worker's share of the rate
+	held        chan struct{} // closed when this worker gets a share; nil: it has one
 	limiter     *rate.Limiter
 	queue       int       // callers that wait for the rate
 	nextRetry   time.Time // latest retry time given to a rejected caller
@@ -44,14 +46,61 @@ type limit struct {
 }
 
 func newLimit(api string, perSecond float64, concurrency int, obs Observer) *limit {
-	burst := max(1, int(perSecond/10))
 	if perSecond < 1 {
 		perSecond *= 0.999 // rounding must not allow an extra call per minute
 	}
 	return &limit{
-		api: api, configured: rate.Limit(perSecond), observer: obs,
+		api: api, fleet: rate.Limit(perSecond), configured: rate.Limit(perSecond), observer: obs,
 		slots:   make(chan struct{}, concurrency),
-		limiter: rate.NewLimiter(rate.Limit(perSecond), burst),
+		limiter: rate.NewLimiter(rate.Limit(perSecond), burstOf(rate.Limit(perSecond))),
+	}
+}
+
+func burstOf(perSecond rate.Limit) int { return max(1, int(perSecond/10)) }
+
+// divide gives this worker the share of one of so many workers; 0: none, so that calls
+// wait until there is one.
+func (l *limit) divide(workers int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if workers == 0 {
+		if l.held == nil {
+			l.held = make(chan struct{})
+		}
+		return
+	}
+	share, now := l.fleet/rate.Limit(workers), time.Now()
+	if at := l.limiter.Limit(); at >= l.configured || at > share { // else it was throttled, and rises
+		l.limiter.SetLimitAt(now, share)
+	}
+	l.limiter.SetBurstAt(now, burstOf(share))
+	l.configured = share
+	if l.held != nil {
+		close(l.held)
+		l.held = nil
+	}
+}
+
+// perSecond is this worker's share of the rate.
+func (l *limit) perSecond() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return float64(l.configured)
+}
+
+// waitForShare waits until this worker has a share of the rate.
+func (l *limit) waitForShare(ctx context.Context) error {
+	l.mu.Lock()
+	held := l.held
+	l.mu.Unlock()
+	if held == nil {
+		return nil
+	}
+	select {
+	case <-held:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -59,6 +108,9 @@ func newLimit(api string, perSecond float64, concurrency int, obs Observer) *lim
 // acquire returns an error immediately if the host is paused for long, or if the wait
 // for a slow rate is long, see enqueue.
 func (l *limit) acquire(ctx context.Context, of lane, patient bool) error {
+	if err := l.waitForShare(ctx); err != nil {
+		return err
+	}
 	if err := l.enqueue(ctx, patient); err != nil {
 		return err
 	}

@@ -97,7 +97,7 @@ type batch struct {
 // waiters is the number of waiters for a connection.
 type waiters struct{ all, facts int }
 
-func newConnectionReader(size int, perSecond float64, readPage pageReader, report func(error) error) *connectionReader {
+func newConnectionReader(size int, perSecond func() float64, readPage pageReader, report func(error) error) *connectionReader {
 	return &connectionReader{
 		pageSize: size, readPage: readPage, report: report, reading: make(chan struct{}, 1),
 		budget: newReadBudget(perSecond),
@@ -214,7 +214,7 @@ func (l *connectionReader) wantedBy(b *batch) wanted {
 	}
 	// Decisions that wait for their turn need facts that are not old.
 	if len(l.acting) > 1 && time.Since(l.known.pendingAt) >= refreshAfter {
-		most := max(2, int(l.budget.perSecond*refreshFor.Seconds()))
+		most := max(2, int(l.budget.perSecond()*refreshFor.Seconds()))
 		w.pending = append(w.pending, l.acting[:min(most, len(l.acting))]...)
 	}
 	return w

@@ -58,7 +58,7 @@ func (s *shelf) read(_ context.Context, f filter) (page[connection], time.Time, 
 }
 
 func (s *shelf) reader(size int) *connectionReader {
-	return newConnectionReader(size, 1000, s.read, func(err error) error { return err })
+	return newConnectionReader(size, func() float64 { return 1000 }, s.read, func(err error) error { return err })
 }
 
 // find asks for connections with one read and returns what shows of each. It is called in a

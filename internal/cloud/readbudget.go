@@ -22,7 +22,7 @@ const (
 // about 80 reads, however many run concurrently. Take has one caller at a time; the
 // other methods are safe for concurrent use.
 type readBudget struct {
-	perSecond float64 // rate of the API
+	perSecond func() float64 // rate of the API
 
 	mu         sync.Mutex
 	pages      float64 // of the whole list
@@ -32,7 +32,7 @@ type readBudget struct {
 	credited   chan struct{} // capacity 1; wakes Take
 }
 
-func newReadBudget(perSecond float64) *readBudget {
+func newReadBudget(perSecond func() float64) *readBudget {
 	return &readBudget{
 		perSecond: perSecond, pages: 1,
 		tokens: minCapacity, refilledAt: time.Now(), creditedAt: time.Now(),
@@ -97,8 +97,9 @@ func (b *readBudget) SetPages(pages int) {
 
 // refillRate is the number of tokens that time adds per second. The caller holds b.mu.
 func (b *readBudget) refillRate() float64 {
-	onePage := min(max(b.perSecond*refillShare, minRefillRate), maxRefillRate)
-	return min(onePage*b.pages, max(onePage, b.perSecond*maxRefillShare))
+	perSecond := b.perSecond()
+	onePage := min(max(perSecond*refillShare, minRefillRate), maxRefillRate)
+	return min(onePage*b.pages, max(onePage, perSecond*maxRefillShare))
 }
 
 // capacity is the largest number of tokens. The caller holds b.mu.

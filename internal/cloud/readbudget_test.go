@@ -46,7 +46,7 @@ func TestReadBudget(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				b := newReadBudget(tt.rate)
+				b := newReadBudget(func() float64 { return tt.rate })
 				b.SetPages(tt.pages)
 				if n := spent(t.Context(), b, 100*time.Second, tt.requests); n < tt.least || n > tt.most {
 					t.Errorf("%d reads, want %d to %d", n, tt.least, tt.most)
@@ -59,7 +59,7 @@ func TestReadBudget(t *testing.T) {
 func TestReadBudgetBorrow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		b := newReadBudget(10)
+		b := newReadBudget(func() float64 { return 10 })
 		for range minCapacity + 2 {
 			b.Borrow()
 		}

@@ -226,6 +226,9 @@ func TestHeartbeats(t *testing.T) {
 	if all, err := w.List(t.Context()); err != nil || len(all) != 1 || all[0].Instance != "a" {
 		t.Errorf("listed %+v, %v", all, err)
 	}
+	if n, err := w.Count(t.Context()); err != nil || n != 1 {
+		t.Errorf("counted %d, %v", n, err)
+	}
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
 		if is, err := w.CheckLiveness(t.Context(), "a", third); err != nil || is == approval.InstanceDead {
 			break

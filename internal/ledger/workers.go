@@ -134,6 +134,19 @@ func (w *Workers) CheckLiveness(ctx context.Context, instance string, since uint
 	return approval.InstanceUnknown, nil
 }
 
+// Count returns the number of workers that live or whose heartbeat has not expired yet.
+func (w *Workers) Count(ctx context.Context) (int, error) {
+	kv, err := w.bucket.get(ctx)
+	if err != nil {
+		return 0, err
+	}
+	status, err := kv.Status(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("count the workers: %w", err)
+	}
+	return int(status.Values()), nil //nolint:gosec // G115: one for each worker
+}
+
 // List returns the workers that live, by host and start. It is empty too if no
 // worker has ever run.
 func (w *Workers) List(ctx context.Context) ([]approval.WorkerStatus, error) {

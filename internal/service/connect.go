@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 )
@@ -14,11 +13,12 @@ import (
 // connectEvery is the time between tries to reach a broker that is starting.
 const connectEvery = 250 * time.Millisecond
 
-// connect reaches the bus and makes or checks what is on it. describe adds to
-// heartbeats. While nats.wait lasts, a broker that is starting is waited for.
-func (s *Service) connect(ctx context.Context, observer events.Observer, describe func(*approval.WorkerStatus)) (*events.Bus, error) {
+// connect reaches the bus and makes or checks what is on it. edit adds to its
+// configuration. While nats.wait lasts, a broker that is starting is waited for.
+func (s *Service) connect(ctx context.Context, observer events.Observer, edit func(*events.Config)) (*events.Bus, error) {
 	cfg := BusConfig(s.Config)
-	cfg.Observer, cfg.Log, cfg.Describe = observer, s.Log, describe
+	cfg.Observer, cfg.Log = observer, s.Log
+	edit(&cfg)
 	if s.Server != nil {
 		cfg.InProcess = s.Server
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
-	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
@@ -28,7 +27,7 @@ func reachAt(ctx context.Context, url string, wait time.Duration, create bool, l
 		Worker: config.Worker{Slots: 1, ShutdownGrace: time.Second},
 	}, Log: zerolog.New(zerolog.SyncWriter(log))}
 	counters := metrics.New(prometheus.NewRegistry(), metrics.Labels{}, MetricsBuild())
-	return s.connect(ctx, counters, func(*approval.WorkerStatus) {})
+	return s.connect(ctx, counters, func(*events.Config) {})
 }
 
 // onWrite calls f once, at the first line that is logged.

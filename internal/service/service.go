@@ -64,8 +64,12 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		defer s.Server.Shutdown()
 	}
 	var sweep *worker.Sweep // set before the first heartbeat
-	bus, err := s.connect(ctx, counters, func(w *approval.WorkerStatus) {
-		w.PolicyDigest, w.LastSweep = policies.Current().Digest(), sweep.Last()
+	share := cloud.NewFleetShare(client, events.HeartbeatTTL(events.DefaultAckWait))
+	bus, err := s.connect(ctx, counters, func(c *events.Config) {
+		c.Describe = func(w *approval.WorkerStatus) {
+			w.PolicyDigest, w.LastSweep = policies.Current().Digest(), sweep.Last()
+		}
+		c.Ledger = countedRecords(share)
 	})
 	if err != nil {
 		return err
