@@ -118,7 +118,7 @@ type Observer interface {
 	BusReconnected()                              //
 	ConsumerBound(up bool)                        // whether requests can be delivered
 	Backlog(pending, ackPending, redelivered int) // of the consumer, every five seconds
-	ResultPublished(what string)                  // one of PublishResults
+	ResultPublished(what string)                  // PublishOK, PublishError or PublishConflict
 	SlotsInUse(delta int)                         // a delivery started (1) or was settled (-1)
 	GivenBack(cause string)                       // one of GivenBackCauses
 }
@@ -142,17 +142,11 @@ const (
 	PublishConflict = "conflict" // stored as a correction, after a result that no worker wrote
 )
 
-// PublishResults returns every outcome.
-func PublishResults() []string { return []string{PublishOK, PublishError, PublishConflict} }
-
 // The kinds of request.
 const (
 	KindConnection = "connection"
 	KindEndpoint   = "endpoint"
 )
-
-// Kinds returns every kind.
-func Kinds() []string { return []string{KindConnection, KindEndpoint} }
 
 // The causes of giving a request back.
 const (
