@@ -40,7 +40,7 @@ e2e: ## the images in containers, against a real NATS server; needs Docker
 	APPROVER_TEST_DOCKER=require go test -count=1 -v ./internal/e2e
 
 faults: ## the long failure suite; takes hours
-	go test -p 1 -count=1 -timeout 3h -v ./internal/faulttest ./internal/e2e -args -full
+	FAULT_COUNTS=full go test -p 1 -count=1 -timeout 3h -v ./internal/faulttest ./internal/e2e
 
 ci: ## all that a change must pass
 	.ci/run

@@ -1,21 +1,19 @@
 package e2e
 
 import (
-	"flag"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"testing"
 	"time"
 )
 
-var full = flag.Bool("full", false, "restart the broker as often as `make faults` does")
-
 // TestBrokerRestarts goes on with requests while the broker is killed or stopped
 // and started again, each time. The worker's container is never started again.
 func TestBrokerRestarts(t *testing.T) {
 	restarts := 5
-	if *full {
+	if os.Getenv("FAULT_COUNTS") == "full" {
 		restarts = 50
 	}
 	const resumes = 5 * time.Second // from when the broker is back until the first result

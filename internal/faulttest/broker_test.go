@@ -18,7 +18,7 @@ import (
 // the broker is restarted three times.
 func TestDuplicates(t *testing.T) {
 	together(t)
-	events := times(5000, 100_000)
+	events := times(1000, 5000, 100_000)
 	w := newWorld(t, simulator.Config{})
 	for i := range 2 {
 		w.start(fmt.Sprintf("replica-%d", i), options{slots: 256, rate: 5000}).ready()
@@ -77,7 +77,7 @@ func (w *world) drained() bool {
 // done with containers in internal/e2e.
 func TestBrokerRestarts(t *testing.T) {
 	t.Parallel()
-	restarts := times(4, 50)
+	restarts := times(2, 5, 50)
 	w := newWorld(t, simulator.Config{})
 	p := w.start("worker", options{}).ready()
 	var f findings
@@ -130,7 +130,7 @@ func (w *world) hasResult(r approval.Request) bool {
 // has forgotten requests, decisions and results that it had acknowledged.
 func TestBrokerRolledBack(t *testing.T) {
 	t.Parallel()
-	n := times(10, 200)
+	n := times(5, 10, 200)
 	const interval = 5 * time.Second
 	old := time.Now().Add(-time.Hour)
 	w := newWorld(t, simulator.Config{})
@@ -144,7 +144,7 @@ func TestBrokerRolledBack(t *testing.T) {
 		}
 		return out
 	}
-	patience := time.Duration(times(30, 180)) * time.Second
+	patience := time.Duration(times(60, 60, 180)) * time.Second
 	p := w.start("before", options{slots: 256}).ready()
 	batch("remembered", partner, approval.OutcomeAccepted)
 	batch("remembered-no", banned, approval.OutcomeRejected)
@@ -257,7 +257,7 @@ func TestConsumerDeleted(t *testing.T) {
 			w.settled(30 * time.Second)
 			var f findings
 			var slowest time.Duration
-			tries := times(2, 20)
+			tries := times(1, 2, 20)
 			for i := range tries {
 				if err := tt.do(w); err != nil {
 					t.Fatal(err)
@@ -283,7 +283,7 @@ func TestConsumerDeleted(t *testing.T) {
 // TestResultsFull is F16: the stream of results takes no more, and later does.
 func TestResultsFull(t *testing.T) {
 	t.Parallel()
-	n := times(60, 5000)
+	n := times(30, 60, 5000)
 	w := newWorld(t, simulator.Config{})
 	room := jetstream.StreamConfig{
 		Name: resultsStream, Subjects: []string{"vpcep.results.>"}, Discard: jetstream.DiscardNew,
@@ -313,7 +313,7 @@ func TestResultsFull(t *testing.T) {
 	if _, err := w.js.UpdateStream(t.Context(), room); err != nil {
 		t.Fatal(err)
 	}
-	w.settled(time.Duration(times(90, 900)) * time.Second)
+	w.settled(time.Duration(times(90, 90, 900)) * time.Second)
 	f.join(w.judge())
 	table.add(t, row{Name: "F16 results full", Tries: n, findings: f, Took: w.took(), Note: fmt.Sprintf("%d MiB", memory>>20)})
 }

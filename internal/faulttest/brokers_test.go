@@ -169,9 +169,10 @@ func TestOtherBrokers(t *testing.T) {
 	t.Parallel()
 	brokers, rights := otherBrokers(), workerRights(t)
 	subjects := slices.Concat(rights.Publish.Allow, rights.Subscribe.Allow)
-	if !*full {
-		brokers = brokers[:3]
-		subjects = []string{"vpcep.results.>", "$JS.API.CONSUMER.MSG.NEXT.VPCEP_REQUESTS.vpcep-approver", "$JS.ACK.VPCEP_REQUESTS.vpcep-approver.>"}
+	if !counts.full {
+		n := times(1, 3, 0)
+		brokers = brokers[:n]
+		subjects = []string{"$JS.API.CONSUMER.MSG.NEXT.VPCEP_REQUESTS.vpcep-approver", "vpcep.results.>", "$JS.ACK.VPCEP_REQUESTS.vpcep-approver.>"}[:n]
 	}
 	var mu sync.Mutex
 	var f findings

@@ -119,7 +119,7 @@ var verdicts = map[string]approval.Outcome{
 func TestIdentityChanges(t *testing.T) {
 	t.Parallel()
 	const each = 50
-	requests := times(600, 20_000)
+	requests := times(180, 600, 20_000)
 	set := loadPolicies(t, policies())
 	var f findings
 	begin, acts, changed := time.Now(), 0, 0
@@ -253,7 +253,7 @@ func identitiesChange(t *testing.T, seed uint64, requests int, set *policy.Set) 
 func TestDenyWhileAnAcceptWaits(t *testing.T) {
 	t.Parallel()
 	const each = 60
-	requests := times(600, 20_000)
+	requests := times(180, 600, 20_000)
 	sets := []*policy.Set{loadPolicies(t, policies()), loadPolicies(t, otherPolicies())}
 	var f findings
 	begin, before, kept := time.Now(), 0, 0

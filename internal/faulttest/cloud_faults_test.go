@@ -40,7 +40,7 @@ func (r *rig) mixed(n int, prefix string) {
 // TestAPIDown is F6: the API is away for half an hour while requests come.
 func TestAPIDown(t *testing.T) {
 	together(t)
-	requests := times(300, 3000)
+	requests := times(60, 300, 3000)
 	const outage = 30 * time.Minute
 	down := map[string]netFault{
 		"connection refused": {Refused: true},
@@ -97,7 +97,7 @@ func mostIn(times []time.Time, d time.Duration) int {
 // TestThrottling is F7: the cloud throttles, in all its disguises.
 func TestThrottling(t *testing.T) {
 	together(t)
-	requests := times(200, 2000)
+	requests := times(60, 200, 2000)
 	disguises := map[string]func() netFault{
 		"429 with Retry-After": func() netFault {
 			return netFault{Status: http.StatusTooManyRequests, Body: `{"error_code":"APIGW.0308","error_msg":"Throttled"}`, Header: map[string]string{"Retry-After": "7"}}
@@ -156,7 +156,7 @@ func TestThrottling(t *testing.T) {
 // lost, for every call that changes something.
 func TestLostAnswers(t *testing.T) {
 	together(t)
-	requests := times(400, 18_000) // of which about six in ten lose an answer
+	requests := times(120, 400, 18_000) // of which about six in ten lose an answer
 	simulated(t, func(t *testing.T) {
 		r := newRig(t, 2, 500, simulator.Config{Delays: walk()}, loadPolicies(t, policies()))
 		begin := time.Now()

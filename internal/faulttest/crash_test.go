@@ -2,7 +2,9 @@ package faulttest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,8 +20,13 @@ const takeover = 12 * time.Second
 // requests in progress, and another one goes on.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	tries := times(3, 100)
-	for _, point := range points() {
+	tries := times(1, 3, 100)
+	at := points()
+	if !counts.ci && !counts.full {
+		// What was sent there is looked for over most of a minute; see the next test.
+		at = slices.DeleteFunc(at, func(point string) bool { return point == "before-create" })
+	}
+	for _, point := range at {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			k := &killing{world: newWorld(t, simulator.Config{}), point: point}
@@ -35,6 +42,49 @@ func TestKilled(t *testing.T) {
 				note = "what was sent is looked for before it is sent again"
 			}
 			table.add(t, row{Name: "F1 SIGKILL " + point, Tries: tries, findings: f, Took: k.took(), Note: note})
+		})
+	}
+}
+
+// TestDeathAtEachPoint is F1 in simulated time, with requests of all kinds: each dies
+// once at each point.
+func TestDeathAtEachPoint(t *testing.T) {
+	together(t)
+	requests := times(30, 100, 1000)
+	for _, point := range points() {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			simulated(t, func(t *testing.T) {
+				r := newRig(t, 2, 50, simulator.Config{Delays: walk()}, loadPolicies(t, policies()))
+				begin := time.Now()
+				var mu sync.Mutex
+				died := map[string]bool{}
+				r.doom = func(at string, req approval.Request) doom {
+					mu.Lock()
+					defer mu.Unlock()
+					if at != point || died[req.ID] {
+						return doom{}
+					}
+					died[req.ID] = true
+					return doom{Kill: true}
+				}
+				for i := range requests {
+					id := fmt.Sprintf("death-%d", i)
+					switch i % 4 {
+					case 0:
+						r.submit(r.event(r.connect("payments", partner), id, approval.OutcomeAccepted))
+					case 1:
+						r.submit(r.event(r.connect("orders", banned), id, approval.OutcomeRejected))
+					default: // not those that nobody can look for, which end as unknown
+						r.submit(r.event(r.creation([]string{"functions", "hosts"}[i%2]), id, approval.OutcomeCreated))
+					}
+				}
+				f := r.judge()
+				if len(died) < requests/5 {
+					f.wrong("%d of %d requests died", len(died), requests)
+				}
+				table.add(t, row{Name: "F1 death " + point, Tries: len(died), findings: f, Took: time.Since(begin), Note: "simulated time"})
+			})
 		})
 	}
 }

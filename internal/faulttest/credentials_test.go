@@ -24,7 +24,7 @@ func TestRotatingCredentials(t *testing.T) {
 	together(t)
 	const life, early = 15 * time.Second, 7 * time.Second
 	const user, password, account = "faulttest", "faulttest-password", "account"
-	turns := times(5, 100)
+	turns := times(3, 5, 100)
 	modes := map[string]struct {
 		auth  simulator.Auth
 		renew func(sim *simulator.Simulator, turn int) cloud.Credentials // nil: the worker does
@@ -132,7 +132,7 @@ func (b *bearers) uses(value string) bool {
 // takes the new value by itself, and never the old one after that.
 func TestCredentialFilesAreSwapped(t *testing.T) {
 	t.Parallel()
-	swaps := times(1, 20)
+	swaps := times(1, 1, 20)
 	modes := map[string]func(w *world, turn int) (files map[string]string, shown string){
 		cloud.ModeAKSK: func(w *world, turn int) (map[string]string, string) {
 			k := simulator.Key{

@@ -10,7 +10,8 @@
 //  5. there is exactly one result for a decision;
 //  6. every action has its decision record, written before it.
 //
-// `go test ./internal/faulttest` runs the short form and `make faults` the full
-// one; both make a table of what was tried and what was found. It is printed with
-// -v, and written to the file that FAULT_TABLE names.
+// How much is tried is set by FAULT_COUNTS: without it the short form runs, with "ci"
+// the counts of .ci/run and with "full" those of `make faults`. Each run makes a table
+// of what was tried and what was found. It is printed with -v, and written to the file
+// that FAULT_TABLE names.
 package faulttest

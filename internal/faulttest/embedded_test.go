@@ -19,7 +19,7 @@ import (
 // works, each other one ends and says why, and nothing is lost.
 func TestTwoProcessesOnOneFolder(t *testing.T) {
 	t.Parallel()
-	rounds := times(2, 60)
+	rounds := times(2, 2, 60)
 	w := newCloudWorld(t, simulator.Config{})
 	data, listen := filepath.Join(w.dir, "data"), freeAddress(t)
 	p := w.start("first", options{data: data, nats: listen}).ready()

@@ -117,7 +117,7 @@ func writing(dice *rand.Rand, name, text string) []string {
 func TestFolderWrittenSlowly(t *testing.T) {
 	t.Parallel()
 	all := orders([]string{"open.yaml", "blocked.txt", "more.yaml", "more.txt"})
-	rounds := times(2, 100)
+	rounds := times(1, 2, 100)
 	var f findings
 	begin, writes, decisions := time.Now(), 0, 0
 	for round := range rounds {

@@ -70,8 +70,8 @@ func (a *forger) denied(subject string) bool {
 // id of the broker. All that others asked for is done, and nothing else.
 func TestProducersWhoForge(t *testing.T) {
 	t.Parallel()
-	victims := times(10, 1000)
-	patience := time.Duration(times(60, 900)) * time.Second
+	victims := times(4, 10, 1000)
+	patience := time.Duration(times(60, 60, 900)) * time.Second
 	w := newGuardedWorld(t, simulator.Config{}, nil)
 	if out, code := w.command(options{user: "vpcep-setup"}, "bus", "setup"); code != 0 {
 		t.Fatalf("bus setup ended with %d:\n%s", code, out)

@@ -166,7 +166,7 @@ func TestHostileEvents(t *testing.T) {
 	w := newWorld(t, simulator.Config{})
 	w.start("worker", options{}).ready()
 	marks := map[string]bool{}
-	for round := range times(1, 20) {
+	for round := range times(1, 1, 20) {
 		for i, kind := range kinds {
 			eventID := fmt.Sprintf("hostile-%d-%d", round, i)
 			endpoint := w.connect("payments", stranger)

@@ -2,17 +2,34 @@ package faulttest
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 )
 
 var (
-	full  = flag.Bool("full", false, "run the full form, which takes hours")
-	table = &report{}
-	build = &binary{}
-	turns = &pace{}
+	counts = countsOf(os.Getenv("FAULT_COUNTS"))
+	table  = &report{}
+	build  = &binary{}
+	turns  = &pace{}
 )
+
+// level is how much is tried: the counts of CI, the full ones, which take hours, or
+// neither.
+type level struct{ ci, full bool }
+
+func countsOf(name string) level {
+	switch name {
+	case "":
+		return level{}
+	case "ci":
+		return level{ci: true}
+	case "full":
+		return level{full: true}
+	}
+	panic(fmt.Sprintf("FAULT_COUNTS=%q is neither ci nor full", name))
+}
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -38,10 +55,13 @@ func TestMain(m *testing.M) {
 	build.remove()
 }
 
-// times returns how often to try something: short in CI, long by -full.
-func times(short, long int) int {
-	if *full {
-		return long
+// times returns how often to try something.
+func times(short, ci, full int) int {
+	switch {
+	case counts.full:
+		return full
+	case counts.ci:
+		return ci
 	}
 	return short
 }
@@ -58,7 +78,7 @@ func slow(t *testing.T) {
 // the whole machine for itself.
 func together(t *testing.T) {
 	t.Helper()
-	if !*full {
+	if !counts.full {
 		t.Parallel()
 	}
 }

@@ -71,7 +71,7 @@ func (w *world) pile(n int, about []approval.Request) {
 func TestMemoryOfABacklog(t *testing.T) {
 	together(t)
 	plainOnly(t)
-	queued, span := times(20_000, 1_000_000), time.Duration(times(5, 120))*time.Second
+	queued, span := times(5_000, 20_000, 1_000_000), time.Duration(times(3, 5, 120))*time.Second
 	const most = 256 << 20
 	w := newWorld(t, simulator.Config{})
 	var about []approval.Request

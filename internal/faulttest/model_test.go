@@ -523,7 +523,7 @@ func TestStories(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			begin := time.Now()
-			tries := times(20, 1000)
+			tries := times(5, 20, 1000)
 			for range tries {
 				if f, journal, _ := tell(t, s, sets); !f.none() {
 					t.Fatalf("%s\n%s\n%s", f, s, journal)
@@ -539,7 +539,7 @@ func TestStories(t *testing.T) {
 // fails is made shorter and printed.
 func TestModel(t *testing.T) {
 	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
-		if err := checks.Value.Set(fmt.Sprint(times(200, 20_000))); err != nil {
+		if err := checks.Value.Set(fmt.Sprint(times(40, 200, 20_000))); err != nil {
 			t.Fatal(err)
 		}
 	}

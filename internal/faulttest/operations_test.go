@@ -2,11 +2,9 @@ package faulttest
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,7 +20,7 @@ import (
 // then a file is broken.
 func TestReloads(t *testing.T) {
 	t.Parallel()
-	reloads := times(60, 1000)
+	reloads := times(10, 60, 1000)
 	w := newWorld(t, simulator.Config{})
 	p := w.start("worker", options{}).ready()
 	rules := map[string]string{} // id of the allow entry, by the digest of its set
@@ -159,85 +157,11 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// TestSlowAPI is F5: one API takes 20 s for each answer, with a queue before it;
-// requests to others are as quick as ever. It measures, so nothing else runs meanwhile.
-func TestSlowAPI(t *testing.T) {
-	queued, asked := times(400, 10_000), times(50, 1000)
-	const every = 100 * time.Millisecond
-	w := newWorld(t, simulator.Config{})
-	p := w.start("worker", options{slots: 256}).ready()
-	measure := func(prefix string) time.Duration {
-		ids := map[string]bool{}
-		for i := range asked {
-			ids[w.ask(w.connect("payments", []string{banned, stranger}[i%2]), fmt.Sprintf("%s-%d", prefix, i)).ID] = true
-			pass(t.Context(), every)
-		}
-		var took []time.Duration
-		await(t, 2*time.Minute, "all of "+prefix, func() bool {
-			took = took[:0]
-			for _, l := range w.lives(ids) {
-				took = append(took, l.ended.Sub(l.asked))
-			}
-			return len(took) == len(ids)
-		})
-		slices.Sort(took)
-		return took[len(took)*99/100]
-	}
-	normal := measure("normal")
-	w.sim.Inject(simulator.Fault{API: simulator.APIG, Kind: simulator.Slow, Delay: 20 * time.Second})
-	for i := range queued {
-		w.ask(w.connect("orders", banned), fmt.Sprintf("slow-%d", i), approval.OutcomeRejected)
-	}
-	// What else the machine does touches one round, what the API does touches all.
-	slowed := measure("slowed-0")
-	for i := 1; i < 3 && slowed > 2*normal; i++ {
-		slowed = min(slowed, measure(fmt.Sprintf("slowed-%d", i)))
-	}
-	memory := p.peak()
-	w.sim.ClearFaults()
-	w.settled(time.Duration(times(120, 1800)) * time.Second)
-	f := w.judge()
-	if timed() && slowed > 2*normal {
-		f.wrong("with a slow API 99 of 100 requests took up to %s, without up to %s", slowed, normal)
-	}
-	if memory > 256<<20 {
-		f.wrong("the worker held up to %d MiB, more than 256", memory>>20)
-	}
-	table.add(t, row{Name: "F5 one slow API", Tries: queued + 2*asked, findings: f, Took: w.took(), Note: fmt.Sprintf("p99 %.0f ms, without %.0f ms; %d MiB", slowed.Seconds()*1000, normal.Seconds()*1000, memory>>20)})
-}
-
-// lifespan is when the broker stored a request's event and its result.
-type lifespan struct{ asked, ended time.Time }
-
-// lives returns the lives of those of these requests that have ended.
-func (w *world) lives(ids map[string]bool) map[string]lifespan {
-	begun, out := map[string]time.Time{}, map[string]lifespan{}
-	if err := w.read(requestsStream, nil, func(m jetstream.Msg) {
-		meta, err := m.Metadata()
-		var body struct{ ID string }
-		if err == nil && json.Unmarshal(m.Data(), &body) == nil {
-			begun[approval.RequestID(source, body.ID)] = meta.Timestamp
-		}
-	}); err != nil {
-		return nil
-	}
-	if err := w.read(resultsStream, nil, func(m jetstream.Msg) {
-		meta, err := m.Metadata()
-		id := m.Subject()[strings.LastIndexByte(m.Subject(), '.')+1:]
-		if err == nil && ids[id] {
-			out[id] = lifespan{asked: begun[id], ended: meta.Timestamp}
-		}
-	}); err != nil {
-		return nil
-	}
-	return out
-}
-
 // TestLimit is F17: 100 concurrent requests of one account, over three replicas,
 // where the rule allows ten.
 func TestLimit(t *testing.T) {
 	t.Parallel()
-	rounds := times(1, 10)
+	rounds := times(1, 1, 10)
 	const limit, requests, replicas = 10, 100, 3
 	var f findings
 	begin := time.Now()
@@ -264,7 +188,7 @@ func TestLimit(t *testing.T) {
 // where they are.
 func TestSoak(t *testing.T) {
 	t.Parallel()
-	span := time.Duration(times(20, 1800)) * time.Second
+	span := time.Duration(times(8, 20, 1800)) * time.Second
 	w := newWorld(t, simulator.Config{})
 	p := w.start("worker", options{sweep: "2s"}).ready()
 	gauges := []string{"go_goroutines", "process_open_fds", "go_memstats_heap_objects"}

@@ -104,7 +104,7 @@ func (a *alarmWatch) check(api string, f *findings) {
 // can fix.
 func TestOperatorFaults(t *testing.T) {
 	together(t)
-	requests := times(100, 1000)
+	requests := times(20, 100, 1000)
 	const outage = 30 * time.Minute
 	refusal := func(status int, code string) netFault {
 		return netFault{Status: status, Body: fmt.Sprintf(`{"error_code":%q,"error_msg":"m"}`, code)}
@@ -172,7 +172,7 @@ func TestOperatorFaults(t *testing.T) {
 // that it knows no such thing, or that the project is another's.
 func TestOperatorFaultsOfEachAPI(t *testing.T) {
 	together(t)
-	requests := times(20, 500)
+	requests := times(5, 20, 500)
 	const outage = 30 * time.Minute
 	kinds := []simulator.FaultKind{simulator.Permission, simulator.Quota, simulator.UnknownService, simulator.WrongProject}
 	apis := []string{cloud.APIVPCEP, cloud.APIAPIG, cloud.APIFunctionGraph, cloud.APIHSS, cloud.APIDataArtsInsight, cloud.APIIAM}

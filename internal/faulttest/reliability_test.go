@@ -29,7 +29,7 @@ func TestReliabilityNamesTestsThatExist(t *testing.T) {
 			continue
 		}
 		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), " | ")
-		if want := fmt.Sprintf("F%d", next); len(cells) != 6 || strings.TrimSpace(cells[0]) != want {
+		if want := fmt.Sprintf("F%d", next); len(cells) != 7 || strings.TrimSpace(cells[0]) != want {
 			t.Errorf("the row after F%d is %q", next-1, line)
 			continue
 		}

@@ -111,9 +111,10 @@ func (w *world) as(user, inbox string) jetstream.JetStream {
 // returns what it wrote and its exit code.
 func (w *world) command(o options, args ...string) (string, int) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	worker := build.path(w.t) // which may take minutes
+	ctx, cancel := context.WithTimeout(w.t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, build.path(w.t), append(args, "--config", w.config(o))...)
+	cmd := exec.CommandContext(ctx, worker, append(args, "--config", w.config(o))...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + w.t.TempDir()}, w.environ(o)...)
 	out, err := cmd.CombinedOutput()
 	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {

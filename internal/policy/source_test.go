@@ -212,7 +212,11 @@ func TestReloadsUnderLoad(t *testing.T) {
 		})
 	}
 	bad := 0
-	for i := range 1000 {
+	rounds := 200
+	if os.Getenv("FAULT_COUNTS") != "" { // as .ci/run does
+		rounds = 1000
+	}
+	for i := range rounds {
 		text := texts[i%2]
 		if i%10 < 3 {
 			text = texts[2]
@@ -224,8 +228,8 @@ func TestReloadsUnderLoad(t *testing.T) {
 	}
 	close(done)
 	readers.Wait()
-	if bad != 300 {
-		t.Errorf("%d loads failed, want 300", bad)
+	if want := rounds * 3 / 10; bad != want {
+		t.Errorf("%d loads failed, want %d", bad, want)
 	}
 }
 
