@@ -35,10 +35,11 @@ import (
 // real NATS server, with the example policies.
 type running struct {
 	*Demo
-	bus  *events.Bus
-	urls service.URLs
-	log  *bytes.Buffer
-	stop func() error
+	bus    *events.Bus
+	urls   service.URLs
+	log    *bytes.Buffer
+	server *broker.Server
+	stop   func() error // of the worker
 }
 
 // start runs the service until the test ends, with settings over the demo's; edit
@@ -54,18 +55,28 @@ func start(t testing.TB, settings map[string]string, edit func(cfg *simulator.Co
 		}
 	}
 	must(r.UnpackPolicies())
-	server, err := broker.Start(broker.Options{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
+	var err error
+	r.server, err = broker.Start(broker.Options{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
 	must(err)
-	t.Cleanup(server.Shutdown)
+	t.Cleanup(r.server.Shutdown)
 	closeCloud, err := r.StartCloud(t.Context())
 	must(err)
 	t.Cleanup(closeCloud)
-	cfg, err := r.Config(server.URL())
-	must(err)
+	r.serve(t)
+	return r
+}
+
+// serve runs the worker at r.server until the test ends or r.stop is called.
+func (r *running) serve(t testing.TB) {
+	t.Helper()
+	cfg, err := r.Config(r.server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
 	limits := worker.DefaultLimits()
 	limits.Visible, limits.StabilizeFor = 2*time.Second, time.Second
 	ready := make(chan struct{})
-	s := service.Service{Config: cfg, Log: zerolog.New(zerolog.SyncWriter(r.log)), Limits: limits, Server: server, WatchEvery: time.Second, Ready: func(bus *events.Bus, urls service.URLs) {
+	s := service.Service{Config: cfg, Log: zerolog.New(zerolog.SyncWriter(r.log)), Limits: limits, Server: r.server, WatchEvery: time.Second, Ready: func(bus *events.Bus, urls service.URLs) {
 		r.bus, r.urls = bus, urls
 		close(ready)
 	}}
@@ -73,7 +84,7 @@ func start(t testing.TB, settings map[string]string, edit func(cfg *simulator.Co
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
 	stopped := false
-	r.stop = func() error {
+	stop := func() error {
 		stopped = true
 		cancel()
 		select {
@@ -84,9 +95,10 @@ func start(t testing.TB, settings map[string]string, edit func(cfg *simulator.Co
 			return nil
 		}
 	}
+	r.stop = stop
 	t.Cleanup(func() {
 		if !stopped {
-			if err := r.stop(); err != nil {
+			if err := stop(); err != nil {
 				t.Errorf("stop: %v", err)
 			}
 		}
@@ -99,7 +111,6 @@ func start(t testing.TB, settings map[string]string, edit func(cfg *simulator.Co
 	case err := <-ended:
 		t.Fatalf("the worker did not start: %v", err)
 	}
-	return r
 }
 
 // get returns what the worker answers on path.

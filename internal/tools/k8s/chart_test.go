@@ -134,6 +134,27 @@ func TestChartRefusesWrongValues(t *testing.T) {
 	}
 }
 
+// TestOperateShowsGoodValues renders the values that docs/operate.md shows.
+func TestOperateShowsGoodValues(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile(root + "/docs/operate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, values, found := strings.Cut(string(doc), "```yaml\n# values.yaml\n")
+	values, _, _ = strings.Cut(values, "```")
+	if !found {
+		t.Fatal("docs/operate.md shows no values.yaml")
+	}
+	all := rendered(t, values)
+	obeyRules(t, all)
+	settings := find[corev1.ConfigMap](t, all, "vpcep-approver-config").Data["worker.yaml"]
+	if !strings.Contains(settings, "4189d3c2-8882-4871-a3c2-d380272eed88") {
+		t.Errorf("the target is not in the settings:\n%s", settings)
+	}
+	checkSettings(t, settings)
+}
+
 // TestDecodeFindsFaults: what no template must contain is found, with its place.
 func TestDecodeFindsFaults(t *testing.T) {
 	t.Parallel()

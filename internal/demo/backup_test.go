@@ -1,0 +1,203 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
+)
+
+// saved is a stream as `nats stream backup` saves it: its settings and state, and
+// its archive in pieces.
+type saved struct {
+	description json.RawMessage
+	pieces      [][]byte
+}
+
+// backupStream saves a stream of a running server, consumers included.
+func backupStream(t *testing.T, nc *nats.Conn, stream string) saved {
+	t.Helper()
+	inbox := nc.NewRespInbox()
+	arriving, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request, err := json.Marshal(map[string]any{"deliver_subject": inbox})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := nc.Request("$JS.API.STREAM.SNAPSHOT."+stream, request, 10*time.Second)
+	if err != nil {
+		t.Fatalf("back up %s: %v", stream, err)
+	}
+	var described struct {
+		Config json.RawMessage `json:"config"`
+		State  json.RawMessage `json:"state"`
+	}
+	if err := json.Unmarshal(answer.Data, &described); err != nil {
+		t.Fatal(err)
+	}
+	var out saved
+	if out.description, err = json.Marshal(described); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		piece, err := arriving.NextMsg(10 * time.Second)
+		if err != nil {
+			t.Fatalf("back up %s: %v", stream, err)
+		}
+		if len(piece.Data) == 0 {
+			return out
+		}
+		out.pieces = append(out.pieces, piece.Data)
+		if piece.Reply != "" {
+			if err := piece.Respond(nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// restoreStream makes the stream on another server, as `nats stream restore` does.
+func restoreStream(t *testing.T, nc *nats.Conn, stream string, from saved) {
+	t.Helper()
+	ask := func(subject string, data []byte, answer any) {
+		t.Helper()
+		msg, err := nc.Request(subject, data, 10*time.Second)
+		if err != nil {
+			t.Fatalf("restore %s: %v", stream, err)
+		}
+		if answer == nil {
+			return
+		}
+		if err := json.Unmarshal(msg.Data, answer); err != nil {
+			t.Fatalf("restore %s: %v: %s", stream, err, msg.Data)
+		}
+	}
+	var begun struct {
+		Subject string          `json:"deliver_subject"`
+		Error   json.RawMessage `json:"error"`
+	}
+	ask("$JS.API.STREAM.RESTORE."+stream, from.description, &begun)
+	if begun.Subject == "" {
+		t.Fatalf("restore %s: %s", stream, begun.Error)
+	}
+	for _, piece := range from.pieces {
+		ask(begun.Subject, piece, nil)
+	}
+	var done struct {
+		Error json.RawMessage `json:"error"`
+	}
+	ask(begun.Subject, nil, &done)
+	if done.Error != nil {
+		t.Fatalf("restore %s: %s", stream, done.Error)
+	}
+}
+
+// connectTo is a client's connection, which ends with the test.
+func connectTo(t *testing.T, server *broker.Server) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// submitTo publishes a request and waits until each of ids has a result.
+func (r *running) submitTo(t *testing.T, endpoints map[string]string, ids ...string) {
+	t.Helper()
+	for id, endpoint := range endpoints {
+		header, body := foreign(t, id, "vpcep.connection.requested", map[string]any{"target": "payments", "endpoint_id": endpoint}, true)
+		if err := r.bus.SubmitRaw(t.Context(), "payments", header, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for res, err := range r.bus.Results(ctx, events.ResultFilter{Follow: true}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.Outcome != approval.OutcomeAccepted {
+			t.Errorf("%s ended %s", res.Request.EventID, res.Outcome)
+		}
+		if ids = slices.DeleteFunc(ids, func(id string) bool { return id == res.Request.EventID }); len(ids) == 0 {
+			return
+		}
+	}
+}
+
+// TestBackupAndRestore does what docs/operate.md says: it saves the streams of a
+// server, restores them on a new one and starts the worker there. A request that
+// was decided before has no second result there, and new ones are decided.
+func TestBackupAndRestore(t *testing.T) {
+	t.Parallel()
+	r := start(t, nil, nil)
+	before, after := r.Sim.Connect(Service, simulator.Connection{DomainID: Acme}), r.Sim.Connect(Service, simulator.Connection{DomainID: Acme})
+	r.submitTo(t, map[string]string{"before": before.ID}, "before")
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	streams := []string{events.RequestsStream, events.ResultsStream, events.DeadLettersStream, events.ReviewsStream, "KV_" + events.LedgerBucket}
+	backup := map[string]saved{}
+	old := connectTo(t, r.server)
+	for _, stream := range streams {
+		backup[stream] = backupStream(t, old, stream)
+	}
+	r.server.Shutdown()
+
+	server, err := broker.Start(broker.Options{Dir: t.TempDir(), Listen: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Shutdown)
+	nc := connectTo(t, server)
+	for _, stream := range streams {
+		restoreStream(t, nc, stream, backup[stream])
+	}
+	r.server = server
+	r.serve(t)
+	r.submitTo(t, map[string]string{"before": before.ID, "after": after.ID}, "before", "after")
+
+	// The repeated request is done when nothing is left to acknowledge.
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := js.Consumer(t.Context(), events.RequestsStream, events.ConsumerName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); ; {
+		info, err := consumer.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.NumAckPending == 0 && info.NumPending == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d requests are not acknowledged", info.NumAckPending)
+		}
+	}
+	for stream, want := range map[string]uint64{events.RequestsStream: 3, events.ResultsStream: 2} {
+		found, err := js.Stream(t.Context(), stream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := found.CachedInfo().State.Msgs; got != want {
+			t.Errorf("%s holds %d messages, want %d: each request was submitted, and has one result", stream, got, want)
+		}
+	}
+}
