@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -98,8 +99,41 @@ func object(dec *jsontext.Decoder, known []string, read func(name string) error)
 
 // alike reports whether name differs from one of known in spelling only.
 func alike(known []string, name string) bool {
-	name = folded(name)
-	return slices.ContainsFunc(known, func(k string) bool { return folded(k) == name })
+	for i := range len(name) {
+		if name[i] >= utf8.RuneSelf {
+			name = folded(name) // which may turn it into ASCII
+			break
+		}
+	}
+	return slices.ContainsFunc(known, func(k string) bool { return spelledAlike(k, name) })
+}
+
+// spelledAlike compares two names without case, dashes and underscores. It allocates
+// nothing, because every unknown member of every row is compared.
+func spelledAlike(a, b string) bool {
+	i, j := 0, 0
+	for {
+		for i < len(a) && (a[i] == '_' || a[i] == '-') {
+			i++
+		}
+		for j < len(b) && (b[j] == '_' || b[j] == '-') {
+			j++
+		}
+		if i == len(a) || j == len(b) {
+			return i == len(a) && j == len(b)
+		}
+		if lower(a[i]) != lower(b[j]) {
+			return false
+		}
+		i, j = i+1, j+1
+	}
+}
+
+func lower(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		return c + 'a' - 'A'
+	}
+	return c
 }
 
 func folded(name string) string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -418,10 +419,28 @@ func TestCollect(t *testing.T) {
 	}
 }
 
+// TestAlike: a name is compared with a known one without case, dashes and underscores.
+func TestAlike(t *testing.T) {
+	t.Parallel()
+	known := []string{"created_at", "id", "marker_id"}
+	for _, name := range []string{"createdAt", "CREATED-AT", "_i_d", "Id", "markerId", "mar\u212aerid"} {
+		if !alike(known, name) || !slices.ContainsFunc(known, func(k string) bool { return folded(k) == folded(name) }) {
+			t.Errorf("%q is like none", name)
+		}
+	}
+	for _, name := range []string{"", "_", "created", "created_at_", "i", "idd", "description", "größe"} {
+		want := slices.ContainsFunc(known, func(k string) bool { return folded(k) == folded(name) })
+		if alike(known, name) != want {
+			t.Errorf("%q: want %t", name, want)
+		}
+	}
+}
+
 func BenchmarkDecodeList(b *testing.B) {
 	var rows []string
 	for _, id := range ids(1000) {
-		rows = append(rows, rowJSON(id, approval.Pending))
+		row := strings.TrimSuffix(rowJSON(id, approval.Pending), "}")
+		rows = append(rows, row+`,"updated_at":"2018-01-30T07:42:01Z","description":"of the team payments","region":"cn-north-4"}`)
 	}
 	data := []byte(rowsJSON(1000, rows...))
 	if !json.Valid(data) {
