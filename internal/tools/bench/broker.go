@@ -133,18 +133,18 @@ func (b *broker) deliveries(ctx context.Context) (all, different int, err error)
 type results struct {
 	sub *nats.Subscription
 
-	mu          sync.Mutex
-	seen        map[string]bool
-	bodies      [][]byte // if kept
-	keep        bool
-	first, last time.Time
-	changed     chan struct{} // capacity 1
-	cpu         func()        // called at the first result
+	mu      sync.Mutex
+	seen    map[string]bool
+	bodies  [][]byte // if kept
+	keep    bool
+	times   []time.Time
+	changed chan struct{} // capacity 1
+	atFirst func()        // called at the first result; may be nil
 }
 
 // watch counts results from here on.
 func (b *broker) watch(keep bool, atFirst func()) (*results, error) {
-	r := &results{seen: map[string]bool{}, keep: keep, changed: make(chan struct{}, 1), cpu: atFirst}
+	r := &results{seen: map[string]bool{}, keep: keep, changed: make(chan struct{}, 1), atFirst: atFirst}
 	var err error
 	r.sub, err = b.nc.Subscribe(resultsSubject+">", r.add)
 	if err == nil {
@@ -158,12 +158,9 @@ func (r *results) add(m *nats.Msg) {
 	r.mu.Lock()
 	if !r.seen[m.Subject] {
 		r.seen[m.Subject] = true
-		r.last = now
-		if r.first.IsZero() {
-			r.first = now
-			if r.cpu != nil {
-				r.cpu()
-			}
+		r.times = append(r.times, now)
+		if len(r.times) == 1 && r.atFirst != nil {
+			r.atFirst()
 		}
 		if r.keep {
 			r.bodies = append(r.bodies, m.Data)
@@ -176,24 +173,29 @@ func (r *results) add(m *nats.Msg) {
 	}
 }
 
-// progress is how many results there are, and when the first and the last came.
+// progress is how many results there are, and when some of them came.
 type progress struct {
-	n           int
-	first, last time.Time
+	n                  int
+	first, tenth, last time.Time
 }
 
-// rate returns the results a second after the first one.
+// rate returns the results a second after the first tenth of them, in which some
+// contenders still start.
 func (p progress) rate() float64 {
 	if p.n < 2 {
 		return 0
 	}
-	return float64(p.n-1) / p.last.Sub(p.first).Seconds()
+	return float64(p.n-1-p.n/10) / p.last.Sub(p.tenth).Seconds()
 }
 
 func (r *results) progress() progress {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return progress{len(r.seen), r.first, r.last}
+	n := len(r.times)
+	if n == 0 {
+		return progress{}
+	}
+	return progress{n, r.times[0], r.times[n/10], r.times[n-1]}
 }
 
 // await returns once there are n results, when within is over, or when a process

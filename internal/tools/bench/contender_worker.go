@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -61,8 +62,9 @@ func workerEnv() []string { return []string{"APPROVER_CLOUD_TOKEN=" + token} }
 
 // workerConfig writes a configuration, as JSON, which is YAML.
 func (e *env) workerConfig(ctx context.Context, s settings) (string, error) {
-	listen, err := freeAddress(ctx)
-	if err != nil {
+	listen, err1 := freeAddress(ctx)
+	probes, err2 := freeAddress(ctx)
+	if err := errors.Join(err1, err2); err != nil {
 		return "", err
 	}
 	type target struct {
@@ -88,7 +90,7 @@ func (e *env) workerConfig(ctx context.Context, s settings) (string, error) {
 		"policies": map[string]any{"dir": s.policies, "stable_for": "100ms"}, // it is never changed
 		// One sweep at the start, as in production, and no other during a measurement.
 		"sweep":   map[string]any{"interval": "24h"},
-		"http":    map[string]any{"listen": listen},
+		"http":    map[string]any{"listen": listen, "probes": probes},
 		"worker":  map[string]any{"slots": s.slots},
 		"targets": list,
 	})

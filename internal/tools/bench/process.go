@@ -83,7 +83,7 @@ func (p *process) failure(err error) error {
 		return nil
 	}
 	text := p.output()
-	return fmt.Errorf("%w\nlast output of %s:\n%s", err, filepath.Base(p.cmd.Path), text[max(0, len(text)-2000):])
+	return fmt.Errorf("%w\nlast output of %s:\n%s", err, filepath.Base(p.cmd.Path), text[max(0, len(text)-800):])
 }
 
 // usage is what a process has used so far.
@@ -159,7 +159,10 @@ func every(ctx context.Context, d, within time.Duration, done func() (bool, erro
 	}
 }
 
-var errTooLong = errors.New("not done in time")
+var (
+	errTooLong  = errors.New("not done in time")
+	errNoResult = errors.New("no result")
+)
 
 // wait returns after d, or when ctx ends.
 func wait(ctx context.Context, d time.Duration) error {
@@ -171,4 +174,13 @@ func wait(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// cpuTime returns what this program has used.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err) // it fails for bad arguments only
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

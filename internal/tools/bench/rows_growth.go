@@ -80,6 +80,10 @@ func (e *env) connections(ctx context.Context, rate int, limit time.Duration) er
 		}
 		m, err := r.finish(ctx)
 		r.stop()
+		if errors.Is(err, errNoResult) { // the others still tell something
+			e.printf("%d connections: %v\n\n", n, err)
+			continue
+		}
 		if err != nil && !errors.Is(err, errTooLong) {
 			return fmt.Errorf("%d connections: %w", n, err)
 		}

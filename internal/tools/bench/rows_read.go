@@ -39,6 +39,9 @@ func (e *env) ledger(ctx context.Context, n int) error {
 		return fmt.Errorf("fill the ledger: %w", err)
 	}
 	e.printf("%d requests, filled in %.0f s, median of %d rounds\n\n", n, time.Since(began).Seconds(), e.rounds)
+	if err := e.storage(ctx, r.broker, n); err != nil {
+		return err
+	}
 	file, err := e.workerConfig(ctx, r.settings)
 	if err != nil {
 		return err
@@ -75,6 +78,30 @@ func (e *env) ledger(ctx context.Context, n int) error {
 		})
 	}
 	e.table(lines)
+	return nil
+}
+
+// storage prints what n requests take in the broker: one version of each key, of which
+// the bucket keeps up to eight, and the result.
+func (e *env) storage(ctx context.Context, b *broker, n int) error {
+	lines := [][]string{{"stream", "messages per request", "bytes per request"}}
+	for _, name := range []string{requestsStream, "KV_" + ledgerBucket, resultsStream} {
+		s, err := b.js.Stream(ctx, name)
+		if err != nil {
+			return err
+		}
+		stored, requests := s.CachedInfo().State, float64(n)
+		if name == requestsStream {
+			requests = 1 // it was not copied
+		}
+		lines = append(lines, []string{name, number(float64(stored.Msgs) / requests), number(float64(stored.Bytes) / requests)})
+	}
+	e.table(lines)
+	u, err := b.usage()
+	if err != nil {
+		return err
+	}
+	e.printf("\nThe NATS server has %d MiB resident.\n\n", u.rss)
 	return nil
 }
 

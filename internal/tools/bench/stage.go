@@ -190,7 +190,7 @@ type measured struct {
 func (r *running) finish(ctx context.Context) (measured, error) {
 	p, late := r.results.await(ctx, r.work.n, r.env.limit, r.workers[0].ended)
 	if p.n == 0 {
-		return measured{}, r.workers[0].failure(fmt.Errorf("no result: %v", late)) //nolint:errorlint // without a result it is no measurement that was cut
+		return measured{}, r.workers[0].failure(fmt.Errorf("%w: %v", errNoResult, late)) //nolint:errorlint // without a result it is no measurement that was cut
 	}
 	u, err := r.workers[0].usage()
 	if err != nil {
