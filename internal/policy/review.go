@@ -15,7 +15,7 @@ const RuleReview = "review"
 // Why a review does not count. These are the codes of events that refuse one.
 const (
 	RefusedUnknownReviewer = "unknown_reviewer" // nobody of that name in reviewers.yaml
-	RefusedReviewerExpired = "reviewer_expired"
+	RefusedReviewErrorerExpired = "reviewer_expired"
 	RefusedRole            = "wrong_role"
 	RefusedGroup           = "not_a_reviewer_of_the_policy"
 	RefusedUnknownConsole  = "unknown_console"
@@ -26,10 +26,10 @@ const (
 	RefusedNotReviewable   = "not_reviewable"
 )
 
-// RefusedReview is why a review does not count: a stable code, and a text for people.
-type RefusedReview struct{ Code, Text string }
+// RefusedReviewError is why a review does not count: a stable code, and a text for people.
+type RefusedReviewError struct{ Code, Text string }
 
-func (e *RefusedReview) Error() string { return e.Text }
+func (e *RefusedReviewError) Error() string { return e.Text }
 
 // reviewable reports whether people may decide what d holds: nothing is wrong with
 // the request, and only a rule that allows it is missing.
@@ -53,23 +53,23 @@ func reviewable(d *approval.Decision) bool {
 
 // counts returns why a review does not count for rule now; nil if it does. rule may
 // be nil, for what does not depend on a policy.
-func (r *Reviewers) counts(review *approval.Review, in *approval.Input, rule *approval.ReviewRule) *RefusedReview {
+func (r *Reviewers) counts(review *approval.Review, in *approval.Input, rule *approval.ReviewRule) *RefusedReviewError {
 	who := r.ByName(review.Reviewer)
 	switch {
 	case who == nil:
-		return &RefusedReview{RefusedUnknownReviewer, fmt.Sprintf("reviewers.yaml names nobody called %.80q", review.Reviewer)}
+		return &RefusedReviewError{RefusedUnknownReviewer, fmt.Sprintf("reviewers.yaml names nobody called %.80q", review.Reviewer)}
 	case !who.Active(in.Now):
-		return &RefusedReview{RefusedReviewerExpired, who.Name + " may not review any more: the entry in reviewers.yaml has expired"}
+		return &RefusedReviewError{RefusedReviewErrorerExpired, who.Name + " may not review any more: the entry in reviewers.yaml has expired"}
 	case !who.Has(RoleReviewer):
-		return &RefusedReview{RefusedRole, who.Name + " does not have the role reviewer"}
+		return &RefusedReviewError{RefusedRole, who.Name + " does not have the role reviewer"}
 	case review.Console != "" && !r.hasConsole(review.Console):
-		return &RefusedReview{RefusedUnknownConsole, fmt.Sprintf("reviewers.yaml names no console called %.80q", review.Console)}
+		return &RefusedReviewError{RefusedUnknownConsole, fmt.Sprintf("reviewers.yaml names no console called %.80q", review.Console)}
 	case who.Owns(&in.Request, in.Facts.DomainID):
-		return &RefusedReview{RefusedOwnRequest, who.Name + " may not review a request of their own"}
+		return &RefusedReviewError{RefusedOwnRequest, who.Name + " may not review a request of their own"}
 	case !review.Facts.Known() || review.Facts != approval.FactsToReview(&in.Request, &in.Facts):
-		return &RefusedReview{RefusedFactsChanged, "the request is not what was reviewed any more; look at it again"}
+		return &RefusedReviewError{RefusedFactsChanged, "the request is not what was reviewed any more; look at it again"}
 	case rule != nil && !who.In(rule.By):
-		return &RefusedReview{RefusedGroup, fmt.Sprintf("the policy %s takes reviews of %s only", rule.Policy, strings.Join(rule.By, ", "))}
+		return &RefusedReviewError{RefusedGroup, fmt.Sprintf("the policy %s takes reviews of %s only", rule.Policy, strings.Join(rule.By, ", "))}
 	}
 	return nil
 }
@@ -230,7 +230,7 @@ func (s *Set) Review(in *approval.Input) ReviewState {
 }
 
 // CheckReview returns why review would not count for in; nil if it would.
-func (s *Set) CheckReview(in *approval.Input, review *approval.Review) *RefusedReview {
+func (s *Set) CheckReview(in *approval.Input, review *approval.Review) *RefusedReviewError {
 	without := *in
 	without.Reviews = nil
 	base := s.Evaluate(&without)
@@ -240,16 +240,16 @@ func (s *Set) CheckReview(in *approval.Input, review *approval.Review) *RefusedR
 	}
 	if len(base.Review) == 0 {
 		if reviewable(&base) {
-			return &RefusedReview{RefusedNoReview, "no policy of the target has a review, so nobody can decide it here"}
+			return &RefusedReviewError{RefusedNoReview, "no policy of the target has a review, so nobody can decide it here"}
 		}
-		return &RefusedReview{RefusedNotReviewable, "a review cannot decide it: " + reasonText(&base)}
+		return &RefusedReviewError{RefusedNotReviewable, "a review cannot decide it: " + reasonText(&base)}
 	}
-	var why *RefusedReview
+	var why *RefusedReviewError
 	for i := range base.Review {
 		rule := &base.Review[i]
 		refused := people.counts(review, in, rule)
 		if refused == nil && in.Reviews != nil && late(review.At, in.Reviews.HeldAt, rule) {
-			refused = &RefusedReview{RefusedLate, fmt.Sprintf("the policy %s takes reviews for %s from when the request was held", rule.Policy, rule.Within)}
+			refused = &RefusedReviewError{RefusedLate, fmt.Sprintf("the policy %s takes reviews for %s from when the request was held", rule.Policy, rule.Within)}
 		}
 		if refused == nil {
 			return nil

@@ -24,9 +24,9 @@ func sample() *Submission {
 	return New(approval.RequestID("source", "1"), Approve, "known partner", "oncall-1", Facts{DomainID: domain, EndpointID: endpoint, MarkerID: 7}, now(), 5*time.Minute)
 }
 
-func seed(t *testing.T, make func() (nkeys.KeyPair, error)) []byte {
+func seed(t *testing.T, create func() (nkeys.KeyPair, error)) []byte {
 	t.Helper()
-	pair, err := make()
+	pair, err := create()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -39,8 +40,7 @@ func (w *Worker) noteReview(ctx context.Context, entry *approval.Entry, end *end
 	if end.outcome == approval.OutcomeHeld && (len(entry.Decision.Review) > 0 || entry.Decision.Reviews != nil) {
 		return w.openReview(ctx, entry)
 	}
-	switch end.outcome {
-	case approval.OutcomeHeld, approval.OutcomeIgnored, approval.OutcomeFailed, approval.OutcomeUnknown:
+	if slices.Contains([]approval.Outcome{approval.OutcomeHeld, approval.OutcomeIgnored, approval.OutcomeFailed, approval.OutcomeUnknown}, end.outcome) {
 		return nil // it may still wait for somebody
 	}
 	if entry.Request.Source != approval.SweepSource && entry.Decision.Reviews == nil {
