@@ -223,7 +223,7 @@ func TestPolicyNewOverwritesNothing(t *testing.T) {
 // example policies.
 func TestPolicySchema(t *testing.T) {
 	t.Parallel()
-	for file, args := range map[string][]string{"policy.v1.json": nil, "policy-test.v1.json": {"test"}} {
+	for file, args := range map[string][]string{"policy.v1.json": nil, "policy-test.v1.json": {"test"}, "reviewers.v1.json": {"reviewers"}} {
 		want, err := os.ReadFile(filepath.Join(shipped, "schema", file))
 		if err != nil {
 			t.Fatal(err)

@@ -15,28 +15,25 @@ import (
 )
 
 func newPolicySchemaCommand() *cobra.Command {
+	schemas := map[string]func() ([]byte, error){"policy": policy.Schema, "test": policy.TestSchema, "reviewers": policy.ReviewersSchema}
 	c := &cobra.Command{
-		Use:   "schema [policy|test]",
-		Short: "Print the JSON Schema of policies or of their tests, for editors",
-		Long: `schema prints the JSON Schema of a file of a policy, or of tests. An editor that
-knows the YAML language server completes and checks a file that begins with
+		Use:   "schema [policy|test|reviewers]",
+		Short: "Print the JSON Schema of policies, of their tests or of reviewers, for editors",
+		Long: `schema prints the JSON Schema of a file of a policy, of tests, or of reviewers.yaml. An
+editor that knows the YAML language server completes and checks a file that begins with
 
   # yaml-language-server: $schema=./schema/policy.v1.json`,
-		Example:   "  worker policy schema > policies/schema/policy.v1.json\n  worker policy schema test > policies/schema/policy-test.v1.json",
-		ValidArgs: []string{"policy", "test"},
+		Example:   "  worker policy schema > policies/schema/policy.v1.json\n  worker policy schema test > policies/schema/policy-test.v1.json\n  worker policy schema reviewers > policies/schema/reviewers.v1.json",
+		ValidArgs: []string{"policy", "test", "reviewers"},
 		Args: func(c *cobra.Command, args []string) error {
-			if len(args) > 0 && args[0] != "policy" && args[0] != "test" {
-				return fmt.Errorf("there is no schema of %q%s — name policy or test", args[0], cli.DidYouMean(args[0], c.ValidArgs))
+			if len(args) > 0 && schemas[args[0]] == nil {
+				return fmt.Errorf("there is no schema of %q%s — name policy, test or reviewers", args[0], cli.DidYouMean(args[0], c.ValidArgs))
 			}
-			return cli.AtMost(1, "policy or test")(c, args)
+			return cli.AtMost(1, "policy, test or reviewers")(c, args)
 		},
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
-		schema := policy.Schema
-		if len(args) > 0 && args[0] == "test" {
-			schema = policy.TestSchema
-		}
-		text, err := schema()
+		text, err := schemas[append(args, "policy")[0]]()
 		if err != nil {
 			return err
 		}

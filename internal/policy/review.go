@@ -15,7 +15,7 @@ const RuleReview = "review"
 // Why a review does not count. These are the codes of events that refuse one.
 const (
 	RefusedUnknownReviewer      = "unknown_reviewer" // nobody of that name in reviewers.yaml
-	RefusedReviewErrorerExpired = "reviewer_expired"
+	RefusedReviewerExpired = "reviewer_expired"
 	RefusedRole                 = "wrong_role"
 	RefusedGroup                = "not_a_reviewer_of_the_policy"
 	RefusedUnknownConsole       = "unknown_console"
@@ -59,7 +59,7 @@ func (r *Reviewers) counts(review *approval.Review, in *approval.Input, rule *ap
 	case who == nil:
 		return &RefusedReviewError{RefusedUnknownReviewer, fmt.Sprintf("reviewers.yaml names nobody called %.80q", review.Reviewer)}
 	case !who.Active(in.Now):
-		return &RefusedReviewError{RefusedReviewErrorerExpired, who.Name + " may not review any more: the entry in reviewers.yaml has expired"}
+		return &RefusedReviewError{RefusedReviewerExpired, who.Name + " may not review any more: the entry in reviewers.yaml has expired"}
 	case !who.Has(RoleReviewer):
 		return &RefusedReviewError{RefusedRole, who.Name + " does not have the role reviewer"}
 	case review.Console != "" && !r.hasConsole(review.Console):

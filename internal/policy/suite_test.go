@@ -67,7 +67,7 @@ func TestOneError(t *testing.T) {
 
 func TestSchemas(t *testing.T) {
 	t.Parallel()
-	for name, make := range map[string]func() ([]byte, error){"policy.v1.json": Schema, "policy-test.v1.json": TestSchema} {
+	for name, make := range map[string]func() ([]byte, error){"policy.v1.json": Schema, "policy-test.v1.json": TestSchema, "reviewers.v1.json": ReviewersSchema} {
 		text, err := make()
 		if err != nil {
 			t.Fatal(err)
