@@ -15,6 +15,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/inspect"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger/ledgertest"
 )
 
 // nobody is a folder of policies that accept nobody.
@@ -130,7 +131,7 @@ func (f fixture) neverDecided(t *testing.T) {
 		ID: approval.DecisionID(req.ID), Verdict: approval.Hold, At: time.Now(),
 		Reasons: []approval.Reason{{Code: approval.ReasonNotVisible, Text: "The endpoint does not show."}},
 	}
-	if _, _, err := f.book(t).Record(t.Context(), &req, &d); err != nil {
+	if _, _, err := ledgertest.Record(t.Context(), f.book(t), &req, &d); err != nil {
 		t.Fatal(err)
 	}
 }

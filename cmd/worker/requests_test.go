@@ -11,6 +11,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger/ledgertest"
 )
 
 // book returns the ledger of the fixture.
@@ -36,13 +37,13 @@ func (f fixture) decide(t *testing.T, event, endpoint string, age time.Duration,
 	res.Decision.At = time.Now().Add(-age)
 	res.Decision.Facts.Accepted = approval.Counted(0)
 	book := f.book(t)
-	e, _, err := book.Record(t.Context(), &req, &res.Decision)
+	e, _, err := ledgertest.Record(t.Context(), book, &req, &res.Decision)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if outcome != "" {
 		e.ActedAt, e.Result = res.At, &res
-		if err := book.Update(t.Context(), e); err != nil {
+		if err := book.Put(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -177,7 +178,7 @@ func TestOpenRequests(t *testing.T) {
 	waits.Target, _ = f.cfg.Targets.ByName("payments")
 	waits.Source, waits.EventID, waits.EndpointID = "/crm", "waits", endpoint(1)
 	fault := approval.OperatorFault{API: "vpcep", Operation: "ListServiceConnections", Code: "EndPoint.0004", Text: "grant it", RequestID: "req-1"}
-	if err := book.Note(t.Context(), &approval.Entry{Request: waits, Wait: &approval.Wait{
+	if err := book.Put(t.Context(), &approval.Entry{Request: waits, Wait: &approval.Wait{
 		Since: time.Now(), Stage: approval.StageOutage, Code: fault.Code, Text: fault.Text, RequestID: fault.RequestID, Operator: &fault,
 	}}); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger/ledgertest"
 )
 
 // TestOneShape compares the data of a result event with what commands print of the
@@ -36,12 +37,12 @@ func TestOneShape(t *testing.T) {
 		t.Fatal(err)
 	}
 	book := ledger.New(bucket, nil)
-	entry, _, err := book.Record(t.Context(), &req, &res.Decision)
+	entry, _, err := ledgertest.Record(t.Context(), book, &req, &res.Decision)
 	if err != nil {
 		t.Fatal(err)
 	}
 	entry.Result = &res
-	if err := book.Update(t.Context(), entry); err != nil {
+	if err := book.Put(t.Context(), entry); err != nil {
 		t.Fatal(err)
 	}
 

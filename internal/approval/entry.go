@@ -1,6 +1,13 @@
 package approval
 
-import "time"
+import (
+	"errors"
+	"time"
+)
+
+// ErrConflict says that someone else changed what was to be written to the ledger.
+// Nothing was written; read it again and go on from there.
+var ErrConflict = errors.New("the ledger was changed by another worker meanwhile")
 
 // LedgerMemory is how long the ledger keeps what it holds of a request.
 const LedgerMemory = 400 * 24 * time.Hour
@@ -9,7 +16,7 @@ const LedgerMemory = 400 * 24 * time.Hour
 type Entry struct {
 	Request  Request
 	Decision Decision  // has no ID until the request is decided; replaced only while nothing was done
-	SentAt   time.Time // when accept or reject was last about to be sent, unless it was certainly not done; zero: nothing was done
+	SentAt   time.Time // since when accept or reject may have been sent, unless it was certainly not done; zero: nothing was done
 	ActedAt  time.Time // when the cloud took the decision; zero before
 	Intent   *Intent   // of a creation, written before anything is sent
 	Progress Progress
@@ -55,7 +62,7 @@ type Intent struct {
 }
 
 // Lock says which request owns a subject: a connection, or what a creation makes.
-// Only that request may act.
+// Only that request may act. A request that acts on nothing has no lock.
 type Lock struct {
 	RequestID string
 	Verdict   Verdict
@@ -77,8 +84,12 @@ func (l Lock) Blocks() bool {
 	return l.Verdict.Acts() && (l.Outcome == "" || l.Done())
 }
 
-// HeldLock is the lock of a request that ended as held or ignored.
-type HeldLock struct {
-	Lock
-	Key string // the last part of the subject: the endpoint id in lower case, or the digest of a creation
+// Held is a request that ended as held or ignored, as the results show it.
+type Held struct {
+	RequestID string
+	Subject   string
+	Target    string // name
+	Outcome   Outcome
+	At        time.Time
+	Position  uint64 // of the result
 }

@@ -202,14 +202,21 @@ func (d *delivery) finish() (msg *nats.Msg, ok bool) {
 	return d.latest, true
 }
 
-// ack acknowledges the message and waits for the broker's confirmation. If the
-// acknowledgement is lost, a redelivery finds the work done.
+// ack acknowledges the message. It waits for the broker's confirmation only where a
+// record of the delivery is removed after it: if the acknowledgement of another is
+// lost, a redelivery finds the work done.
 func (d *delivery) ack(ctx context.Context) {
 	msg, ok := d.finish()
 	if !ok {
 		return
 	}
-	if err := msg.AckSync(nats.Context(ctx)); err != nil {
+	d.mu.Lock()
+	acknowledge := func() error { return msg.Ack() }
+	if d.recordUsed {
+		acknowledge = func() error { return msg.AckSync(nats.Context(ctx)) }
+	}
+	d.mu.Unlock()
+	if err := acknowledge(); err != nil {
 		d.unmark(ctx, true)
 		d.c.warn(err, "acknowledging a request failed; it is redelivered")
 		return

@@ -15,6 +15,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger/ledgertest"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 )
 
@@ -57,7 +58,7 @@ func TestDiskFull(t *testing.T) {
 			t.Errorf("%s: %v, want that there is no room", what, err)
 		}
 	}
-	_, _, err = book.Record(t.Context(), new(connection("0")), &decision)
+	_, _, err = ledgertest.Record(t.Context(), book, new(connection("0")), &decision)
 	full("an entry of the ledger", err)
 	full("a result", b.Publish(t.Context(), result("0", approval.OutcomeAccepted)))
 	full("a request", b.Submit(t.Context(), connection("late")))
@@ -65,7 +66,7 @@ func TestDiskFull(t *testing.T) {
 	var tried atomic.Int64
 	consume(t, b, func(ctx context.Context, d approval.Delivery) error {
 		tried.Add(1)
-		if _, _, err := book.Record(ctx, &d.Request, &decision); err != nil {
+		if _, _, err := ledgertest.Record(ctx, book, &d.Request, &decision); err != nil {
 			return err
 		}
 		return b.Publish(ctx, result(d.Request.EventID, approval.OutcomeAccepted))

@@ -311,22 +311,27 @@ type doomedLedger struct {
 	h *handling
 }
 
-func (k doomedLedger) Record(ctx context.Context, r *approval.Request, d *approval.Decision) (*approval.Entry, *approval.Lock, error) {
-	k.h.at("before-record", *r)
-	e, c, err := k.Ledger.Record(ctx, r, d)
-	k.h.at("after-record", *r)
-	return e, c, err
+func (k doomedLedger) Record(ctx context.Context, e *approval.Entry) (*approval.Lock, error) {
+	name := writeName(e, "record")
+	k.h.at("before-"+name, e.Request)
+	c, err := k.Ledger.Record(ctx, e)
+	k.h.at("after-"+name, e.Request)
+	return c, err
 }
 
-func (k doomedLedger) Update(ctx context.Context, e *approval.Entry) error {
-	name := "note"
-	if e.Result != nil {
-		name = "result"
-	}
+func (k doomedLedger) Put(ctx context.Context, e *approval.Entry) error {
+	name := writeName(e, "note")
 	k.h.at("before-"+name, e.Request)
-	err := k.Ledger.Update(ctx, e)
+	err := k.Ledger.Put(ctx, e)
 	k.h.at("after-"+name, e.Request)
 	return err
+}
+
+func writeName(e *approval.Entry, name string) string {
+	if e.Result != nil {
+		return "result"
+	}
+	return name
 }
 
 type doomedResults struct {

@@ -122,7 +122,7 @@ func (d *Deliveries) Revise(ctx context.Context, r *approval.DeliveryRecord, edi
 		// Without a read, the guess is that nothing is stored: `create` finds out.
 		if !next.Empty() || known {
 			err = d.write(ctx, kv, key, r, &next)
-			if !errors.Is(err, ErrConflict) {
+			if !errors.Is(err, approval.ErrConflict) {
 				return err
 			}
 		}
@@ -131,7 +131,7 @@ func (d *Deliveries) Revise(ctx context.Context, r *approval.DeliveryRecord, edi
 		}
 		known = true
 	}
-	return fmt.Errorf("%s after %d tries: %w", key, tries, ErrConflict)
+	return fmt.Errorf("%s after %d tries: %w", key, tries, approval.ErrConflict)
 }
 
 // write stores next in place of r, and makes r what is stored.

@@ -17,7 +17,8 @@
 //	worker.<instance>           what a worker says of itself (approval.WorkerStatus)
 //
 // A request's entry is always written before the lock that names it, so that a
-// lock can be followed to its decision whatever is cut off in between.
+// lock can be followed to its decision whatever is cut off in between. The lock is
+// written when it changes hands, and not when its request ends: the entry says that.
 package ledger
 
 import (
@@ -30,10 +31,6 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
-
-// ErrConflict says that someone else changed what was to be written. Nothing was
-// written; read it again and go on from there.
-var ErrConflict = errors.New("the ledger was changed by another worker meanwhile")
 
 // Observer receives what happens; *metrics.Metrics implements it.
 type Observer interface {
@@ -80,65 +77,18 @@ func (l *Ledger) Get(ctx context.Context, requestID string) (*approval.Entry, er
 	return wire.entry(rev), nil
 }
 
-// Record keeps d as the decision on req unless an earlier one stands, and
-// returns the entry with the one that stands; see Redecide for when another takes
-// its place. It then locks the subject of req for it. The lock that is returned is another request's and keeps this one from
-// acting; nil if there is none.
-//
-// Cut off at any point and called again, Record goes on from what is stored.
-func (l *Ledger) Record(ctx context.Context, req *approval.Request, d *approval.Decision) (*approval.Entry, *approval.Lock, error) {
-	entry, err := l.record(ctx, req, d)
-	if err != nil {
-		return nil, nil, err
-	}
-	other, err := l.lock(ctx, entry)
-	if err != nil {
-		return nil, nil, err
-	}
-	return entry, other, nil
-}
-
-// record writes the decision into the entry unless there is one.
-func (l *Ledger) record(ctx context.Context, req *approval.Request, d *approval.Decision) (*approval.Entry, error) {
-	key, err := requestKey(req.ID)
-	if err != nil {
-		return nil, err
-	}
-	for range tries {
-		entry, err := l.Get(ctx, req.ID)
-		if err != nil || entry != nil && (entry.Decided() || entry.Request.Subject() != req.Subject()) {
-			return entry, err
-		}
-		if entry == nil {
-			entry = &approval.Entry{Request: *req}
-		}
-		entry.Decision = *d
-		entry.Decision.ID = approval.DecisionID(req.ID)
-		entry.Revision, err = l.put(ctx, key, entry)
-		if !errors.Is(err, ErrConflict) {
-			return entry, err
-		}
-	}
-	return nil, fmt.Errorf("%s after %d tries: %w", key, tries, ErrConflict)
-}
-
-// put stores e, which was read at e.Revision; 0: there was nothing.
-func (l *Ledger) put(ctx context.Context, key string, e *approval.Entry) (uint64, error) {
-	if e.Revision == 0 {
-		return l.create(ctx, key, newStoredEntry(e))
-	}
-	return l.update(ctx, key, newStoredEntry(e), e.Revision)
-}
-
-// Note stores e, and sets its revision, unless it was changed since it was read,
-// which is ErrConflict. Unlike Update it also stores an entry that is new, which
-// need not be decided yet.
-func (l *Ledger) Note(ctx context.Context, e *approval.Entry) error {
+// Put stores e, and sets its revision, unless the entry was changed since e was read,
+// which is approval.ErrConflict. At revision 0 there must be no entry.
+func (l *Ledger) Put(ctx context.Context, e *approval.Entry) error {
 	key, err := requestKey(e.Request.ID)
 	if err != nil {
 		return err
 	}
-	rev, err := l.put(ctx, key, e)
+	write := l.update
+	if e.Revision == 0 {
+		write = func(ctx context.Context, key string, v any, _ uint64) (uint64, error) { return l.create(ctx, key, v) }
+	}
+	rev, err := write(ctx, key, newStoredEntry(e), e.Revision)
 	if err != nil {
 		return err
 	}
@@ -146,43 +96,34 @@ func (l *Ledger) Note(ctx context.Context, e *approval.Entry) error {
 	return nil
 }
 
-// Redecide puts d in the place of e's decision, of which certainly nothing was
-// done, and into e, unless the entry was changed since it was read, which is
-// ErrConflict. The lock that is returned is another request's, as Record returns it.
-func (l *Ledger) Redecide(ctx context.Context, e *approval.Entry, d *approval.Decision) (*approval.Lock, error) {
-	key, err := requestKey(e.Request.ID)
-	if err != nil {
+// Record is Put of an entry whose decision is new, and then locks its subject for it.
+// The lock that is returned is another request's and keeps this one from acting; nil if
+// there is none. If only the lock cannot be written, the revision of e is set.
+func (l *Ledger) Record(ctx context.Context, e *approval.Entry) (*approval.Lock, error) {
+	if err := l.Put(ctx, e); err != nil {
 		return nil, err
 	}
-	if !e.Undone() || e.Revision == 0 {
-		return nil, fmt.Errorf("%s: its decision stands, for something was done by it: %w", key, ErrConflict)
+	mine := lockFor(e)
+	// Most subjects have no lock yet, and to create one tells.
+	_, err := l.tryCreate(ctx, lockKey(e.Request.Subject()), newStoredLock(mine))
+	if !errors.Is(err, approval.ErrConflict) {
+		return nil, l.observed(err)
 	}
-	next := *e
-	next.Decision = *d
-	next.Decision.ID = approval.DecisionID(e.Request.ID)
-	if next.Revision, err = l.put(ctx, key, &next); err != nil {
-		return nil, err
-	}
-	*e = next
-	return l.lock(ctx, e)
+	return l.Acquire(ctx, e)
 }
 
-// lock makes e's request the owner of its subject unless another request's lock
-// blocks it, which it then returns.
-func (l *Ledger) lock(ctx context.Context, e *approval.Entry) (*approval.Lock, error) {
-	mine := approval.Lock{RequestID: e.Request.ID, Verdict: e.Decision.Verdict, Digest: e.Decision.Digest, At: e.Decision.At}
-	mine = ended(mine, e.Result)
-	subject := e.Request.Subject()
+// Acquire makes e's request the owner of its subject unless another request's lock
+// blocks it, which it then returns. It may be repeated.
+func (l *Ledger) Acquire(ctx context.Context, e *approval.Entry) (*approval.Lock, error) {
+	mine, subject := lockFor(e), e.Request.Subject()
 	for range tries {
 		standing, ok, err := l.Lock(ctx, subject)
 		if err != nil {
 			return nil, err
 		}
 		switch {
-		case ok && standing.RequestID == mine.RequestID && (standing.Verdict == mine.Verdict || standing.Outcome != ""):
+		case ok && standing.RequestID == mine.RequestID:
 			return nil, nil
-		case ok && standing.RequestID == mine.RequestID: // it was decided again
-			_, err = l.update(ctx, lockKey(subject), newStoredLock(mine), standing.Revision)
 		case ok && standing.Blocks():
 			return &standing, nil
 		case ok && e.Result != nil:
@@ -192,78 +133,51 @@ func (l *Ledger) lock(ctx context.Context, e *approval.Entry) (*approval.Lock, e
 		default:
 			_, err = l.create(ctx, lockKey(subject), newStoredLock(mine))
 		}
-		if !errors.Is(err, ErrConflict) {
+		if !errors.Is(err, approval.ErrConflict) {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("%s after %d tries: %w", lockKey(subject), tries, ErrConflict)
+	return nil, fmt.Errorf("%s after %d tries: %w", lockKey(subject), tries, approval.ErrConflict)
+}
+
+// lockFor is the lock of e's request.
+func lockFor(e *approval.Entry) approval.Lock {
+	mine := approval.Lock{RequestID: e.Request.ID, Verdict: e.Decision.Verdict, Digest: e.Decision.Digest, At: e.Decision.At}
+	return ended(mine, e.Result)
 }
 
 // Steal makes e's request the owner of its subject in place of the lock
-// from, unless that was changed since it was read, which is ErrConflict. It is
+// from, unless that was changed since it was read, which is approval.ErrConflict. It is
 // for what the owner of a lock had made and is not there any more.
 func (l *Ledger) Steal(ctx context.Context, e *approval.Entry, from *approval.Lock) error {
-	mine := approval.Lock{RequestID: e.Request.ID, Verdict: e.Decision.Verdict, Digest: e.Decision.Digest, At: e.Decision.At}
-	_, err := l.update(ctx, lockKey(e.Request.Subject()), newStoredLock(mine), from.Revision)
+	_, err := l.update(ctx, lockKey(e.Request.Subject()), newStoredLock(lockFor(e)), from.Revision)
 	return err
 }
 
-// Update stores e, and sets its revision, unless it was changed since it was
-// read, which is ErrConflict. An entry with a result ends the lock on its
-// subject too; if only that fails, e is stored, and the next reader of the lock
-// ends it.
-func (l *Ledger) Update(ctx context.Context, e *approval.Entry) error {
-	key, err := requestKey(e.Request.ID)
-	if err != nil {
-		return err
-	}
-	if e.Revision == 0 {
-		return fmt.Errorf("%s was never recorded: %w", key, ErrConflict)
-	}
-	rev, err := l.update(ctx, key, newStoredEntry(e), e.Revision)
-	if err != nil {
-		return err
-	}
-	e.Revision = rev
-	if e.Result != nil {
-		if _, _, err := l.Lock(ctx, e.Request.Subject()); err != nil {
-			return fmt.Errorf("release the lock: %w", err)
-		}
-	}
-	return nil
-}
-
-// Lock returns the lock on a subject and whether there is one. A lock whose
-// request has ended, by a worker that was cut off before it could say so, is
-// ended first. A lock whose request is not in the ledger counts as failed.
+// Lock returns the lock on a subject and whether there is one. What was decided on its
+// request, and how that ended, is read from the entry of the request. A lock whose
+// request is not in the ledger counts as failed.
 func (l *Ledger) Lock(ctx context.Context, subject string) (approval.Lock, bool, error) {
-	for range tries {
-		var wire storedLock
-		rev, ok, err := l.read(ctx, lockKey(subject), &wire)
-		if err != nil || !ok {
-			return approval.Lock{}, false, err
-		}
-		c := wire.lock(rev)
-		if c.Outcome != "" {
-			return c, true, nil
-		}
-		e, err := l.Get(ctx, c.RequestID)
-		switch {
-		case err != nil:
-			return approval.Lock{}, false, err
-		case e == nil:
-			c.Outcome = approval.OutcomeFailed
-			return c, true, nil
-		case e.Result == nil:
-			return c, true, nil
-		}
-		c = ended(c, e.Result)
-		c.Revision, err = l.update(ctx, lockKey(subject), newStoredLock(c), rev)
-		if !errors.Is(err, ErrConflict) {
-			return c, err == nil, err
-		}
+	var wire storedLock
+	rev, ok, err := l.read(ctx, lockKey(subject), &wire)
+	if err != nil || !ok {
+		return approval.Lock{}, false, err
 	}
-	return approval.Lock{}, false, fmt.Errorf("%s after %d tries: %w", lockKey(subject), tries, ErrConflict)
+	lock := wire.lock(rev)
+	if lock.Outcome != "" {
+		return lock, true, nil
+	}
+	e, err := l.Get(ctx, lock.RequestID)
+	switch {
+	case err != nil:
+		return approval.Lock{}, false, err
+	case e == nil:
+		lock.Outcome = approval.OutcomeFailed
+	default:
+		lock.Verdict, lock.Digest, lock.At = e.Decision.Verdict, e.Decision.Digest, e.Decision.At
+		lock = ended(lock, e.Result)
+	}
+	return lock, true, nil
 }
 
 // ended is c after its request has ended in r; c itself if r is nil.
@@ -296,7 +210,7 @@ func (l *Ledger) Lease(ctx context.Context, name, holder string, ttl time.Durati
 		}
 		_, err = l.update(ctx, key, want, rev)
 	}
-	if errors.Is(err, ErrConflict) {
+	if errors.Is(err, approval.ErrConflict) {
 		return false, nil // another was quicker
 	}
 	return err == nil, err

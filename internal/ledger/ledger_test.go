@@ -56,12 +56,12 @@ func TestRecordGoesOn(t *testing.T) {
 				t.Parallel()
 				f := ledgertest.NewFake()
 				f.FailOnce(ledgertest.Write, key, errCut, after)
-				if _, _, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept))); !errors.Is(err, errCut) {
+				if _, _, err := ledgertest.Record(t.Context(), f, new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept))); !errors.Is(err, errCut) {
 					t.Fatalf("cut off: %v", err)
 				}
 				// Another request comes in between. If the first got as far as
 				// its lock it stands, else the other may act.
-				_, other, err := f.Record(t.Context(), new(ledgertest.Request("2")), new(ledgertest.Decide(approval.Reject)))
+				_, other, err := ledgertest.Record(t.Context(), f, new(ledgertest.Request("2")), new(ledgertest.Decide(approval.Reject)))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -69,7 +69,7 @@ func TestRecordGoesOn(t *testing.T) {
 				if (other != nil) != locked {
 					t.Fatalf("the other request got the lock %+v", other)
 				}
-				e, other, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Hold)))
+				e, other, err := ledgertest.Record(t.Context(), f, new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Hold)))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -85,26 +85,24 @@ func TestRecordGoesOn(t *testing.T) {
 	}
 }
 
-// TestUpdateEndsTheLockLater cuts Update off between the result and the end of
-// the lock: the next reader of the lock finds it done.
-func TestUpdateEndsTheLockLater(t *testing.T) {
+// TestALockEndsWithItsRequest: nothing but the entry is written then.
+func TestALockEndsWithItsRequest(t *testing.T) {
 	t.Parallel()
 	f := ledgertest.NewFake()
-	e, _, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept)))
+	e, _, err := ledgertest.Record(t.Context(), f, new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.FailOnce(ledgertest.Write, "lock.", errCut, false)
-	recorded := e.Revision
-	e = ledgertest.End(e, approval.OutcomeGone)
-	if err := f.Update(t.Context(), e); !errors.Is(err, errCut) || e.Revision == recorded {
-		t.Fatalf("cut off after the entry: revision %d, %v", e.Revision, err)
+	if err := f.Put(t.Context(), ledgertest.End(e, approval.OutcomeGone)); err != nil {
+		t.Fatal(err)
 	}
+	f.Inject(nil)
 	c, ok, err := f.Lock(t.Context(), e.Request.Subject())
 	if err != nil || !ok || c.Outcome != approval.OutcomeGone {
 		t.Errorf("the lock is %+v, %t, %v", c, ok, err)
 	}
-	if _, other, err := f.Record(t.Context(), new(ledgertest.Request("2")), new(ledgertest.Decide(approval.Accept))); other != nil || err != nil {
+	if _, other, err := ledgertest.Record(t.Context(), f, new(ledgertest.Request("2")), new(ledgertest.Decide(approval.Accept))); other != nil || err != nil {
 		t.Errorf("the next request got %+v, %v", other, err)
 	}
 }
@@ -113,11 +111,11 @@ func TestLockWithoutItsRequestDoesNotBlock(t *testing.T) {
 	t.Parallel()
 	f := ledgertest.NewFake()
 	subject := ledgertest.Request("1").Subject()
-	f.Put("lock."+subject, []byte(`{"v":1,"RequestID":"`+approval.RequestID("lost", "1")+`","Verdict":"accept"}`))
+	f.PutRaw("lock."+subject, []byte(`{"v":1,"RequestID":"`+approval.RequestID("lost", "1")+`","Verdict":"accept"}`))
 	if c, ok, err := f.Lock(t.Context(), subject); err != nil || !ok || c.Blocks() {
 		t.Errorf("the lock is %+v, %t, %v", c, ok, err)
 	}
-	if _, other, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept))); other != nil || err != nil {
+	if _, other, err := ledgertest.Record(t.Context(), f, new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept))); other != nil || err != nil {
 		t.Errorf("got %+v, %v", other, err)
 	}
 }
@@ -127,7 +125,7 @@ func TestUnreadable(t *testing.T) {
 	id := ledgertest.Request("1").ID
 	for _, damaged := range []string{``, `{`, `{"v":2}`, `{}`, `null`, `[]`, `{"v":1,"Request":7}`, `{"v":1,"v":1}`} {
 		f := ledgertest.NewFake()
-		f.Put("request."+id, []byte(damaged))
+		f.PutRaw("request."+id, []byte(damaged))
 		check := func(what string, err error) {
 			t.Helper()
 			var bad *ledger.UnreadableError
@@ -137,12 +135,12 @@ func TestUnreadable(t *testing.T) {
 		}
 		_, err := f.Get(t.Context(), id)
 		check("Get", err)
-		_, _, err = f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept)))
+		_, _, err = ledgertest.Record(t.Context(), f, new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept)))
 		check("Record", err)
 		_, err = f.History(t.Context(), id)
 		check("History", err)
 		// A list reports it and continues.
-		if _, _, err := f.Record(t.Context(), new(ledgertest.Request("2")), new(ledgertest.Decide(approval.Hold))); err != nil {
+		if _, _, err := ledgertest.Record(t.Context(), f, new(ledgertest.Request("2")), new(ledgertest.Decide(approval.Hold))); err != nil {
 			t.Fatal(err)
 		}
 		good := 0
@@ -168,13 +166,13 @@ func TestConflictsAreCounted(t *testing.T) {
 	t.Parallel()
 	var seen conflicts
 	f := ledgertest.NewFakeWith(&seen)
-	e, _, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Hold)))
+	e, _, err := ledgertest.Record(t.Context(), f, new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Hold)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
 		stale := *e
-		_ = f.Update(t.Context(), &stale)
+		_ = f.Put(t.Context(), &stale)
 	}
 	if got := seen.n.Load(); got != 2 {
 		t.Errorf("counted %d conflicts, want 2", got)
@@ -187,7 +185,7 @@ var updateGolden = flag.Bool("update", false, "rewrite the golden files")
 func TestFormat(t *testing.T) {
 	t.Parallel()
 	f := ledgertest.NewFake()
-	e, _, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept)))
+	e, _, err := ledgertest.Record(t.Context(), f, new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +194,7 @@ func TestFormat(t *testing.T) {
 	e = ledgertest.End(e, approval.OutcomeAccepted)
 	e.Result.Created = e.Intent.Created
 	e.Result.Failure = &approval.Failure{Code: "EndPoint.0005", Text: "It is not there.", RequestID: "r"}
-	if err := f.Update(t.Context(), e); err != nil {
+	if err := f.Put(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
 	var got strings.Builder
@@ -229,7 +227,7 @@ func BenchmarkRecord(b *testing.B) {
 		n++
 		r := ledgertest.Request(fmt.Sprint(n))
 		r.EndpointID = fmt.Sprintf("705290f3-0d00-41f2-aedc-%012d", n)
-		if _, _, err := l.Record(b.Context(), &r, new(ledgertest.Decide(approval.Accept))); err != nil {
+		if _, _, err := ledgertest.Record(b.Context(), l, &r, new(ledgertest.Decide(approval.Accept))); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -265,7 +263,7 @@ func TestWhatCannotBeStoredIsTold(t *testing.T) {
 		{"larger than the bucket takes", small, fits, false},
 		{"as large as it may be", kv, fits, true},
 	} {
-		_, _, err := ledger.New(tt.kv, nil).Record(t.Context(), &tt.req, new(ledgertest.Decide(approval.Accept)))
+		_, _, err := ledgertest.Record(t.Context(), ledger.New(tt.kv, nil), &tt.req, new(ledgertest.Decide(approval.Accept)))
 		unstorable, ok := errors.AsType[*ledger.UnstorableError](err)
 		if tt.ok != (err == nil) || ok == tt.ok {
 			t.Errorf("%s: %v", tt.name, err)
@@ -276,12 +274,12 @@ func TestWhatCannotBeStoredIsTold(t *testing.T) {
 	}
 	// What has begun waits until the broker takes more: it is not given up.
 	l := ledger.New(kv, nil)
-	entry, _, err := l.Record(t.Context(), new(ledgertest.Request("5")), new(ledgertest.Decide(approval.Accept)))
+	entry, _, err := ledgertest.Record(t.Context(), l, new(ledgertest.Request("5")), new(ledgertest.Decide(approval.Accept)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	entry.Decision.Contact = strings.Repeat("x", 20<<10)
-	err = l.Update(t.Context(), entry)
+	err = l.Put(t.Context(), entry)
 	if _, ok := errors.AsType[*ledger.UnstorableError](err); err == nil || ok {
 		t.Errorf("an entry that grew: %v, want an error that may pass", err)
 	}
@@ -293,7 +291,7 @@ func TestReadsLeaveNoConsumer(t *testing.T) {
 	s := natstest.Start(t)
 	l := ledger.New(s.Bucket("ledger"), nil)
 	for _, id := range []string{"1", "2"} {
-		if _, _, err := l.Record(t.Context(), new(ledgertest.Request(id)), new(ledgertest.Decide(approval.Accept))); err != nil {
+		if _, _, err := ledgertest.Record(t.Context(), l, new(ledgertest.Request(id)), new(ledgertest.Decide(approval.Accept))); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -95,11 +95,11 @@ func (l *Ledger) Reserve(ctx context.Context, req approval.Request, domain strin
 		} else {
 			_, err = l.create(ctx, key, s)
 		}
-		if !errors.Is(err, ErrConflict) {
+		if !errors.Is(err, approval.ErrConflict) {
 			return err == nil, err
 		}
 	}
-	return false, fmt.Errorf("%s after %d tries: %w", key, tries, ErrConflict)
+	return false, fmt.Errorf("%s after %d tries: %w", key, tries, approval.ErrConflict)
 }
 
 // others is how many connections other than endpoint's are, or may become, accepted.

@@ -31,7 +31,7 @@ func TestLimitTrustsTheCloudOnceItCanKnow(t *testing.T) {
 			}
 			return ok
 		}
-		e, _, err := f.Record(t.Context(), new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept)))
+		e, _, err := ledgertest.Record(t.Context(), f, new(ledgertest.Request("1")), new(ledgertest.Decide(approval.Accept)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +40,7 @@ func TestLimitTrustsTheCloudOnceItCanKnow(t *testing.T) {
 		}
 		e = ledgertest.End(e, approval.OutcomeAccepted)
 		e.Result.At = time.Now()
-		if err := f.Update(t.Context(), e); err != nil {
+		if err := f.Put(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
 		if reserve("2", 0) {
@@ -76,13 +76,13 @@ func TestAnAcceptThatWasNotConfirmedKeepsItsPlace(t *testing.T) {
 			return ok
 		}
 		first := ledgertest.Another("1")
-		e, _, err := f.Record(t.Context(), &first, new(ledgertest.Decide(approval.Accept)))
+		e, _, err := ledgertest.Record(t.Context(), f, &first, new(ledgertest.Decide(approval.Accept)))
 		if err != nil || !reserve("1", 0) {
 			t.Fatal("no reservation", err)
 		}
 		e = ledgertest.End(e, approval.OutcomeUnknown)
 		e.Result.At = time.Now()
-		if err := f.Update(t.Context(), e); err != nil {
+		if err := f.Put(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
 		for _, wait := range []time.Duration{0, 2 * time.Minute, 20 * time.Hour} {
@@ -106,13 +106,13 @@ type bookOf struct {
 // end records req as accepted by the policies, unless it is, and ends it.
 func (b *bookOf) end(t *testing.T, req approval.Request, o approval.Outcome) {
 	t.Helper()
-	e, _, err := b.Record(t.Context(), &req, new(ledgertest.Decide(approval.Accept)))
+	e, _, err := ledgertest.Record(t.Context(), b, &req, new(ledgertest.Decide(approval.Accept)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	e = ledgertest.End(e, o)
 	e.Result.At = time.Now()
-	if err := b.Update(t.Context(), e); err != nil {
+	if err := b.Put(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -240,13 +240,13 @@ func TestAnAcceptByASlowClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &bookOf{Fake: ledgertest.NewFake(), limit: 1}
 		req := ledgertest.Request("1")
-		e, _, err := b.Record(t.Context(), &req, new(ledgertest.Decide(approval.Accept)))
+		e, _, err := ledgertest.Record(t.Context(), b, &req, new(ledgertest.Decide(approval.Accept)))
 		if err != nil || !b.reserve(t, req, 0) {
 			t.Fatalf("no reservation: %v", err)
 		}
 		e = ledgertest.End(e, approval.OutcomeAccepted)
 		e.Result.At = time.Now().Add(-time.Hour)
-		if err := b.Update(t.Context(), e); err != nil {
+		if err := b.Put(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
 		if got := b.free(t); got != 0 {
@@ -328,7 +328,7 @@ func TestLimitFormat(t *testing.T) {
 func TestPlacesByRequestAreRefused(t *testing.T) {
 	t.Parallel()
 	f := ledgertest.NewFake()
-	f.Put(limitKey, []byte(`{"v":1,"Base":1,"Reserved":{"`+approval.RequestID("a", "b")+`":"2026-11-21T08:00:00Z"}}`))
+	f.PutRaw(limitKey, []byte(`{"v":1,"Base":1,"Reserved":{"`+approval.RequestID("a", "b")+`":"2026-11-21T08:00:00Z"}}`))
 	ok, err := f.Reserve(t.Context(), ledgertest.Request("1"), "d1", 9, 0)
 	if _, bad := errors.AsType[*ledger.UnreadableError](err); ok || !bad {
 		t.Errorf("Reserve: %t, %v; want it unreadable", ok, err)

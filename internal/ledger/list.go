@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -58,32 +57,6 @@ func (l *Ledger) List(ctx context.Context, f Filter) iter.Seq2[approval.Entry, e
 				continue
 			}
 			if !yield(e, err) {
-				return
-			}
-		}
-	}
-}
-
-// Held yields the locks on subjects of target whose requests ended as held or
-// ignored, or have not ended as far as the lock says, in the order of their last
-// change. One that cannot be read is yielded as an *UnreadableError, and the list
-// goes on; any other error is the last thing it yields.
-func (l *Ledger) Held(ctx context.Context, target string) iter.Seq2[approval.HeldLock, error] {
-	prefix := lockKey(target + ".")
-	return func(yield func(approval.HeldLock, error) bool) {
-		for found, err := range l.stored(ctx, prefix+"*") {
-			var s storedLock
-			if err == nil {
-				err = decode(found.Key(), found.Revision(), found.Value(), &s)
-			}
-			if err == nil && s.Outcome != "" && s.Outcome != approval.OutcomeHeld && s.Outcome != approval.OutcomeIgnored {
-				continue
-			}
-			var held approval.HeldLock
-			if err == nil {
-				held = approval.HeldLock{Lock: s.lock(found.Revision()), Key: strings.TrimPrefix(found.Key(), prefix)}
-			}
-			if !yield(held, err) {
 				return
 			}
 		}

@@ -67,7 +67,7 @@ func (l *Ledger) ReviewRecords(ctx context.Context, target string) iter.Seq2[*ap
 }
 
 // PutReview stores r, and sets its revision, unless it was changed since it was
-// read, which is ErrConflict; revision 0 means that there must be none.
+// read, which is approval.ErrConflict; revision 0 means that there must be none.
 func (l *Ledger) PutReview(ctx context.Context, r *approval.ReviewRecord) error {
 	key := reviewKey(r.Request.Subject())
 	var err error

@@ -173,6 +173,12 @@ func (l *Ledger) read(ctx context.Context, key string, into interface{ version()
 }
 
 func (l *Ledger) create(ctx context.Context, key string, v any) (uint64, error) {
+	rev, err := l.tryCreate(ctx, key, v)
+	return rev, l.observed(err)
+}
+
+// tryCreate is create where it is no surprise that the key is there.
+func (l *Ledger) tryCreate(ctx context.Context, key string, v any) (uint64, error) {
 	data, err := encode(v)
 	if err != nil {
 		return 0, &UnstorableError{Key: key, Err: err}
@@ -183,7 +189,7 @@ func (l *Ledger) create(ctx context.Context, key string, v any) (uint64, error) 
 		// too large later waits until the broker takes more.
 		return 0, &UnstorableError{Key: key, Err: fmt.Errorf("%d bytes: %w", len(data), err)}
 	}
-	return rev, l.written(key, err)
+	return rev, written(key, err)
 }
 
 func (l *Ledger) update(ctx context.Context, key string, v any, rev uint64) (uint64, error) {
@@ -192,7 +198,7 @@ func (l *Ledger) update(ctx context.Context, key string, v any, rev uint64) (uin
 		return 0, &UnstorableError{Key: key, Err: err}
 	}
 	rev, err = l.kv.Update(ctx, key, data, rev)
-	return rev, l.written(key, err)
+	return rev, l.observed(written(key, err))
 }
 
 // constantMismatch is the code of a lost compare-and-set while another write of
@@ -210,11 +216,10 @@ func tooLarge(err error) bool {
 	return errors.Is(err, nats.ErrMaxPayload) || ok && refused.ErrorCode == messageTooLarge
 }
 
-// written returns what became of a write, and reports it to the observer if it failed.
-func (l *Ledger) written(key string, err error) error {
-	err = written(key, err)
+// observed returns err, after the observer heard of a write that failed.
+func (l *Ledger) observed(err error) error {
 	switch {
-	case errors.Is(err, ErrConflict):
+	case errors.Is(err, approval.ErrConflict):
 		l.obs.LedgerConflict()
 	case err != nil && !errors.Is(err, context.Canceled): // the worker stops, or the caller did not wait
 		l.obs.LedgerWriteFailed()
@@ -230,7 +235,7 @@ func written(key string, err error) error {
 	refused, ok := errors.AsType[*jetstream.APIError](err)
 	if errors.Is(err, jetstream.ErrKeyExists) || ok &&
 		(refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || refused.ErrorCode == constantMismatch) {
-		return fmt.Errorf("write %s: %w", key, ErrConflict)
+		return fmt.Errorf("write %s: %w", key, approval.ErrConflict)
 	}
 	if ok && refused.ErrorCode == insufficientResources {
 		return fmt.Errorf("write %s of the ledger: the broker has reached its disk or storage limit; free some space: %w", key, err)

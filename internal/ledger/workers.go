@@ -65,7 +65,7 @@ func (w *Workers) Store(ctx context.Context, s approval.WorkerStatus, last uint6
 		} else {
 			revision, err = kv.Update(ctx, key, data, last)
 		}
-		if err = written(key, err); !errors.Is(err, ErrConflict) {
+		if err = written(key, err); !errors.Is(err, approval.ErrConflict) {
 			return revision, err
 		}
 		// An earlier heartbeat that nobody waited for may have come through. Then
@@ -79,7 +79,7 @@ func (w *Workers) Store(ctx context.Context, s approval.WorkerStatus, last uint6
 		}
 		last = found
 	}
-	return 0, fmt.Errorf("%s after %d tries: %w", key, tries, ErrConflict)
+	return 0, fmt.Errorf("%s after %d tries: %w", key, tries, approval.ErrConflict)
 }
 
 // state is the revision and the state of an instance's latest heartbeat; 0 if
@@ -117,7 +117,7 @@ func (w *Workers) CheckLiveness(ctx context.Context, instance string, since uint
 	if err = written(key, err); err == nil {
 		return approval.InstanceDead, nil
 	}
-	if !errors.Is(err, ErrConflict) {
+	if !errors.Is(err, approval.ErrConflict) {
 		return approval.InstanceUnknown, err
 	}
 	revision, state, err := w.state(ctx, kv, instance)

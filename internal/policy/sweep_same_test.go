@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -142,7 +143,7 @@ func inBothWays(t *testing.T, m *metrics.Metrics, source *policy.Source, in appr
 	}
 	seen := &recorder{policy: source}
 	sweep := &worker.Sweep{
-		Cloud: late, Locks: late.Fake, Requests: late, Policy: seen, Metrics: m, Log: zerolog.Nop(),
+		Cloud: late, Locks: late.Fake, Results: late, Requests: late, Policy: seen, Metrics: m, Log: zerolog.Nop(),
 		Now: late.now, Targets: targets, Interval: time.Minute, InstanceID: "a",
 	}
 	if err := sweep.Once(t.Context()); err != nil || seen.asked == 0 {
@@ -205,6 +206,7 @@ type site struct {
 	in        approval.Input
 	accepted  int
 	submitted approval.Request
+	results   []approval.Result
 }
 
 func newSite(m *metrics.Metrics, in approval.Input, accepted int) *site {
@@ -257,4 +259,18 @@ func (s *site) Submit(_ context.Context, r approval.Request) error {
 
 func (s *site) Waiting(context.Context) (time.Time, error) { return time.Time{}, nil }
 
-func (s *site) Publish(context.Context, approval.Result) error { return nil }
+func (s *site) Publish(_ context.Context, r approval.Result) error {
+	s.results = append(s.results, r)
+	return nil
+}
+
+func (s *site) Held(_ context.Context, outcome approval.Outcome, after uint64) iter.Seq2[approval.Held, error] {
+	return func(yield func(approval.Held, error) bool) {
+		for i, r := range s.results {
+			h := approval.Held{RequestID: r.Request.ID, Subject: r.Request.Subject(), Target: r.Request.Target.Name, Outcome: r.Outcome, At: r.At, Position: uint64(i) + 1}
+			if r.Outcome == outcome && h.Position > after && !yield(h, nil) {
+				return
+			}
+		}
+	}
+}

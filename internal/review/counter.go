@@ -10,7 +10,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
-	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
 )
 
@@ -22,7 +21,7 @@ type Ledger interface {
 	// Review returns nil if nobody can review subject.
 	Review(ctx context.Context, subject string) (*approval.ReviewRecord, error)
 	// PutReview stores r, and sets its revision, unless it was changed since it was
-	// read, which is ledger.ErrConflict.
+	// read, which is approval.ErrConflict.
 	PutReview(ctx context.Context, r *approval.ReviewRecord) error
 }
 
@@ -123,11 +122,11 @@ func (c *Counter) Handle(ctx context.Context, in *Message) error {
 	}
 	for range reviewTries {
 		err := c.count(ctx, set, s, entry, said, in.First)
-		if !errors.Is(err, ledger.ErrConflict) {
+		if !errors.Is(err, approval.ErrConflict) {
 			return err
 		}
 	}
-	return fmt.Errorf("count the review: %w", ledger.ErrConflict)
+	return fmt.Errorf("count the review: %w", approval.ErrConflict)
 }
 
 // count adds said to the record of entry's subject.

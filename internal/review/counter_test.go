@@ -82,7 +82,7 @@ func newOffice(t *testing.T, rule string) *office {
 	}
 	req := approval.Request{ID: approval.RequestID("test", "1"), Source: "test", EventID: "1", Target: target, EndpointID: endpoint}
 	facts := approval.Facts{EndpointID: endpoint, DomainID: account, MarkerID: 7, State: approval.Pending}
-	if _, _, err := o.ledger.Record(t.Context(), &req, &approval.Decision{Verdict: approval.Hold, Facts: facts, At: at()}); err != nil {
+	if _, _, err := ledgertest.Record(t.Context(), o.ledger, &req, &approval.Decision{Verdict: approval.Hold, Facts: facts, At: at()}); err != nil {
 		t.Fatal(err)
 	}
 	o.held = &approval.ReviewRecord{Request: req, Facts: facts, Reviews: approval.Reviews{HeldAt: at().Add(-time.Hour)}}

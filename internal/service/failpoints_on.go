@@ -106,23 +106,29 @@ type failingLedger struct {
 	c *failpoint
 }
 
-func (k failingLedger) Record(ctx context.Context, r *approval.Request, d *approval.Decision) (*approval.Entry, *approval.Lock, error) {
-	k.c.before("record", *r)
-	entry, other, err := k.Ledger.Record(ctx, r, d)
-	k.c.after("record", *r)
-	return entry, other, err
+// Record is "record", or "result" if the request ends with it.
+func (k failingLedger) Record(ctx context.Context, e *approval.Entry) (*approval.Lock, error) {
+	name := writeName(e, "record")
+	k.c.before(name, e.Request)
+	other, err := k.Ledger.Record(ctx, e)
+	k.c.after(name, e.Request)
+	return other, err
 }
 
-// Update is "note" while the request is under way and "result" at its end.
-func (k failingLedger) Update(ctx context.Context, e *approval.Entry) error {
-	name := "note"
-	if e.Result != nil {
-		name = "result"
-	}
+// Put is "note" while the request is under way and "result" at its end.
+func (k failingLedger) Put(ctx context.Context, e *approval.Entry) error {
+	name := writeName(e, "note")
 	k.c.before(name, e.Request)
-	err := k.Ledger.Update(ctx, e)
+	err := k.Ledger.Put(ctx, e)
 	k.c.after(name, e.Request)
 	return err
+}
+
+func writeName(e *approval.Entry, name string) string {
+	if e.Result != nil {
+		return "result"
+	}
+	return name
 }
 
 type failingResults struct {

@@ -202,7 +202,7 @@ func TestAnEventOlderThanTheLedgerIsNotCarriedOut(t *testing.T) {
 					d.Request.Time = time.Now().Add(-tt.says)
 				}
 				if tt.known {
-					if _, _, err := b.ledger.Record(t.Context(), &d.Request, &approval.Decision{Verdict: approval.Accept}); err != nil {
+					if _, _, err := ledgertest.Record(t.Context(), b.ledger, &d.Request, &approval.Decision{Verdict: approval.Accept}); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger/ledgertest"
 )
 
 // another is a request for the same endpoint as creation's.
@@ -30,13 +31,13 @@ func TestAClaimIsNoBarForEver(t *testing.T) {
 				cloud := newFakeCloud(approval.Pending)
 				b := newBench(t, cloud, always(approval.Accept))
 				lost := creation(functions())
-				entry, _, err := b.ledger.Record(t.Context(), &lost.Request, new(b.Policy.Evaluate(&approval.Input{Now: time.Now()})))
+				entry, _, err := ledgertest.Record(t.Context(), b.ledger, &lost.Request, new(b.Policy.Evaluate(&approval.Input{Now: time.Now()})))
 				if err != nil {
 					t.Fatal(err)
 				}
 				if sent {
 					entry.Intent = &approval.Intent{At: time.Now(), Sends: 1}
-					if err := b.ledger.Update(t.Context(), entry); err != nil {
+					if err := b.ledger.Put(t.Context(), entry); err != nil {
 						t.Fatal(err)
 					}
 					if _, err := cloud.Create(t.Context(), lost.Request); err != nil {
@@ -144,7 +145,7 @@ func TestADecisionMadeMeanwhileIsNotEnded(t *testing.T) {
 				return nil
 			}
 			first = false
-			if _, _, err := b.ledger.Record(context.Background(), &d.Request, new(b.Policy.Evaluate(&approval.Input{Now: time.Now()}))); err != nil {
+			if _, _, err := ledgertest.Record(context.Background(), b.ledger, &d.Request, new(b.Policy.Evaluate(&approval.Input{Now: time.Now()}))); err != nil {
 				t.Error(err)
 			}
 			return cloudError{}

@@ -159,7 +159,7 @@ func TestClockStepsOfTheSweep(t *testing.T) {
 				clear(bus.got)
 				// Another replica, whose clock is right, after one whose clock was ten minutes ahead.
 				until := time.Now().Add(10*time.Minute + sweep.Interval).UTC().Format(time.RFC3339)
-				b.ledger.Put("lease.sweep", []byte(`{"v":1,"Holder":"ahead","Until":"`+until+`"}`))
+				b.ledger.PutRaw("lease.sweep", []byte(`{"v":1,"Holder":"ahead","Until":"`+until+`"}`))
 				other := b.sweep(bus)
 				other.InstanceID = "b"
 				begin := time.Now()

@@ -21,22 +21,23 @@ type ending struct {
 	// undecided says that nothing was done, and that nothing was known by which to
 	// do anything.
 	undecided bool
+	// ruling is set where the decision is not recorded yet, or its lock may not be.
+	ruling *ruling
 }
 
 // conclude writes down how a request ended, or has it come again because of err,
-// and publishes the result. If an entry has its result already, that stands.
+// and publishes the result.
 func (w *Worker) conclude(ctx context.Context, t *task, entry *approval.Entry, end *ending, err error) (*approval.Result, error) {
 	if err != nil {
 		if end, err = w.endOf(ctx, t, entry, err); err != nil {
 			return nil, w.retryLater(ctx, t, entry, err)
 		}
 	}
-	if entry.Result == nil {
-		if entry, err = w.writeResult(ctx, t, entry, end); err != nil {
-			return nil, w.retryLater(ctx, t, entry, fmt.Errorf("record the result: %w", err))
-		}
+	ended, err := w.writeResult(ctx, t, entry, end)
+	if err != nil {
+		return nil, w.retryLater(ctx, t, entry, fmt.Errorf("record the result: %w", err))
 	}
-	return w.publish(ctx, t, entry)
+	return w.publish(ctx, t, ended)
 }
 
 // publish publishes the result of entry.
@@ -47,60 +48,64 @@ func (w *Worker) publish(ctx context.Context, t *task, entry *approval.Entry) (*
 	return entry.Result, nil
 }
 
-// writeResult writes the result into the ledger, where the first one stands, and
-// returns what is there. A request that ended before it was decided, or by errors
-// alone, gets a decision that acts on nothing.
+// writeResult writes the result into the ledger, with the decision if that is not there
+// yet. A request that ended before it was decided, or by errors alone, gets a decision
+// that acts on nothing. It returns what the ledger holds then.
 func (w *Worker) writeResult(ctx context.Context, t *task, entry *approval.Entry, end *ending) (*approval.Entry, error) {
-	if !entry.Decided() || end.undecided {
-		var err error
-		if entry, err = w.recordUndecided(ctx, t, entry, end); err != nil || entry.Result != nil {
-			return entry, err
+	next := *entry
+	write := w.Ledger.Put
+	switch r := end.ruling; {
+	case r != nil:
+		next = *r.entry
+		if !next.Request.Creates() && next.Decision.Verdict.Acts() {
+			// What settled the connection stays so: no later request undoes it.
+			write = func(ctx context.Context, e *approval.Entry) error {
+				_, err := w.Ledger.Record(ctx, e)
+				return err
+			}
 		}
+	case !entry.Decided() || end.undecided:
+		next.Decision = *undecided(entry, end, w.Now())
 	}
 	t.stages.record(approval.StageDecide, nil)
-	if err := w.noteReview(ctx, entry, end); err != nil {
+	if err := w.noteReview(ctx, t, &next, end); err != nil {
 		return entry, err
 	}
-	return w.update(ctx, entry, func(e *approval.Entry) {
-		e.Progress, e.Wait = t.stages.progress(approval.StageOutage), nil
-		e.Result = &approval.Result{
-			Request:    entry.Request,
-			Decision:   entry.Decision,
-			Outcome:    end.outcome,
-			State:      end.facts.State,
-			Failure:    end.failure,
-			Created:    end.created,
-			Attempts:   t.Attempt,
-			Reversible: end.reversible(&entry.Request),
-			Seconds:    t.stages.seconds,
-			Version:    w.Version,
-			At:         w.Now(),
-		}
-	})
+	next.Progress, next.Wait = t.stages.progress(approval.StageOutage), nil
+	next.Result = &approval.Result{
+		Request:    next.Request,
+		Decision:   next.Decision,
+		Outcome:    end.outcome,
+		State:      end.facts.State,
+		Failure:    end.failure,
+		Created:    end.created,
+		Attempts:   t.Attempt,
+		Reversible: end.reversible(&next.Request),
+		Seconds:    t.stages.seconds,
+		Version:    w.Version,
+		At:         w.Now(),
+	}
+	if err := write(ctx, &next); err != nil {
+		return entry, err
+	}
+	if r := end.ruling; r != nil && r.fresh {
+		w.Metrics.Decided(&next.Decision)
+	}
+	return &next, nil
 }
 
-// recordUndecided records the decision of a request that could not be decided, and
-// returns what the ledger holds, also with an error.
-func (w *Worker) recordUndecided(ctx context.Context, t *task, entry *approval.Entry, end *ending) (*approval.Entry, error) {
-	undecided := &approval.Decision{Verdict: approval.Hold, Facts: end.facts, At: w.Now(), Reasons: []approval.Reason{{
+// undecided is the decision of a request that could not be decided.
+func undecided(entry *approval.Entry, end *ending, now time.Time) *approval.Decision {
+	d := &approval.Decision{ID: approval.DecisionID(entry.Request.ID), Verdict: approval.Hold, Facts: end.facts, At: now, Reasons: []approval.Reason{{
 		Code: approval.ReasonNotDecided, Text: "The request ended before it could be decided.",
 	}}}
-	if end.outcome == approval.OutcomeGone {
-		undecided.Reasons[0] = approval.Reason{Code: approval.ReasonNotVisible, Text: "The endpoint does not show in the connections of the target."}
+	switch {
+	case entry.Decided():
+		d.Reasons[0].Text = "Until its time was up only errors were met, and nothing was done."
+	case end.outcome == approval.OutcomeGone:
+		d.Reasons[0] = approval.Reason{Code: approval.ReasonNotVisible, Text: "The endpoint does not show in the connections of the target."}
 	}
-	if entry.Decided() {
-		undecided.Reasons[0].Text = "Until its time was up only errors were met, and nothing was done."
-		rec, err := w.recordAgain(ctx, &t.Request, entry, undecided)
-		return rec.entry, err
-	}
-	rec, err := w.recordFirst(ctx, &t.Request, entry, undecided)
-	if err != nil || rec.entry.Result != nil {
-		return rec.entry, err
-	}
-	if rec.entry.Decision.Verdict.Acts() { // another worker decided it meanwhile, and may be acting
-		return rec.entry, waits(approval.StageDecide, "decided_elsewhere", soon())
-	}
-	return rec.entry, nil
+	return d
 }
 
 // reversible reports whether the cloud still has a call that turns the outcome

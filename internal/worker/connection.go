@@ -3,33 +3,25 @@ package worker
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
 // actOnConnection carries the decision on a connection out, once. unsent says that
-// the ledger has the note of a call that was certainly not sent.
+// the ledger may have the note of a call that was certainly not sent.
 func (w *Worker) actOnConnection(ctx context.Context, t *task, a acted) (_ acted, unsent bool, err error) {
-	verdict, facts := a.entry.Decision.Verdict, &a.facts.Facts
-	switch {
-	case verdict == approval.Ignore:
-		return a.ends(&ending{outcome: approval.OutcomeIgnored, facts: *facts}), false, nil
-	case a.entry.ActedAt.IsZero() && facts.State != approval.Pending:
-		end, err := w.outcomeOf(ctx, a.entry, *facts)
-		return a.ends(end), false, err
-	case verdict == approval.Hold:
-		return a.ends(&ending{outcome: approval.OutcomeHeld, facts: *facts}), false, nil
-	}
+	unsent = !a.noted.IsZero()
 	if a, err = w.checkReplaced(ctx, t, a); err != nil || a.end != nil {
-		return a, false, err
+		return a, unsent, err
 	}
-	if a.other != nil && a.other.Verdict != verdict {
-		return a.ends(&ending{outcome: approval.OutcomeSuperseded, facts: a.facts.Facts}), false, nil
+	if a.other != nil && a.other.Verdict != a.entry.Decision.Verdict {
+		return a.ends(&ending{outcome: approval.OutcomeSuperseded, facts: a.facts.Facts}), unsent, nil
 	}
 	if a.entry.ActedAt.IsZero() && a.other == nil {
 		return w.acceptOrReject(ctx, t, a)
 	}
-	return a, false, nil
+	return a, unsent, nil
 }
 
 // checkReplaced deals with a connection that is pending although an act settled one
@@ -115,17 +107,18 @@ func settledAs(want approval.State, facts *approval.Facts) *ending {
 // followConnection waits for the wanted state until waiting ends, and then has the
 // request come again. If another request has acted, this one is not late before
 // that is made.
-func (w *Worker) followConnection(ctx, waiting context.Context, t *task, a acted) (*ending, error) {
-	entry, other, facts := a.entry, a.other, a.facts.Facts
-	want := entry.Decision.Verdict.Goal()
-	since, from := entry.ActedAt, entry.ActedAt
+func (w *Worker) followConnection(ctx, waiting context.Context, t *task, a acted) (followed, error) {
+	other, facts := a.other, a.facts.Facts
+	want := a.entry.Decision.Verdict.Goal()
+	since, from := a.entry.ActedAt, a.entry.ActedAt
 	if other != nil {
 		since = other.At // it has acted, or is about to
 		if from = since; from.Before(t.PublishedAt) {
 			from = t.PublishedAt // what settled it long ago says nothing of this request's time
 		}
 	}
-	state, err := w.Cloud.Await(waiting, entry.Request, want, since)
+	state, entry, err := w.awaitState(ctx, waiting, t, a, want, since)
+	f := followed{entry: entry}
 	recordConfirm(waiting, t, err)
 	if state != approval.Absent || err == nil {
 		facts.State = state
@@ -133,15 +126,45 @@ func (w *Worker) followConnection(ctx, waiting context.Context, t *task, a acted
 	switch {
 	case err == nil && state == approval.Failed:
 		facts = w.readReason(ctx, &entry.Request, facts)
-		return confirmed(want, &facts, other == nil), nil
+		f.end = confirmed(want, &facts, other == nil)
 	case err == nil:
-		return confirmed(want, &facts, other == nil), nil
+		f.end = confirmed(want, &facts, other == nil)
 	case waiting.Err() == nil || ctx.Err() != nil:
-		return nil, fmt.Errorf("follow: %w", err)
+		return f, fmt.Errorf("follow: %w", err)
 	case (other == nil || other.Done()) && w.Now().Sub(from) >= w.Limits.ConfirmFor:
-		return notConfirmed(entry, &facts), nil
+		f.end = notConfirmed(entry, &facts)
+	default:
+		return f, waits(approval.StageConfirm, "not_confirmed_yet", followRetry)
 	}
-	return nil, waits(approval.StageConfirm, "not_confirmed_yet", followRetry)
+	return f, nil
+}
+
+// awaitState waits for the wanted state. Unless that shows immediately, it notes in the
+// ledger that the cloud took the act. It returns the entry, also with an error.
+func (w *Worker) awaitState(ctx, waiting context.Context, t *task, a acted, want approval.State, since time.Time) (approval.State, *approval.Entry, error) {
+	if !a.unsaved {
+		state, err := w.Cloud.Await(waiting, a.entry.Request, want, since)
+		return state, a.entry, err
+	}
+	immediately, cancel := context.WithTimeout(waiting, noteActedAfter)
+	defer cancel()
+	state, err := w.Cloud.Await(immediately, a.entry.Request, want, since)
+	if err == nil || immediately.Err() == nil || waiting.Err() != nil {
+		return state, a.entry, err
+	}
+	entry := w.noteActed(ctx, a.entry, t.stages.during(approval.StageConfirm))
+	state, err = w.Cloud.Await(waiting, entry.Request, want, since)
+	return state, entry, err
+}
+
+// noteActed notes that the cloud took the call, and returns what the ledger holds, or
+// entry if that fails: it is written again with what follows.
+func (w *Worker) noteActed(ctx context.Context, entry *approval.Entry, progress approval.Progress) *approval.Entry {
+	next, err := w.update(ctx, entry, func(e *approval.Entry) { e.Progress = progress })
+	if err != nil {
+		w.Log.Debug().Err(err).Str("request", entry.Request.ID).Msg("it could not be noted that the cloud took a call")
+	}
+	return next
 }
 
 // recordConfirm records the time for which a state was waited for. That it did not

@@ -13,19 +13,10 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// actOnCreation carries the decision on a creation out. What was sent and not
+// actOnCreation carries the decision to create out. What was sent and not
 // answered is looked for before anything is sent again; where nobody can look, it
 // ends as unknown.
 func (w *Worker) actOnCreation(ctx context.Context, t *task, a acted) (acted, error) {
-	switch a.entry.Decision.Verdict {
-	case approval.Hold:
-		return a.ends(&ending{outcome: approval.OutcomeHeld}), nil
-	case approval.Ignore:
-		return a.ends(&ending{outcome: approval.OutcomeIgnored}), nil
-	case approval.Reject:
-		return a.ends(&ending{outcome: approval.OutcomeRefused}), nil
-	case approval.Accept:
-	}
 	if a.other != nil && !a.other.Done() {
 		if err := w.resumeStalled(ctx, t, a.other); err != nil {
 			return a, err
@@ -62,7 +53,7 @@ func (w *Worker) resumeStalled(ctx context.Context, t *task, holder *approval.Lo
 	}
 	its := *t.Delivery
 	its.Request = entry.Request
-	result, err := w.process(ctx, &its)
+	result, err := w.process(ctx, &its, true)
 	if err != nil {
 		return fmt.Errorf("go on with request %s, which holds the lock: %w", holder.RequestID, err)
 	}

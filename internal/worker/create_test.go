@@ -109,8 +109,8 @@ type stalling struct {
 	stall time.Duration
 }
 
-func (l *stalling) Update(ctx context.Context, e *approval.Entry) error {
-	err := l.Ledger.Update(ctx, e)
+func (l *stalling) Put(ctx context.Context, e *approval.Entry) error {
+	err := l.Ledger.Put(ctx, e)
 	stall := l.stall
 	l.stall = 0
 	<-time.After(stall)

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -233,6 +234,7 @@ type fakeResults struct {
 	mu   sync.Mutex
 	fail error
 	got  map[string]approval.Result
+	all  []approval.Result // in their order
 	runs int
 }
 
@@ -245,8 +247,27 @@ func (r *fakeResults) Publish(_ context.Context, res approval.Result) error {
 	}
 	if _, ok := r.got[res.Decision.ID]; !ok {
 		r.got[res.Decision.ID] = res
+		r.all = append(r.all, res)
 	}
 	return nil
+}
+
+// Held yields as the bus does.
+func (r *fakeResults) Held(_ context.Context, outcome approval.Outcome, after uint64) iter.Seq2[approval.Held, error] {
+	r.mu.Lock()
+	all := slices.Clone(r.all)
+	r.mu.Unlock()
+	return func(yield func(approval.Held, error) bool) {
+		for i, res := range all {
+			h := approval.Held{
+				RequestID: res.Request.ID, Subject: res.Request.Subject(), Target: res.Request.Target.Name,
+				Outcome: res.Outcome, At: res.At, Position: uint64(i) + 1,
+			}
+			if res.Outcome == outcome && h.Position > after && !yield(h, nil) {
+				return
+			}
+		}
+	}
 }
 
 // bench is a worker with all its neighbours in memory.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,14 +11,15 @@ import (
 
 // process carries a request out, one step after the other. Each step returns what
 // it learned, and changes nothing that it was given. Whatever a step meets, and
-// however the request ends, conclude writes it down.
+// however the request ends, conclude writes it down. stored says that the ledger may
+// hold something of the request; if not, and it does, process returns errStored.
 //
 // The caller acknowledges what process returned without an error. Hundreds of
 // requests wait in the steps at the same time, so large values are passed by
 // reference: what is passed by value is on the stack of each.
-func (w *Worker) process(ctx context.Context, d *approval.Delivery) (*approval.Result, error) {
-	entry, err := w.recall(ctx, d) // what the ledger knows
-	t := w.newTask(d, entry)
+func (w *Worker) process(ctx context.Context, d *approval.Delivery, stored bool) (*approval.Result, error) {
+	entry, err := w.recall(ctx, d, stored) // what the ledger knows
+	t := w.newTask(d, entry, stored)
 	switch {
 	case err != nil:
 		return nil, w.retryLater(ctx, t, entry, err)
@@ -31,11 +33,11 @@ func (w *Worker) process(ctx context.Context, d *approval.Delivery) (*approval.R
 	}
 	for facts, n := verified.facts, 0; n < maxDecisions; n++ {
 		ruling, err := w.decide(ctx, t, entry, facts) // pure, plus a reservation if a rule has a limit
-		if err != nil {
-			return w.conclude(ctx, t, entry, nil, err)
+		if err != nil || ruling.end != nil {
+			return w.conclude(ctx, t, entry, ruling.end, err) // an error, or nothing to act on
 		}
-		recorded, err := w.record(ctx, t, entry, facts, ruling) // the first decision stands, unless nothing was done by it
-		if err != nil || recorded.entry.Result != nil {
+		recorded, err := w.record(ctx, t, ruling, facts) // the first decision stands, unless nothing was done by it
+		if err != nil {
 			return w.conclude(ctx, t, recorded.entry, nil, err)
 		}
 		acted, err := w.act(ctx, t, recorded, facts) // accept, reject or create; checks facts and policies again first
@@ -43,8 +45,8 @@ func (w *Worker) process(ctx context.Context, d *approval.Delivery) (*approval.R
 			return w.conclude(ctx, t, acted.entry, acted.end, err)
 		}
 		if !acted.redecide {
-			end, err := w.follow(ctx, t, acted) // until the wanted state shows
-			return w.conclude(ctx, t, acted.entry, end, err)
+			followed, err := w.follow(ctx, t, acted) // until the wanted state shows
+			return w.conclude(ctx, t, followed.entry, followed.end, err)
 		}
 		entry, facts = acted.entry, acted.facts // the endpoint id names another connection now
 	}
@@ -55,10 +57,11 @@ func (w *Worker) process(ctx context.Context, d *approval.Delivery) (*approval.R
 type task struct {
 	*approval.Delivery
 	stages *stages
+	stored bool // the ledger was read
 }
 
-func (w *Worker) newTask(d *approval.Delivery, entry *approval.Entry) *task {
-	return &task{Delivery: d, stages: newStages(w.Now, d, entry)}
+func (w *Worker) newTask(d *approval.Delivery, entry *approval.Entry, stored bool) *task {
+	return &task{Delivery: d, stages: newStages(w.Now, d, entry), stored: stored}
 }
 
 // snapshot is facts and when they were read, by this worker's own clock.
@@ -74,17 +77,18 @@ type verified struct {
 	end   *ending // of a request that ended by it; nil: it goes on
 }
 
-// ruling is a decision that is to be recorded.
+// ruling is what was decided, or what stands in the ledger.
 type ruling struct {
-	decision *approval.Decision
-	fresh    bool // made now; else it is the one that stands in the ledger
-	replaces bool // the one in the ledger, by which nothing was done
+	entry *approval.Entry // with the decision
+	fresh bool            // the decision was made now and is not stored; else it is the one in the ledger
+	end   *ending         // of a request that there is nothing to act on for; nil: record it and act
 }
 
 // recorded is what the ledger holds after the decision.
 type recorded struct {
 	entry *approval.Entry // set also with an error
 	other *approval.Lock  // of another request that acts on the same subject; nil: this one may act
+	noted time.Time       // since when the ledger says that the act may have been sent, which entry does not say; zero: never
 }
 
 // acted is how far a request has come.
@@ -94,6 +98,14 @@ type acted struct {
 	facts    *snapshot       // the last that were seen
 	end      *ending         // of a request that ended by it; nil: follow what was done
 	redecide bool            // nothing was done, for the connection is not the one that was judged
+	noted    time.Time       // as in recorded
+	unsaved  bool            // the ledger does not say yet that the cloud took the act
+}
+
+// followed is what came of an act.
+type followed struct {
+	entry *approval.Entry // set also with an error
+	end   *ending
 }
 
 // ends returns a with the end of the request.
@@ -103,9 +115,13 @@ func (a acted) ends(end *ending) acted {
 }
 
 // recall returns what the ledger knows of a request; an entry that is not stored
-// if that is nothing, also with an error.
-func (w *Worker) recall(ctx context.Context, d *approval.Delivery) (*approval.Entry, error) {
+// if that is nothing, also with an error. A first delivery needs no read: that there is
+// no entry shows when the first one is created.
+func (w *Worker) recall(ctx context.Context, d *approval.Delivery, stored bool) (*approval.Entry, error) {
 	unknown := &approval.Entry{Request: d.Request}
+	if !stored && w.tooOld(d) == nil {
+		return unknown, nil
+	}
 	entry, err := w.Ledger.Get(ctx, d.Request.ID)
 	switch {
 	case err != nil:
@@ -118,6 +134,10 @@ func (w *Worker) recall(ctx context.Context, d *approval.Delivery) (*approval.En
 	}
 	return entry, nil
 }
+
+// errStored means that the ledger holds something of a request that was taken for
+// new. It has to be read first.
+var errStored = errors.New("the ledger has an entry of the request")
 
 // tooOld is an error if the ledger may have forgotten what was done by d. The
 // bus vouches for when it took the event. What the event says of its own time can
@@ -142,7 +162,7 @@ func sameSubject(entry *approval.Entry, req *approval.Request) error {
 
 // act does what was decided, or finds that it was done or must not be done.
 func (w *Worker) act(ctx context.Context, t *task, r recorded, facts *snapshot) (acted, error) {
-	a := acted{entry: r.entry, other: r.other, facts: facts}
+	a := acted{entry: r.entry, other: r.other, facts: facts, noted: r.noted}
 	if t.Request.Creates() {
 		return w.actOnCreation(ctx, t, a)
 	}
@@ -154,13 +174,14 @@ func (w *Worker) act(ctx context.Context, t *task, r recorded, facts *snapshot) 
 }
 
 // follow waits until the cloud shows what act did.
-func (w *Worker) follow(ctx context.Context, t *task, a acted) (*ending, error) {
+func (w *Worker) follow(ctx context.Context, t *task, a acted) (followed, error) {
 	w.Metrics.Waiting(1)
 	defer w.Metrics.Waiting(-1)
 	waiting, cancel := context.WithTimeout(ctx, w.Limits.SlotTimeout)
 	defer cancel()
 	if t.Request.Creates() {
-		return w.followCreation(ctx, waiting, t, a)
+		end, err := w.followCreation(ctx, waiting, t, a)
+		return followed{a.entry, end}, err
 	}
 	return w.followConnection(ctx, waiting, t, a)
 }
@@ -170,7 +191,7 @@ func (w *Worker) follow(ctx context.Context, t *task, a acted) (*ending, error) 
 func (w *Worker) update(ctx context.Context, entry *approval.Entry, change func(*approval.Entry)) (*approval.Entry, error) {
 	next := *entry
 	change(&next)
-	if err := w.Ledger.Update(ctx, &next); err != nil {
+	if err := w.Ledger.Put(ctx, &next); err != nil {
 		return entry, err
 	}
 	return &next, nil

@@ -234,9 +234,9 @@ type noteless struct {
 	sent *bool
 }
 
-func (l noteless) Note(ctx context.Context, e *approval.Entry) error {
+func (l noteless) Put(ctx context.Context, e *approval.Entry) error {
 	if *l.sent && e.Wait != nil && e.Result == nil {
 		return cloudError{retryable: true}
 	}
-	return l.Ledger.Note(ctx, e)
+	return l.Ledger.Put(ctx, e)
 }

@@ -76,10 +76,14 @@ func isWait(err error) bool {
 }
 
 // retryLater returns what the handler answers to err, and notes why the request
-// waits. An invalid one is not retried.
+// waits. An invalid one is not retried, and one that was taken for new and is not is
+// handled from its beginning.
 func (w *Worker) retryLater(ctx context.Context, t *task, entry *approval.Entry, err error) error {
-	if isInvalid(err) {
+	switch {
+	case isInvalid(err):
 		return err
+	case errors.Is(err, errStored), !t.stored && entry.Revision == 0 && errors.Is(err, approval.ErrConflict):
+		return errStored
 	}
 	later := laterOf(ctx, t.Attempt, err)
 	_, unsent := errors.AsType[*unsentError](err)

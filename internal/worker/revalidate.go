@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -33,11 +34,15 @@ func outdated(facts approval.Facts) *ending {
 	}}
 }
 
-// acceptOrReject calls the cloud and notes that it did. Right before, the facts are
+// acceptOrReject calls the cloud. Right before, the facts are
 // read again if they have aged, and must be pending still and of the connection that
 // was judged; and the policies must still say what was decided, with nothing but
 // the call itself in between. unsent is that of actOnConnection.
 func (w *Worker) acceptOrReject(ctx context.Context, t *task, a acted) (_ acted, unsent bool, err error) {
+	unsent = !a.noted.IsZero()
+	if wait := w.othersTurn(a); wait > 0 {
+		return a, unsent, waits(approval.StageAct, "sent_elsewhere", jitter(wait))
+	}
 	for range maxLooks {
 		if a.facts, err = w.refresh(ctx, t, a.entry, a.facts); err != nil {
 			return a, unsent, err
@@ -58,11 +63,12 @@ func (w *Worker) acceptOrReject(ctx context.Context, t *task, a acted) (_ acted,
 			judged.Accepted = a.entry.Decision.Facts.Accepted
 		}
 		var s sent
-		s, err = w.send(ctx, t, a.entry, &judged)
+		s, err = w.send(ctx, t, a, &judged)
 		t.stages.record(approval.StageAct, err)
 		a.entry, unsent = s.entry, unsent || s.unsent
 		switch {
 		case err == nil:
+			a.unsaved = true
 			return a, unsent, nil
 		case errors.Is(err, errAged):
 			continue
@@ -79,6 +85,19 @@ func (w *Worker) acceptOrReject(ctx context.Context, t *task, a acted) (_ acted,
 		return a, unsent, err
 	}
 	return a, unsent, waits(approval.StageAct, "facts_aged", soon())
+}
+
+// othersTurn is for how long another worker may send the act by the note that it wrote
+// with the decision. It has not given the request back, or the entry would say so.
+func (w *Worker) othersTurn(a acted) time.Duration {
+	if !a.noted.IsZero() || a.entry.SentAt.IsZero() || a.entry.Wait != nil {
+		return 0
+	}
+	age := w.Now().Sub(a.entry.SentAt)
+	if age < 0 || age > w.Limits.FactsMaxAge { // or one of the clocks is wrong
+		return 0
+	}
+	return w.Limits.FactsMaxAge - age + minRetryWait
 }
 
 // maybeDoneWait has a request come again whose act may have been done, and does not
@@ -126,9 +145,12 @@ type sent struct {
 	unsent bool            // the ledger has the note that it is sent, and it was certainly not
 }
 
-// send makes the call. That it is about to be sent is noted first: a worker
-// that finds only the note knows that it may have been done.
-func (w *Worker) send(ctx context.Context, t *task, entry *approval.Entry, judged *snapshot) (sent, error) {
+// send makes the call. The ledger holds before that it is about to be sent: a worker
+// that finds only this note knows that the call may have been made. The note that was
+// written with the decision counts for as long as facts do; then it is written again,
+// which is refused if another worker has gone on with the request meanwhile.
+func (w *Worker) send(ctx context.Context, t *task, a acted, judged *snapshot) (sent, error) {
+	entry := a.entry
 	if !w.stands(entry, &judged.Facts) {
 		return sent{entry: entry}, errOutdated
 	}
@@ -142,28 +164,40 @@ func (w *Worker) send(ctx context.Context, t *task, entry *approval.Entry, judge
 		}
 		return nil
 	}
+	within := actWithin
+	recent := !a.noted.IsZero() && w.Now().Sub(a.noted) <= w.Limits.FactsMaxAge
+	if recent {
+		within -= max(w.Now().Sub(a.noted), 0)
+	}
 	permit := func() (err error) {
 		if err := check(); err != nil {
 			return err
 		}
-		if asked++; asked == 1 {
-			at := w.Now()
+		asked++
+		switch at := w.Now(); {
+		case asked > 1:
+		case recent && at.Sub(a.noted) <= w.Limits.FactsMaxAge:
+			next := *entry
+			next.SentAt, noted = a.noted, &next
+		default:
 			noted, err = w.update(ctx, entry, func(e *approval.Entry) { e.SentAt, e.Progress = at, t.stages.during(approval.StageAct) })
 			if err != nil {
 				return fmt.Errorf("note that it is about to be sent: %w", err)
 			}
-		}
-		if err := check(); err != nil { // the note took time
-			return err
+			if err := check(); err != nil { // the note took time
+				return err
+			}
 		}
 		sends++
 		return nil
 	}
-	acting, cancel := context.WithTimeout(approval.WithPermit(ctx, permit), actWithin)
+	acting, cancel := context.WithTimeout(approval.WithPermit(ctx, permit), within)
 	defer cancel()
 	err := w.Cloud.Act(acting, entry.Request, entry.Decision.Verdict)
 	if err == nil {
-		return w.noteActed(ctx, t, noted)
+		done := *noted
+		done.ActedAt, done.Wait = w.Now(), nil
+		return sent{entry: &done}, nil
 	}
 	s := sent{entry: noted}
 	if sends == 0 || !maybeDone(err) {
@@ -186,17 +220,4 @@ func (w *Worker) current(entry *approval.Entry, judged *snapshot) bool {
 	latest, ok := w.Cloud.LatestPending(entry.Request)
 	age := now.Sub(latest.ReadAt)
 	return ok && age >= 0 && age <= most && entry.Decision.Facts.Same(latest)
-}
-
-// noteActed notes that the cloud took the call. It is known that it did, also if the
-// ledger cannot be written.
-func (w *Worker) noteActed(ctx context.Context, t *task, entry *approval.Entry) (sent, error) {
-	done := *entry
-	done.ActedAt, done.Wait = w.Now(), nil
-	t.stages.record(approval.StageAct, nil)
-	done.Progress = t.stages.progress(approval.StageConfirm)
-	if err := w.Ledger.Update(ctx, &done); err != nil {
-		return sent{entry: &done}, fmt.Errorf("note the act: %w", err)
-	}
-	return sent{entry: &done}, nil
 }

@@ -36,8 +36,12 @@ func (w *Worker) reviewsOf(ctx context.Context, req *approval.Request, d *approv
 
 // noteReview opens or ends the reviews of a request that ends by end. What is held
 // and can be reviewed is on the work list before its result is published.
-func (w *Worker) noteReview(ctx context.Context, entry *approval.Entry, end *ending) error {
+func (w *Worker) noteReview(ctx context.Context, t *task, entry *approval.Entry, end *ending) error {
 	if end.outcome == approval.OutcomeHeld && (len(entry.Decision.Review) > 0 || entry.Decision.Reviews != nil) {
+		// A request that ended before must not be put on the list again.
+		if err := w.mustBeNew(ctx, t, entry); err != nil {
+			return err
+		}
 		return w.openReview(ctx, entry)
 	}
 	if slices.Contains([]approval.Outcome{approval.OutcomeHeld, approval.OutcomeIgnored, approval.OutcomeFailed, approval.OutcomeUnknown}, end.outcome) {
@@ -45,6 +49,9 @@ func (w *Worker) noteReview(ctx context.Context, entry *approval.Entry, end *end
 	}
 	if entry.Request.Source != approval.SweepSource && entry.Decision.Reviews == nil {
 		return nil // the sweep removes what nobody reviewed
+	}
+	if err := w.mustBeNew(ctx, t, entry); err != nil {
+		return err
 	}
 	record, err := w.Reviews.Review(ctx, entry.Request.Subject())
 	if err == nil && record != nil {

@@ -30,12 +30,17 @@ type Lister interface {
 type Locks interface {
 	// Get returns nil if there is no entry.
 	Get(ctx context.Context, requestID string) (*approval.Entry, error)
+	// Lock returns the lock on a subject and whether there is one.
 	Lock(ctx context.Context, subject string) (approval.Lock, bool, error)
-	// Held yields the locks on subjects of target whose requests ended as held or
-	// ignored, and those that have not ended. An error of one is no end of the list.
-	Held(ctx context.Context, target string) iter.Seq2[approval.HeldLock, error]
 	// Lease reports whether holder has name to itself for the next ttl.
 	Lease(ctx context.Context, name, holder string, ttl time.Duration) (bool, error)
+}
+
+// HeldResults reads the results; *events.Bus provides it.
+type HeldResults interface {
+	// Held yields the requests that ended with outcome, oldest first, from behind a
+	// position; 0: all that are stored. An error is the last item.
+	Held(ctx context.Context, outcome approval.Outcome, after uint64) iter.Seq2[approval.Held, error]
 }
 
 // Submitter publishes a request like any event; *events.Bus provides it. The same
@@ -53,6 +58,7 @@ type Submitter interface {
 type Sweep struct {
 	Cloud      Lister
 	Locks      Locks
+	Results    HeldResults
 	Requests   Submitter
 	Policy     Policy
 	Metrics    *metrics.Metrics
@@ -67,6 +73,7 @@ type Sweep struct {
 
 	last      atomic.Int64         // when it last looked at every target, in Unix nanoseconds
 	submitted map[string]submitted // by request id: what was submitted and is still pending
+	held      heldIndex
 }
 
 // submitted is when a request was submitted, and how long to wait before the next time.
@@ -168,10 +175,15 @@ func (s *Sweep) target(ctx context.Context, t approval.Target, backlogSince time
 	}
 	work := metrics.Work{Pending: len(pending)}
 	defer func() { s.Metrics.WorkSeen(t.Name, work) }()
+	// What is held was recorded before the list was read, or its event is under way.
+	if err := s.held.read(ctx, s.Results); err != nil {
+		work.HeldUnknown = true
+		return err
+	}
 	var failed sweepErrors
 	accepted, shown := map[string]int{}, map[string]bool{}
 	for _, facts := range pending {
-		shown[approval.UUID(facts.EndpointID)] = true
+		shown[(&approval.Request{Target: t, EndpointID: facts.EndpointID}).Subject()] = true
 		work.OldestPending = earlier(work.OldestPending, facts.CreatedAt)
 		if failed.enough() {
 			continue
@@ -186,14 +198,12 @@ func (s *Sweep) target(ctx context.Context, t approval.Target, backlogSince time
 	if failed.enough() {
 		return failed.join()
 	}
-	for held, err := range s.Locks.Held(ctx, t.Name) {
-		if err == nil && shown[held.Key] {
+	for subject := range s.held.of(t.Name) {
+		if shown[subject] {
 			continue
 		}
-		if err == nil {
-			err = s.settledElsewhere(ctx, t, &held, begin, before)
-		}
-		if failed.add("endpoint "+held.Key, err); failed.enough() {
+		failed.add(subject, s.settledElsewhere(ctx, t, subject, begin, before))
+		if failed.enough() {
 			break
 		}
 	}
@@ -203,76 +213,59 @@ func (s *Sweep) target(ctx context.Context, t approval.Target, backlogSince time
 // settledElsewhere submits a connection that was held and is pending no more: a
 // person settled it, or its owner deleted it. The request finds out which. A list
 // that was read before it was held, or shortly after, does not count.
-func (s *Sweep) settledElsewhere(ctx context.Context, t approval.Target, held *approval.HeldLock, listed time.Time, before map[string]submitted) error {
-	if listed.Sub(held.At) < eventGrace {
+func (s *Sweep) settledElsewhere(ctx context.Context, t approval.Target, subject string, listed time.Time, before map[string]submitted) error {
+	if listed.Sub(s.held.targets[t.Name][subject].At) < eventGrace {
 		return nil
 	}
-	entry, err := s.held(ctx, held)
-	if err != nil || entry == nil || entry.Result.Outcome != approval.OutcomeHeld {
+	stands, err := s.standing(ctx, t, subject)
+	switch {
+	case err != nil || stands.entry != nil && stands.Outcome == "": // under way
 		return err
+	case stands.entry == nil || stands.Outcome != approval.OutcomeHeld:
+		s.held.forget(t.Name, subject)
+		return nil
 	}
-	entry.Request.Target = t
-	again := s.request(entry.Request, held.RequestID)
+	again := s.request(stands.entry.Request, stands.RequestID)
 	return s.submit(ctx, again, "settled", before[again.ID])
 }
 
 // creations submits the creations of t that were held and would be decided
-// otherwise now. Nothing in the cloud shows them; the ledger's locks do.
+// otherwise now. Nothing in the cloud shows them; the results do.
 func (s *Sweep) creations(ctx context.Context, t approval.Target, _ time.Time, before map[string]submitted) error {
-	var failed sweepErrors
 	work := metrics.Work{}
 	defer func() { s.Metrics.WorkSeen(t.Name, work) }()
-	for held, err := range s.Locks.Held(ctx, t.Name) {
-		if err == nil {
-			err = s.creation(ctx, t, &held, before, &work)
-		}
+	if err := s.held.read(ctx, s.Results); err != nil {
+		work.HeldUnknown = true
+		return err
+	}
+	var failed sweepErrors
+	for subject := range s.held.of(t.Name) {
+		err := s.creation(ctx, t, subject, before, &work)
 		work.HeldUnknown = work.HeldUnknown || err != nil
-		if failed.add("creation "+held.Key, err); failed.enough() {
+		failed.add(subject, err)
+		if failed.enough() {
 			break
 		}
 	}
 	return failed.join()
 }
 
-func (s *Sweep) creation(ctx context.Context, t approval.Target, held *approval.HeldLock, before map[string]submitted, work *metrics.Work) error {
-	entry, err := s.held(ctx, held)
-	if err != nil || entry == nil {
+func (s *Sweep) creation(ctx context.Context, t approval.Target, subject string, before map[string]submitted, work *metrics.Work) error {
+	stands, err := s.standing(ctx, t, subject)
+	switch {
+	case err != nil || stands.entry != nil && stands.Outcome == "": // under way
 		return err
+	case stands.entry == nil || stands.Outcome != approval.OutcomeHeld && stands.Outcome != approval.OutcomeIgnored:
+		s.held.forget(t.Name, subject)
+		return nil
 	}
-	addHeld(work, entry)
-	entry.Request.Target = t // as it is configured now, which is what the worker will judge by
-	changed, err := s.changed(ctx, entry, approval.Facts{}, nil)
+	addHeld(work, stands.entry)
+	changed, err := s.changed(ctx, stands.entry, approval.Facts{}, nil)
 	if err != nil || !changed {
 		return err
 	}
-	again := s.request(entry.Request, held.RequestID)
+	again := s.request(stands.entry.Request, stands.RequestID)
 	return s.submit(ctx, again, "redecide", before[again.ID])
-}
-
-// held returns the entry of the request that holds lock, if it ended as held or
-// ignored. A lock whose request ended without saying so is ended first.
-func (s *Sweep) held(ctx context.Context, lock *approval.HeldLock) (*approval.Entry, error) {
-	if lock.Outcome == "" && s.Now().Sub(lock.At) < stalledAfter {
-		return nil, nil // under way
-	}
-	entry, err := s.Locks.Get(ctx, lock.RequestID)
-	if err != nil {
-		return nil, fmt.Errorf("read the request that holds the lock: %w", err)
-	}
-	if entry == nil || entry.Result == nil || entry.Result.Outcome != approval.OutcomeHeld && entry.Result.Outcome != approval.OutcomeIgnored {
-		return nil, nil
-	}
-	if lock.Outcome == "" {
-		now, ok, err := s.Locks.Lock(ctx, entry.Request.Subject())
-		if err != nil {
-			return nil, fmt.Errorf("read the lock: %w", err)
-		}
-		if !ok || now.RequestID != lock.RequestID {
-			return nil, nil
-		}
-		lock.Lock = now
-	}
-	return entry, nil
 }
 
 // sweepErrors are the errors of one target. The first maxErrors say it all.
@@ -332,24 +325,20 @@ func (s *Sweep) submit(ctx context.Context, r approval.Request, cause string, la
 // wait. accepted holds what was counted so far.
 func (s *Sweep) toSubmit(ctx context.Context, t approval.Target, facts approval.Facts, backlogSince time.Time, accepted map[string]int, work *metrics.Work) (approval.Request, string, error) {
 	fresh := s.request(approval.Request{Target: t, EndpointID: facts.EndpointID}, t.Name+"/"+facts.EndpointID)
-	lock, ok, err := s.Locks.Lock(ctx, fresh.Subject())
+	lock, err := s.standing(ctx, t, fresh.Subject())
+	entry := lock.entry
 	if err != nil {
-		return fresh, "", fmt.Errorf("read the lock: %w", err)
+		return fresh, "", err
 	}
-	if !ok {
+	if lock.RequestID == "" {
 		if !facts.CreatedAt.IsZero() && backlogSince.Sub(facts.CreatedAt) < min(eventGrace, s.Interval) {
 			return fresh, "", nil
 		}
 		return fresh, "missed", nil
 	}
-	entry, err := s.Locks.Get(ctx, lock.RequestID)
-	if err != nil {
-		return fresh, "", fmt.Errorf("read the request that holds the lock: %w", err)
-	}
 	if entry == nil {
 		return fresh, "missed", nil
 	}
-	entry.Request.Target = t // as it is configured now, which is what the worker will judge by
 	again := s.request(entry.Request, lock.RequestID)
 	age := s.Now().Sub(lock.At)
 	switch {

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger/ledgertest"
 )
 
 // fakeBus takes what the sweep submits, each request once, as the bus does.
@@ -36,7 +37,7 @@ func (f *fakeBus) Submit(_ context.Context, r approval.Request) error {
 
 func (b *bench) sweep(bus *fakeBus) *Sweep {
 	return &Sweep{
-		Cloud: b.cloud, Locks: b.ledger, Requests: bus, Policy: policyFunc(func(in *approval.Input) approval.Decision { return b.Policy.Evaluate(in) }),
+		Cloud: b.cloud, Locks: b.ledger, Results: b.results, Requests: bus, Policy: policyFunc(func(in *approval.Input) approval.Decision { return b.Policy.Evaluate(in) }),
 		Metrics: b.Metrics, Log: zerolog.Nop(), Now: time.Now, Targets: b.Targets, Interval: 5 * time.Minute, InstanceID: "a",
 	}
 }
@@ -73,14 +74,14 @@ func TestTheSweep(t *testing.T) {
 		}, approval.Accept, false, ""},
 		{"decided long ago and its event was lost", func(t *testing.T, b *bench) {
 			b.Policy = always(approval.Accept)
-			if _, _, err := b.ledger.Record(t.Context(), new(connection("1").Request), new(b.Policy.Evaluate(&approval.Input{Facts: b.cloud.facts[endpoint], Now: time.Now()}))); err != nil {
+			if _, _, err := ledgertest.Record(t.Context(), b.ledger, new(connection("1").Request), new(b.Policy.Evaluate(&approval.Input{Facts: b.cloud.facts[endpoint], Now: time.Now()}))); err != nil {
 				t.Fatal(err)
 			}
 			<-time.After(time.Hour)
 		}, approval.Accept, true, approval.OutcomeAccepted},
 		{"decided long ago, its event was lost, and the policies have changed", func(t *testing.T, b *bench) {
 			b.Policy = always(approval.Accept)
-			if _, _, err := b.ledger.Record(t.Context(), new(connection("1").Request), new(b.Policy.Evaluate(&approval.Input{Facts: b.cloud.facts[endpoint], Now: time.Now()}))); err != nil {
+			if _, _, err := ledgertest.Record(t.Context(), b.ledger, new(connection("1").Request), new(b.Policy.Evaluate(&approval.Input{Facts: b.cloud.facts[endpoint], Now: time.Now()}))); err != nil {
 				t.Fatal(err)
 			}
 			<-time.After(time.Hour)

@@ -52,6 +52,11 @@ const (
 	// actWithin bounds how long an act waits for its turn at the cloud, its calls
 	// included. It is longer than one call takes.
 	actWithin = 45 * time.Second
+	// noteActedAfter is how long after an act the ledger is told that the cloud took it,
+	// unless the wanted state shows before: just before the list is read for the second
+	// time. It is shorter than SlotTimeout; a worker that dies before acts again, which
+	// changes nothing.
+	noteActedAfter = 900 * time.Millisecond
 	// confirmLookAfter is the time between two looks that must agree that a connection
 	// is another one than that which was settled. It is not shorter than FactsMaxAge.
 	confirmLookAfter = 5 * time.Second

@@ -7,6 +7,7 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger/ledgertest"
 )
 
 // TestWhatCannotBeReadWaits: a request whose entry or claim is damaged, or of a
@@ -21,14 +22,14 @@ func TestWhatCannotBeReadWaits(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					b := newBench(t, newFakeCloud(approval.Pending), always(approval.Accept))
 					d := connection("1")
-					if _, _, err := b.ledger.Record(t.Context(), &d.Request, new(b.Policy.Evaluate(&approval.Input{Request: d.Request, Now: b.Now()}))); err != nil {
+					if _, _, err := ledgertest.Record(t.Context(), b.ledger, &d.Request, new(b.Policy.Evaluate(&approval.Input{Request: d.Request, Now: b.Now()}))); err != nil {
 						t.Fatal(err)
 					}
 					good, err := b.ledger.Store.Get(t.Context(), key)
 					if err != nil {
 						t.Fatal(err)
 					}
-					b.ledger.Put(key, []byte(damaged))
+					b.ledger.PutRaw(key, []byte(damaged))
 					for ; d.Attempt <= 20; d.Attempt++ {
 						err := b.Handle(t.Context(), d)
 						later, ok := errors.AsType[*RetryLaterError](err)
@@ -42,7 +43,7 @@ func TestWhatCannotBeReadWaits(t *testing.T) {
 					if len(b.cloud.acts) > 0 || len(b.results.got) > 0 {
 						t.Errorf("did %v and published %v without a record that can be read", b.cloud.acts, b.results.got)
 					}
-					b.ledger.Put(key, good.Value())
+					b.ledger.PutRaw(key, good.Value())
 					if res, _ := b.deliver(t, d, 99); res.Outcome != approval.OutcomeAccepted || len(b.cloud.acts) != 1 {
 						t.Errorf("once it was fixed it ended %s with %v", res.Outcome, b.cloud.acts)
 					}

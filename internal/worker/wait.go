@@ -24,7 +24,7 @@ func (w *Worker) noteWait(ctx context.Context, t *task, entry *approval.Entry, l
 			wait.Since = entry.Wait.Since
 		}
 		next.Wait, next.Progress = wait, t.stages.progress(wait.Stage)
-		if err := w.Ledger.Note(ctx, &next); err == nil {
+		if err := w.Ledger.Put(ctx, &next); err == nil {
 			noted = true
 		}
 	}

@@ -63,24 +63,19 @@ type Policy interface {
 }
 
 // Ledger stores what is known of requests; *ledger.Ledger provides it. What a method
-// returned without an error is stored.
+// returned without an error is stored. A change of what was changed since it was read is
+// refused with approval.ErrConflict.
 type Ledger interface {
 	// Get returns nil if there is no entry.
 	Get(ctx context.Context, requestID string) (*approval.Entry, error)
-	// Record keeps d unless the request is decided already, and returns the entry;
-	// the lock is another request's on the same subject, if it keeps this one from
-	// acting.
-	Record(ctx context.Context, req *approval.Request, d *approval.Decision) (*approval.Entry, *approval.Lock, error)
-	// Update stores e, and sets its revision, unless it was changed since it was
-	// read.
-	Update(ctx context.Context, e *approval.Entry) error
-	// Redecide puts d in the place of e's decision, of which nothing was done, and
-	// into e, unless e was changed since it was read.
-	Redecide(ctx context.Context, e *approval.Entry, d *approval.Decision) (*approval.Lock, error)
-	// Note is Update, also for an entry that is not stored yet.
-	Note(ctx context.Context, e *approval.Entry) error
-	// Steal makes e's request the holder of the lock from, unless that was
-	// changed since it was read.
+	// Put stores e, new if its revision is 0, and sets its revision.
+	Put(ctx context.Context, e *approval.Entry) error
+	// Record is Put of an entry with a new decision, and then Acquire.
+	Record(ctx context.Context, e *approval.Entry) (*approval.Lock, error)
+	// Acquire locks the subject of e's request. The lock that it returns is another
+	// request's, if it keeps this one from acting.
+	Acquire(ctx context.Context, e *approval.Entry) (*approval.Lock, error)
+	// Steal makes e's request the owner of the lock from.
 	Steal(ctx context.Context, e *approval.Entry, from *approval.Lock) error
 }
 
@@ -126,7 +121,10 @@ func (w *Worker) Handle(ctx context.Context, d approval.Delivery) error {
 	}
 	defer release()
 
-	result, err := w.process(ctx, &d)
+	result, err := w.process(ctx, &d, d.Attempt > 1)
+	if errors.Is(err, errStored) { // another event with the same id came before
+		result, err = w.process(ctx, &d, true)
+	}
 	if later, ok := errors.AsType[*RetryLaterError](err); ok && later.Cause == CauseRetry {
 		w.Metrics.WaitsUntil(waitCause(later), w.Now().Add(later.After))
 	}

@@ -465,7 +465,7 @@ func TestAnIDUsedTwiceAtOnce(t *testing.T) {
 		cloud.fail = func(op string, _ bool) error {
 			if op == "facts" && between { // after the first has looked into the ledger
 				between = false
-				if _, _, err := b.ledger.Record(t.Context(), &other.Request, &approval.Decision{Verdict: approval.Accept}); err != nil {
+				if _, _, err := ledgertest.Record(t.Context(), b.ledger, &other.Request, &approval.Decision{Verdict: approval.Accept}); err != nil {
 					t.Error(err)
 				}
 			}

@@ -71,8 +71,8 @@ func (f *Fake) DropReview(ctx context.Context, r *approval.ReviewRecord) error {
 	})
 }
 
-// Put stores raw bytes under key, whatever is there, such as a damaged entry.
-func (f *Fake) Put(key string, value []byte) {
+// PutRaw stores raw bytes under key, whatever is there, such as a damaged entry.
+func (f *Fake) PutRaw(key string, value []byte) {
 	f.Store.mu.Lock()
 	defer f.Store.mu.Unlock()
 	f.Store.seq++

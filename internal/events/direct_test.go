@@ -1,0 +1,65 @@
+package events
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
+)
+
+// TestHeldFollowsTheResults: it yields each result with its outcome once, and begins
+// again where the stream was made again.
+func TestHeldFollowsTheResults(t *testing.T) {
+	t.Parallel()
+	b := connect(t, natstest.Start(t), nil)
+	position := uint64(0)
+	held := func() (ids []string) {
+		t.Helper()
+		for h, err := range b.Held(t.Context(), approval.OutcomeHeld, position) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if h.Subject != connection("0").Subject() || h.Target != "payments" || h.Outcome != approval.OutcomeHeld || h.At.IsZero() {
+				t.Errorf("got %+v", h)
+			}
+			position = h.Position
+			ids = append(ids, h.RequestID)
+		}
+		return ids
+	}
+	publish := func(from, to int, o approval.Outcome) {
+		t.Helper()
+		for n := from; n < to; n++ {
+			if err := b.Publish(t.Context(), result(fmt.Sprint(n), o)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := held(); len(got) != 0 {
+		t.Errorf("nothing is stored, and got %v", got)
+	}
+	const many = directBatch + 10
+	publish(0, many, approval.OutcomeHeld)
+	publish(many, many+5, approval.OutcomeAccepted)
+	if got := held(); len(got) != many || got[0] != connection("0").ID {
+		t.Errorf("got %d, want %d", len(got), many)
+	}
+	if got := held(); len(got) != 0 {
+		t.Errorf("got %v twice", got)
+	}
+	publish(many+5, many+6, approval.OutcomeHeld)
+	if got := held(); len(got) != 1 {
+		t.Errorf("got %v, want the new one", got)
+	}
+	if err := b.js.DeleteStream(t.Context(), ResultsStream); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	publish(0, 2, approval.OutcomeHeld)
+	if got := held(); len(got) != 2 {
+		t.Errorf("got %v, want those of the new stream", got)
+	}
+}
