@@ -14,16 +14,16 @@ const RuleReview = "review"
 
 // Why a review does not count. These are the codes of events that refuse one.
 const (
-	RefusedUnknownReviewer      = "unknown_reviewer" // nobody of that name in reviewers.yaml
+	RefusedUnknownReviewer = "unknown_reviewer" // nobody of that name in reviewers.yaml
 	RefusedReviewerExpired = "reviewer_expired"
-	RefusedRole                 = "wrong_role"
-	RefusedGroup                = "not_a_reviewer_of_the_policy"
-	RefusedUnknownConsole       = "unknown_console"
-	RefusedFactsChanged         = "facts_changed"
-	RefusedOwnRequest           = "own_request"
-	RefusedLate                 = "review_expired"
-	RefusedNoReview             = "no_review" // no policy of the target has a review
-	RefusedNotReviewable        = "not_reviewable"
+	RefusedRole            = "wrong_role"
+	RefusedGroup           = "not_a_reviewer_of_the_policy"
+	RefusedUnknownConsole  = "unknown_console"
+	RefusedFactsChanged    = "facts_changed"
+	RefusedOwnRequest      = "own_request"
+	RefusedLate            = "review_expired"
+	RefusedNoReview        = "no_review" // no policy of the target has a review
+	RefusedNotReviewable   = "not_reviewable"
 )
 
 // RefusedReviewError is why a review does not count: a stable code, and a text for people.
