@@ -70,9 +70,9 @@ func TestRequests(t *testing.T) {
 
 	s.didOnly([]string{"accept " + wanted, "create functiongraph", "reject " + denied})
 	for series, value := range map[string]string{
-		`vpcep_approver_requests_finished_total{outcome="accepted",target="shop"}`: "1",
-		`vpcep_approver_requests_finished_total{outcome="rejected",target="shop"}`: "1",
-		`vpcep_approver_requests_finished_total{outcome="held",target="shop"}`:     "1",
+		`vpcep_approver_requests_finished_total{outcome="accepted",target="shop"}`:     "1",
+		`vpcep_approver_requests_finished_total{outcome="rejected",target="shop"}`:     "1",
+		`vpcep_approver_requests_finished_total{outcome="held",target="shop"}`:         "1",
 		`vpcep_approver_requests_finished_total{outcome="created",target="functions"}`: "1",
 		`vpcep_approver_dead_letters_total{reason="unknown_target"}`:                   "1",
 		`vpcep_approver_claim_mismatches_total`:                                        "1",
