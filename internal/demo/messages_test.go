@@ -62,7 +62,7 @@ func listen(t *testing.T, url string) *listener {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	l := &listener{msgs: make(chan *nats.Msg, 1024)}
+	l := &listener{msgs: make(chan *nats.Msg, 1<<16)}
 	if _, err := nc.ChanSubscribe(">", l.msgs); err != nil {
 		t.Fatal(err)
 	}

@@ -53,8 +53,10 @@ type consumeLoop struct {
 	recheckNow chan struct{}   // gets a token when the consumer is bound
 
 	// Used by the pulling goroutine only.
-	failedPulls int    // consecutive failed pulls
-	lastWarning string // last logged warning; it is not repeated while nothing changes
+	failedPulls  int       // consecutive failed pulls
+	lastWarning  string    // last logged warning; it is not repeated while nothing changes
+	looked       time.Time // when requests were last looked for that could run
+	pulledAnyway time.Time // when one was last pulled although others wait
 
 	present   *presence
 	isolation isolation
@@ -100,6 +102,10 @@ func (b *Bus) Consume(ctx context.Context, handle func(context.Context, approval
 	background.Go(func() { c.watchBroker(backgroundCtx) })
 	background.Go(func() { c.sendHeartbeats(backgroundCtx) })
 
+	if a := b.cfg.Admission; a != nil {
+		a.Open()
+		defer context.AfterFunc(ctx, a.Close)()
+	}
 	err := c.run(ctx)
 	c.stopping.Store(true)
 	b.bound.Store(false)
@@ -145,7 +151,11 @@ func (c *consumeLoop) run(ctx context.Context) error {
 			c.wait(ctx, tick)
 			continue
 		}
-		n, err := c.acquireSlots(ctx)
+		most := c.room(ctx)
+		if most == 0 {
+			continue
+		}
+		n, err := c.acquireSlots(ctx, most)
 		if err != nil || n == 0 {
 			continue
 		}
@@ -281,9 +291,9 @@ func (b *Bus) interruptible(ctx context.Context, d time.Duration) (context.Conte
 	return ctx, cancel
 }
 
-// acquireSlots acquires all free slots and returns their number. It waits up to one
-// tick for the first.
-func (c *consumeLoop) acquireSlots(ctx context.Context) (int, error) {
+// acquireSlots acquires the free slots, at most so many, and returns their number. It
+// waits up to one tick for the first.
+func (c *consumeLoop) acquireSlots(ctx context.Context, most int) (int, error) {
 	timer := time.NewTimer(tick)
 	defer timer.Stop()
 	select {
@@ -293,13 +303,14 @@ func (c *consumeLoop) acquireSlots(ctx context.Context) (int, error) {
 		return 0, nil
 	case c.slots <- struct{}{}:
 	}
-	for n := 1; ; n++ {
+	for n := 1; n < most; n++ {
 		select {
 		case c.slots <- struct{}{}:
 		default:
 			return n, nil
 		}
 	}
+	return most, nil
 }
 
 // finish waits for the requests in flight, gives back those that take too long, and

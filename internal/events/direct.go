@@ -26,11 +26,12 @@ var errNotDirect = errors.New("the stream does not answer direct reads")
 
 // directGet is the broker's JSApiMsgGetRequest, as far as it is used.
 type directGet struct {
-	From     uint64 `json:"seq,omitzero"`
-	Next     string `json:"next_by_subj,omitzero"`
-	Last     string `json:"last_by_subj,omitzero"`
-	Batch    int    `json:"batch,omitzero"`
-	MaxBytes int    `json:"max_bytes,omitzero"`
+	From     uint64   `json:"seq,omitzero"`
+	Next     string   `json:"next_by_subj,omitzero"`
+	Last     string   `json:"last_by_subj,omitzero"`
+	LastOf   []string `json:"multi_last,omitzero"`
+	Batch    int      `json:"batch,omitzero"`
+	MaxBytes int      `json:"max_bytes,omitzero"`
 }
 
 // direct reads stored messages without a consumer, which the client library can do

@@ -69,6 +69,8 @@ type Config struct {
 	// Ledger returns the stores of delivery records, poison records and
 	// heartbeats. Submit, Replay and Consume need it.
 	Ledger func(*Bus) (CrashRecords, Heartbeats)
+	// Admission decides which of the requests that were pulled run; nil: all.
+	Admission Admission
 	// Describe adds to a heartbeat what the bus does not know; nil: nothing. It
 	// must be safe for concurrent use.
 	Describe func(*approval.WorkerStatus)

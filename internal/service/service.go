@@ -65,7 +65,9 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	}
 	var sweep *worker.Sweep // set before the first heartbeat
 	share := cloud.NewFleetShare(client, events.HeartbeatTTL(events.DefaultAckWait))
+	slots := worker.NewTargetSlots(cfg.Worker.Slots, len(cfg.Targets), time.Now)
 	bus, err := s.connect(ctx, counters, func(c *events.Config) {
+		c.Admission = slots
 		c.Describe = func(w *approval.WorkerStatus) {
 			w.PolicyDigest, w.LastSweep = policies.Current().Digest(), sweep.Last()
 		}
@@ -84,7 +86,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	w := &worker.Worker{
 		Cloud: client, Creator: client, Limiter: limiter{client, book}, Policy: policies, Ledger: book, Reviews: ledger.NewReviews(book, bus), Results: bus,
 		Metrics: counters, Log: s.Log, Now: time.Now, Limits: s.Limits, Started: time.Now(), Targets: cfg.Targets,
-		Slots: worker.NewTargetSlots(cfg.Worker.Slots, len(cfg.Targets), time.Now), Version: cli.ReadBuild().Version,
+		Slots: slots, Version: cli.ReadBuild().Version,
 	}
 	installFailpoints(w)
 	sweep = &worker.Sweep{

@@ -1,7 +1,10 @@
 package worker
 
 import (
+	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -120,4 +123,72 @@ func TestABusyTargetGivesBack(t *testing.T) {
 	if !ok || later.Cause != CauseBusy || later.After < minBusyWait || cloud.asked != 0 {
 		t.Errorf("Handle = %v after %d questions, want busy without a question", err, cloud.asked)
 	}
+}
+
+// TestCallersWithoutASlotWait: first come, first served; or they are told to retry.
+func TestCallersWithoutASlotWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := NewTargetSlots(2, 1, time.Now)
+		s.Open()
+		var mu sync.Mutex
+		var order []int
+		add := func(i int) {
+			mu.Lock()
+			defer mu.Unlock()
+			order = append(order, i)
+		}
+		ask := func(i int) {
+			go func() {
+				release, retry := s.Wait(t.Context(), "a")
+				if release == nil {
+					if retry <= 0 {
+						t.Errorf("number %d is not told when to retry", i)
+					}
+					add(-i)
+					return
+				}
+				add(i)
+				<-time.After(time.Second)
+				release()
+			}()
+			synctest.Wait()
+		}
+		for i := range 3 {
+			ask(i)
+		}
+		if n := s.Waiting(); n != 2 {
+			t.Errorf("%d wait, want 2", n)
+		}
+		<-time.After(5 * time.Second)
+		ask(3)
+		ask(4)
+		s.Refuse()
+		synctest.Wait()
+		ask(5)
+		<-time.After(5 * time.Second)
+		synctest.Wait()
+		mu.Lock()
+		if want := []int{0, 1, 2, 3, -4, -5}; !slices.Equal(order, want) {
+			t.Errorf("served in the order %v, want %v", order, want)
+		}
+		mu.Unlock()
+		<-time.After(retryFor)
+		ask(6)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan bool)
+		go func() {
+			release, retry := s.Wait(ctx, "a")
+			ended <- release == nil && retry == 0
+		}()
+		synctest.Wait()
+		cancel()
+		if !<-ended || s.Waiting() != 0 {
+			t.Errorf("a caller whose context ended got something; %d wait", s.Waiting())
+		}
+		<-time.After(5 * time.Second)
+		if got := len(all(s, "a")); got != 1 {
+			t.Errorf("%d slots are free in the end, want the one", got)
+		}
+	})
 }

@@ -92,6 +92,9 @@ const (
 	// maxBusyWaitSlow is the longest wait for a slow target: it may recover soon, and
 	// what waits for it should come then.
 	maxBusyWaitSlow = 30 * time.Second
+	// retryFor is how long requests without a slot are told to retry, so that those behind
+	// them get through, after the last of those was served.
+	retryFor = 10 * time.Second
 	// slowAfter is the mean handling time from which a target is slow. It is shorter
 	// than SlotTimeout, which handling takes while nothing gets confirmed.
 	slowAfter = 10 * time.Second

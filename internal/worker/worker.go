@@ -114,8 +114,11 @@ type Worker struct {
 //
 // It is safe for concurrent use.
 func (w *Worker) Handle(ctx context.Context, d approval.Delivery) error {
-	release, wait := w.Slots.Acquire(d.Request.Target.Name)
-	if release == nil {
+	release, wait := w.Slots.Wait(ctx, d.Request.Target.Name)
+	switch {
+	case release == nil && ctx.Err() != nil:
+		return &RetryLaterError{Cause: CauseStopping, Err: ctx.Err()}
+	case release == nil:
 		w.Metrics.WaitsUntil(metrics.WaitSlot, w.Now().Add(wait))
 		return &RetryLaterError{After: wait, Cause: CauseBusy}
 	}
