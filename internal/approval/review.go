@@ -2,6 +2,7 @@ package approval
 
 import (
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -104,3 +105,22 @@ func (r *ReviewRecord) Add(review Review) ReviewRecord {
 	next.Reviews.Said = append(slices.Clip(next.Reviews.Said), review)
 	return next
 }
+
+// ReviewedRequest is the request by which a subject is decided again after reviews.
+// The same reviews give the same request, on whichever replica they are counted.
+func ReviewedRequest(record *ReviewRecord) Request {
+	r := record.Request
+	said := record.Reviews.Said
+	r.Source, r.EventID, r.ID = SweepSource, reviewedEvent(r.ID, len(said)), ReviewedRequestID(r.ID, len(said))
+	if len(said) > 0 {
+		r.Time = said[len(said)-1].At
+	}
+	return r
+}
+
+// ReviewedRequestID is the id of ReviewedRequest after n reviews of a held request.
+func ReviewedRequestID(held string, n int) string {
+	return RequestID(SweepSource, reviewedEvent(held, n))
+}
+
+func reviewedEvent(held string, n int) string { return held + "/review/" + strconv.Itoa(n) }

@@ -226,7 +226,7 @@ func (w *ReviewWatch) End(ctx context.Context, sequence uint64) (ReviewEnd, erro
 				return ReviewEnd{Result: result}, err
 			}
 		case record.Has(w.nonce) && record.Closed == approval.ReviewDecided:
-			return w.result(ctx, review.ReviewedRequest(record).ID)
+			return w.result(ctx, approval.ReviewedRequest(record).ID)
 		case record.Has(w.nonce):
 			return ReviewEnd{}, nil
 		}
@@ -247,7 +247,7 @@ func (w *ReviewWatch) result(ctx context.Context, id string) (ReviewEnd, error) 
 // decided returns the result that the review with the nonce is part of, if there is one.
 func (w *ReviewWatch) decided(ctx context.Context) (*approval.Result, error) {
 	for n := 1; n <= approval.MaxReviews; n++ {
-		id := review.ReviewedRequestID(w.request.ID, n)
+		id := approval.ReviewedRequestID(w.request.ID, n)
 		entry, err := w.book.Get(ctx, id)
 		if err != nil {
 			return nil, err

@@ -256,7 +256,9 @@ func (m *Metrics) registerSweep(f factory, labels Labels) {
 }
 
 // SweepCauses returns why the sweep may submit a request.
-func SweepCauses() []string { return []string{"missed", "redecide", "stalled", "failed", "settled"} }
+func SweepCauses() []string {
+	return []string{"missed", "redecide", "stalled", "failed", "settled", "reviewed"}
+}
 
 // worklist is what waits for a decision or for a person, by target.
 type worklist struct {

@@ -143,7 +143,7 @@ func inBothWays(t *testing.T, m *metrics.Metrics, source *policy.Source, in appr
 	}
 	seen := &recorder{policy: source}
 	sweep := &worker.Sweep{
-		Cloud: late, Locks: late.Fake, Results: late, Requests: late, Policy: seen, Metrics: m, Log: zerolog.Nop(),
+		Cloud: late, Locks: late.Fake, Results: late, Reviews: late, Requests: late, Policy: seen, Metrics: m, Log: zerolog.Nop(),
 		Now: late.now, Targets: targets, Interval: time.Minute, InstanceID: "a",
 	}
 	if err := sweep.Once(t.Context()); err != nil || seen.asked == 0 {

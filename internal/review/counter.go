@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -187,30 +186,11 @@ func (c *Counter) decided(ctx context.Context, set *policy.Set, record *approval
 	if d := set.Evaluate(in); !d.Verdict.Acts() || d.Rule != policy.RuleReview {
 		return nil
 	}
-	if err := c.Requests.Submit(ctx, ReviewedRequest(record)); err != nil {
+	if err := c.Requests.Submit(ctx, approval.ReviewedRequest(record)); err != nil {
 		return fmt.Errorf("submit the reviewed request: %w", err)
 	}
 	return nil
 }
-
-// ReviewedRequest is the request by which a subject is decided again after reviews.
-// The same reviews give the same request, on whichever replica they are counted.
-func ReviewedRequest(record *approval.ReviewRecord) approval.Request {
-	r := record.Request
-	said := record.Reviews.Said
-	r.Source, r.EventID, r.ID = approval.SweepSource, reviewedEvent(r.ID, len(said)), ReviewedRequestID(r.ID, len(said))
-	if len(said) > 0 {
-		r.Time = said[len(said)-1].At
-	}
-	return r
-}
-
-// ReviewedRequestID is the id of ReviewedRequest after n reviews of a held request.
-func ReviewedRequestID(held string, n int) string {
-	return approval.RequestID(approval.SweepSource, reviewedEvent(held, n))
-}
-
-func reviewedEvent(held string, n int) string { return held + "/review/" + strconv.Itoa(n) }
 
 // identify returns what is said and by whom, if the key is the person's own, or that
 // of a console which vouches for them.

@@ -90,7 +90,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	}
 	installFailpoints(w)
 	sweep = &worker.Sweep{
-		Cloud: client, Locks: book, Results: bus, Requests: bus, Policy: policies, Metrics: counters, Log: s.Log, Now: time.Now,
+		Cloud: client, Locks: book, Results: bus, Reviews: ledger.NewReviews(book, bus), Requests: bus, Policy: policies, Metrics: counters, Log: s.Log, Now: time.Now,
 		Targets: cfg.Targets, Interval: cfg.Sweep.Interval, InstanceID: instanceID(), Trigger: changed,
 		After: func(ctx context.Context) {
 			measureReviews(ctx, book.ReviewRecords(ctx, ""), policies.Current(), cfg.Targets, counters)

@@ -142,3 +142,52 @@ func TestTheWorkListIsWrittenBeforeTheResult(t *testing.T) {
 		}
 	})
 }
+
+// TestTheSweepSubmitsWhatReviewsDecideByNow: fewer approvals are needed after a change
+// of the policies.
+func TestTheSweepSubmitsWhatReviewsDecideByNow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		needed := 2
+		b := newBench(t, newFakeCloud(approval.Pending), policyFunc(func(in *approval.Input) approval.Decision { return byReview(needed)(in) }))
+		b.deliver(t, connection("1"), 9)
+		b.approve(t, "ann")
+		bus := &fakeBus{got: map[string]approval.Request{}}
+		sweep := b.sweep(bus)
+		<-time.After(eventGrace + time.Minute)
+		if got := b.sweepAndDeliver(t, sweep, bus); len(got) != 0 || b.record(t) == nil {
+			t.Fatalf("one of two: %+v", got)
+		}
+		needed = 1
+		<-time.After(sweep.Interval)
+		got := b.sweepAndDeliver(t, sweep, bus)
+		if len(got) != 1 || got[0].Outcome != approval.OutcomeAccepted || b.record(t) != nil {
+			t.Errorf("one of one: %+v, on the work list: %v", got, b.record(t))
+		}
+	})
+}
+
+// TestWhatIsSettledElsewhereLeavesTheWorkList within one sweep, with a result.
+func TestWhatIsSettledElsewhereLeavesTheWorkList(t *testing.T) {
+	t.Parallel()
+	for state, want := range map[approval.State]approval.Outcome{approval.Accepted: approval.OutcomeSuperseded, approval.Absent: approval.OutcomeGone} {
+		synctest.Test(t, func(t *testing.T) {
+			cloud := newFakeCloud(approval.Pending)
+			b := newBench(t, cloud, byReview(1))
+			b.deliver(t, connection("1"), 9)
+			<-time.After(eventGrace + time.Minute)
+			cloud.set(func(f *approval.Facts) { f.State = state })
+			bus := &fakeBus{got: map[string]approval.Request{}}
+			sweep := b.sweep(bus)
+			got := b.sweepAndDeliver(t, sweep, bus)
+			if len(got) != 1 || got[0].Outcome != want && state == approval.Absent {
+				t.Errorf("%q: %+v, want %s", state, got, want)
+			}
+			<-time.After(sweep.Interval)
+			b.sweepAndDeliver(t, sweep, bus)
+			if b.record(t) != nil {
+				t.Errorf("%q: it is on the work list still", state)
+			}
+		})
+	}
+}

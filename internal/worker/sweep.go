@@ -59,6 +59,7 @@ type Sweep struct {
 	Cloud      Lister
 	Locks      Locks
 	Results    HeldResults
+	Reviews    SweptReviews
 	Requests   Submitter
 	Policy     Policy
 	Metrics    *metrics.Metrics
@@ -181,9 +182,9 @@ func (s *Sweep) target(ctx context.Context, t approval.Target, backlogSince time
 		return err
 	}
 	var failed sweepErrors
-	accepted, shown := map[string]int{}, map[string]bool{}
+	accepted, shown := map[string]int{}, map[string]approval.Facts{}
 	for _, facts := range pending {
-		shown[(&approval.Request{Target: t, EndpointID: facts.EndpointID}).Subject()] = true
+		shown[(&approval.Request{Target: t, EndpointID: facts.EndpointID}).Subject()] = facts
 		work.OldestPending = earlier(work.OldestPending, facts.CreatedAt)
 		if failed.enough() {
 			continue
@@ -199,15 +200,15 @@ func (s *Sweep) target(ctx context.Context, t approval.Target, backlogSince time
 		return failed.join()
 	}
 	for subject := range s.held.of(t.Name) {
-		if shown[subject] {
+		if _, ok := shown[subject]; ok {
 			continue
 		}
 		failed.add(subject, s.settledElsewhere(ctx, t, subject, begin, before))
 		if failed.enough() {
-			break
+			return failed.join()
 		}
 	}
-	return failed.join()
+	return errors.Join(failed.join(), s.reviews(ctx, t, shown, begin, before))
 }
 
 // settledElsewhere submits a connection that was held and is pending no more: a
@@ -232,6 +233,7 @@ func (s *Sweep) settledElsewhere(ctx context.Context, t approval.Target, subject
 // creations submits the creations of t that were held and would be decided
 // otherwise now. Nothing in the cloud shows them; the results do.
 func (s *Sweep) creations(ctx context.Context, t approval.Target, _ time.Time, before map[string]submitted) error {
+	begin := s.Now()
 	work := metrics.Work{}
 	defer func() { s.Metrics.WorkSeen(t.Name, work) }()
 	if err := s.held.read(ctx, s.Results); err != nil {
@@ -244,10 +246,10 @@ func (s *Sweep) creations(ctx context.Context, t approval.Target, _ time.Time, b
 		work.HeldUnknown = work.HeldUnknown || err != nil
 		failed.add(subject, err)
 		if failed.enough() {
-			break
+			return failed.join()
 		}
 	}
-	return failed.join()
+	return errors.Join(failed.join(), s.reviews(ctx, t, nil, begin, before))
 }
 
 func (s *Sweep) creation(ctx context.Context, t approval.Target, subject string, before map[string]submitted, work *metrics.Work) error {

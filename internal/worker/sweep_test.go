@@ -37,7 +37,7 @@ func (f *fakeBus) Submit(_ context.Context, r approval.Request) error {
 
 func (b *bench) sweep(bus *fakeBus) *Sweep {
 	return &Sweep{
-		Cloud: b.cloud, Locks: b.ledger, Results: b.results, Requests: bus, Policy: policyFunc(func(in *approval.Input) approval.Decision { return b.Policy.Evaluate(in) }),
+		Cloud: b.cloud, Locks: b.ledger, Results: b.results, Reviews: b.ledger, Requests: bus, Policy: policyFunc(func(in *approval.Input) approval.Decision { return b.Policy.Evaluate(in) }),
 		Metrics: b.Metrics, Log: zerolog.Nop(), Now: time.Now, Targets: b.Targets, Interval: 5 * time.Minute, InstanceID: "a",
 	}
 }

@@ -66,7 +66,10 @@ func (f *Fake) FailOnce(op Op, prefix string, err error, after bool) {
 func (f *Fake) DropReview(ctx context.Context, r *approval.ReviewRecord) error {
 	key := "review." + r.Request.Subject()
 	return f.Store.do(ctx, Write, key, func() error {
-		f.Store.values[key] = slices.DeleteFunc(f.Store.values[key], func(v *version) bool { return v.seq <= r.Revision })
+		left := slices.DeleteFunc(f.Store.values[key], func(v *version) bool { return v.seq <= r.Revision })
+		if f.Store.values[key] = left; len(left) == 0 {
+			delete(f.Store.values, key)
+		}
 		return nil
 	})
 }

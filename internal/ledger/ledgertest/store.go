@@ -131,7 +131,7 @@ func (s *Store) Watch(ctx context.Context, pattern string, _ ...jetstream.WatchO
 	var found []*version
 	err := s.do(ctx, Read, pattern, func() error {
 		for key, all := range s.values {
-			if strings.HasPrefix(key, strings.TrimSuffix(pattern, "*")) {
+			if strings.HasPrefix(key, strings.TrimRight(pattern, "*>")) {
 				found = append(found, all[len(all)-1])
 			}
 		}
