@@ -21,6 +21,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/demo"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
+	"github.com/vpcep-approver/vpcep-approver/internal/review"
 	"github.com/vpcep-approver/vpcep-approver/internal/service"
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
@@ -42,6 +43,7 @@ func TestRolesDoTheirWork(t *testing.T) {
 	if err := d.UnpackPolicies(); err != nil {
 		t.Fatal(err)
 	}
+	key := reviewedPolicies(t, filepath.Join(d.Dir, "policies"))
 	closeCloud, err := d.StartCloud(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +111,25 @@ func TestRolesDoTheirWork(t *testing.T) {
 	do("reader", "requests", "show", approval.RequestID("test", "told"))
 	do("reader", "bus", "status")
 	do("reader", "status")
+
+	stranger := d.Sim.Connect(demo.Service, simulator.Connection{DomainID: "99999999999999999999999999999999"})
+	await(t, "it waits for a review", func() bool { return strings.Contains(do("reviewer", "reviews", "list"), stranger.ID) })
+	held := regexp.MustCompile(`(?m)^([0-9a-f]{12}) .*` + stranger.ID).FindStringSubmatch(do("reviewer", "reviews", "list"))
+	if held == nil {
+		t.Fatal("the work list does not begin with ids")
+	}
+	if shown := do("reviewer", "reviews", "show", held[1]); !strings.Contains(shown, "not_allowed") || !strings.Contains(shown, "ann") {
+		t.Errorf("reviews show:\n%s", shown)
+	}
+	if got := command("reviewer", "reviews", "approve", held[1], "--key", key, "--name", "bob", "--reason", "known", "--wait"); got.code != cli.ExitFailed || !strings.Contains(got.stderr, "other_person") {
+		t.Errorf("a review in another's name: %+v", got)
+	}
+	if got := do("reviewer", "reviews", "approve", held[1], "--key", key, "--reason", "known partner", "--wait"); !strings.Contains(got, "accepted") || !strings.Contains(got, stranger.ID) {
+		t.Errorf("reviews approve:\n%s", got)
+	}
+	if got := do("reviewer", "reviews", "list"); strings.Contains(got, stranger.ID) {
+		t.Errorf("the work list has it still:\n%s", got)
+	}
 
 	await(t, "the dead letter is there", func() bool { return strings.Contains(do("operator", "deadletters", "list"), "unreadable") })
 	do("operator", "deadletters", "show", "1")
@@ -262,4 +283,23 @@ func TestDoctorWithTheEmbeddedServer(t *testing.T) {
 			t.Errorf("%s: doctor made it", tt.name)
 		}
 	}
+}
+
+// reviewedPolicies adds a policy whose holds ann may decide, and returns her key file.
+func reviewedPolicies(t *testing.T, dir string) string {
+	t.Helper()
+	key := filepath.Join(t.TempDir(), "ann.nk")
+	public, err := review.NewKey(key, "ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"reviewed.yaml":  "version: 1\npolicy: reviewed\ntargets: [payments]\nreview: {by: [ann]}\n",
+		"reviewers.yaml": "version: 1\nreviewers:\n  - {name: ann, key: " + public + "}\n  - {name: bob, email: bob@example.org}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return key
 }

@@ -3,7 +3,6 @@ package events
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"iter"
 	"strconv"
@@ -81,8 +80,13 @@ func (b *Bus) SubmitReview(ctx context.Context, target, requestID string, data [
 // ConsumeReviews passes each review to handle, one at a time, until ctx ends. What
 // handle returns as a refusal is published; another error has the review come again.
 func (b *Bus) ConsumeReviews(ctx context.Context, handle func(context.Context, *ReviewMessage) (*ReviewRefusal, error)) {
+	said := ""
 	for ctx.Err() == nil {
 		if err := b.pullReviews(ctx, handle); err != nil && ctx.Err() == nil {
+			if b.nc.IsConnected() && err.Error() != said {
+				said = err.Error()
+				b.cfg.Log.Warn().Err(err).Msg("no reviews can be taken; trying again")
+			}
 			select {
 			case <-ctx.Done():
 			case <-time.After(reviewRetry):
@@ -97,16 +101,25 @@ func (b *Bus) pullReviews(ctx context.Context, handle func(context.Context, *Rev
 		return apiError("bind the consumer "+ReviewsConsumerName, err)
 	}
 	for ctx.Err() == nil {
-		batch, err := consumer.Fetch(reviewBatch, jetstream.FetchMaxWait(reviewPullFor), jetstream.FetchContext(ctx))
-		if err != nil {
+		if err := b.pullReviewBatch(ctx, consumer, handle); err != nil {
 			return err
 		}
-		for msg := range batch.Messages() {
-			b.handleReview(ctx, msg, handle)
-		}
-		if err := batch.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
-			return err
-		}
+	}
+	return nil
+}
+
+func (b *Bus) pullReviewBatch(ctx context.Context, consumer jetstream.Consumer, handle func(context.Context, *ReviewMessage) (*ReviewRefusal, error)) error {
+	waiting, cancel := context.WithTimeout(ctx, reviewPullFor)
+	defer cancel()
+	batch, err := consumer.Fetch(reviewBatch, jetstream.FetchContext(waiting))
+	if err != nil {
+		return fmt.Errorf("pull reviews: %w", err)
+	}
+	for msg := range batch.Messages() {
+		b.handleReview(ctx, msg, handle)
+	}
+	if err := batch.Error(); err != nil && waiting.Err() == nil {
+		return fmt.Errorf("pull reviews: %w", err)
 	}
 	return nil
 }
