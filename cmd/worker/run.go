@@ -12,17 +12,10 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
 
-// gcPercent makes the collector run more often than its default does: the worker
-// mostly waits for others, and needs less memory for it. The collector lets the
-// heap grow by this share of the heap and of all stacks, and each slot has stacks.
-func gcPercent(slots int) int {
-	if slots > manySlots {
-		return 10
-	}
-	return 25
-}
-
-const manySlots = 512
+// memoryLimit is from where on the collector runs more often, in bytes. Below it the
+// default share of garbage costs the least time; the worker mostly waits for others,
+// and needs less than this unless hundreds of calls are in flight.
+const memoryLimit = 64 << 20
 
 func newRunCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
@@ -45,8 +38,8 @@ second signal ends it immediately. The policies are watched; SIGHUP loads them n
 		log.Info().Str("file", config.Source(env, config.FlagsOf(c))).Msg("configuration")
 		limits := worker.DefaultLimits()
 		limits.MaxAge, limits.ConfirmFor = cfg.Worker.MaxAge, cfg.Worker.ConfirmFor
-		if env.Variables()["GOGC"] == "" {
-			debug.SetGCPercent(gcPercent(cfg.Worker.Slots))
+		if env.Variables()["GOMEMLIMIT"] == "" {
+			debug.SetMemoryLimit(memoryLimit)
 		}
 		s := service.Service{Config: cfg, Log: log, Limits: limits, WatchEvery: 2 * time.Second}
 		return s.Run(c.Context())
