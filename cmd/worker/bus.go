@@ -32,7 +32,7 @@ func connectBus(ctx context.Context, c *cobra.Command, env cli.Environment, cfg 
 	b := service.BusConfig(cfg)
 	b.Log, b.Name = log, "vpcep-approver "+c.Name()
 	if cfg.NATS.Embedded() {
-		b.URL = "nats://" + localAddress(cfg.NATS.Listen)
+		b.URL = "nats://" + cli.LocalAddress(cfg.NATS.Listen)
 		if b.Login, err = service.EmbeddedLogin(cfg.NATS); err != nil {
 			return nil, err
 		}

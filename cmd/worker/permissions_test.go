@@ -141,6 +141,8 @@ func TestRolesDoTheirWork(t *testing.T) {
 	}
 	do("operator", "deadletters", "drop", number[1])
 	do("operator", "submit", "--target", "payments", "--endpoint-id", told.ID, "--id", "again", "--wait")
+	do("operator", "pause")
+	do("operator", "resume")
 	do("reviewer", "requests", "list")
 	do("console", "requests", "show", approval.RequestID("test", "told"))
 	stop()

@@ -28,6 +28,13 @@ worker that died is listed for a few seconds more.`,
 		if err != nil {
 			return err
 		}
+		paused, err := ledger.NewPauses(bus).Read(c.Context())
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprint(env.Stderr, inspect.PauseText(paused, time.Now())); err != nil {
+			return err
+		}
 		list := inspect.NewWorkers(workers)
 		if len(list) == 0 {
 			if _, err := fmt.Fprintln(env.Stderr, "no worker is alive: none has stored a heartbeat; start one with: worker run"); err != nil {

@@ -67,6 +67,9 @@ type WorkerStatus struct {
 	InFlight     int // requests
 	PolicyDigest string
 	LastSweep    time.Time // zero: none yet, or another worker sweeps
+
+	PauseRevision uint64   // of the Pauses that the worker has read
+	Paused        []string // targets that are paused by it
 }
 
 // WorkerState is what a worker does.

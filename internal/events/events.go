@@ -155,12 +155,13 @@ const (
 	CauseBusy     = "busy"     // its target has no free slot
 	CauseRetry    = "retry"    // a temporary error, or it waits for the cloud
 	CauseStopping = "stopping" // this worker stops
+	CausePaused   = "paused"   // an operator has paused the target
 	CausePanic    = "panic"    // the handler panicked
 )
 
 // GivenBackCauses returns every cause.
 func GivenBackCauses() []string {
-	return []string{CauseBusy, CauseRetry, CauseStopping, CausePanic}
+	return []string{CauseBusy, CauseRetry, CausePaused, CauseStopping, CausePanic}
 }
 
 // causeOf returns the cause that err names, or CauseRetry.

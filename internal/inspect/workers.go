@@ -21,6 +21,7 @@ type Worker struct {
 	Targets      []string             `json:"targets"`
 	PolicyDigest string               `json:"policy_digest,omitempty"`
 	LastSweep    time.Time            `json:"last_sweep_at,omitzero"` // none yet, or another worker sweeps
+	Paused       []string             `json:"paused,omitempty"`       // targets on which it does nothing
 }
 
 // Workers are the live workers.
@@ -32,7 +33,7 @@ func NewWorkers(heartbeats []approval.WorkerStatus) Workers {
 	for _, w := range heartbeats {
 		out = append(out, Worker{
 			Instance: w.Instance, Host: w.Host, Version: w.Version, State: w.State, StartedAt: w.StartedAt, SentAt: w.SentAt,
-			InFlight: w.InFlight, Targets: append([]string{}, w.Targets...), PolicyDigest: w.PolicyDigest, LastSweep: utc(w.LastSweep),
+			InFlight: w.InFlight, Targets: append([]string{}, w.Targets...), PolicyDigest: w.PolicyDigest, LastSweep: utc(w.LastSweep), Paused: w.Paused,
 		})
 	}
 	return out

@@ -10,6 +10,7 @@
 //	lease.<name>                who does a job that one replica shall do
 //	delivery.<stream sequence>  where a request that was delivered again is in flight (approval.DeliveryRecord)
 //	poison.<request id>         which dead letter a request became that crashed workers
+//	pause                       on which targets nothing may be done (approval.Pauses)
 //	review.<subject>            what people said of a held request (approval.ReviewRecord)
 //
 // A second bucket, whose values end by themselves, has the heartbeats of the workers:

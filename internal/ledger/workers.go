@@ -35,6 +35,9 @@ type storedWorker struct {
 	InFlight     int                  `json:"in_flight"`
 	PolicyDigest string               `json:"policy_digest,omitzero"`
 	LastSweep    time.Time            `json:"last_sweep_at,omitzero"`
+
+	PauseRevision uint64   `json:"pause_revision,omitzero"`
+	Paused        []string `json:"paused,omitzero"`
 }
 
 func (s storedWorker) version() int { return s.V }
@@ -49,6 +52,7 @@ func (w *Workers) Store(ctx context.Context, s approval.WorkerStatus, last uint6
 	data, err := json.Marshal(storedWorker{
 		V: format, Instance: s.Instance, Host: s.Host, Version: s.Version, StartedAt: s.StartedAt.UTC(), SentAt: s.SentAt.UTC(),
 		State: s.State, Targets: s.Targets, InFlight: s.InFlight, PolicyDigest: s.PolicyDigest, LastSweep: s.LastSweep.UTC(),
+		PauseRevision: s.PauseRevision, Paused: s.Paused,
 	}, json.Deterministic(true))
 	if err != nil {
 		return 0, fmt.Errorf("encode a heartbeat: %w", err)
@@ -189,6 +193,7 @@ func (w *Workers) List(ctx context.Context) ([]approval.WorkerStatus, error) {
 			out = append(out, approval.WorkerStatus{
 				Instance: s.Instance, Host: s.Host, Version: s.Version, StartedAt: s.StartedAt, SentAt: s.SentAt, State: s.State,
 				Targets: s.Targets, InFlight: s.InFlight, PolicyDigest: s.PolicyDigest, LastSweep: s.LastSweep,
+				PauseRevision: s.PauseRevision, Paused: s.Paused,
 			})
 		}
 	}

@@ -90,6 +90,7 @@ type Metrics struct {
 	worklist   worklist
 	shadow     *ruleCounter
 	reviews    reviews
+	paused     targetGauge
 
 	targets targetLabels
 	sets    sync.Map // sets of policies that have series
@@ -110,6 +111,7 @@ func New(reg prometheus.Registerer, labels Labels, build Build) *Metrics {
 	m.Set(LiveSet)
 	m.registerSweep(f, labels)
 	m.registerReviews(f)
+	m.registerPauses(f)
 	m.worklist.forget()
 	f.gaugeVec("build_info", "Always 1; the labels say which build this is.", "version", "revision", "goversion").
 		WithLabelValues(build.Version, build.Revision, build.GoVersion).Set(1)
@@ -142,7 +144,7 @@ func (m *Metrics) registerRequests(f factory, labels Labels) {
 	for _, s := range approval.Stages() {
 		m.stage.WithLabelValues(string(s))
 	}
-	for _, cause := range []string{"busy", "retry", "stopping", "panic"} {
+	for _, cause := range []string{"busy", "retry", "paused", "stopping", "panic"} {
 		m.givenBack.WithLabelValues(cause)
 	}
 }

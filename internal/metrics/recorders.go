@@ -159,7 +159,7 @@ func (m *Metrics) ResultPublished(what string) { m.published.WithLabelValues(wha
 // SlotsInUse counts requests whose handling begins (1) or ends (-1).
 func (m *Metrics) SlotsInUse(delta int) { m.inFlight.Add(float64(delta)) }
 
-// GivenBack counts a request given back: busy, retry, stopping or panic.
+// GivenBack counts a request given back: busy, retry, paused, stopping or panic.
 func (m *Metrics) GivenBack(cause string) { m.givenBack.WithLabelValues(cause).Inc() }
 
 // LedgerConflict counts a write that lost against another worker's.

@@ -16,12 +16,13 @@ const (
 	WaitCloud        = "cloud"        // a cloud API answers with an error that may pass
 	WaitOperator     = "operator"     // a cloud API answers with an error that only the operator can fix
 	WaitInternal     = "internal"     // the ledger or the bus cannot be read or written
+	WaitPaused       = "paused"       // an operator has paused the target
 	WaitOther        = "other"        // another request or worker has to finish first
 )
 
 // WaitCauses returns every cause.
 func WaitCauses() []string {
-	return []string{WaitSlot, WaitListing, WaitConfirmation, WaitCloud, WaitOperator, WaitInternal, WaitOther}
+	return []string{WaitSlot, WaitListing, WaitConfirmation, WaitCloud, WaitOperator, WaitInternal, WaitPaused, WaitOther}
 }
 
 // waiting is a gauge of the requests that wait, by cause: those that this worker

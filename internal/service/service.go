@@ -64,14 +64,16 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		defer s.Server.Shutdown()
 	}
 	var sweep *worker.Sweep // set before the first heartbeat
-	share := cloud.NewFleetShare(client, events.HeartbeatTTL(events.DefaultAckWait))
+	ttl := events.HeartbeatTTL(events.DefaultAckWait)
+	share := cloud.NewFleetShare(client, ttl)
 	slots := worker.NewTargetSlots(cfg.Worker.Slots, len(cfg.Targets), time.Now)
+	stopped := &pauses{targets: cfg.Targets, ttl: ttl, metrics: counters, log: s.Log}
 	bus, err := s.connect(ctx, counters, func(c *events.Config) {
 		c.Admission = slots
 		c.Describe = func(w *approval.WorkerStatus) {
 			w.PolicyDigest, w.LastSweep = policies.Current().Digest(), sweep.Last()
 		}
-		c.Ledger = countedRecords(share)
+		c.Ledger = stopped.records(countedRecords(share))
 	})
 	if err != nil {
 		return err
@@ -84,7 +86,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	book := ledger.New(bucket, counters)
 
 	w := &worker.Worker{
-		Cloud: client, Creator: client, Limiter: limiter{client, book}, Policy: policies, Ledger: book, Reviews: ledger.NewReviews(book, bus), Results: bus,
+		Cloud: client, Creator: client, Limiter: limiter{client, book}, Policy: policies, Ledger: book, Reviews: ledger.NewReviews(book, bus), Results: bus, Pauses: stopped,
 		Metrics: counters, Log: s.Log, Now: time.Now, Limits: s.Limits, Started: time.Now(), Targets: cfg.Targets,
 		Slots: slots, Version: cli.ReadBuild().Version,
 	}

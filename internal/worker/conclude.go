@@ -179,7 +179,7 @@ func (w *Worker) logGivenUp(t *task, err error) {
 // overdue reports whether a request has been tried for as long as it may be. Its
 // deliveries alone do not tell, for it may have been given back untried.
 func (w *Worker) overdue(t *task) bool {
-	tried := min(w.age(t.Delivery), w.Now().Sub(w.Started))
+	tried := min(w.age(t.Delivery), w.Now().Sub(w.Started), w.unpaused(t.Request.Target.Name))
 	return tried >= w.Limits.MaxAge && t.Attempt >= minAttempts
 }
 

@@ -145,6 +145,9 @@ func (w *Worker) reconcile(ctx context.Context, t *task, a acted, look approval.
 // sendOnce notes that a creation is about to be sent, sends it, and notes what
 // came of it. keys is what was there before.
 func (w *Worker) sendOnce(ctx context.Context, t *task, a acted, keys []string) (acted, error) {
+	if err := w.mayAct(a.entry.Request.Target.Name); err != nil {
+		return a, err
+	}
 	intent := approval.Intent{Before: keys}
 	if a.entry.Intent != nil && a.entry.Intent.Sends > 0 {
 		intent = *a.entry.Intent
@@ -164,13 +167,14 @@ func (w *Worker) sendOnce(ctx context.Context, t *task, a acted, keys []string) 
 		}
 		return a, waits(approval.StageAct, "late", soon())
 	}
-	facts, sent := approval.Facts{ReadAt: w.Now()}, false
+	facts, sent, denied := approval.Facts{ReadAt: w.Now()}, false, false
 	permit := func() error {
-		if !w.stands(a.entry, &facts) {
-			return errOutdated
+		err := w.mayAct(a.entry.Request.Target.Name)
+		if err == nil && !w.stands(a.entry, &facts) {
+			err = errOutdated
 		}
-		sent = true
-		return nil
+		sent, denied = sent || err == nil, denied || err != nil
+		return err
 	}
 	// A worker that takes over waits for StabilizeFor from when this send cannot be
 	// under way any more, for a list may show that moment late.
@@ -182,7 +186,7 @@ func (w *Worker) sendOnce(ctx context.Context, t *task, a acted, keys []string) 
 	case err == nil:
 		a.entry, err = w.noteCreated(ctx, t, a.entry, created)
 		return a, err
-	case errors.Is(err, errOutdated) && !sent || !maybeDone(err):
+	case denied && !sent || !maybeDone(err):
 		var notNoted error
 		if a.entry, notNoted = w.noteUnsent(ctx, t, a.entry); notNoted != nil {
 			return a, errors.Join(err, notNoted)

@@ -118,7 +118,7 @@ func TestWhatWaitsIsMeasured(t *testing.T) {
 			t.Fatal("want it given back")
 		}
 		waiting := func(cloud string) []string {
-			return []string{`{cause="cloud"} ` + cloud, `{cause="confirmation"} 0`, `{cause="internal"} 0`, `{cause="listing"} 0`, `{cause="operator"} 0`, `{cause="other"} 0`, `{cause="slot"} 0`}
+			return []string{`{cause="cloud"} ` + cloud, `{cause="confirmation"} 0`, `{cause="internal"} 0`, `{cause="listing"} 0`, `{cause="operator"} 0`, `{cause="other"} 0`, `{cause="paused"} 0`, `{cause="slot"} 0`}
 		}
 		expect("given back", "requests_waiting", waiting("1")...)
 		<-time.After(later.After)

@@ -16,6 +16,8 @@ const (
 	CauseBusy  = "busy"  // its target has no slot left
 	CauseRetry = "retry" // it met an error that a retry may fix, or it waits for the cloud
 
+	CausePaused = "paused" // an operator has paused its target
+
 	CauseStopping = "stopping" // the worker stops
 )
 
@@ -55,6 +57,8 @@ func waitCause(later *RetryLaterError) string {
 	_, operator := operatorFault(later.Err)
 	_, cloud := failureOf(later.Err)
 	switch {
+	case later.Cause == CausePaused:
+		return metrics.WaitPaused
 	case operator:
 		return metrics.WaitOperator
 	case cloud:

@@ -162,7 +162,7 @@ func (w *Worker) send(ctx context.Context, t *task, a acted, judged *snapshot) (
 		case !w.stands(entry, &judged.Facts):
 			return errOutdated
 		}
-		return nil
+		return w.mayAct(entry.Request.Target.Name)
 	}
 	within := actWithin
 	recent := !a.noted.IsZero() && w.Now().Sub(a.noted) <= w.Limits.FactsMaxAge

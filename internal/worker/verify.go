@@ -12,6 +12,9 @@ import (
 // verify reads the facts. An endpoint that is not listed yet is waited for.
 func (w *Worker) verify(ctx context.Context, t *task, entry *approval.Entry) (verified, error) {
 	v := verified{entry: entry}
+	if err := w.waitsPaused(entry); err != nil {
+		return v, err
+	}
 	facts, err := w.readFacts(ctx, t.Request)
 	t.stages.record(approval.StageVerify, err)
 	if err != nil {

@@ -93,6 +93,7 @@ type Worker struct {
 	Policy  Policy
 	Ledger  Ledger
 	Reviews ReviewRecords
+	Pauses  Pauses // nil: nothing is ever paused
 	Results Results
 	Metrics *metrics.Metrics
 	Log     zerolog.Logger
@@ -128,7 +129,7 @@ func (w *Worker) Handle(ctx context.Context, d approval.Delivery) error {
 	if errors.Is(err, errStored) { // another event with the same id came before
 		result, err = w.process(ctx, &d, true)
 	}
-	if later, ok := errors.AsType[*RetryLaterError](err); ok && later.Cause == CauseRetry {
+	if later, ok := errors.AsType[*RetryLaterError](err); ok && (later.Cause == CauseRetry || later.Cause == CausePaused) {
 		w.Metrics.WaitsUntil(waitCause(later), w.Now().Add(later.After))
 	}
 	if err != nil {
