@@ -13,9 +13,24 @@ import (
 )
 
 // memoryLimit is from where on the collector runs more often, in bytes. Below it the
-// default share of garbage costs the least time; the worker mostly waits for others,
-// and needs less than this unless hundreds of calls are in flight.
-const memoryLimit = 64 << 20
+// default share of garbage costs the least time.
+const memoryLimit = 56 << 20
+
+// manySlots is from where on the stacks of the requests in progress are most of the
+// memory, and the collector lets the heap grow by a share of them, too.
+const manySlots = 512
+
+// limitMemory has the collector keep the worker small, unless the environment says
+// otherwise.
+func limitMemory(env cli.Environment, slots int) {
+	variables := env.Variables()
+	if variables["GOMEMLIMIT"] == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+	if variables["GOGC"] == "" && slots > manySlots {
+		debug.SetGCPercent(10)
+	}
+}
 
 func newRunCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
@@ -38,9 +53,7 @@ second signal ends it immediately. The policies are watched; SIGHUP loads them n
 		log.Info().Str("file", config.Source(env, config.FlagsOf(c))).Msg("configuration")
 		limits := worker.DefaultLimits()
 		limits.MaxAge, limits.ConfirmFor = cfg.Worker.MaxAge, cfg.Worker.ConfirmFor
-		if env.Variables()["GOMEMLIMIT"] == "" {
-			debug.SetMemoryLimit(memoryLimit)
-		}
+		limitMemory(env, cfg.Worker.Slots)
 		s := service.Service{Config: cfg, Log: log, Limits: limits, WatchEvery: 2 * time.Second}
 		return s.Run(c.Context())
 	}
