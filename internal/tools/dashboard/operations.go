@@ -123,6 +123,11 @@ func operations() board {
 				about:   "Whether connections to the endpoint service wait for a decision.",
 				queries: []query{{`min by (target) (vpcep_approver_approval_enabled{$target} >= 0)`, "{{target}}"}},
 			},
+			{
+				title: "Paused", unit: "short", width: 8, kind: state, names: map[string]string{"0": "+acting", "1": "paused"}, alert: "VpcepApproverPaused",
+				about:   "Whether all acts on a target are paused by worker pause.",
+				queries: []query{{`max by (target) (vpcep_approver_paused{$target} >= 0)`, "{{target}}"}},
+			},
 		}},
 		{"Ledger and sweep", []panel{
 			{
