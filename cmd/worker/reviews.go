@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"time"
@@ -24,11 +25,7 @@ func newReviewsCommand(env cli.Environment) *cobra.Command {
 decide with its key review; reviewers.yaml in the folder of policies names the people.
 A review is signed, published on the bus and counted by the workers.`,
 	}
-	c.AddCommand(
-		newReviewsListCommand(env), newReviewsShowCommand(env),
-		newReviewsSayCommand(env, review.Approve), newReviewsSayCommand(env, review.Reject),
-		newReviewsKeygenCommand(env),
-	)
+	c.AddCommand(newReviewsListCommand(env), newReviewsShowCommand(env), newReviewsSayCommand(env, review.Approve), newReviewsSayCommand(env, review.Reject), newReviewsKeygenCommand(env))
 	return c
 }
 
@@ -116,10 +113,7 @@ the public key for reviewers.yaml. The key signs reviews; do not use it to log i
 		if *name == "" {
 			return cli.UsageError(c.CommandPath(), fmt.Errorf("say whose key it is, with --name"))
 		}
-		path := *file
-		if path == "" {
-			path = *name + ".nk"
-		}
+		path := cmp.Or(*file, *name+".nk")
 		public, err := review.NewKey(path, *name)
 		if err != nil {
 			return err

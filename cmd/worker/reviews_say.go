@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,10 +71,7 @@ func signer(key, name, reason string) ([]byte, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if name != "" {
-		who = name
-	}
-	if who == "" {
+	if who = cmp.Or(name, who); who == "" {
 		return nil, "", errors.New("the key file does not say whose key it is; say so with --name")
 	}
 	return seed, who, nil
