@@ -11,7 +11,7 @@ const (
 	actCredit      = 0.025 // and when it has acted
 	refillShare    = 0.04  // of the API's rate is added per second in any case, between
 	minRefillRate  = 0.1   // this, in reads a second,
-	maxRefillRate  = 0.6   // and this, times the pages of the list,
+	maxRefillRate  = 1.2   // and this, times the pages of the list,
 	maxRefillShare = 0.1   // but for long lists no more than this share of the API's rate
 	minCapacity    = 6     // reads saved while idle, so that a single request never waits
 	maxDebt        = 4 * time.Second
