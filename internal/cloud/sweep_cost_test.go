@@ -3,6 +3,7 @@ package cloud
 import (
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -45,9 +46,9 @@ func TestSweepCost(t *testing.T) {
 					targets = append(targets, g)
 					worlds["/v2/"+project+"/apigw/instances/"+g.ID+"/vpc-endpoint/connections"] = newWorld(ids(n)...)
 				}
-				calls := 0
+				var called atomic.Int64 // pages are read side by side
 				c := client(t, script(func(r *http.Request, body string) (*http.Response, error) {
-					calls++
+					called.Add(1)
 					w, ok := worlds[r.URL.Path]
 					if !ok || r.Method != http.MethodGet {
 						t.Errorf("called %s %s", r.Method, r.URL)
@@ -63,6 +64,7 @@ func TestSweepCost(t *testing.T) {
 					}
 					found += len(pending)
 				}
+				calls := int(called.Load())
 				if found != connections || calls > most {
 					t.Errorf("%d connections in %d calls, want %d in at most %d", found, calls, connections, most)
 				}
