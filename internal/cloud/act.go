@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -81,7 +82,7 @@ func (c *Client) notFound(ctx context.Context, l *connectionReader, req *approva
 	}
 	fault := *e
 	fault.Class, fault.Text = ClassOperator, "the API does not know the endpoint service, but the target's list shows the connection; check the target's id or service_id, and its project"
-	c.faults.report(&fault)
+	c.faults.report(&fault, time.Now())
 	return &fault
 }
 

@@ -129,15 +129,15 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 		}
 	}
 	if e == nil {
-		c.faults.resolve(call.api, call.op, targetOf(ctx))
+		c.faults.resolve(call.api, call.op, targetOf(ctx), start)
 		return nil
 	}
 	switch {
 	case e.Class == ClassOperator && call.optional:
 	case refused || e.Class == ClassOperator:
-		c.faults.report(e)
+		c.faults.report(e, start)
 	case e.authenticated && e.Class != ClassGone: // which can also mean an unknown service
-		c.faults.resolve(call.api, call.op, e.Target)
+		c.faults.resolve(call.api, call.op, e.Target, start)
 	}
 	return e
 }

@@ -16,9 +16,15 @@ type faults struct {
 
 	mu     sync.Mutex
 	active map[faultKey]*activeFault
+	worked map[operationKey]time.Time // when the latest call that worked was sent
 }
 
 type faultKey struct{ api, target string }
+
+type operationKey struct {
+	faultKey
+	operation string
+}
 
 type activeFault struct {
 	operations map[string]bool
@@ -26,11 +32,12 @@ type activeFault struct {
 }
 
 func newFaults(obs Observer) *faults {
-	return &faults{observer: obs, active: map[faultKey]*activeFault{}}
+	return &faults{observer: obs, active: map[faultKey]*activeFault{}, worked: map[operationKey]time.Time{}}
 }
 
-// report records e if it is an operator fault.
-func (f *faults) report(e *Error) {
+// report records e if it is an operator fault, of a call that was sent at sent. It says
+// nothing any more if a call of the same operation was sent later, and worked.
+func (f *faults) report(e *Error, sent time.Time) {
 	fault, ok := e.OperatorFault()
 	if !ok {
 		return
@@ -38,6 +45,9 @@ func (f *faults) report(e *Error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	key := faultKey{e.API, e.Target}
+	if sent.Before(f.worked[operationKey{key, e.Op}]) {
+		return
+	}
 	a := f.active[key]
 	if a == nil {
 		a = &activeFault{operations: map[string]bool{}}
@@ -49,11 +59,14 @@ func (f *faults) report(e *Error) {
 	f.observer.OperatorFault(e.Target, fault)
 }
 
-// resolve records that an operation works again.
-func (f *faults) resolve(api, operation, target string) {
+// resolve records that an operation works, by a call that was sent at sent.
+func (f *faults) resolve(api, operation, target string, sent time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	key := faultKey{api, target}
+	if op := (operationKey{key, operation}); sent.After(f.worked[op]) {
+		f.worked[op] = sent
+	}
 	a := f.active[key]
 	if a == nil {
 		return

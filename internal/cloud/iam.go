@@ -57,6 +57,7 @@ func (c *Client) iamToken(ctx context.Context, cred Credentials, project string)
 	}
 	const op = "KeystoneCreateUserTokenByPassword"
 	var tok token
+	sent := time.Now()
 	err := c.do(ctx, &call{
 		api: APIIAM, op: op, method: http.MethodPost, path: "/v3/auth/tokens",
 		query: url.Values{"nocatalog": {"true"}}, contentType: utf8JSON, anonymous: true, names: byConfig,
@@ -72,7 +73,7 @@ func (c *Client) iamToken(ctx context.Context, cred Credentials, project string)
 	if err == nil { // the token is for all targets of the project
 		for _, t := range c.targets {
 			if t.ProjectID == project {
-				c.faults.resolve(APIIAM, op, t.Name)
+				c.faults.resolve(APIIAM, op, t.Name, sent)
 			}
 		}
 	}
