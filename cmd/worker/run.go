@@ -28,7 +28,7 @@ func limitMemory(env cli.Environment, slots int) {
 		debug.SetMemoryLimit(memoryLimit)
 	}
 	if variables["GOGC"] == "" && slots > manySlots {
-		debug.SetGCPercent(10)
+		debug.SetGCPercent(5)
 	}
 }
 
