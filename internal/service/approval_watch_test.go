@@ -52,6 +52,14 @@ func (l *lockedLog) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
+func (l *lockedLog) Reset() { l.take() }
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // take returns what was written since the last call.
 func (l *lockedLog) take() string {
 	l.mu.Lock()

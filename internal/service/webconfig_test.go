@@ -1,7 +1,6 @@
 package service
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -38,7 +37,7 @@ const (
 type protected struct {
 	t    *testing.T
 	dir  string
-	log  *bytes.Buffer
+	log  *lockedLog
 	l    *listeners
 	pool *x509.CertPool
 }
@@ -113,7 +112,7 @@ func (p *protected) wants(when string, first, second int) {
 // prepare writes a configuration with the first password.
 func prepare(t *testing.T) *protected {
 	t.Helper()
-	p := &protected{t: t, dir: t.TempDir(), log: &bytes.Buffer{}}
+	p := &protected{t: t, dir: t.TempDir(), log: &lockedLog{}}
 	p.certify()
 	p.write("web.yml", withTLS+firstUser)
 	return p
