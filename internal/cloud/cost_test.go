@@ -176,7 +176,7 @@ func TestCostDoesNotGrowWithTheList(t *testing.T) {
 				if p.acts != 1000 || p.acts+p.reads > 1100 {
 					t.Errorf("%d reads and %d acts for 1000 approvals: %v", p.reads, p.acts, p.kinds)
 				}
-				if aged > 500 { // each costs a read, which is bounded above; the order of goroutines differs with -race
+				if aged > 100 && !withRace { // calls are bounded above in either case
 					t.Errorf("%d acts met old facts", aged)
 				}
 				if rate := 1000 / took.Seconds(); rate < 0.8*min(tt.rate, 100) {
