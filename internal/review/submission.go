@@ -18,12 +18,6 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// The types of events about reviews.
-const (
-	TypeSubmitted = "vpcep.review.submitted"
-	TypeRefused   = "vpcep.review.refused"
-)
-
 const (
 	// MaxReason is how long a reason may be, in characters.
 	MaxReason = 1000
@@ -43,7 +37,7 @@ const (
 	Reject  = "reject"
 )
 
-// Submission is the data of a TypeSubmitted event: one person's verdict on one
+// Submission is the data of an event that submits a review: one person's verdict on one
 // held request.
 type Submission struct {
 	RequestID string    `json:"request_id"`
