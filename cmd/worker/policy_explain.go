@@ -44,7 +44,8 @@ func (q *question) command(env cli.Environment) *cobra.Command {
 named) and shows what each entry of each policy of its target says of it: the first
 condition that does not hold, what was seen and what is wanted, and the verdict last.
 Of many entries it shows those that match, the nearest of the others, and a count;
---all shows every entry. Nothing is asked of the cloud and nothing is done.
+--all shows every entry. Of what is held it shows who may review it, or why nobody can.
+Nothing is asked of the cloud and nothing is done.
 
 The request is given by flags, or by --file for creations and whatever flags cannot
 say, with what the cloud would show as flags; or it is one of the ledger by
@@ -181,11 +182,10 @@ func (q *question) input(c *cobra.Command, env cli.Environment, b bench) (approv
 // is the configured one if there is such, as in a backtest.
 func (q *question) recall(c *cobra.Command, env cli.Environment, b bench) (in approval.Input, recorded *approval.Decision, err error) {
 	err = withLedger(env, func(c *cobra.Command, _ config.Config, _ *events.Bus, book *ledger.Ledger) error {
-		history, err := inspect.FindHistory(c.Context(), book, q.request)
+		r, err := inspect.FindRecord(c.Context(), book, q.request)
 		if err != nil {
 			return err
 		}
-		r := workbench.RecordOf(history.Latest())
 		in, recorded = r.Input, &r.Decision
 		in.Now = q.now.Or(in.Now)
 		if q.accepted.Known {

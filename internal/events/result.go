@@ -93,6 +93,7 @@ type DecisionRecord struct {
 	PolicyDigest string             `json:"policy_digest,omitzero"`
 	Time         time.Time          `json:"time,omitzero"`
 	Review       []ReviewRuleRecord `json:"review,omitzero"`  // of a hold: who may decide it
+	HeldAt       time.Time          `json:"held_at,omitzero"` // with reviews: since when it was held
 	Reviews      []ReviewRecord     `json:"reviews,omitzero"` // what people said, if that decided
 }
 
@@ -256,6 +257,9 @@ func (d *DecisionRecord) addReviews(from *approval.Decision) {
 	if from.Reviews == nil {
 		return
 	}
+	if !from.Reviews.HeldAt.IsZero() {
+		d.HeldAt = from.Reviews.HeldAt.UTC()
+	}
 	for _, said := range from.Reviews.Said {
 		verdict := "reject"
 		if said.Approve {
@@ -267,18 +271,20 @@ func (d *DecisionRecord) addReviews(from *approval.Decision) {
 	}
 }
 
-// readReviews is the opposite of addReviews, as far as a result says it.
-func (d DecisionRecord) readReviews(into *approval.Decision) {
+// readReviews is the opposite of addReviews, as far as a result says it. A review
+// counts only if it was about the facts of the decision on r.
+func (d DecisionRecord) readReviews(into *approval.Decision, r *approval.Request) {
 	for _, rule := range d.Review {
 		within, _ := time.ParseDuration(rule.Within) // of a newer worker, perhaps
 		into.Review = append(into.Review, approval.ReviewRule{Policy: rule.Policy, By: rule.By, Approvals: rule.Approvals, Within: approval.Period(within)})
 	}
-	for _, r := range d.Reviews {
+	for _, said := range d.Reviews {
 		if into.Reviews == nil {
-			into.Reviews = &approval.Reviews{}
+			into.Reviews = &approval.Reviews{HeldAt: d.HeldAt}
 		}
 		into.Reviews.Said = append(into.Reviews.Said, approval.Review{
-			Reviewer: r.Reviewer, Approve: r.Verdict == "approve", Reason: r.Reason, At: r.Time, Console: r.Console, SignIn: r.SignIn,
+			Reviewer: said.Reviewer, Approve: said.Verdict == "approve", Reason: said.Reason, At: said.Time, Console: said.Console, SignIn: said.SignIn,
+			Facts: approval.FactsToReview(r, &into.Facts),
 		})
 	}
 }
@@ -351,7 +357,7 @@ func (d Record) Result() approval.Result {
 	for _, reason := range d.Decision.Reasons {
 		r.Decision.Reasons = append(r.Decision.Reasons, approval.Reason{Code: approval.ReasonCode(reason.Code), Text: reason.Text})
 	}
-	d.Decision.readReviews(&r.Decision)
+	d.Decision.readReviews(&r.Decision, &r.Request)
 	if f := d.Error; f != nil {
 		r.Failure = &approval.Failure{Code: f.Code, Text: f.Text, RequestID: f.RequestID}
 	}

@@ -106,7 +106,7 @@ func (a Explained) tree(b *strings.Builder, p cli.Palette) error {
 			line = p.Yellow(line)
 		case strings.HasPrefix(line, "│"):
 			line = p.Dim(line)
-		case strings.HasPrefix(line, "verdict: "):
+		case strings.HasPrefix(line, "verdict: "), strings.HasPrefix(line, "reviews: "):
 			line = p.Bold(line)
 		}
 		b.WriteString(line + "\n")
@@ -130,6 +130,7 @@ func (a Explained) writeJSON(w io.Writer) error {
 		Policies json.RawMessage        `json:"policies"`
 		Hidden   json.RawMessage        `json:"hidden_policies,omitempty"`
 		Others   json.RawMessage        `json:"other_policies"`
+		Reviews  json.RawMessage        `json:"reviews,omitempty"`
 	}{Now: a.Input.Now.UTC(), Request: record.Request, Facts: record.Facts}
 	if err := json.Unmarshal(text.Bytes(), &v); err != nil {
 		return fmt.Errorf("write as json: %w", err)

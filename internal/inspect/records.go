@@ -28,6 +28,27 @@ func FindDecided(ctx context.Context, book *ledger.Ledger, since time.Time) (lis
 	return slices.DeleteFunc(found.Entries, func(e approval.Entry) bool { return !decided(e.Decision) }), found.Incomplete(), nil
 }
 
+// FindRecord returns the one request whose id begins so, with what people have said of
+// it if it waits for a review.
+func FindRecord(ctx context.Context, book *ledger.Ledger, id string) (workbench.Record, error) {
+	history, err := FindHistory(ctx, book, id)
+	if err != nil {
+		return workbench.Record{}, err
+	}
+	r := workbench.RecordOf(history.Latest())
+	if len(r.Decision.Review) == 0 {
+		return r, nil
+	}
+	waiting, err := book.Review(ctx, r.Input.Request.Subject())
+	if err != nil {
+		return r, fmt.Errorf("read the reviews: %w", err)
+	}
+	if waiting != nil && waiting.Request.ID == r.ID {
+		r.Input.Reviews = &waiting.Reviews
+	}
+	return r, nil
+}
+
 // decided reports whether the policies made d.
 func decided(d approval.Decision) bool {
 	return !slices.ContainsFunc(d.Reasons, func(r approval.Reason) bool {

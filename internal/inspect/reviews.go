@@ -56,22 +56,12 @@ func FindReview(ctx context.Context, book *ledger.Ledger, prefix string) (*appro
 
 // ReviewJSON is a held request as JSON: the request and the decision as in a result.
 type ReviewJSON struct {
-	HeldAt   time.Time            `json:"held_at"`
-	Until    time.Time            `json:"until,omitzero"`
-	Open     bool                 `json:"open"`
-	Why      string               `json:"why,omitempty"` // it is not open
-	Policies []ReviewProgressJSON `json:"policies"`
-	Held     events.Record        `json:"held"`
-}
-
-// ReviewProgressJSON is how far the reviews of one policy have come.
-type ReviewProgressJSON struct {
-	Policy    string   `json:"policy"`
-	By        []string `json:"by"`
-	Approvals int      `json:"approvals"`
-	Missing   int      `json:"missing"`
-	Approved  []string `json:"approved_by"`
-	May       []string `json:"may_review"`
+	HeldAt   time.Time                  `json:"held_at"`
+	Until    time.Time                  `json:"until,omitzero"`
+	Open     bool                       `json:"open"`
+	Why      string                     `json:"why,omitempty"` // it is not open
+	Policies []workbench.ReviewProgress `json:"policies"`
+	Held     events.Record              `json:"held"`
 }
 
 // NewReviewJSON returns item as JSON.
@@ -80,13 +70,10 @@ func NewReviewJSON(item *review.Item) ReviewJSON {
 	decision.Facts, decision.Reviews = item.Facts, &item.Reviews
 	out := ReviewJSON{
 		HeldAt: utc(item.Reviews.HeldAt), Until: utc(item.Until()), Open: item.State.Open, Why: item.State.Why,
-		Policies: []ReviewProgressJSON{}, Held: events.NewRecord(approval.Entry{Request: item.Request, Decision: decision}),
+		Policies: []workbench.ReviewProgress{}, Held: events.NewRecord(approval.Entry{Request: item.Request, Decision: decision}),
 	}
-	for _, r := range item.State.Rules {
-		out.Policies = append(out.Policies, ReviewProgressJSON{
-			Policy: r.Policy, By: r.By, Approvals: r.Approvals, Missing: r.Missing,
-			Approved: append([]string{}, r.Approvers...), May: append([]string{}, r.May...),
-		})
+	for i := range item.State.Rules {
+		out.Policies = append(out.Policies, workbench.NewReviewProgress(&item.State.Rules[i]))
 	}
 	return out
 }
@@ -161,7 +148,9 @@ func ReviewText(item *review.Item, explain string, p cli.Palette) string {
 func ExplainReview(item *review.Item, set *policy.Set, now time.Time) (string, error) {
 	var b bytes.Buffer
 	in := &approval.Input{Request: item.Request, Facts: item.Facts, Now: now, Reviews: &item.Reviews}
-	if err := workbench.Explain(set, in).WriteText(&b); err != nil {
+	x := workbench.Explain(set, in)
+	x.Reviews = nil // the text of the request shows them
+	if err := x.WriteText(&b); err != nil {
 		return "", fmt.Errorf("explain the request: %w", err)
 	}
 	return b.String(), nil

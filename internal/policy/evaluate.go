@@ -46,6 +46,7 @@ func (s *Set) decide(q *query) approval.Decision {
 		would := approval.Decision{Verdict: approval.Hold}
 		q.again() // shadow policies do not use the budget of those in force
 		sc.shadow.decide(q, &s.fixed, &would)
+		sc.shadow.review(in, s.reviewers, &would)
 		d.Shadow = shadowOf(&would)
 	}
 	return d

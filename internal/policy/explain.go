@@ -12,6 +12,10 @@ type Explanation struct {
 	Decision approval.Decision
 	Policies []Answers // by name
 	Others   int       // policies that are not for the target
+
+	// Reviews is how far the reviews have come of what the policies hold; nil if no
+	// policy in force has a review for the target, or they decide it without people.
+	Reviews *ReviewState
 }
 
 // Answers holds the answers of one policy.
@@ -73,6 +77,12 @@ func (s *Set) Explain(in *approval.Input) Explanation {
 			px.Entries = append(px.Entries, ex)
 		}
 		x.Policies = append(x.Policies, px)
+	}
+	if sc := s.scopes[in.Request.Target.Name]; sc != nil && sc.live != nil && len(sc.live.reviews) > 0 {
+		if d := &x.Decision; d.Verdict == approval.Hold || d.Reviews != nil {
+			state := s.Review(in)
+			x.Reviews = &state
+		}
 	}
 	return x
 }

@@ -24,6 +24,7 @@ const (
 	RefusedLate            = "review_expired"
 	RefusedNoReview        = "no_review" // no policy of the target has a review
 	RefusedNotReviewable   = "not_reviewable"
+	RefusedDecided         = "already_decided"
 )
 
 // RefusedReviewError is why a review does not count: a stable code, and a text for people.
@@ -33,22 +34,29 @@ func (e *RefusedReviewError) Error() string { return e.Text }
 
 // reviewable reports whether people may decide what d holds: nothing is wrong with
 // the request, and only a rule that allows it is missing.
-func reviewable(d *approval.Decision) bool {
-	if d.Verdict != approval.Hold || d.NeedsCount || d.Rule != "" {
-		return false
-	}
+func reviewable(d *approval.Decision) bool { return obstacle(d) == nil }
+
+// obstacle returns the reason of d that no review can change, such as a limit that is
+// reached, or what is not known; nil if there is none.
+func obstacle(d *approval.Decision) *approval.Reason {
 	open := false
-	for _, r := range d.Reasons {
-		switch r.Code {
+	for i := range d.Reasons {
+		switch d.Reasons[i].Code {
 		case approval.ReasonNotAllowed:
 			open = true
 		case approval.ReasonExpired, approval.ReasonNotYetValid, approval.ReasonOutsideHours, approval.ReasonConditionFalse,
 			approval.ReasonClaimNotMatched, approval.ReasonFieldNotMatched, approval.ReasonRejectsSwitched:
 		default:
-			return false // such as a limit that is reached, or what is not known
+			return &d.Reasons[i]
 		}
 	}
-	return open
+	if open && d.Verdict == approval.Hold && !d.NeedsCount && d.Rule == "" {
+		return nil
+	}
+	if len(d.Reasons) > 0 {
+		return &d.Reasons[0]
+	}
+	return &approval.Reason{Text: "No reason is known."}
 }
 
 // counts returns why a review does not count for rule now; nil if it does. rule may
@@ -177,6 +185,36 @@ type ReviewState struct {
 	Open     bool              // whether a review can still change anything
 	Why      string            // why not
 	Rules    []ReviewProgress
+	Said     []SaidReview
+}
+
+// SaidReview is a review, and whether it counts by the policies in force.
+type SaidReview struct {
+	approval.Review
+	Refused *RefusedReviewError // nil: it counts
+}
+
+// Missing is how many approvals are missing, over all policies.
+func (s *ReviewState) Missing() int {
+	n := 0
+	for i := range s.Rules {
+		n += s.Rules[i].Missing
+	}
+	return n
+}
+
+// May returns the names of the people who may still say something, in the order of
+// reviewers.yaml for each policy.
+func (s *ReviewState) May() []string {
+	var out []string
+	for i := range s.Rules {
+		for _, name := range s.Rules[i].May {
+			if !slices.Contains(out, name) {
+				out = append(out, name)
+			}
+		}
+	}
+	return out
 }
 
 // ReviewProgress is how far one policy's rule has come.
@@ -193,15 +231,15 @@ func (s *Set) Review(in *approval.Input) ReviewState {
 	without := *in
 	without.Reviews = nil
 	base := s.Evaluate(&without)
-	state := ReviewState{Decision: s.Evaluate(in)}
+	state := ReviewState{Decision: s.Evaluate(in), Said: s.said(in)}
 	switch {
 	case base.Verdict != approval.Hold:
 		state.Why = "the policies decide it without people now: " + string(base.Verdict)
 		return state
 	case len(base.Review) == 0:
-		state.Why = "the policies leave nothing to reviewers here"
-		if !reviewable(&base) {
-			state.Why = "a review cannot change why it is held"
+		state.Why = "no policy of the target has a review"
+		if why := obstacle(&base); why != nil {
+			state.Why = "a review cannot change why it is held: " + why.Text
 		}
 		return state
 	case len(state.Decision.Review) == 0:
@@ -229,6 +267,19 @@ func (s *Set) Review(in *approval.Input) ReviewState {
 	return state
 }
 
+// said returns what people said of in.
+func (s *Set) said(in *approval.Input) []SaidReview {
+	if in.Reviews == nil {
+		return nil
+	}
+	var out []SaidReview
+	for i := range in.Reviews.Said {
+		review := &in.Reviews.Said[i]
+		out = append(out, SaidReview{*review, s.CheckReview(in, review)})
+	}
+	return out
+}
+
 // CheckReview returns why review would not count for in; nil if it would.
 func (s *Set) CheckReview(in *approval.Input, review *approval.Review) *RefusedReviewError {
 	without := *in
@@ -239,10 +290,11 @@ func (s *Set) CheckReview(in *approval.Input, review *approval.Review) *RefusedR
 		return why
 	}
 	if len(base.Review) == 0 {
-		if reviewable(&base) {
+		why := obstacle(&base)
+		if why == nil {
 			return &RefusedReviewError{RefusedNoReview, "no policy of the target has a review, so nobody can decide it here"}
 		}
-		return &RefusedReviewError{RefusedNotReviewable, "a review cannot decide it: " + reasonText(&base)}
+		return &RefusedReviewError{RefusedNotReviewable, "a review cannot decide it: " + why.Text}
 	}
 	var why *RefusedReviewError
 	for i := range base.Review {
@@ -259,11 +311,4 @@ func (s *Set) CheckReview(in *approval.Input, review *approval.Review) *RefusedR
 		}
 	}
 	return why
-}
-
-func reasonText(d *approval.Decision) string {
-	if len(d.Reasons) == 0 {
-		return string(d.Verdict)
-	}
-	return d.Reasons[0].Text
 }

@@ -175,6 +175,26 @@ func TestEveryPolicyOfTheTargetMustBeSatisfied(t *testing.T) {
 	}
 }
 
+// TestShadowPoliciesTakeReviews: what a shadow policy would change is told by what
+// people said, too.
+func TestShadowPoliciesTakeReviews(t *testing.T) {
+	t.Parallel()
+	for policy, want := range map[string]struct {
+		said    string
+		verdict approval.Verdict
+	}{
+		"":                      {"+ann", approval.Accept},
+		"review: {by: [eve]}\n": {"+ann", approval.Hold},
+		"review: {by: [ann]}\n": {"-ann", approval.Reject},
+		"deny: [{id: x, domain_id: " + acme + "}]\n": {"+ann", approval.Reject},
+	} {
+		set := reviewed(t, people, head("a")+"review: {by: [network]}\n", head("b")+"mode: shadow\n"+policy)
+		if d := set.Evaluate(say(heldInput(), want.said)); d.Shadow == nil || d.Shadow.Verdict != want.verdict {
+			t.Errorf("%q: with the shadow policies %+v, want %s", policy, d.Shadow, want.verdict)
+		}
+	}
+}
+
 func TestLateReviewsDoNotCount(t *testing.T) {
 	t.Parallel()
 	set := reviewed(t, people, head("a")+"review: {by: [network], approvals: 2, within: 90s}\n")
@@ -219,8 +239,14 @@ func TestReviewState(t *testing.T) {
 	}
 	in = heldInput()
 	in.Facts.DomainID = ""
-	if state := set.Review(in); state.Open {
+	if state := set.Review(in); state.Open || !strings.Contains(state.Why, "does not show who owns") {
 		t.Errorf("no account: %+v", state)
+	}
+	limited := reviewed(t, people, head("a")+"review: {by: [network]}\nallow: [{id: x, domain_id: "+acme+", limit: 1}]\n")
+	in = heldInput()
+	in.Facts.Accepted = approval.Counted(1)
+	if state := limited.Review(in); state.Open || !strings.Contains(state.Why, "limit") {
+		t.Errorf("a limit is reached: %+v", state)
 	}
 }
 

@@ -32,6 +32,7 @@ func TestSchema() ([]byte, error) {
 	defs := map[string]any{
 		"target": strictyaml.Object(targetKeys(), ""), "test": strictyaml.Object(testKeys(), ""), "request": strictyaml.Object(requestKeys(), ""),
 		"facts": strictyaml.Object(factsKeys(), ""), "expect": strictyaml.Object(expectKeys(), ""),
+		"review": strictyaml.Object(testReviewKeys(), ""),
 	}
 	functionGraph, hss, vpc, insight := creationKeys()
 	defs["functiongraph"], defs["hss"] = strictyaml.Object(functionGraph, ""), strictyaml.Object(hss, "")

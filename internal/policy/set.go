@@ -361,7 +361,7 @@ func (v *view) add(p *policy, entries []*entry, fix *fixed) {
 	}
 	if p.review != nil {
 		rule := *p.review
-		rule.Policy, rule.MayReject = p.name, p.mode == approval.Enforce
+		rule.Policy, rule.MayReject = p.name, p.mode != approval.AcceptOnly
 		v.reviews = append(v.reviews, rule)
 	}
 	verdict, reasons := p.otherwise, fix.notAllowed

@@ -25,7 +25,8 @@ type Test struct {
 	File   string
 	Line   int
 	Name   string
-	Input  approval.Input // with what the file leaves out filled in
+	Input  approval.Input    // with what the file leaves out filled in; nobody has said anything
+	Said   []approval.Review // what people say of it, in the order of time
 	Expect Expectation
 }
 
@@ -38,6 +39,10 @@ type Expectation struct {
 	Shadow  *string // the verdict with the shadow policies in force
 	Reasons []string
 	Limit   *int
+
+	Missing   *int     // approvals; 0: a review cannot change anything
+	MayReview []string // who may still review
+	Refused   []string // the codes of the reviews that do not count
 }
 
 // LoadSuite reads the policies in the folder dir and their tests, the files
@@ -64,9 +69,9 @@ func (snap *snapshot) loadSuite(dir string, targets approval.Targets) (*Suite, e
 	suite := &Suite{Set: set}
 	for _, f := range files {
 		for _, c := range f.tests {
-			suite.Tests = append(suite.Tests, Test{
-				File: c.file, Line: c.at.Line, Name: c.name, Input: c.prepare(all, f.now), Expect: c.expect,
-			})
+			in := c.prepare(all, f.now)
+			said := c.reviews(&in)
+			suite.Tests = append(suite.Tests, Test{File: c.file, Line: c.at.Line, Name: c.name, Input: in, Said: said, Expect: c.expect})
 		}
 	}
 	return suite, nil
@@ -103,7 +108,7 @@ func (snap *snapshot) readTests(dir string, targets approval.Targets) ([]*testFi
 	}
 	for _, f := range files {
 		for _, c := range f.tests {
-			findings = append(findings, c.wrong(all)...)
+			findings = append(findings, c.wrong(all, f.now)...)
 		}
 	}
 	strictyaml.Sort(findings)
@@ -114,8 +119,9 @@ func (snap *snapshot) readTests(dir string, targets approval.Targets) ([]*testFi
 	return files, all, nil
 }
 
-// wrong returns what is wrong with the request of c as a whole.
-func (c *testCase) wrong(targets approval.Targets) []strictyaml.Finding {
+// wrong returns what is wrong with c as a whole. now is the time of tests that name
+// none.
+func (c *testCase) wrong(targets approval.Targets, now time.Time) []strictyaml.Finding {
 	f := strictyaml.Finding{Severity: strictyaml.SeverityError, File: c.file, Line: c.at.Line, Column: c.at.Column, Path: "request", Excerpt: c.excerpt}
 	t, ok := targets.ByName(c.target)
 	switch block := c.block(); {
@@ -128,9 +134,17 @@ func (c *testCase) wrong(targets approval.Targets) []strictyaml.Finding {
 		f.Code, f.Text = "parameters", "the request has parameters for "+cmp.Or(block, "nothing")+", and its target is of kind "+string(t.Kind)
 		f.Hint = "give exactly the block that goes with the target"
 	default:
-		return nil
+		return c.wrongReviews(c.decidedAt(now), f)
 	}
 	return []strictyaml.Finding{f}
+}
+
+// decidedAt is the time of the decision. now is that of tests that name none.
+func (c *testCase) decidedAt(now time.Time) time.Time {
+	if c.now.IsZero() {
+		return now
+	}
+	return c.now
 }
 
 // block names the kind of target that the parameters of c are for.
@@ -172,10 +186,7 @@ const someEndpoint = "00000000-0000-4000-8000-000000000001"
 func (c *testCase) prepare(targets approval.Targets, now time.Time) approval.Input {
 	in := c.input
 	in.Request.Target, _ = targets.ByName(c.target)
-	in.Now = now
-	if !c.now.IsZero() {
-		in.Now = c.now
-	}
+	in.Now = c.decidedAt(now)
 	if in.Request.Creates() {
 		return in
 	}

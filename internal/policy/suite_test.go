@@ -145,10 +145,12 @@ func readInput(name string, source []byte, targets approval.Targets, now time.Ti
 	if root := rootOf(r); root != nil {
 		c.at = strictyaml.At(root)
 		c.excerpt = r.Excerpt(c.at)
-		table := slices.DeleteFunc(testKeys(), func(k strictyaml.Field[testCase]) bool { return k.Name == "name" || k.Name == "expect" })
+		table := slices.DeleteFunc(testKeys(), func(k strictyaml.Field[testCase]) bool {
+			return slices.Contains([]string{"name", "held_at", "reviews", "expect"}, k.Name)
+		})
 		strictyaml.ReadMapping(r, root, "a request", table, c)
 	}
-	if findings := append(r.All(), c.wrong(targets)...); len(findings) > 0 {
+	if findings := append(r.All(), c.wrong(targets, now)...); len(findings) > 0 {
 		return approval.Input{}, &strictyaml.Error{Findings: findings}
 	}
 	return c.prepare(targets, now), nil

@@ -28,6 +28,8 @@ type testCase struct {
 	target  string
 	input   approval.Input
 	facts   bool // facts are given
+	heldAt  time.Time
+	said    []approval.Review
 	expect  Expectation
 }
 
@@ -39,7 +41,7 @@ func reasonCodes() []string {
 		approval.ReasonLimitReached, approval.ReasonExpired, approval.ReasonNotYetValid, approval.ReasonOutsideHours,
 		approval.ReasonConditionFalse, approval.ReasonClaimNotMatched, approval.ReasonFieldNotMatched,
 		approval.ReasonRejectsSwitched, approval.ReasonShadow, approval.ReasonCountUnknown,
-		approval.ReasonDeniedByClaim, approval.ReasonBudget,
+		approval.ReasonDeniedByClaim, approval.ReasonBudget, approval.ReasonApproved, approval.ReasonReviewReject,
 	} {
 		out = append(out, string(c))
 	}
@@ -104,6 +106,9 @@ func testKeys() []strictyaml.Field[testCase] {
 			c.input.Facts.Accepted = approval.Counted(0)
 			return &c.input.Facts
 		}),
+		strictyaml.TimeField("held_at", "Since when the request is held; without it since the first review.", func(c *testCase) *time.Time { return &c.heldAt }),
+		strictyaml.ListField("reviews", "What people say of the request, if it is held.", "review", false, testReviewKeys(),
+			func(c *testCase, r *approval.Review, _ *strictyaml.Node) { c.said = append(c.said, *r) }),
 		strictyaml.MappingField("expect", "What is expected of the decision. What is left out may be anything.", "expect", true, expectKeys(), func(c *testCase) *Expectation { return &c.expect }),
 	}
 }
@@ -205,18 +210,7 @@ func expectKeys() []strictyaml.Field[Expectation] {
 		},
 		strictyaml.OptionalTextField("policy", "The policy that decides.", func(e *Expectation, s string) { e.Policy = &s }),
 		strictyaml.OptionalTextField("rule", "The entry that decides.", func(e *Expectation, s string) { e.Rule = &s }),
-		{
-			Name: "reasons", Doc: "The codes of all reasons, in order.",
-			Form: strictyaml.Form{Words: "a list of codes", Schema: map[string]any{"type": "array", "items": map[string]any{"enum": reasonCodes()}}},
-			Read: func(r *strictyaml.Reader, n *strictyaml.Node, e *Expectation) {
-				e.Reasons = []string{}
-				r.Items(n, "a list of codes", func(_ int, item *strictyaml.Node) {
-					if s, ok := r.Choice(item, reasonCodes()); ok {
-						e.Reasons = append(e.Reasons, s)
-					}
-				})
-			},
-		},
+		choicesField("reasons", "The codes of all reasons, in order.", reasonCodes(), func(e *Expectation, codes []string) { e.Reasons = codes }),
 		strictyaml.NumberField("limit", "The limit that applies; 0 for none.", func(e *Expectation, v int64) { n := int(v); e.Limit = &n }),
 		strictyaml.OptionalTextField("contact", "The contact for the requester.", func(e *Expectation, s string) { e.Contact = &s }),
 		{
@@ -227,6 +221,9 @@ func expectKeys() []strictyaml.Field[Expectation] {
 				}
 			},
 		},
+		strictyaml.NumberField("missing", "How many approvals are missing, over all policies; 0 if a review cannot change anything.", func(e *Expectation, v int64) { n := int(v); e.Missing = &n }),
+		strictyaml.TextsField("may_review", "The names of all who may still review, in the order of reviewers.yaml; [] for nobody.", func(e *Expectation, names []string) { e.MayReview = append([]string{}, names...) }),
+		choicesField("refused", "The codes of the reviews that do not count, in the order of time; [] if all count.", refusedCodes(), func(e *Expectation, codes []string) { e.Refused = codes }),
 	}
 }
 

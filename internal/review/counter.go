@@ -68,7 +68,6 @@ const (
 	refusedUnknownRequest = "unknown_request"
 	refusedSubject        = "wrong_subject"
 	refusedNotHeld        = "not_held"
-	refusedDecided        = "already_decided"
 	refusedReplayed       = "replayed"
 	refusedTooMany        = "too_many"
 )
@@ -136,7 +135,7 @@ func (c *Counter) count(ctx context.Context, set *policy.Set, s *Submission, ent
 	}
 	switch {
 	case record == nil && entry.Result != nil && entry.Result.Outcome != approval.OutcomeHeld:
-		return refuse(s, refusedDecided, "the request has ended: "+string(entry.Result.Outcome))
+		return refuse(s, policy.RefusedDecided, "the request has ended: "+string(entry.Result.Outcome))
 	case record == nil || record.Request.ID != s.RequestID:
 		return refuse(s, refusedNotHeld, "the request is not among those that wait for a review")
 	}
@@ -153,7 +152,7 @@ func (c *Counter) count(ctx context.Context, set *policy.Set, s *Submission, ent
 		return nil
 	}
 	if record.Closed != "" {
-		return refuse(s, refusedDecided, "its reviews have decided the request already")
+		return refuse(s, policy.RefusedDecided, "its reviews have decided the request already")
 	}
 	if refused := set.CheckReview(in, &said); refused != nil {
 		return refuse(s, refused.Code, refused.Text)

@@ -20,12 +20,12 @@ type Record struct {
 	Decision approval.Decision // as it was recorded
 }
 
-// RecordOf returns the record of a ledger entry: the facts and the time are
-// those of its decision.
+// RecordOf returns the record of a ledger entry: the facts, the time and the reviews
+// are those of its decision.
 func RecordOf(e approval.Entry) Record {
 	return Record{
 		ID: e.Request.ID, Decision: e.Decision,
-		Input: approval.Input{Request: e.Request, Facts: e.Decision.Facts, Now: e.Decision.At},
+		Input: approval.Input{Request: e.Request, Facts: e.Decision.Facts, Now: e.Decision.At, Reviews: e.Decision.Reviews},
 	}
 }
 

@@ -53,6 +53,20 @@ func Diff(from, to *policy.Set) []Change {
 			out = append(out, diffPolicy(a, b)...)
 		}
 	}
+	return append(out, diffEntries(policy.ReviewersFile, persons(from), persons(to))...)
+}
+
+// persons returns the people and consoles of s as entries, by their place in the file
+// and name.
+func persons(s *policy.Set) map[string]*policy.EntryDescription {
+	out := make(map[string]*policy.EntryDescription)
+	for _, p := range s.Reviewers().Describe() {
+		list := "reviewers"
+		if p.Console {
+			list = "consoles"
+		}
+		out[list+"/"+p.Name] = &policy.EntryDescription{List: list, ID: p.Name, Keys: p.Keys}
+	}
 	return out
 }
 
@@ -84,8 +98,12 @@ func policySummary(p *policy.Description) string {
 			allow++
 		}
 	}
-	return fmt.Sprintf("a policy for %s with %d allow, %d deny, otherwise %s, mode %s",
+	text := fmt.Sprintf("a policy for %s with %d allow, %d deny, otherwise %s, mode %s",
 		strings.Join(p.Targets, ", "), allow, len(p.Entries)-allow, p.Otherwise, p.Mode)
+	if p.Review != nil {
+		text += ", reviewed by " + strings.Join(p.Review["by"].Values, ", ")
+	}
+	return text
 }
 
 func diffPolicy(a, b *policy.Description) []Change {
@@ -100,28 +118,36 @@ func diffPolicy(a, b *policy.Description) []Change {
 	word("mode", string(a.Mode), string(b.Mode))
 	word("otherwise", string(a.Otherwise), string(b.Otherwise))
 	word("owner", a.Owner, b.Owner)
-	before, after := entries(a), entries(b)
+	return append(out, diffEntries(a.Name, entries(a), entries(b))...)
+}
+
+// diffEntries returns what changes in the entries of the policy or file called name.
+func diffEntries(name string, before, after map[string]*policy.EntryDescription) []Change {
+	var out []Change
 	for _, id := range union(before, after) {
 		x, y := before[id], after[id]
 		switch {
 		case x == nil:
-			out = append(out, Change{"added", a.Name, id, entrySummary(y)})
+			out = append(out, Change{"added", name, id, entrySummary(y)})
 		case y == nil:
-			out = append(out, Change{"removed", a.Name, id, entrySummary(x)})
+			out = append(out, Change{"removed", name, id, entrySummary(x)})
 		default:
 			for _, text := range diffEntry(x, y) {
-				out = append(out, Change{"changed", a.Name, id, text})
+				out = append(out, Change{"changed", name, id, text})
 			}
 		}
 	}
 	return out
 }
 
-// entries returns the entries of p by list and id.
+// entries returns the entries of p by list and id, and its review.
 func entries(p *policy.Description) map[string]*policy.EntryDescription {
 	out := make(map[string]*policy.EntryDescription)
 	for _, e := range p.Entries {
 		out[e.List+"/"+e.ID] = &e
+	}
+	if p.Review != nil {
+		out["review"] = &policy.EntryDescription{List: "review", Keys: p.Review}
 	}
 	return out
 }

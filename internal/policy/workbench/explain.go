@@ -156,6 +156,10 @@ func (x Explanation) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "policies for other targets: %d\n", x.Others)
 	}
 	writeDecision(&b, x.Decision)
+	writeReviews(&b, x.Reviews)
+	if x.Decision.Digest != "" {
+		fmt.Fprintf(&b, "policies: %s\n", x.Decision.Digest)
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -179,16 +183,15 @@ func writeDecision(b *strings.Builder, d approval.Decision) {
 		}
 		fmt.Fprintf(b, "with the shadow policies: %s%s\n", verdict, by(s.Policy, s.Rule))
 	}
-	if d.Digest != "" {
-		fmt.Fprintf(b, "policies: %s\n", d.Digest)
-	}
 }
 
 // by names the rule of a decision.
 func by(policy, rule string) string {
 	switch {
-	case policy == "":
+	case policy == "" && rule == "":
 		return ""
+	case policy == "": // of several policies
+		return " by " + rule
 	case rule == "":
 		return " by otherwise of " + policy
 	}
@@ -236,7 +239,8 @@ func (x Explanation) WriteJSON(w io.Writer) error {
 		Policies []shownAnswers `json:"policies"`
 		Hidden   int            `json:"hidden_policies,omitempty"`
 		Others   int            `json:"other_policies"`
-	}{toWire(x.Decision), orEmpty(policies), hidden, x.Others})
+		Reviews  *wireReviews   `json:"reviews,omitempty"`
+	}{toWire(x.Decision), orEmpty(policies), hidden, x.Others, toWireReviews(x.Reviews)})
 }
 
 // orEmpty makes an empty list of none, for JSON.

@@ -62,12 +62,15 @@ func Run(suite *policy.Suite) TestReport {
 }
 
 func run(set *policy.Set, t *policy.Test) TestResult {
-	d := set.Evaluate(&t.Input)
-	r := TestResult{File: t.File, Line: t.Line, Name: t.Name, Diff: unexpected(&t.Expect, d), Decision: d}
+	in, refused := take(set, t)
+	state := set.Review(&in)
+	d := state.Decision
+	r := TestResult{File: t.File, Line: t.Line, Name: t.Name, Decision: d}
+	r.Diff = append(unexpected(&t.Expect, d), unexpectedReviews(&t.Expect, &state, refused)...)
 	r.Passed = len(r.Diff) == 0
 	if !r.Passed {
 		var b strings.Builder
-		_ = Explain(set, &t.Input).WriteText(&b) // a strings.Builder takes everything
+		_ = Explain(set, &in).WriteText(&b) // a strings.Builder takes everything
 		r.Explain = b.String()
 	}
 	return r
