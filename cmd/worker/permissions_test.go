@@ -124,8 +124,26 @@ func TestRolesDoTheirWork(t *testing.T) {
 	if got := command("reviewer", "reviews", "approve", held[1], "--key", key, "--name", "bob", "--reason", "known", "--wait"); got.code != cli.ExitFailed || !strings.Contains(got.stderr, "other_person") {
 		t.Errorf("a review in another's name: %+v", got)
 	}
-	if got := do("reviewer", "reviews", "approve", held[1], "--key", key, "--reason", "known partner", "--wait"); !strings.Contains(got, "accepted") || !strings.Contains(got, stranger.ID) {
-		t.Errorf("reviews approve:\n%s", got)
+	for _, who := range [][]string{{"--key", key}, {"--name", "ann"}} {
+		if got := do("reviewer", append([]string{"reviews", "list", "--mine"}, who...)...); !strings.Contains(got, stranger.ID) {
+			t.Errorf("the work list of ann, by %s:\n%s", who[0], got)
+		}
+	}
+	for _, who := range [][]string{{"--mine"}, {"--name", "ann"}, {"--mine", "--name", "anne"}, {"--mine", "--name", "ann", "--key", key}} {
+		if got := command("reviewer", append([]string{"reviews", "list"}, who...)...); got.code != cli.ExitUsage {
+			t.Errorf("reviews list %s: %+v, want a usage error", who, got)
+		}
+	}
+	whole := regexp.MustCompile(`"id": "(` + held[1] + `[0-9a-f]{20})"`).FindStringSubmatch(do("reviewer", "reviews", "list", "-o", "json"))
+	if whole == nil || !strings.Contains(do("reviewer", "reviews", "show", whole[1]), stranger.ID) {
+		t.Errorf("the whole id %q is not found", whole)
+	}
+	// One that does not wait does not keep the others.
+	if got := command("reviewer", "reviews", "approve", strings.Repeat("0", 32), held[1], "--key", key, "--reason", "known partner", "--wait"); got.code != cli.ExitInvalid || !strings.Contains(got.stderr, strings.Repeat("0", 32)) || !strings.Contains(got.stdout, "accepted") {
+		t.Errorf("reviews approve of two: %+v", got)
+	}
+	if got := do("reviewer", "watch", "--no-follow", "--since", "1h"); !strings.Contains(got, "accepted") || !strings.Contains(got, stranger.ID) {
+		t.Errorf("the results are:\n%s", got)
 	}
 	if got := do("reviewer", "reviews", "list"); strings.Contains(got, stranger.ID) {
 		t.Errorf("the work list has it still:\n%s", got)

@@ -37,11 +37,14 @@ func newReviewsListCommand(env cli.Environment) *cobra.Command {
 		Use:   "list",
 		Short: "List what waits for a review, the oldest first",
 		Long: `list prints the work list: requests that are held and still pending, with what is
-missing and who may act, by the policies of this machine (policies.dir).`,
+missing and who may act, by the policies of this machine (policies.dir). With --mine
+it has only what you may still decide: say who you are with --key or --name.`,
 	}
 	f := c.Flags()
 	target := f.String("target", "", "only of this target")
-	mine := f.String("mine", "", "only what the reviewer of this `name` may still decide")
+	mine := f.Bool("mine", false, "only what you may still decide")
+	key := f.String("key", "", "`file` with your seed, for --mine")
+	name := f.String("name", "", "your `name` in reviewers.yaml, for --mine")
 	output := cli.OutputFlag(c)
 	config.AddFlags(f, reviewSettings()...)
 	c.RunE = withLedger(env, func(c *cobra.Command, cfg config.Config, _ *events.Bus, book *ledger.Ledger) error {
@@ -49,7 +52,11 @@ missing and who may act, by the policies of this machine (policies.dir).`,
 		if err != nil {
 			return cli.WithCode(cli.ExitInvalid, err)
 		}
-		list, err := inspect.FindReviews(c.Context(), book, set, *target, *mine, time.Now())
+		who, err := inspect.WhoReviews(set, *mine, *key, *name)
+		if err != nil {
+			return cli.UsageError(c.CommandPath(), err)
+		}
+		list, err := inspect.FindReviews(c.Context(), book, set, *target, who, time.Now())
 		if err != nil {
 			return err
 		}

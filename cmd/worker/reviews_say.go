@@ -43,17 +43,16 @@ its number, or the parameters of a creation. If they have changed, it does not c
 			return cli.UsageError(c.CommandPath(), err)
 		}
 		return withLedger(env, func(c *cobra.Command, _ config.Config, bus *events.Bus, book *ledger.Ledger) error {
-			for _, arg := range args {
+			var failed error
+			for _, arg := range args { // one that is decided meanwhile does not keep the others
 				record, err := inspect.FindReview(c.Context(), book, arg)
-				if err != nil {
-					return err
+				if err == nil {
+					s := review.New(record.Request.ID, verdict, *reason, who, review.Facts(record.ToReview()), time.Now(), reviewLife)
+					err = say(c, env, bus, book, record, s, seed, *wait, *timeout)
 				}
-				s := review.New(record.Request.ID, verdict, *reason, who, review.Facts(record.ToReview()), time.Now(), reviewLife)
-				if err := say(c, env, bus, book, record, s, seed, *wait, *timeout); err != nil {
-					return err
-				}
+				failed = errors.Join(failed, err)
 			}
-			return nil
+			return failed
 		})(c, nil)
 	}
 	return c
@@ -79,38 +78,26 @@ func signer(key, name, reason string) ([]byte, string, error) {
 
 // say signs and submits s, and waits for what becomes of it if asked to.
 func say(c *cobra.Command, env cli.Environment, bus *events.Bus, book *ledger.Ledger, record *approval.ReviewRecord, s *review.Submission, seed []byte, wait bool, timeout time.Duration) error {
-	data, err := s.Encode()
-	if err != nil {
-		return cli.WithCode(cli.ExitInvalid, err)
-	}
-	signature, err := review.Sign(seed, data)
+	ctx, cancel := context.WithTimeout(c.Context(), timeout)
+	defer cancel()
+	submitted, err := inspect.SubmitReview(ctx, bus, book, record.Request, s, seed)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Context(), timeout)
-	defer cancel()
 	if !wait {
-		if _, err := bus.SubmitReview(ctx, record.Request.Target.Name, s.RequestID, data, signature); err != nil {
-			return err
-		}
 		_, err = fmt.Fprintf(c.OutOrStdout(), "submitted: %s %s\n", s.Verdict, s.RequestID)
 		return err
 	}
-	watch := inspect.WatchReview(bus, book, record.Request, s.Nonce)
-	sequence, err := bus.SubmitReview(ctx, record.Request.Target.Name, s.RequestID, data, signature)
-	if err != nil {
-		return err
-	}
-	end, err := watch.End(ctx, sequence)
+	end, err := submitted.End(ctx)
 	if err != nil {
 		if expired(c.Context(), ctx) {
-			return fmt.Errorf("the review was submitted, and nothing was heard of it within %s; is a worker running? see: worker status", timeout)
+			return fmt.Errorf("the review of %s was submitted, and nothing was heard of it within %s; is a worker running? see: worker status", s.RequestID, timeout)
 		}
 		return err
 	}
 	switch {
 	case end.Refused != nil:
-		return cli.WithCode(cli.ExitFailed, fmt.Errorf("the review is refused: %s: %s", end.Refused.Code, end.Refused.Text))
+		return cli.WithCode(cli.ExitFailed, fmt.Errorf("the review of %s is refused: %s: %s", s.RequestID, end.Refused.Code, end.Refused.Text))
 	case end.Result != nil:
 		_, err = fmt.Fprintln(c.OutOrStdout(), inspect.Line(*end.Result, cli.Colors(c, env, c.OutOrStdout())))
 	default:

@@ -3,8 +3,10 @@ package inspect
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,8 +35,49 @@ func FindReviews(ctx context.Context, book *ledger.Ledger, set *policy.Set, targ
 	return items, nil
 }
 
+// WhoReviews returns the name of the person whose work list is asked for: the one of
+// reviewers.yaml with the key in a file, or with this name. It is empty if mine is not
+// set.
+func WhoReviews(set *policy.Set, mine bool, keyFile, name string) (string, error) {
+	switch {
+	case !mine && keyFile+name == "":
+		return "", nil
+	case !mine:
+		return "", errors.New("--key and --name say whose list --mine shows; add --mine")
+	case (keyFile == "") == (name == ""):
+		return "", errors.New("say who you are, with either --key or --name")
+	}
+	people := set.Reviewers()
+	if name != "" {
+		if people.ByName(name) == nil {
+			var names []string
+			for _, who := range people.All() {
+				names = append(names, who.Name)
+			}
+			return "", fmt.Errorf("reviewers.yaml names nobody called %q%s", name, cli.DidYouMean(name, names))
+		}
+		return name, nil
+	}
+	public, err := review.ReadPublicKey(keyFile)
+	if err != nil {
+		return "", err
+	}
+	who := people.ByKey(public)
+	if who == nil {
+		return "", fmt.Errorf("reviewers.yaml names nobody with the key %s of %s", public, keyFile)
+	}
+	return who.Name, nil
+}
+
 // FindReview returns the record of the held request whose id begins with prefix.
 func FindReview(ctx context.Context, book *ledger.Ledger, prefix string) (*approval.ReviewRecord, error) {
+	prefix, err := CheckID(prefix)
+	switch {
+	case err != nil:
+		return nil, cli.WithCode(cli.ExitInvalid, err)
+	case len(prefix) >= 32:
+		return findReview(ctx, book, prefix)
+	}
 	var found *approval.ReviewRecord
 	for record, err := range book.ReviewRecords(ctx, "") {
 		if err != nil {
@@ -52,6 +95,21 @@ func FindReview(ctx context.Context, book *ledger.Ledger, prefix string) (*appro
 		return nil, cli.WithCode(cli.ExitInvalid, fmt.Errorf("no request that begins with %s waits for a review — see: worker reviews list", prefix))
 	}
 	return found, nil
+}
+
+// findReview is FindReview of a whole id, which needs no search.
+func findReview(ctx context.Context, book *ledger.Ledger, id string) (*approval.ReviewRecord, error) {
+	entry, err := book.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if entry != nil {
+		record, err := book.Review(ctx, entry.Request.Subject())
+		if err != nil || record != nil && record.Request.ID == id {
+			return record, err
+		}
+	}
+	return nil, cli.WithCode(cli.ExitInvalid, fmt.Errorf("the request %s does not wait for a review — see: worker reviews list", id))
 }
 
 // ReviewJSON is a held request as JSON: the request and the decision as in a result.
@@ -114,6 +172,7 @@ func ReviewText(item *review.Item, explain string, p cli.Palette) string {
 	b.add("request", item.Request.ID)
 	b.add("event", item.Request.EventID+" from "+item.Request.Source)
 	b.add("domain", item.Facts.DomainID)
+	b.facts(item)
 	_ = b.claims(item.Request.Claims) // claims were read from JSON
 	for _, reason := range item.State.Decision.Reasons {
 		b.add("because", string(reason.Code)+": "+reason.Text)
@@ -144,6 +203,21 @@ func ReviewText(item *review.Item, explain string, p cli.Palette) string {
 	return b.text.String()
 }
 
+// facts are those that a review names, and what else the cloud showed.
+func (l *lines) facts(item *review.Item) {
+	if item.Request.Creates() {
+		l.add("parameters", "sha256 "+item.ToReview().Parameters)
+		return
+	}
+	l.add("endpoint", item.Facts.EndpointID)
+	l.add("number", strconv.FormatInt(item.Facts.MarkerID, 10))
+	l.add("state", string(item.Facts.State))
+	if item.Facts.Accepted.Known {
+		l.add("accepted", cli.Plural(item.Facts.Accepted.N, "other connection", "other connections")+" of the account")
+	}
+	l.time("created", item.Facts.CreatedAt)
+}
+
 // ExplainReview is what the policies of set say of item, rule by rule.
 func ExplainReview(item *review.Item, set *policy.Set, now time.Time) (string, error) {
 	var b bytes.Buffer
@@ -158,10 +232,11 @@ func ExplainReview(item *review.Item, set *policy.Set, now time.Time) (string, e
 
 // ReviewWatch waits for what becomes of one review.
 type ReviewWatch struct {
-	bus     *events.Bus
-	book    *ledger.Ledger
-	request approval.Request
-	nonce   string
+	bus      *events.Bus
+	book     *ledger.Ledger
+	request  approval.Request
+	nonce    string
+	sequence uint64 // of the review in its stream
 }
 
 // ReviewEnd is what became of a review: it was refused, or counted; Result is set if
@@ -171,25 +246,37 @@ type ReviewEnd struct {
 	Result  *approval.Result
 }
 
-// WatchReview prepares to wait for the review with this nonce of a held request.
-func WatchReview(bus *events.Bus, book *ledger.Ledger, request approval.Request, nonce string) *ReviewWatch {
-	return &ReviewWatch{bus: bus, book: book, request: request, nonce: nonce}
+// SubmitReview signs s with seed, and publishes it as a review of a held request.
+func SubmitReview(ctx context.Context, bus *events.Bus, book *ledger.Ledger, request approval.Request, s *review.Submission, seed []byte) (*ReviewWatch, error) {
+	data, err := s.Encode()
+	if err != nil {
+		return nil, cli.WithCode(cli.ExitInvalid, err)
+	}
+	signature, err := review.Sign(seed, data)
+	if err != nil {
+		return nil, err
+	}
+	sequence, err := bus.SubmitReview(ctx, request.Target.Name, s.RequestID, data, signature)
+	if err != nil {
+		return nil, err
+	}
+	return &ReviewWatch{bus: bus, book: book, request: request, nonce: s.Nonce, sequence: sequence}, nil
 }
 
 // reviewLook is how often the ledger is asked whether a review is counted.
 const reviewLook = 200 * time.Millisecond
 
-// End returns what became of the review that has this sequence in the stream.
-func (w *ReviewWatch) End(ctx context.Context, sequence uint64) (ReviewEnd, error) {
+// End returns what became of the review.
+func (w *ReviewWatch) End(ctx context.Context) (ReviewEnd, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	refusals := make(chan events.ReviewRefusal, 1)
 	go func() {
-		for refusal, err := range w.bus.RefusedReviews(ctx, w.request.ID, sequence) {
+		for refusal, err := range w.bus.RefusedReviews(ctx, w.request.ID, w.sequence) {
 			if err != nil {
 				return
 			}
-			if refusal.Sequence == sequence {
+			if refusal.Sequence == w.sequence {
 				refusals <- refusal
 				return
 			}

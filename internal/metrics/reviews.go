@@ -11,7 +11,7 @@ import (
 type reviews struct {
 	counted *prometheus.CounterVec
 	refused prometheus.Counter
-	time    prometheus.Observer
+	time    *prometheus.HistogramVec
 	waiting targetGauge
 	oldest  targetGauge
 }
@@ -20,12 +20,13 @@ func (m *Metrics) registerReviews(f factory) {
 	m.reviews = reviews{
 		counted: f.counters("reviews_total", "Reviews that were counted, by what the person said.", "verdict"),
 		refused: f.counter("reviews_refused_total", "Reviews that do not count: forged, late, of facts that changed, of somebody who may not review."),
-		time:    f.histograms("review_duration_seconds", "Time from when a request was held to the review that decided it.", waits()).WithLabelValues(),
+		time:    f.histograms("review_duration_seconds", "Time from when a request was held to the review that decided it, by what that review said.", waits(), "verdict"),
 		waiting: newTargetGauge(f.gaugeVec("reviews_waiting", "Held requests that people may decide. Set as pending_connections.", "target"), m.targets, sum),
 		oldest:  newTargetGauge(f.gaugeVec("oldest_review_timestamp_seconds", "Time since when the oldest request that waits for a review is held; NaN: there is none. Set as pending_connections.", "target"), m.targets, earliest),
 	}
 	for _, verdict := range []string{"approve", "reject"} {
 		m.reviews.counted.WithLabelValues(verdict)
+		m.reviews.time.WithLabelValues(verdict)
 	}
 	m.reviews.forget()
 }
@@ -41,8 +42,11 @@ func (r reviews) forget() {
 // Reviewed counts a review by its verdict, approve or reject.
 func (m *Metrics) Reviewed(verdict string) { m.reviews.counted.WithLabelValues(verdict).Inc() }
 
-// ReviewDecided is told how long a request was held that a review decided.
-func (m *Metrics) ReviewDecided(held time.Duration) { m.reviews.time.Observe(held.Seconds()) }
+// ReviewDecided counts a request that a review decided, by the verdict of that review
+// and by how long the request was held.
+func (m *Metrics) ReviewDecided(verdict string, held time.Duration) {
+	m.reviews.time.WithLabelValues(verdict).Observe(held.Seconds())
+}
 
 // ReviewRefused counts a review that does not count.
 func (m *Metrics) ReviewRefused() { m.reviews.refused.Inc() }

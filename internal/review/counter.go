@@ -37,8 +37,8 @@ type Submitter interface {
 
 // Observer receives what happens; *metrics.Metrics implements it.
 type Observer interface {
-	Reviewed(verdict string)          // approve or reject
-	ReviewDecided(held time.Duration) // a request was decided, after being held for so long
+	Reviewed(verdict string)                          // approve or reject
+	ReviewDecided(verdict string, held time.Duration) // the review decided a request that was held for so long
 }
 
 // Counter counts what people say of held requests. It never acts: a request that
@@ -173,7 +173,7 @@ func (c *Counter) count(ctx context.Context, set *policy.Set, s *Submission, ent
 	}
 	c.Observer.Reviewed(s.Verdict)
 	if next.Closed != "" {
-		c.Observer.ReviewDecided(said.At.Sub(record.Reviews.HeldAt))
+		c.Observer.ReviewDecided(s.Verdict, said.At.Sub(record.Reviews.HeldAt))
 	}
 	c.Log.Info().Str("request", s.RequestID).Str("target", record.Request.Target.Name).Str("reviewer", said.Reviewer).
 		Str("console", said.Console).Str("verdict", s.Verdict).Str("closed", next.Closed).Msg("counted a review")

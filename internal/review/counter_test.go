@@ -3,6 +3,8 @@ package review_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -36,6 +38,7 @@ type office struct {
 	mu        sync.Mutex
 	submitted []approval.Request
 	fail      error
+	seen      []string // by the observer
 }
 
 func (o *office) Current() *policy.Set { return o.set }
@@ -47,8 +50,16 @@ func (o *office) Submit(_ context.Context, r approval.Request) error {
 	return o.fail
 }
 
-func (*office) Reviewed(string)             {}
-func (*office) ReviewDecided(time.Duration) {}
+func (o *office) Reviewed(verdict string) { o.see(verdict) }
+func (o *office) ReviewDecided(verdict string, held time.Duration) {
+	o.see(fmt.Sprintf("%s after %s", verdict, held))
+}
+
+func (o *office) see(what string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.seen = append(o.seen, what)
+}
 
 func newOffice(t *testing.T, rule string) *office {
 	t.Helper()
@@ -162,6 +173,9 @@ func TestTwoPeopleDecide(t *testing.T) {
 	}
 	if code := o.refused(o.say("bob", review.Reject)); code != "already_decided" {
 		t.Errorf("after it is decided: %q", code)
+	}
+	if want := []string{"approve", "approve", "approve", "approve after 1h0m1s"}; !slices.Equal(o.seen, want) {
+		t.Errorf("the observer saw %q, want %q", o.seen, want)
 	}
 }
 

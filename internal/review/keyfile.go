@@ -68,3 +68,17 @@ func ReadKey(path string) (seed []byte, name string, err error) {
 	}
 	return seed, name, nil
 }
+
+// ReadPublicKey returns the public key of the seed in a key file.
+func ReadPublicKey(path string) (string, error) {
+	seed, _, err := ReadKey(path)
+	if err != nil {
+		return "", err
+	}
+	pair, err := nkeys.FromSeed(seed)
+	if err != nil {
+		return "", fmt.Errorf("read the key: %s holds no seed of an NKey", path)
+	}
+	defer pair.Wipe()
+	return pair.PublicKey()
+}
