@@ -30,6 +30,7 @@ demo: ## the whole thing on this machine
 	go run ./cmd/worker demo
 
 docs: ## rewrite the tables and transcripts that tests compare with the code
+	go test ./internal/events ./internal/ledger -run 'Schema|Format' -update
 	go test ./cmd/worker ./internal/metrics -update
 	go -C internal/tools/dashboard run .
 

@@ -2,14 +2,13 @@ package main
 
 import (
 	"errors"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/inspect"
 )
 
 func newBusCommand(env cli.Environment) *cobra.Command {
@@ -55,52 +54,13 @@ operator's choice.`,
 			if err != nil {
 				return err
 			}
-			return printDifferences(c, output, differences)
+			shown := inspect.NewDifferences(differences)
+			if err := cli.Print(c, output, shown, shown.Table); err != nil || !shown.Matter() {
+				return err
+			}
+			return cli.WithCode(cli.ExitDiffers, cli.ErrReported)
 		}
 		c.AddCommand(sub)
 	}
 	return c
-}
-
-// differenceView is a difference as commands print it.
-type differenceView struct {
-	Resource string `json:"resource"`
-	Field    string `json:"field,omitempty"` // empty: all of it is missing
-	Have     string `json:"have,omitempty"`
-	Want     string `json:"want,omitempty"`
-	Matters  bool   `json:"matters"`
-	Effect   string `json:"effect,omitempty"`
-	Fix      string `json:"fix,omitempty"`
-}
-
-func printDifferences(c *cobra.Command, output *cli.ChoiceFlag, differences []events.Difference) error {
-	views, matter := []differenceView{}, 0
-	for _, d := range differences {
-		views = append(views, differenceView(d))
-		if d.Matters {
-			matter++
-		}
-	}
-	err := cli.Print(c, output, views, func(row cli.Row) {
-		if len(views) == 0 {
-			row("streams, consumer and bucket are as they should be")
-			return
-		}
-		row("RESOURCE", "FIELD", "IS", "SHOULD BE", "MATTERS", "EFFECT AND FIX")
-		for _, v := range views {
-			matters := "no: the operator's choice"
-			if v.Matters {
-				matters = "yes"
-			}
-			if v.Field == "" {
-				row(v.Resource, "-", "missing", "there", matters, v.Fix)
-				continue
-			}
-			row(v.Resource, v.Field, v.Have, v.Want, matters, strings.Join(slices.DeleteFunc([]string{v.Effect, v.Fix}, func(s string) bool { return s == "" }), ": "))
-		}
-	})
-	if err == nil && matter > 0 {
-		return cli.WithCode(cli.ExitDiffers, cli.ErrReported)
-	}
-	return err
 }

@@ -33,10 +33,13 @@ type result struct {
 	stdout, stderr string
 }
 
-// do runs the whole command line.
+// do runs the whole command line. JSON that does not agree with its schema is a failure.
 func (c call) do(ctx context.Context) result {
 	var stdout, stderr bytes.Buffer
 	code := execute(ctx, c.environment(&stdout, &stderr))
+	if err := checkOutput(c.args, stdout.String()); err != nil {
+		return result{code: -1, stdout: stdout.String(), stderr: err.Error()}
+	}
 	return result{code, stdout.String(), stderr.String()}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -14,17 +13,6 @@ func newConfigCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{Use: "config", Short: "Show and document the settings"}
 	c.AddCommand(newConfigShowCommand(env), newConfigDocsCommand())
 	return c
-}
-
-type shownTarget struct {
-	Name        string   `json:"name"`
-	Kind        string   `json:"kind"`
-	ID          string   `json:"id,omitempty"`
-	ProjectID   string   `json:"project_id"`
-	ServiceID   string   `json:"service_id,omitempty"`
-	WorkspaceID string   `json:"workspace_id,omitempty"`
-	Enterprise  string   `json:"enterprise_project_id,omitempty"`
-	Policies    []string `json:"policies,omitempty"`
 }
 
 func newConfigShowCommand(env cli.Environment) *cobra.Command {
@@ -39,29 +27,8 @@ func newConfigShowCommand(env cli.Environment) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		shown := struct {
-			File     string         `json:"file"`
-			Settings []config.Shown `json:"settings"`
-			Targets  []shownTarget  `json:"targets"`
-		}{File: cfg.File, Settings: cfg.Show(env), Targets: []shownTarget{}}
-		for _, t := range cfg.Targets {
-			var admitted []string
-			if t.Policies != "" {
-				admitted = strings.Split(t.Policies, ",")
-			}
-			shown.Targets = append(shown.Targets, shownTarget{t.Name, string(t.Kind), t.ID, t.ProjectID, t.ServiceID, t.WorkspaceID, t.EnterpriseProjectID, admitted})
-		}
-		return cli.Print(c, output, shown, func(row cli.Row) {
-			row("SETTING", "VALUE", "SOURCE")
-			for _, s := range shown.Settings {
-				row(s.Key, cli.OrDash(s.Value), cli.OrDash(s.Source))
-			}
-			row()
-			row("TARGET", "KIND", "ID", "PROJECT")
-			for _, t := range shown.Targets {
-				row(t.Name, t.Kind, cli.OrDash(t.ID), t.ProjectID)
-			}
-		})
+		shown := cfg.Show(env)
+		return cli.Print(c, output, shown, shown.Table)
 	}
 	return c
 }

@@ -20,7 +20,7 @@ const module = "github.com/vpcep-approver/vpcep-approver/"
 func arrows() map[string][]string {
 	return map[string][]string{
 		"cmd/worker": {
-			"internal/approval", "internal/cli", "internal/cloud/simulator", "internal/config", "internal/demo", "internal/doctor", "internal/events",
+			"docs", "internal/approval", "internal/cli", "internal/cloud/simulator", "internal/config", "internal/demo", "internal/doctor", "internal/events",
 			"internal/inspect", "internal/ledger", "internal/policy", "internal/policy/workbench", "internal/review", "internal/scaffold", "internal/service", "internal/submit", "internal/worker",
 		},
 		"internal/approval":                  {},
@@ -50,8 +50,10 @@ func arrows() map[string][]string {
 		"internal/natstest":                  {"internal/events/broker"},
 		"internal/promtest":                  {},
 		"internal/proxytest":                 {},
+		"internal/schematest":                {},
 		"internal/e2e":                       {},
 		"internal/faulttest":                 {},
+		"docs":                               {},
 		"policies":                           {},
 	}
 }
@@ -75,7 +77,7 @@ func outsiders() map[string][]string {
 		"github.com/testcontainers":           {},
 		"github.com/cloudevents":              {},
 		"pgregory.net/rapid":                  {},
-		"github.com/google/go-cmp":            {"internal/ledger/ledgertest"},
+		"github.com/google/go-cmp":            {"internal/ledger/ledgertest", "internal/schematest"},
 
 		"github.com/prometheus/exporter-toolkit": {"internal/service"},
 		"github.com/coreos/go-systemd":           {"internal/service"},

@@ -79,12 +79,7 @@ unknown, or if no result came in time. That needs the right to read results.`,
 
 // printSubmitted says what the request is called from now on.
 func printSubmitted(c *cobra.Command, output *cli.ChoiceFlag, req approval.Request) error {
-	v := struct {
-		ID      string `json:"id"`
-		EventID string `json:"event_id"`
-		Source  string `json:"source"`
-		Target  string `json:"target"`
-	}{req.ID, req.EventID, req.Source, req.Target.Name}
+	v := submit.NewSubmitted(req)
 	return cli.Print(c, output, v, func(row cli.Row) {
 		row("submitted request " + v.ID + " to " + v.Target)
 		row("its result: worker watch --since 1h --request " + v.ID)

@@ -67,7 +67,7 @@ func (d Record) MarshalJSON() ([]byte, error) {
 
 // RequestRecord is the request in a Record.
 type RequestRecord struct {
-	ID            string          `json:"id"` // approval.RequestID
+	ID            string          `json:"id"` // made from source and event_id
 	EventID       string          `json:"event_id"`
 	Source        string          `json:"source"`
 	Time          time.Time       `json:"time,omitzero"`

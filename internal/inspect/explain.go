@@ -1,7 +1,6 @@
 package inspect
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -114,27 +113,19 @@ func (a Explained) tree(b *strings.Builder, p cli.Palette) error {
 	return nil
 }
 
+// ExplainedJSON is what policy explain prints as JSON.
+type ExplainedJSON struct {
+	Now      time.Time              `json:"now"`
+	Request  events.RequestRecord   `json:"request"`
+	Facts    events.FactsRecord     `json:"facts"`
+	Recorded *events.DecisionRecord `json:"recorded,omitempty"` // absent if the request is none of the ledger
+	workbench.ExplanationJSON
+}
+
 // writeJSON writes the request and what the policies say of it.
 func (a Explained) writeJSON(w io.Writer) error {
-	var text bytes.Buffer
-	if err := a.Explanation.WriteJSON(&text); err != nil {
-		return err
-	}
 	record := events.NewRecord(approval.Entry{Request: a.Input.Request, Decision: approval.Decision{Facts: a.Input.Facts}})
-	v := struct {
-		Now      time.Time              `json:"now"`
-		Request  events.RequestRecord   `json:"request"`
-		Facts    events.FactsRecord     `json:"facts"`
-		Recorded *events.DecisionRecord `json:"recorded,omitempty"`
-		Decision json.RawMessage        `json:"decision"`
-		Policies json.RawMessage        `json:"policies"`
-		Hidden   json.RawMessage        `json:"hidden_policies,omitempty"`
-		Others   json.RawMessage        `json:"other_policies"`
-		Reviews  json.RawMessage        `json:"reviews,omitempty"`
-	}{Now: a.Input.Now.UTC(), Request: record.Request, Facts: record.Facts}
-	if err := json.Unmarshal(text.Bytes(), &v); err != nil {
-		return fmt.Errorf("write as json: %w", err)
-	}
+	v := ExplainedJSON{Now: a.Input.Now.UTC(), Request: record.Request, Facts: record.Facts, ExplanationJSON: a.Explanation.JSON()}
 	if a.Recorded != nil {
 		recorded := events.NewRecord(approval.Entry{Decision: *a.Recorded})
 		v.Recorded = &recorded.Decision

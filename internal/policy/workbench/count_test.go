@@ -129,7 +129,7 @@ func TestExplainOfManyEntries(t *testing.T) {
 		if err := x.WriteText(&short); err != nil {
 			t.Fatal(err)
 		}
-		if err := x.WriteJSON(&wire); err != nil {
+		if err := writeJSON(&wire, x.JSON()); err != nil {
 			t.Fatal(err)
 		}
 		x.All = true

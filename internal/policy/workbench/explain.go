@@ -231,16 +231,19 @@ func toWire(d approval.Decision) wireDecision {
 	return w
 }
 
-// WriteJSON writes x as JSON.
-func (x Explanation) WriteJSON(w io.Writer) error {
+// ExplanationJSON is what is written of an Explanation as JSON.
+type ExplanationJSON struct {
+	Decision wireDecision   `json:"decision"`
+	Policies []shownAnswers `json:"policies"`
+	Hidden   int            `json:"hidden_policies,omitempty"` // policies that are left out
+	Others   int            `json:"other_policies"`            // policies that are for other targets
+	Reviews  *wireReviews   `json:"reviews,omitempty"`         // absent if no policy of the target has a review
+}
+
+// JSON returns what is written of x as JSON.
+func (x Explanation) JSON() ExplanationJSON {
 	policies, hidden := x.cut()
-	return writeJSON(w, struct {
-		Decision wireDecision   `json:"decision"`
-		Policies []shownAnswers `json:"policies"`
-		Hidden   int            `json:"hidden_policies,omitempty"`
-		Others   int            `json:"other_policies"`
-		Reviews  *wireReviews   `json:"reviews,omitempty"`
-	}{toWire(x.Decision), orEmpty(policies), hidden, x.Others, toWireReviews(x.Reviews)})
+	return ExplanationJSON{toWire(x.Decision), orEmpty(policies), hidden, x.Others, toWireReviews(x.Reviews)}
 }
 
 // orEmpty makes an empty list of none, for JSON.

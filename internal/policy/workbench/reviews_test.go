@@ -185,7 +185,7 @@ func TestExplainShowsReviews(t *testing.T) {
 			t.Fatal(err)
 		}
 		var wire bytes.Buffer
-		if err := x.WriteJSON(&wire); err != nil {
+		if err := writeJSON(&wire, x.JSON()); err != nil {
 			t.Fatal(err)
 		}
 		var v struct{ Reviews json.RawMessage }

@@ -48,7 +48,7 @@ deny:
 	if err := x.WriteText(&text); err != nil {
 		t.Fatal(err)
 	}
-	if err := x.WriteJSON(&wire); err != nil || !json.Valid(wire.Bytes()) {
+	if err := writeJSON(&wire, x.JSON()); err != nil || !json.Valid(wire.Bytes()) {
 		t.Fatalf("not JSON: %v\n%s", err, wire.String())
 	}
 	out := text.String() + "\n" + wire.String()
