@@ -145,7 +145,7 @@ func TestABacktestWithAHoleFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := bucket.Put(t.Context(), "request."+strings.Repeat("a", 32), []byte("{")); err != nil {
+	if _, err := bucket.Put(t.Context(), ledgertest.RequestKey(strings.Repeat("a", 32)), []byte("{")); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{

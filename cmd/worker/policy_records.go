@@ -86,8 +86,8 @@ func (s *recordSource) read(c *cobra.Command, env cli.Environment) (records iter
 // recorded reads the decisions since then from the ledger; hole tells what could
 // not be read.
 func recorded(c *cobra.Command, env cli.Environment, since time.Time) (list []approval.Entry, hole, err error) {
-	err = withLedger(env, func(c *cobra.Command, _ config.Config, _ *events.Bus, book *ledger.Ledger) (err error) {
-		list, hole, err = inspect.FindDecided(c.Context(), book, since)
+	err = withLedger(env, func(c *cobra.Command, _ config.Config, bus *events.Bus, book *ledger.Ledger) (err error) {
+		list, hole, err = inspect.FindDecided(c.Context(), bus, book, since)
 		return err
 	})(c, nil)
 	return list, hole, err
@@ -98,10 +98,10 @@ func newPolicyRecordsCommand(env cli.Environment) *cobra.Command {
 		Use:   "records",
 		Short: "Print recorded decisions, for backtests elsewhere",
 		Long: `records prints the decisions in the ledger with all that they rest on, one JSON
-object a line in the form of the data of result events, the latest first. A backtest
-can then run where the broker cannot be reached, such as in the checks of a merge
-request. The lines hold what requesters claimed: treat the file as you treat the
-ledger.`,
+object a line in the form of the data of result events, the latest change first. A
+backtest can then run where the broker cannot be reached, such as in the checks of a
+merge request. The lines hold what requesters claimed: treat the file as you treat
+the ledger.`,
 		Example: `  worker policy records --since 30d > records.jsonl
   worker policy backtest policies --records records.jsonl`,
 	}

@@ -26,7 +26,7 @@ func newRequestsCommand(env cli.Environment) *cobra.Command {
 func newRequestsListCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "List requests, the latest first",
+		Short: "List requests, the latest change first",
 	}
 	f := c.Flags()
 	var filter ledger.Filter
@@ -54,7 +54,7 @@ func newRequestsListCommand(env cli.Environment) *cobra.Command {
 		if filter.Open {
 			found, err = inspect.FindOpen(c.Context(), bus, book, filter, *limit)
 		} else {
-			found, err = inspect.Find(c.Context(), book, filter, *limit)
+			found, err = inspect.Find(c.Context(), bus, book, filter, *limit)
 		}
 		if err == nil && found.Len() == 0 {
 			err = configured(cfg, filter.Target)

@@ -118,7 +118,7 @@ func TestRequests(t *testing.T) {
 		t.Parallel()
 		got := f.do(t.Context(), "", "requests", "list", "--limit", "2")
 		lines := strings.Split(got.stdout, "\n")
-		if len(lines) != 4 || !strings.HasPrefix(lines[0], "REQUEST ") || !strings.HasPrefix(lines[1], open.ID) || got.stderr != "1 more — see --limit\n" {
+		if len(lines) != 4 || !strings.HasPrefix(lines[0], "REQUEST ") || !strings.HasPrefix(lines[1], open.ID) || got.stderr != "there are more — see --limit\n" {
 			t.Errorf("%+v", got)
 		}
 	})

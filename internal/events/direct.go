@@ -21,8 +21,8 @@ const (
 	directWithin   = 5 * time.Second
 )
 
-// errNotDirect means that a stream does not answer direct reads.
-var errNotDirect = errors.New("the stream does not answer direct reads")
+// ErrNotDirect means that a stream does not answer direct reads.
+var ErrNotDirect = errors.New("the stream does not answer direct reads")
 
 // directGet is the broker's JSApiMsgGetRequest, as far as it is used.
 type directGet struct {
@@ -39,6 +39,15 @@ type directGet struct {
 func (b *Bus) direct(ctx context.Context, stream string, get directGet) (out []message, more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, directWithin)
 	defer cancel()
+	subject := b.api("DIRECT.GET." + stream)
+	err = b.abortOnDenial(ctx, subject, func(ctx context.Context) error {
+		out, more, err = b.readDirect(ctx, subject, get)
+		return err
+	})
+	return out, more, err
+}
+
+func (b *Bus) readDirect(ctx context.Context, subject string, get directGet) (out []message, more bool, err error) {
 	body, err := json.Marshal(get)
 	if err != nil {
 		return nil, false, err
@@ -49,7 +58,7 @@ func (b *Bus) direct(ctx context.Context, stream string, get directGet) (out []m
 		return nil, false, err
 	}
 	defer sub.Unsubscribe() //nolint:errcheck // nothing depends on the end of a read
-	if err := b.nc.PublishRequest(b.api("DIRECT.GET."+stream), inbox, body); err != nil {
+	if err := b.nc.PublishRequest(subject, inbox, body); err != nil {
 		return nil, false, err
 	}
 	for {
@@ -59,8 +68,8 @@ func (b *Bus) direct(ctx context.Context, stream string, get directGet) (out []m
 			return out, false, ctx.Err()
 		case m = <-msgs:
 		}
-		// A stored message may have any header, so its subject comes first.
-		if subject := m.Header.Get(jetstream.SubjectHeader); subject != "" {
+		// A stored message may have any header, so what only the broker adds comes first.
+		if subject := m.Header.Get(jetstream.SubjectHeader); subject != "" && m.Header.Get(jetstream.SequenceHeader) != "" {
 			at, timeErr := time.Parse(time.RFC3339Nano, m.Header.Get(jetstream.TimeStampHeaer))
 			sequence, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64)
 			if err := errors.Join(err, timeErr); err != nil {
@@ -79,7 +88,7 @@ func (b *Bus) direct(ctx context.Context, stream string, get directGet) (out []m
 		case "204":
 			return out, m.Header.Get("Nats-Num-Pending") != "0" && len(out) > 0, nil
 		case "503":
-			return out, false, errNotDirect
+			return out, false, ErrNotDirect
 		default:
 			return out, false, fmt.Errorf("unexpected status %.20q from the broker: %.200q", status, m.Header.Get("Description"))
 		}

@@ -313,12 +313,15 @@ func (b *Bus) openBucket(ctx context.Context, name string) (jetstream.KeyValue, 
 	return kv, nil
 }
 
+// ledgerSubject is the subject of a key of the ledger's bucket.
+func ledgerSubject(key string) string { return "$KV." + LedgerBucket + "." + key }
+
 // RemoveKey removes the values of a key of the ledger's bucket up to a revision,
 // and leaves no marker.
 func (b *Bus) RemoveKey(ctx context.Context, key string, revision uint64) error {
 	s, err := b.js.Stream(ctx, bucketStream)
 	if err == nil {
-		err = s.Purge(ctx, jetstream.WithPurgeSubject("$KV."+LedgerBucket+"."+key), jetstream.WithPurgeSequence(revision+1))
+		err = s.Purge(ctx, jetstream.WithPurgeSubject(ledgerSubject(key)), jetstream.WithPurgeSequence(revision+1))
 	}
 	if err != nil {
 		return fmt.Errorf("remove %s from the bucket: %w", key, err)

@@ -453,7 +453,7 @@ func (r *rig) judge() findings {
 
 // versions are the stored values of a request's entry; none if there is no entry.
 func (r *rig) versions(requestID string) ([]version, error) {
-	stored, err := r.store.Store.History(context.WithoutCancel(r.ctx), "request."+requestID)
+	stored, err := r.store.Store.History(context.WithoutCancel(r.ctx), ledgertest.RequestKey(requestID))
 	if err != nil {
 		return nil, nil //nolint:nilerr // the checker misses it
 	}

@@ -34,7 +34,7 @@ const (
 	deadStream     = "VPCEP_DEADLETTERS"
 	bucketStream   = "KV_vpcep-ledger"
 	consumerName   = "vpcep-approver"
-	entrySubjects  = "$KV.vpcep-ledger.request.*"
+	entrySubjects  = "$KV.vpcep-ledger.request.*.*"
 )
 
 // markHeader tells a dead letter from others.
@@ -496,7 +496,7 @@ func (w *world) look() (history, error) {
 			bad = err
 			return
 		}
-		id := strings.TrimPrefix(m.Subject(), strings.TrimSuffix(entrySubjects, "*"))
+		id := m.Subject()[strings.LastIndex(m.Subject(), ".")+1:]
 		h.Entries[id] = append(h.Entries[id], v)
 	})
 	return h, errors.Join(bad, err1, err2, err3)

@@ -33,13 +33,13 @@ type openRequest struct {
 // limit of them; 0 is all.
 func FindOpen(ctx context.Context, bus *events.Bus, book *ledger.Ledger, filter ledger.Filter, limit int) (Open, error) {
 	var out Open
-	found, err := Find(ctx, book, filter, 0)
+	decided, err := newFinder(bus, book, filter, 0).find(ctx)
 	if err != nil {
 		return out, err
 	}
-	out.unreadable = found.unreadable
+	out.unreadable = decided.unreadable
 	open := map[string]*openRequest{}
-	for _, e := range found.Entries {
+	for _, e := range decided.Entries {
 		open[e.Request.ID] = &openRequest{entry: e, waiting: waitingOf(e)}
 	}
 	all, queue, err := bus.Unacknowledged(ctx)

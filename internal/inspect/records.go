@@ -17,11 +17,11 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/policy/workbench"
 )
 
-// FindDecided reads the decisions since then from the ledger, the latest first. Of
+// FindDecided reads the decisions since then from the ledger, the latest change first. Of
 // requests that ended before a decision there is nothing to compare. hole tells
 // what could not be read: what rests on a part of the decisions is no proof.
-func FindDecided(ctx context.Context, book *ledger.Ledger, since time.Time) (list []approval.Entry, hole, err error) {
-	found, err := Find(ctx, book, ledger.Filter{Since: since}, 0)
+func FindDecided(ctx context.Context, bus *events.Bus, book *ledger.Ledger, since time.Time) (list []approval.Entry, hole, err error) {
+	found, err := Find(ctx, bus, book, ledger.Filter{Since: since}, 0)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -1,11 +1,8 @@
 package inspect
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,32 +14,10 @@ import (
 
 // Requests are entries of the ledger.
 type Requests struct {
-	Entries []approval.Entry // the latest decision first
-	More    int              // entries that were left out
+	Entries []approval.Entry // the latest change first
+	More    bool             // whether there are entries that were left out
 
 	unreadable []*ledger.UnreadableError
-}
-
-// Find returns the requests that filter chooses, at most limit of them; 0 is all.
-func Find(ctx context.Context, book *ledger.Ledger, filter ledger.Filter, limit int) (Requests, error) {
-	var out Requests
-	for e, err := range book.List(ctx, filter) {
-		if bad, ok := errors.AsType[*ledger.UnreadableError](err); ok {
-			out.unreadable = append(out.unreadable, bad)
-			continue
-		}
-		if err != nil {
-			return out, err
-		}
-		out.Entries = append(out.Entries, e)
-	}
-	slices.SortStableFunc(out.Entries, func(a, b approval.Entry) int {
-		return cmp.Or(b.Decision.At.Compare(a.Decision.At), cmp.Compare(a.Request.ID, b.Request.ID))
-	})
-	if n := len(out.Entries); limit > 0 && n > limit {
-		out.Entries, out.More = out.Entries[:limit], n-limit
-	}
-	return out, nil
 }
 
 // Len is how many requests are listed.
@@ -50,10 +25,10 @@ func (r Requests) Len() int { return len(r.Entries) }
 
 // Hint says that there are more.
 func (r Requests) Hint() string {
-	if r.More == 0 {
+	if !r.More {
 		return ""
 	}
-	return fmt.Sprintf("%d more — see --limit\n", r.More)
+	return "there are more — see --limit\n"
 }
 
 // Incomplete is an error if entries could not be read: a list with a hole is no list.
@@ -110,15 +85,9 @@ type History struct {
 // FindHistory returns the versions of the one request whose id begins so.
 func FindHistory(ctx context.Context, book *ledger.Ledger, id string) (History, error) {
 	if len(id) < 32 {
-		found, err := Find(ctx, book, ledger.Filter{}, 0)
+		match, err := book.RequestIDs(ctx, id)
 		if err != nil {
 			return History{}, err
-		}
-		var match []string
-		for _, e := range found.Entries {
-			if strings.HasPrefix(e.Request.ID, id) {
-				match = append(match, e.Request.ID)
-			}
 		}
 		if len(match) > 1 {
 			return History{}, cli.WithCode(cli.ExitInvalid, fmt.Errorf("%d requests begin with %s — give more of it: %s", len(match), id, strings.Join(match[:min(len(match), 5)], ", ")))

@@ -4,7 +4,7 @@
 //
 // Keys:
 //
-//	request.<request id>        all that is known of a request (approval.Entry)
+//	request.<4>.<request id>    all that is known of a request (approval.Entry), behind the first 4 characters of its id
 //	lock.<subject>              which request owns a connection or creation (approval.Lock)
 //	limit.<target>.<domain>     connections that take part in a limit
 //	lease.<name>                who does a job that one replica shall do

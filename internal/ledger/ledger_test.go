@@ -125,11 +125,11 @@ func TestUnreadable(t *testing.T) {
 	id := ledgertest.Request("1").ID
 	for _, damaged := range []string{``, `{`, `{"v":2}`, `{}`, `null`, `[]`, `{"v":1,"Request":7}`, `{"v":1,"v":1}`} {
 		f := ledgertest.NewFake()
-		f.PutRaw("request."+id, []byte(damaged))
+		f.PutRaw(ledgertest.RequestKey(id), []byte(damaged))
 		check := func(what string, err error) {
 			t.Helper()
 			var bad *ledger.UnreadableError
-			if !errors.As(err, &bad) || !bad.Retryable() || !strings.Contains(err.Error(), "request."+id) {
+			if !errors.As(err, &bad) || !bad.Retryable() || !strings.Contains(err.Error(), ledgertest.RequestKey(id)) {
 				t.Errorf("%s of %q: %v", what, damaged, err)
 			}
 		}
@@ -198,7 +198,7 @@ func TestFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got strings.Builder
-	for _, key := range []string{"request." + e.Request.ID, "lock." + e.Request.Subject()} {
+	for _, key := range []string{ledgertest.RequestKey(e.Request.ID), "lock." + e.Request.Subject()} {
 		v, err := f.Store.Get(t.Context(), key)
 		if err != nil {
 			t.Fatal(err)

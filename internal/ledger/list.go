@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -22,6 +23,9 @@ type Filter struct {
 	Open       bool               // only those without a result
 	Since      time.Time          // decided at or after
 	Until      time.Time          // decided before
+
+	// ChangedBefore has List end at the first entry that changed then or later.
+	ChangedBefore time.Time
 }
 
 // Match reports whether f chooses e. What is not decided yet is only among what
@@ -48,9 +52,12 @@ func (f Filter) Match(e approval.Entry) bool {
 // on; any other error is the last thing it yields.
 func (l *Ledger) List(ctx context.Context, f Filter) iter.Seq2[approval.Entry, error] {
 	return func(yield func(approval.Entry, error) bool) {
-		for found, err := range l.stored(ctx, "request.*") {
+		for found, err := range l.stored(ctx, RequestKeys("")) {
 			var e approval.Entry
 			if err == nil {
+				if !f.ChangedBefore.IsZero() && !found.Created().Before(f.ChangedBefore) {
+					return
+				}
 				e, err = entryOf(found)
 			}
 			if err == nil && !f.Match(e) {
@@ -95,6 +102,24 @@ func (l *Ledger) stored(ctx context.Context, pattern string) iter.Seq2[jetstream
 	}
 }
 
+// RequestIDs returns the ids of the requests that begin with prefix, which has at least
+// prefixLen characters.
+func (l *Ledger) RequestIDs(ctx context.Context, prefix string) ([]string, error) {
+	if len(prefix) < prefixLen || token(prefix) != prefix {
+		return nil, fmt.Errorf("%.80q is not the beginning of the id of a request", prefix)
+	}
+	var out []string
+	for found, err := range l.stored(ctx, RequestKeys(prefix)) {
+		if err != nil {
+			return nil, err
+		}
+		if id := found.Key()[strings.LastIndex(found.Key(), ".")+1:]; strings.HasPrefix(id, prefix) {
+			out = append(out, id)
+		}
+	}
+	return out, nil
+}
+
 // History returns every stored version of the entry of a request, oldest first;
 // the bucket keeps the last eight. It is empty if there is none.
 func (l *Ledger) History(ctx context.Context, requestID string) ([]approval.Entry, error) {
@@ -124,9 +149,14 @@ func (l *Ledger) History(ctx context.Context, requestID string) ([]approval.Entr
 }
 
 func entryOf(v jetstream.KeyValueEntry) (approval.Entry, error) {
+	return DecodeEntry(v.Key(), v.Revision(), v.Value())
+}
+
+// DecodeEntry decodes the value of a key of RequestKeys.
+func DecodeEntry(key string, revision uint64, value []byte) (approval.Entry, error) {
 	var s storedEntry
-	if err := decode(v.Key(), v.Revision(), v.Value(), &s); err != nil {
+	if err := decode(key, revision, value, &s); err != nil {
 		return approval.Entry{}, err
 	}
-	return *s.entry(v.Revision()), nil
+	return *s.entry(revision), nil
 }

@@ -248,7 +248,19 @@ func requestKey(id string) (string, error) {
 	if id == "" || len(id) > 128 || token(id) != id {
 		return "", fmt.Errorf("%.80q is no id of a request", id)
 	}
-	return "request." + id, nil
+	return "request." + id[:min(prefixLen, len(id))] + "." + id, nil
+}
+
+// prefixLen is how long the beginning of an id is that is a token of its own in the
+// key, so that the broker can find requests by it.
+const prefixLen = 4
+
+// RequestKeys matches the keys of the requests whose ids may begin with prefix.
+func RequestKeys(prefix string) string {
+	if len(prefix) < prefixLen {
+		return "request." + ">"
+	}
+	return "request." + prefix[:prefixLen] + ".*"
 }
 
 func lockKey(subject string) string { return "lock." + subject }

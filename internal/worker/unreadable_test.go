@@ -15,7 +15,7 @@ import (
 func TestWhatCannotBeReadWaits(t *testing.T) {
 	t.Parallel()
 	d := connection("1")
-	for _, key := range []string{"request." + d.Request.ID, "lock." + d.Request.Subject()} {
+	for _, key := range []string{ledgertest.RequestKey(d.Request.ID), "lock." + d.Request.Subject()} {
 		for _, damaged := range []string{"", "{", `{"v":2}`, `[]`} {
 			t.Run(key+" is "+damaged, func(t *testing.T) {
 				t.Parallel()

@@ -29,6 +29,9 @@ func Request(n string) approval.Request {
 	}
 }
 
+// RequestKey is the key of a request's entry in the bucket.
+func RequestKey(id string) string { return "request." + id[:4] + "." + id }
+
 // Another is the request of that n for an endpoint of its own.
 func Another(n string) approval.Request {
 	r := Request(n)

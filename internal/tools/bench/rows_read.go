@@ -155,7 +155,7 @@ func (b *broker) multiply(ctx context.Context, n int) error {
 func namesOf(i int) []string {
 	event := connectionEvent(i, 1)
 	request := approval.RequestID(source, event.ID)
-	out := []string{request, event.Data.EndpointID, strconv.Quote(event.ID)}
+	out := []string{request[:4] + "." + request, request, event.Data.EndpointID, strconv.Quote(event.ID)}
 	if decision := approval.DecisionID(request); decision != request {
 		out = append(out, decision)
 	}

@@ -1,0 +1,195 @@
+package inspect
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
+)
+
+const (
+	// backwardChanges is how many changes of the ledger are looked at backwards for a
+	// list with a limit, before the whole ledger is read.
+	backwardChanges = 16_384
+	// backwardByOutcome is the same where results are looked at then, which is quicker.
+	backwardByOutcome = 2_048
+	// clockSkew is how far a time that a worker wrote may be from that of the broker.
+	clockSkew = 15 * time.Minute
+)
+
+// Find returns the requests that filter chooses, the latest change first and at most
+// limit of them; 0 is all. It reads the ledger backwards, so that it takes no longer on
+// a large one.
+func Find(ctx context.Context, bus *events.Bus, book *ledger.Ledger, filter ledger.Filter, limit int) (Requests, error) {
+	return newFinder(bus, book, filter, limit).find(ctx)
+}
+
+// finder collects entries.
+type finder struct {
+	bus     *events.Bus
+	book    *ledger.Ledger
+	filter  ledger.Filter
+	limit   int // 0: none
+	changes int // of the ledger, to look at backwards
+	have    map[string]bool
+	found   Requests
+}
+
+func newFinder(bus *events.Bus, book *ledger.Ledger, filter ledger.Filter, limit int) *finder {
+	changes := backwardChanges
+	if len(filter.Outcomes) > 0 {
+		changes = backwardByOutcome
+	}
+	return &finder{bus: bus, book: book, filter: filter, limit: limit, changes: changes, have: map[string]bool{}}
+}
+
+func (f *finder) find(ctx context.Context) (Requests, error) {
+	read := f.newest
+	if f.limit == 0 && f.filter.Since.IsZero() {
+		read = f.all
+	}
+	err := read(ctx)
+	slices.SortFunc(f.found.Entries, func(a, b approval.Entry) int { return cmp.Compare(b.Revision, a.Revision) })
+	if f.full() {
+		f.found.Entries, f.found.More = f.found.Entries[:f.limit], true
+	}
+	return f.found, err
+}
+
+// all reads the whole ledger.
+func (f *finder) all(ctx context.Context) error {
+	f.found = Requests{}
+	clear(f.have)
+	return f.forward(ctx, f.filter)
+}
+
+// full reports whether there are more entries than asked for.
+func (f *finder) full() bool { return f.limit > 0 && len(f.found.Entries) > f.limit }
+
+// take adds an entry, or why it cannot be read. Any other error is returned.
+func (f *finder) take(e approval.Entry, err error) error {
+	if bad, ok := errors.AsType[*ledger.UnreadableError](err); ok {
+		if !slices.ContainsFunc(f.found.unreadable, func(known *ledger.UnreadableError) bool { return known.Key == bad.Key }) {
+			f.found.unreadable = append(f.found.unreadable, bad)
+		}
+		return nil
+	}
+	if err == nil && f.filter.Match(e) && !f.have[e.Request.ID] {
+		f.have[e.Request.ID] = true
+		f.found.Entries = append(f.found.Entries, e)
+	}
+	return err
+}
+
+// newest reads the latest changes. If they do not suffice, it finds the rest by the
+// results that were published, or reads the whole ledger.
+func (f *finder) newest(ctx context.Context) error {
+	complete, err := f.backwards(ctx)
+	_, denied := errors.AsType[*events.DeniedError](err)
+	switch {
+	case denied, errors.Is(err, events.ErrNotDirect): // a list takes longer and shows the same
+	case err != nil || complete:
+		return err
+	case len(f.filter.Outcomes) > 0:
+		return f.byResults(ctx)
+	}
+	return f.all(ctx)
+}
+
+// backwards reads changes, the latest first. It is complete if nothing is left, or
+// nothing that is wanted.
+func (f *finder) backwards(ctx context.Context) (complete bool, err error) {
+	published, err := f.bus.Published(ctx)
+	if err != nil {
+		return false, err
+	}
+	n := 0
+	for v, err := range f.bus.LedgerChanges(ctx, ledger.RequestKeys("")) {
+		if err != nil {
+			return false, err
+		}
+		n++
+		// Whatever was submitted later may have ended without a result on the bus.
+		reached := len(f.filter.Outcomes) == 0 || v.At.Before(published)
+		switch {
+		case f.full(), v.At.Before(f.filter.Since.Add(-clockSkew)):
+			return true, nil
+		case f.limit > 0 && n > f.changes && reached:
+			return false, nil
+		}
+		if err := f.take(ledger.DecodeEntry(v.Key, v.Revision, v.Value)); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// byResults finds requests that ended by their results, and those whose results are
+// not stored any more by reading the old part of the ledger.
+func (f *finder) byResults(ctx context.Context) error {
+	for _, outcome := range f.filter.Outcomes {
+		before := len(f.found.Entries)
+		for r, err := range f.bus.NewestResults(ctx, outcome, f.filter.Target) {
+			if err != nil {
+				return err
+			}
+			if r.At.Before(f.filter.Since.Add(-clockSkew)) || len(f.found.Entries)-before > f.limit {
+				break
+			}
+			if !f.have[r.Request.ID] && f.filter.Match(approval.Entry{Request: r.Request, Decision: r.Decision, Result: &r}) {
+				if err := f.get(ctx, r.Request.ID); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if f.full() {
+		return nil
+	}
+	since, err := f.bus.ResultsSince(ctx)
+	if err != nil {
+		return err
+	}
+	old := f.filter
+	old.ChangedBefore = since
+	return f.forward(ctx, old)
+}
+
+// get takes the entry of a request, if there is one.
+func (f *finder) get(ctx context.Context, id string) error {
+	e, err := f.book.Get(ctx, id)
+	if e == nil && err == nil {
+		return nil
+	}
+	if err != nil {
+		return f.take(approval.Entry{}, err)
+	}
+	return f.take(*e, nil)
+}
+
+// forward lists the ledger from its oldest change on, and keeps the latest entries.
+func (f *finder) forward(ctx context.Context, filter ledger.Filter) error {
+	var latest []approval.Entry
+	for e, err := range f.book.List(ctx, filter) {
+		if err != nil {
+			if err := f.take(e, err); err != nil {
+				return err
+			}
+			continue
+		}
+		if f.have[e.Request.ID] {
+			continue
+		}
+		latest = append(latest, e)
+		if n := len(latest); f.limit > 0 && n > 2*f.limit+2 {
+			latest = slices.Delete(latest, 0, n-f.limit-1)
+		}
+	}
+	f.found.Entries = append(f.found.Entries, latest...)
+	return nil
+}
