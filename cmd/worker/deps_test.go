@@ -20,7 +20,7 @@ const module = "github.com/vpcep-approver/vpcep-approver/"
 func arrows() map[string][]string {
 	return map[string][]string{
 		"cmd/worker": {
-			"docs", "internal/approval", "internal/cli", "internal/cloud/simulator", "internal/config", "internal/demo", "internal/doctor", "internal/events",
+			"docs", "internal/approval", "internal/cli", "internal/cloud/simulator", "internal/config", "internal/console", "internal/demo", "internal/doctor", "internal/events",
 			"internal/inspect", "internal/ledger", "internal/policy", "internal/policy/workbench", "internal/review", "internal/scaffold", "internal/service", "internal/submit", "internal/worker",
 		},
 		"internal/approval":                  {},
@@ -43,7 +43,8 @@ func arrows() map[string][]string {
 		"internal/service":                   {"internal/approval", "internal/cli", "internal/cloud", "internal/config", "internal/events", "internal/events/broker", "internal/ledger", "internal/metrics", "internal/policy", "internal/review", "internal/strictyaml", "internal/worker", "policies"},
 		"internal/demo":                      {"internal/approval", "internal/cli", "internal/cloud/simulator", "internal/config", "internal/events", "internal/events/broker", "internal/service", "internal/worker", "policies"},
 		"internal/doctor":                    {"internal/approval", "internal/cli", "internal/cloud", "internal/config", "internal/events", "internal/events/broker", "internal/policy", "internal/policy/workbench", "internal/service", "internal/strictyaml"},
-		"internal/inspect":                   {"internal/approval", "internal/cli", "internal/events", "internal/ledger", "internal/policy", "internal/policy/workbench", "internal/review"},
+		"internal/inspect":                   {"internal/approval", "internal/cli", "internal/events", "internal/ledger", "internal/policy", "internal/policy/workbench", "internal/review", "internal/submit"},
+		"internal/console":                   {"internal/approval", "internal/cli", "internal/config", "internal/events", "internal/inspect", "internal/ledger", "internal/policy", "internal/policy/workbench", "internal/review"},
 		"internal/review":                    {"internal/approval", "internal/ledger", "internal/policy"},
 		"internal/submit":                    {"internal/approval", "internal/cli", "internal/events"},
 		"internal/scaffold":                  {"internal/approval", "internal/cli", "internal/config", "internal/policy/workbench"},
@@ -68,7 +69,7 @@ func outsiders() map[string][]string {
 		"github.com/sony/gobreaker":           {"internal/cloud"},
 		"golang.org/x/time":                   {"internal/cloud"},
 		"github.com/prometheus/client_golang": {"internal/metrics", "internal/service"},
-		"github.com/rs/zerolog":               {"internal/cli", "internal/service", "internal/worker", "internal/review", "internal/events", "internal/events/broker"},
+		"github.com/rs/zerolog":               {"internal/cli", "internal/service", "internal/worker", "internal/review", "internal/events", "internal/events/broker", "internal/console"},
 		"go.yaml.in/yaml":                     {"internal/strictyaml", "internal/cli", "internal/config"},
 		"cel.dev/cel-go":                      {"internal/policy"},
 		"github.com/go-json-experiment/json":  {"internal/cloud", "internal/events", "internal/events/cloudevent", "internal/ledger", "internal/review"},

@@ -138,7 +138,7 @@ func explainBySet(t *testing.T, in approval.Input, b bench, set *policy.Set) str
 	if err := c.ParseFlags(explainFlags(in)); err != nil {
 		t.Fatal(err)
 	}
-	if err := q.check(); err != nil {
+	if err := q.Check(); err != nil {
 		t.Fatal(err)
 	}
 	var a inspect.Explained

@@ -47,6 +47,7 @@ dependency is unreachable, 130 interrupted.`,
 	root.AddCommand(
 		newBusCommand(env),
 		newConfigCommand(env),
+		newConsoleCommand(env),
 		newDemoCommand(env),
 		newDeadLettersCommand(env),
 		newDoctorCommand(env), newEventsCommand(),

@@ -102,7 +102,7 @@ func TestChartSchemaFollowsTheFile(t *testing.T) {
 			forms[s.form] = true
 		}
 	}
-	want := []string{"bool", "duration", "host:port", "int", "name", "number", "path", "rate", "region", "subject", "url"}
+	want := []string{"bool", "cidr", "duration", "host:port", "int", "name", "number", "path", "rate", "region", "subject", "url"}
 	if got := slices.Sorted(maps.Keys(forms)); !slices.Equal(got, want) {
 		t.Errorf("the forms are %q; give valueSchema what is new and list it here", got)
 	}

@@ -53,6 +53,7 @@ func (l *loader) check() {
 	if _, port, err := net.SplitHostPort(c.HTTP.Probes); err == nil && port != "0" && c.HTTP.Probes == c.HTTP.Listen {
 		l.problemAt(c.values["http.probes"], "http.listen has the same address", "give each a port of its own")
 	}
+	l.checkConsole()
 	l.checkFound()
 	for _, api := range cloud.APIs() {
 		u, err := url.Parse(c.Cloud.Endpoints[api])

@@ -4,6 +4,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
@@ -22,6 +23,7 @@ type Config struct {
 	Sweep    Sweep
 	HTTP     HTTP
 	Worker   Worker
+	Console  Console
 	Log      Log
 
 	values map[string]value // of each setting that has one, by key
@@ -92,6 +94,18 @@ type Worker struct {
 	MaxAge        time.Duration
 	ConfirmFor    time.Duration
 	ShutdownGrace time.Duration
+}
+
+// Console says how the console is served, and how people sign in.
+type Console struct {
+	Listen  string
+	URL     string // public; empty: that of Listen
+	KeyFile string // with the NKey that reviewers.yaml names
+	TLS     struct{ Cert, Key string }
+	Proxy   struct {
+		Header    string
+		Addresses []netip.Prefix
+	}
 }
 
 // Log says what is logged and how.

@@ -86,6 +86,7 @@ func TestConfigFromAFullFile(t *testing.T) {
 		Sweep:    Sweep{Interval: 90 * time.Second},
 		HTTP:     HTTP{Listen: ":8081", Probes: ":8082", WebConfig: "web.yml", Pprof: true},
 		Worker:   Worker{Slots: 12, MaxAge: 2 * time.Hour, ConfirmFor: 20 * time.Minute, ShutdownGrace: 5 * time.Second},
+		Console:  Console{Listen: "127.0.0.1:8090"},
 		Log:      Log{Level: "debug", Format: "json"},
 	}
 	ignore := cmp.Options{
@@ -104,7 +105,7 @@ func TestEverySettingHasThreeSpellings(t *testing.T) {
 	t.Parallel()
 	samples := map[string]string{
 		"url": "https://api.example.org", "path": "some/where", "bool": "true", "int": "2", "region": "la-south-2",
-		"number": "3.5", "rate": "7/m", "duration": "7m", "host:port": "127.0.0.1:7", "name": "hub", "subject": "_INBOX_mine", "aksk|token|password": "token",
+		"number": "3.5", "rate": "7/m", "duration": "7m", "host:port": "127.0.0.1:7", "name": "hub", "cidr": "10.0.0.0/8", "subject": "_INBOX_mine", "aksk|token|password": "token",
 		"trace|debug|info|warn|error": "warn", "auto|json|console": "json",
 	}
 	for _, s := range Settings() {
@@ -120,7 +121,11 @@ func TestEverySettingHasThreeSpellings(t *testing.T) {
 		if mid, last, ok := strings.Cut(rest, "."); ok {
 			inner, outer = mid+": {"+last, "}"
 		}
-		both := []string{"APPROVER_NATS_TLS_CERT=c", "APPROVER_NATS_TLS_KEY=k"}
+		both := map[string][]string{
+			"nats.tls.":      {"APPROVER_NATS_TLS_CERT=c", "APPROVER_NATS_TLS_KEY=k"},
+			"console.tls.":   {"APPROVER_CONSOLE_TLS_CERT=c", "APPROVER_CONSOLE_TLS_KEY=k"},
+			"console.proxy.": {"APPROVER_CONSOLE_PROXY_HEADER=X-User", "APPROVER_CONSOLE_PROXY_ADDRESSES=10.0.0.1"},
+		}
 		ways := []struct {
 			name   string
 			env    cli.Environment
@@ -132,8 +137,11 @@ func TestEverySettingHasThreeSpellings(t *testing.T) {
 			{"flag", testEnvironment(nil), Flags{Values: map[string]string{s.key: text}}, "flag"},
 		}
 		for _, way := range ways {
-			if strings.HasPrefix(s.key, "nats.tls.") {
-				for _, pair := range both {
+			for prefix, pairs := range both {
+				if !strings.HasPrefix(s.key, prefix) {
+					continue
+				}
+				for _, pair := range pairs {
 					if !strings.HasPrefix(pair, s.env()+"=") {
 						way.env.Environ = append(way.env.Environ, pair)
 					}
@@ -188,6 +196,12 @@ func TestConfigProblems(t *testing.T) {
 		{"two ways into NATS", "nats: {credentials_file: a, nkey_seed_file: b}\n", nil, "more than one way to authenticate"},
 		{"a user without password", "", []string{"APPROVER_NATS_USER=bob"}, "set both APPROVER_NATS_USER and APPROVER_NATS_PASSWORD"},
 		{"a certificate without key", "nats: {tls: {cert: a}}\n", nil, "cert and key go together"},
+		{"a certificate of the console without key", "console: {tls: {cert: a}}\n", nil, "console.tls: cert and key go together"},
+		{"a proxy from anywhere", "console: {proxy: {header: X-User}}\n", nil, "header and addresses go together"},
+		{"a proxy without an address", "console: {proxy: {header: X-User, addresses: '10.0.0.1, proxy'}}\n", nil, `"proxy" is neither an address nor a network`},
+		{"a proxy", "console: {proxy: {header: X-User, addresses: '10.0.0.1, fd00::/8'}}\n", nil, ""},
+		{"a header with a blank", "console: {proxy: {header: 'X User', addresses: 10.0.0.1}}\n", nil, "is not the name of a header"},
+		{"a console below a path", "console: {url: 'https://example.org/console'}\n", nil, "not the address of a site"},
 		{"embedded with replicas", "nats: {url: embedded, replicas: 3}\n", nil, "the embedded server is alone"},
 		{"embedded with credentials", "nats: {url: embedded, credentials_file: a}\n", nil, "the embedded server knows a user with password only"},
 		{"embedded with a user", "nats: {url: embedded}\n", []string{"APPROVER_NATS_USER=bob", "APPROVER_NATS_PASSWORD=x"}, ""},

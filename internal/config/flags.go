@@ -25,13 +25,13 @@ func (f *settingFlag) Set(text string) error {
 	return nil
 }
 
-// AddFlags adds the flags of these settings, or sections of settings; of all
-// but log, which every command has, if none is named.
+// AddFlags adds the flags of these settings, or sections of settings; of all that a
+// worker needs but log, which every command has, if none is named.
 func AddFlags(flags *pflag.FlagSet, chosen ...string) {
 	for _, s := range Settings() {
 		wanted := slices.ContainsFunc(chosen, func(key string) bool { return s.key == key || strings.HasPrefix(s.key, key+".") })
 		if len(chosen) == 0 {
-			wanted = !strings.HasPrefix(s.key, "log.")
+			wanted = !strings.HasPrefix(s.key, "log.") && !strings.HasPrefix(s.key, "console.")
 		}
 		if s.secret || !wanted {
 			continue

@@ -137,6 +137,29 @@ func Settings() []Setting {
 		duration("worker.max_age", "24h", time.Minute, mostTried, "how long a request that meets only errors is tried: it ends as held if nothing was known, as failed if the action was refused", func(c *Config) *time.Duration { return &c.Worker.MaxAge }),
 		duration("worker.confirm_for", "1h", time.Second, mostTried, "how long the cloud is asked for the wanted state after an action, at most `worker.max_age`", func(c *Config) *time.Duration { return &c.Worker.ConfirmFor }),
 		duration("worker.shutdown_grace", "10s", 0, 10*time.Minute, "time for requests in progress to finish after SIGTERM before they are given back", func(c *Config) *time.Duration { return &c.Worker.ShutdownGrace }),
+		Setting{
+			key: "console.listen", form: "host:port", def: "127.0.0.1:8090",
+			doc: "address of the console; beyond this machine only with `console.proxy`",
+			set: func(c *Config, text string) error { return setAddress(&c.Console.Listen, text) },
+		},
+		Setting{
+			key: "console.url", form: "url",
+			doc: "address at which browsers reach the console, such as `https://console.example.org`; no other name is answered; default that of `console.listen`",
+			set: func(c *Config, text string) error { return setSite(&c.Console.URL, text) },
+		},
+		filePath("console.key_file", "", "seed of the console's NKey, made by `worker reviews keygen`, which `reviewers.yaml` names", func(c *Config) *string { return &c.Console.KeyFile }),
+		filePath("console.tls.cert", "", "certificate (PEM) of the console; empty: it serves plain HTTP, to this machine or to a proxy", func(c *Config) *string { return &c.Console.TLS.Cert }),
+		filePath("console.tls.key", "", "key of the certificate (PEM)", func(c *Config) *string { return &c.Console.TLS.Key }),
+		Setting{
+			key: "console.proxy.header", form: "name",
+			doc: "header in which a proxy says who signed in there, by name or email of `reviewers.yaml`",
+			set: func(c *Config, text string) error { return setHeader(&c.Console.Proxy.Header, text) },
+		},
+		Setting{
+			key: "console.proxy.addresses", form: "cidr",
+			doc: "addresses of the proxy, separated by commas; from others the header means nothing",
+			set: func(c *Config, text string) error { return setPrefixes(&c.Console.Proxy.Addresses, text) },
+		},
 		choice("log.level", "info", []string{"trace", "debug", "info", "warn", "error"}, "least severe level that is logged", func(c *Config) *string { return &c.Log.Level }),
 		choice("log.format", "auto", []string{"auto", "json", "console"}, "form of the log on stderr; auto: console on a terminal, else json", func(c *Config) *string { return &c.Log.Format }),
 	)

@@ -72,11 +72,11 @@ func (l *Ledger) List(ctx context.Context, f Filter) iter.Seq2[approval.Entry, e
 
 // stored yields the newest value of each key that pattern matches, in the order of
 // their last change. An error is the last thing it yields.
-func (l *Ledger) stored(ctx context.Context, pattern string) iter.Seq2[jetstream.KeyValueEntry, error] {
+func (l *Ledger) stored(ctx context.Context, pattern string, more ...jetstream.WatchOpt) iter.Seq2[jetstream.KeyValueEntry, error] {
 	return func(yield func(jetstream.KeyValueEntry, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		watch, err := l.kv.Watch(ctx, pattern, jetstream.IgnoreDeletes())
+		watch, err := l.kv.Watch(ctx, pattern, append(more, jetstream.IgnoreDeletes())...)
 		if err != nil {
 			yield(nil, fmt.Errorf("list the ledger: %w", err))
 			return

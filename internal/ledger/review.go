@@ -2,7 +2,12 @@ package ledger
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"iter"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -64,6 +69,75 @@ func (l *Ledger) ReviewRecords(ctx context.Context, target string) iter.Seq2[*ap
 			}
 		}
 	}
+}
+
+// ReviewChange is a record of reviews that was stored or removed.
+type ReviewChange struct {
+	Subject string
+	Record  *approval.ReviewRecord // nil: it was removed
+	Stored  bool                   // only that: all that was stored before has been yielded
+}
+
+// FollowReviews yields every record of reviews, a change with Stored, and what changes
+// after that, until ctx ends. One that cannot be read is yielded with its subject and an
+// *UnreadableError; any other error is the last thing it yields. What was removed by
+// DropReview leaves no trace; ReviewRevisions tells.
+func (l *Ledger) FollowReviews(ctx context.Context) iter.Seq2[ReviewChange, error] {
+	return func(yield func(ReviewChange, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		watch, err := l.kv.Watch(ctx, reviewKey(">"))
+		if err != nil {
+			yield(ReviewChange{}, fmt.Errorf("follow the reviews: %w", err))
+			return
+		}
+		defer watch.Stop() //nolint:errcheck // nothing depends on the end of a read
+		for {
+			select {
+			case <-ctx.Done():
+				yield(ReviewChange{}, fmt.Errorf("follow the reviews: %w", ctx.Err()))
+				return
+			case found, ok := <-watch.Updates():
+				change, err := reviewChange(found, ok)
+				_, unreadable := errors.AsType[*UnreadableError](err)
+				if !yield(change, err) || err != nil && !unreadable {
+					return
+				}
+			}
+		}
+	}
+}
+
+func reviewChange(found jetstream.KeyValueEntry, ok bool) (ReviewChange, error) {
+	switch {
+	case !ok:
+		return ReviewChange{}, errors.New("follow the reviews: the broker ended the list early")
+	case found == nil:
+		return ReviewChange{Stored: true}, nil
+	}
+	change := ReviewChange{Subject: strings.TrimPrefix(found.Key(), reviewKey(""))}
+	if found.Operation() != jetstream.KeyValuePut {
+		return change, nil
+	}
+	var s storedReview
+	if err := decode(found.Key(), found.Revision(), found.Value(), &s); err != nil {
+		return change, err
+	}
+	change.Record = s.record(found.Revision())
+	return change, nil
+}
+
+// ReviewRevisions returns the revision of each record of reviews, by subject, without
+// reading the records.
+func (l *Ledger) ReviewRevisions(ctx context.Context) (map[string]uint64, error) {
+	out := map[string]uint64{}
+	for found, err := range l.stored(ctx, reviewKey(">"), jetstream.MetaOnly()) {
+		if err != nil {
+			return nil, err
+		}
+		out[strings.TrimPrefix(found.Key(), reviewKey(""))] = found.Revision()
+	}
+	return out, nil
 }
 
 // PutReview stores r, and sets its revision, unless it was changed since it was

@@ -212,15 +212,15 @@ func identify(people *policy.Reviewers, s *Submission, public string, at time.Ti
 	if person == nil {
 		return said, refuse(s, policy.RefusedUnknownReviewer, fmt.Sprintf("reviewers.yaml names nobody called %.80q", s.Reviewer))
 	}
-	if s.SignIn == nil || !signedInAs(person, s.SignIn) {
+	if s.SignIn == nil || !SignedInAs(person, s.SignIn) {
 		return said, refuse(s, refusedOtherPerson, "the console does not say that "+person.Name+" signed in there, in a way that reviewers.yaml knows")
 	}
 	said.Console, said.SignIn = console.Name, s.SignIn.Method
 	return said, nil
 }
 
-// signedInAs reports whether a sign-in is that of person.
-func signedInAs(person *policy.Reviewer, in *SignIn) bool {
+// SignedInAs reports whether a sign-in at a console is that of person.
+func SignedInAs(person *policy.Reviewer, in *SignIn) bool {
 	switch in.Method {
 	case "oidc":
 		return person.Subject != "" && person.Issuer == in.Issuer && person.Subject == in.Subject ||

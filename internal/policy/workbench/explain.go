@@ -23,8 +23,15 @@ func Explain(set *policy.Set, in *approval.Input) Explanation {
 	return Explanation{Explanation: set.Explain(in)}
 }
 
-// shownAnswers is the part of one policy that is written.
-type shownAnswers struct {
+// Shown is the part of an Explanation that is written.
+type Shown struct {
+	Policies []ShownAnswers
+	Hidden   int // policies that are left out with all their entries
+	Others   int // policies that are not for the target
+}
+
+// ShownAnswers is the part of one policy that is written.
+type ShownAnswers struct {
 	policy.Answers
 
 	Hidden int                   `json:"hidden,omitempty"` // entries that are left out
@@ -54,16 +61,22 @@ const (
 // place is the place of an entry in an Explanation.
 type place struct{ policy, entry int }
 
-// cut returns the policies to write, without the entries that have least to do
-// with the request, and how many policies are left out with all their entries.
-func (x Explanation) cut() (policies []shownAnswers, hidden int) {
+// Shown returns the policies to write, without the entries that have least to do
+// with the request.
+func (x Explanation) Shown() Shown {
+	policies, hidden := x.cut()
+	return Shown{Policies: policies, Hidden: hidden, Others: x.Others}
+}
+
+// cut returns the policies to write, and how many are left out with all their entries.
+func (x Explanation) cut() (policies []ShownAnswers, hidden int) {
 	total := 0
 	for _, p := range x.Policies {
 		total += len(p.Entries)
 	}
 	if x.All || total <= maxEntries && len(x.Policies) <= maxEntries {
 		for _, p := range x.Policies {
-			policies = append(policies, shownAnswers{Answers: p})
+			policies = append(policies, ShownAnswers{Answers: p})
 		}
 		return policies, 0
 	}
@@ -98,7 +111,7 @@ func (x Explanation) cut() (policies []shownAnswers, hidden int) {
 	}
 	empty := 0
 	for i, answers := range x.Policies {
-		p := shownAnswers{Answers: answers, more: make(map[policy.Answer]int)}
+		p := ShownAnswers{Answers: answers, more: make(map[policy.Answer]int)}
 		p.Entries = []policy.EntryAnswer{}
 		for j, e := range answers.Entries {
 			if keep[place{i, j}] {
@@ -234,7 +247,7 @@ func toWire(d approval.Decision) wireDecision {
 // ExplanationJSON is what is written of an Explanation as JSON.
 type ExplanationJSON struct {
 	Decision wireDecision   `json:"decision"`
-	Policies []shownAnswers `json:"policies"`
+	Policies []ShownAnswers `json:"policies"`
 	Hidden   int            `json:"hidden_policies,omitempty"` // policies that are left out
 	Others   int            `json:"other_policies"`            // policies that are for other targets
 	Reviews  *wireReviews   `json:"reviews,omitempty"`         // absent if no policy of the target has a review

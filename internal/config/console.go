@@ -1,0 +1,58 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// setSite takes the address of a site, without a path.
+func setSite(at *string, text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("not the address of a site such as https://console.example.org, without a path")
+	}
+	*at = strings.TrimSuffix(text, "/")
+	return nil
+}
+
+// setHeader takes the name of a header that only a proxy has a reason to set.
+func setHeader(at *string, text string) error {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
+	if strings.Trim(text, letters) != "" {
+		return fmt.Errorf("%.60q is not the name of a header such as X-Forwarded-Email", text)
+	}
+	*at = text
+	return nil
+}
+
+// setPrefixes takes addresses and networks, separated by commas.
+func setPrefixes(at *[]netip.Prefix, text string) error {
+	var out []netip.Prefix
+	for part := range strings.SplitSeq(text, ",") {
+		part = strings.TrimSpace(part)
+		network, err := netip.ParsePrefix(part)
+		if ip, alone := netip.ParseAddr(part); alone == nil {
+			network, err = netip.PrefixFrom(ip, ip.BitLen()), nil
+		}
+		if err != nil {
+			return fmt.Errorf("%.60q is neither an address nor a network such as 10.0.0.0/8", part)
+		}
+		out = append(out, network.Masked())
+	}
+	*at = out
+	return nil
+}
+
+// checkConsole looks at what goes together.
+func (l *loader) checkConsole() {
+	set := func(key string) bool { return l.config.values[key].text != "" }
+	if set("console.tls.cert") != set("console.tls.key") {
+		l.problem("console.tls", "cert and key go together", "set both or neither")
+	}
+	if set("console.proxy.header") != set("console.proxy.addresses") {
+		l.problem("console.proxy", "header and addresses go together: from anybody else the header means nothing", "set both or neither")
+	}
+}

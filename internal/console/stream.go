@@ -1,0 +1,131 @@
+package console
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	maxStreams  = 200              // of all browsers
+	streamBeat  = 15 * time.Second // between signs of life, at each of which the session is checked
+	streamWrite = 10 * time.Second // for one write; a browser that is slower is cut, and connects again
+	streamRetry = 2 * time.Second  // after which a browser connects again
+)
+
+// changes tells who waits that something changed. It is safe for concurrent use.
+type changes struct {
+	mu  sync.Mutex
+	all map[chan struct{}]bool
+}
+
+// tell never waits: who has not seen the last change yet sees both at the same time.
+func (c *changes) tell() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for waiting := range c.all {
+		select {
+		case waiting <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// watch returns a channel that gets a token after each change, until stop is called.
+func (c *changes) watch() (changed <-chan struct{}, stop func()) {
+	own := make(chan struct{}, 1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.all == nil {
+		c.all = map[chan struct{}]bool{}
+	}
+	c.all[own] = true
+	return own, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.all, own)
+	}
+}
+
+// stream is one connection of server-sent events.
+type stream struct {
+	w  http.ResponseWriter
+	rc *http.ResponseController
+}
+
+// send writes one event and reports whether the browser took it in time.
+func (s stream) send(text string) bool {
+	if err := s.rc.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
+		return false
+	}
+	if _, err := s.w.Write(visible([]byte(text))); err != nil {
+		return false
+	}
+	return s.rc.Flush() == nil
+}
+
+// open begins a stream for a person who has signed in; ok is false if it may not be.
+// What a stream does is no sign that the person is there, so it keeps no session alive.
+func (c *Console) open(w http.ResponseWriter, r *http.Request) (s stream, v *visitor, ok bool) {
+	v, err := c.visitor(r, false)
+	if err != nil || v == nil {
+		http.Error(w, "not signed in", http.StatusUnauthorized)
+		return s, nil, false
+	}
+	if c.streams.Add(1) > maxStreams {
+		c.streams.Add(-1)
+		http.Error(w, "too many pages are open", http.StatusServiceUnavailable)
+		return s, nil, false
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream; charset=utf-8")
+	h.Set("X-Accel-Buffering", "no")
+	s = stream{w, http.NewResponseController(w)}
+	if err := s.rc.SetReadDeadline(time.Time{}); err != nil { // else the server's ends the stream
+		c.streams.Add(-1)
+		return s, nil, false
+	}
+	if !s.send(fmt.Sprintf("retry: %d\n\n", streamRetry.Milliseconds())) {
+		c.streams.Add(-1)
+		return s, nil, false
+	}
+	return s, v, true
+}
+
+// valid reports whether the person of a stream still has a session.
+func (c *Console) valid(r *http.Request) bool {
+	v, err := c.visitor(r, false)
+	return err == nil && v != nil
+}
+
+// reviewsStream says when the work list has changed.
+func (c *Console) reviewsStream(w http.ResponseWriter, r *http.Request) {
+	changed, stop := c.changes.watch()
+	defer stop()
+	s, _, ok := c.open(w, r)
+	if !ok {
+		return
+	}
+	defer c.streams.Add(-1)
+	beat := time.NewTicker(streamBeat)
+	defer beat.Stop()
+	for {
+		text := ": beat\n\n"
+		select {
+		case <-r.Context().Done():
+			return
+		case <-c.closing:
+			return
+		case <-beat.C:
+			if !c.valid(r) {
+				return
+			}
+		case <-changed:
+			text = "event: changed\ndata: reviews\n\n"
+		}
+		if !s.send(text) {
+			return
+		}
+	}
+}
