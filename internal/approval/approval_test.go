@@ -114,17 +114,18 @@ func TestClaims(t *testing.T) {
 	}
 }
 
-// TestField: a fact comes from the cloud or the configuration, never from a claim.
-func TestField(t *testing.T) {
+// TestEach: a fact comes from the cloud or the configuration, never from a claim.
+func TestEach(t *testing.T) {
 	t.Parallel()
 	in := Input{
 		Request: Request{Target: Target{Kind: Service, Region: "r"}, EndpointID: "asked", Claims: Claims{"domain_id": "claimed", "vpc_id": "v"}},
 		Facts:   Facts{EndpointID: "seen", DomainID: "d", MarkerID: 1 << 60},
 	}
 	for name, want := range map[string]string{"region": "r", "domain_id": "d", "endpoint_id": "seen", "marker_id": "1152921504606846976", "vpc_id": "", "workspace_id": ""} {
-		got, known := in.Field(name)
-		if known != (want != "") || known && got[0] != want {
-			t.Errorf("Field(%q) = %q, %v, want %q", name, got, known, want)
+		got := ""
+		in.Each(name, func(v string) bool { got += v; return true })
+		if got != want {
+			t.Errorf("Each(%q) yields %q, want %q", name, got, want)
 		}
 	}
 }

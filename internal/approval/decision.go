@@ -124,36 +124,31 @@ type ShadowDecision struct {
 // request; a new decision takes a new request.
 func DecisionID(requestID string) string { return requestID }
 
-// Field returns what the cloud or the configuration says of in, by the name
-// that policies and claims use; never anything that was claimed. known reports
-// whether there is such a fact for this request at all: a claim about an
-// unknown one can be neither confirmed nor contradicted.
-func (in *Input) Field(name string) (values []string, known bool) {
-	one := func(s string) ([]string, bool) {
-		if s == "" {
-			return nil, false
-		}
-		return []string{s}, true
-	}
+// Each calls yield with what the cloud or the configuration says of in, by the name
+// that policies and claims use, until it returns false; never with anything that was
+// claimed. A claim about a field without a value can be neither confirmed nor
+// contradicted.
+func (in *Input) Each(name string, yield func(string) bool) {
 	switch name {
 	case "region":
-		return one(in.Request.Target.Region)
+		eachOne(in.Request.Target.Region, yield)
+		return
 	case "workspace_id":
-		return one(in.Request.Target.WorkspaceID)
+		eachOne(in.Request.Target.WorkspaceID, yield)
+		return
 	}
 	if in.Request.Creates() {
-		values = in.Request.Creation.Values(name)
-		return values, values != nil
+		in.Request.Creation.Each(name, yield)
+		return
 	}
 	switch name {
 	case "domain_id":
-		return one(in.Facts.DomainID)
+		eachOne(in.Facts.DomainID, yield)
 	case "endpoint_id":
-		return one(in.Facts.EndpointID)
+		eachOne(in.Facts.EndpointID, yield)
 	case "marker_id":
 		if in.Facts.MarkerID != 0 {
-			return one(strconv.FormatInt(in.Facts.MarkerID, 10))
+			yield(strconv.FormatInt(in.Facts.MarkerID, 10))
 		}
 	}
-	return nil, false
 }

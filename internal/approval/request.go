@@ -97,56 +97,72 @@ func (e DataArtsInsightEndpoint) ServiceID() string {
 	return e.ServerName[strings.LastIndexByte(e.ServerName, '.')+1:]
 }
 
-// Values returns the values that will be sent for a parameter, by its name in
-// the API and in policies ("vpc_id", "subnet_id", "flavor", "xrole", "host_id",
-// "ds_type", "vpc_ep_server_name", "vpc_ep_server_id"); none if c has no such.
-func (c Creation) Values(field string) []string {
-	one := func(s string) []string {
-		if s == "" {
-			return nil
-		}
-		return []string{s}
-	}
+// parameterNames returns the names of all parameters, as the APIs and policies name them.
+func parameterNames() []string {
+	return []string{"vpc_id", "subnet_id", "flavor", "xrole", "host_id", "ds_type", "vpc_ep_server_name", "vpc_ep_server_id"}
+}
+
+// Each calls yield with the values that will be sent for a parameter, until it returns
+// false. The parameter is named as in parameterNames; c may lack it.
+func (c *Creation) Each(parameter string, yield func(string) bool) {
 	switch {
 	case c.FunctionGraph != nil:
-		switch field {
+		switch parameter {
 		case "vpc_id":
-			return one(c.FunctionGraph.VPCID)
+			eachOne(c.FunctionGraph.VPCID, yield)
 		case "subnet_id":
-			return one(c.FunctionGraph.SubnetID)
+			eachOne(c.FunctionGraph.SubnetID, yield)
 		case "flavor":
-			return one(c.FunctionGraph.Flavor)
+			eachOne(c.FunctionGraph.Flavor, yield)
 		case "xrole":
-			return one(c.FunctionGraph.XRole)
+			eachOne(c.FunctionGraph.XRole, yield)
 		}
 	case c.HSS != nil:
-		switch field {
-		case "host_id":
-			return c.HSS.HostIDs
-		case "vpc_id":
-			var ids []string
-			for _, v := range c.HSS.VPCs {
-				ids = append(ids, v.VPCID)
-			}
-			return ids
-		case "subnet_id":
-			var ids []string
-			for _, v := range c.HSS.VPCs {
-				ids = append(ids, v.SubnetIDs...)
-			}
-			return ids
-		}
+		c.HSS.each(parameter, yield)
 	case c.DataArtsInsight != nil:
-		switch field {
+		switch parameter {
 		case "ds_type":
-			return one(c.DataArtsInsight.DSType)
+			eachOne(c.DataArtsInsight.DSType, yield)
 		case "vpc_ep_server_name":
-			return one(c.DataArtsInsight.ServerName)
+			eachOne(c.DataArtsInsight.ServerName, yield)
 		case "vpc_ep_server_id":
-			return one(c.DataArtsInsight.ServerID)
+			eachOne(c.DataArtsInsight.ServerID, yield)
 		}
 	}
-	return nil
+}
+
+func (h *HSSEndpoints) each(parameter string, yield func(string) bool) {
+	switch parameter {
+	case "host_id":
+		eachOf(h.HostIDs, yield)
+	case "vpc_id":
+		for _, v := range h.VPCs {
+			if !eachOne(v.VPCID, yield) {
+				return
+			}
+		}
+	case "subnet_id":
+		for _, v := range h.VPCs {
+			if !eachOf(v.SubnetIDs, yield) {
+				return
+			}
+		}
+	}
+}
+
+// eachOne calls yield with s, unless it is empty. It reports whether to go on.
+func eachOne(s string, yield func(string) bool) bool {
+	return s == "" || yield(s)
+}
+
+// eachOf calls yield with the values of list. It reports whether to go on.
+func eachOf(list []string, yield func(string) bool) bool {
+	for _, s := range list {
+		if !yield(s) {
+			return false
+		}
+	}
+	return true
 }
 
 // Digest is the SHA-256 of all parameters of c, as 64 hexadecimal digits; empty if
@@ -155,13 +171,14 @@ func (c Creation) Values(field string) []string {
 // "subnet_id=<VPC>/<subnet>". A reviewer signs it, so its form is a contract.
 func (c Creation) Digest() string {
 	var lines []string
-	for _, name := range []string{"vpc_id", "subnet_id", "flavor", "xrole", "host_id", "ds_type", "vpc_ep_server_name", "vpc_ep_server_id"} {
+	for _, name := range parameterNames() {
 		if name == "subnet_id" && c.HSS != nil {
 			continue
 		}
-		for _, v := range c.Values(name) {
+		c.Each(name, func(v string) bool {
 			lines = append(lines, name+"="+v+"\n")
-		}
+			return true
+		})
 	}
 	if c.HSS != nil {
 		for _, v := range c.HSS.VPCs {

@@ -521,7 +521,7 @@ func FuzzDecode(f *testing.F) {
 		if r.Creates() {
 			ids = nil
 			for _, field := range []string{"vpc_id", "subnet_id", "host_id", "vpc_ep_server_id"} {
-				ids = append(ids, r.Creation.Values(field)...)
+				r.Creation.Each(field, func(id string) bool { ids = append(ids, id); return true })
 			}
 		}
 		for _, id := range ids {

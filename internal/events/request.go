@@ -51,6 +51,9 @@ type endpointData struct {
 	Claims          approval.Claims      `json:"claims,omitzero"`
 }
 
+// The blocks of parameters have the fields of their domain types in the same order, so
+// that each converts to the other: a parameter is named once in the domain and once here.
+
 type functionGraphData struct {
 	VPCID    string `json:"vpc_id"`
 	SubnetID string `json:"subnet_id"`
@@ -60,7 +63,7 @@ type functionGraphData struct {
 
 type hssData struct {
 	HostIDs []string  `json:"host_id_list,omitzero"`
-	VPCs    []vpcData `json:"vpc_list,omitzero"`
+	VPCs    []vpcData `json:"vpc_list,omitzero"` // the one type within another: lists do not convert
 }
 
 type vpcData struct {
@@ -298,7 +301,9 @@ func (d functionGraphData) creation() (*approval.FunctionGraphEndpoint, error) {
 	if err := first(err1, err2, err3, err4); err != nil {
 		return nil, err
 	}
-	return &approval.FunctionGraphEndpoint{VPCID: vpc, SubnetID: subnet, Flavor: d.Flavor, XRole: d.XRole}, nil
+	out := approval.FunctionGraphEndpoint(d)
+	out.VPCID, out.SubnetID = vpc, subnet
+	return &out, nil
 }
 
 func (d hssData) creation() (*approval.HSSEndpoints, error) {
@@ -532,18 +537,16 @@ func encodeRequest(r approval.Request) ([]byte, nats.Header, error) {
 }
 
 func endpointDataOf(r approval.Request) endpointData {
-	d := endpointData{Target: r.Target.Name, Claims: r.Claims}
-	if c := r.Creation.FunctionGraph; c != nil {
-		d.FunctionGraph = &functionGraphData{VPCID: c.VPCID, SubnetID: c.SubnetID, Flavor: c.Flavor, XRole: c.XRole}
+	c := r.Creation
+	d := endpointData{
+		Target: r.Target.Name, Claims: r.Claims,
+		FunctionGraph: (*functionGraphData)(c.FunctionGraph), DataArtsInsight: (*dataArtsInsightData)(c.DataArtsInsight),
 	}
-	if c := r.Creation.HSS; c != nil {
-		d.HSS = &hssData{HostIDs: c.HostIDs}
-		for _, v := range c.VPCs {
-			d.HSS.VPCs = append(d.HSS.VPCs, vpcData{VPCID: v.VPCID, SubnetIDs: v.SubnetIDs})
+	if c.HSS != nil {
+		d.HSS = &hssData{HostIDs: c.HSS.HostIDs}
+		for _, v := range c.HSS.VPCs {
+			d.HSS.VPCs = append(d.HSS.VPCs, vpcData(v))
 		}
-	}
-	if c := r.Creation.DataArtsInsight; c != nil {
-		d.DataArtsInsight = &dataArtsInsightData{DSType: c.DSType, ServerName: c.ServerName, ServerID: c.ServerID}
 	}
 	return d
 }

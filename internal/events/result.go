@@ -378,18 +378,15 @@ func (d Record) Result() approval.Result {
 
 // creation is what d asks to create, unchecked: it was checked when it came in.
 func (d endpointData) creation() approval.Creation {
-	var c approval.Creation
-	if f := d.FunctionGraph; f != nil {
-		c.FunctionGraph = &approval.FunctionGraphEndpoint{VPCID: f.VPCID, SubnetID: f.SubnetID, Flavor: f.Flavor, XRole: f.XRole}
+	c := approval.Creation{
+		FunctionGraph:   (*approval.FunctionGraphEndpoint)(d.FunctionGraph),
+		DataArtsInsight: (*approval.DataArtsInsightEndpoint)(d.DataArtsInsight),
 	}
-	if h := d.HSS; h != nil {
-		c.HSS = &approval.HSSEndpoints{HostIDs: h.HostIDs}
-		for _, v := range h.VPCs {
-			c.HSS.VPCs = append(c.HSS.VPCs, approval.HSSVPC{VPCID: v.VPCID, SubnetIDs: v.SubnetIDs})
+	if d.HSS != nil {
+		c.HSS = &approval.HSSEndpoints{HostIDs: d.HSS.HostIDs}
+		for _, v := range d.HSS.VPCs {
+			c.HSS.VPCs = append(c.HSS.VPCs, approval.HSSVPC(v))
 		}
-	}
-	if i := d.DataArtsInsight; i != nil {
-		c.DataArtsInsight = &approval.DataArtsInsightEndpoint{DSType: i.DSType, ServerName: i.ServerName, ServerID: i.ServerID}
 	}
 	return c
 }

@@ -105,9 +105,9 @@ func (d *decoder) checkEntry(e *entry, targets []approval.Target) {
 			if slices.Contains(all[fc.field].kinds, t.Kind) {
 				continue
 			}
-			d.SetPath(append(e.path(), strictyaml.Step{Key: fc.label})...)
+			d.SetPath(append(e.path(), strictyaml.Step{Key: fc.field.name()})...)
 			d.Report(strictyaml.SeverityError, fc.at, "no-such-fact",
-				fmt.Sprintf("requests to %s, a target of kind %s, have no %s, so the entry could never match there", t.Name, t.Kind, fc.label),
+				fmt.Sprintf("requests to %s, a target of kind %s, have no %s, so the entry could never match there", t.Name, t.Kind, fc.field.name()),
 				"fields of that kind are "+fieldsOf(t.Kind)+"; give targets of other kinds their own policy")
 			d.SetPath(e.path()...)
 			break
@@ -215,7 +215,7 @@ func fieldsOf(k approval.TargetKind) string {
 	var names []string
 	for _, f := range fieldsByDoc() {
 		if slices.Contains(all[f].kinds, k) {
-			names = append(names, all[f].name)
+			names = append(names, f.name())
 		}
 	}
 	return strings.Join(names, ", ")

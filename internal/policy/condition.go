@@ -68,7 +68,6 @@ func (c *covers) answer(deny bool) truth {
 type fieldCondition struct {
 	reasonNumber
 	field  field
-	label  string
 	values matcher
 	at     strictyaml.Position
 	file   bool // the values come from a value file
@@ -86,14 +85,14 @@ func (c *fieldCondition) test(in *approval.Input, deny bool) truth {
 	return cov.answer(deny)
 }
 
-func (c *fieldCondition) name() string   { return c.label }
+func (c *fieldCondition) name() string   { return c.field.name() }
 func (c *fieldCondition) onClaims() bool { return false }
 func (c *fieldCondition) wanted() string { return c.values.String() }
 
 func (c *fieldCondition) reason() approval.Reason {
 	return approval.Reason{
 		Code: approval.ReasonFieldNotMatched,
-		Text: "A rule matches except for " + c.label + ": it does not allow the value of the request.",
+		Text: "A rule matches except for " + c.field.name() + ": it does not allow the value of the request.",
 	}
 }
 

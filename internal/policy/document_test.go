@@ -46,8 +46,8 @@ func documentTables() string {
 	table(&b, k.policy, nil)
 	b.WriteString("\n### An entry of allow or deny\n\n")
 	kinds := make(map[string]string)
-	for _, s := range specs() {
-		kinds[s.name] = kindWords(s.kinds)
+	for f, s := range specs() {
+		kinds[field(f).name()] = kindWords(s.kinds)
 	}
 	kinds["any_domain"] = "connections"
 	kinds["limit"] = "connections"

@@ -108,8 +108,8 @@ func newFixed() fixed {
 		overBudget:    one(approval.ReasonBudget, "The rules for this request cost too much to evaluate, so a person must decide."),
 		switchedOff:   one(approval.ReasonRejectsSwitched, "Rejections are switched off for this rule, so a person must decide."),
 	}
-	for i, name := range fieldNames() {
-		f.mismatched[i] = one(approval.ReasonClaimMismatch, "The claim "+name+" contradicts what the cloud shows.")
+	for i := range numFields + 1 {
+		f.mismatched[i] = one(approval.ReasonClaimMismatch, "The claim "+i.name()+" contradicts what the cloud shows.")
 	}
 	return f
 }

@@ -395,35 +395,51 @@ deny:
 	}
 }
 
-// TestFieldsAreThoseOfTheInput holds each to approval.Input.Field, which says
-// what is a fact.
-func TestFieldsAreThoseOfTheInput(t *testing.T) {
+// TestFields: each yields the facts and the parameters of a request, and nothing for
+// a field that it does not have.
+func TestFields(t *testing.T) {
 	t.Parallel()
-	inputs := []approval.Input{
-		connection("payments", acme),
-		connection("orders-gateway", ""),
-		creation("functions", approval.Creation{FunctionGraph: &approval.FunctionGraphEndpoint{VPCID: "a", SubnetID: "b", XRole: "c"}}),
-		creation("hosts", approval.Creation{HSS: &approval.HSSEndpoints{
-			HostIDs: []string{"h1", "h2"}, VPCs: []approval.HSSVPC{{VPCID: "a", SubnetIDs: []string{"b", "c"}}, {VPCID: "d"}},
-		}}),
-		creation("insight", approval.Creation{DataArtsInsight: &approval.DataArtsInsightEndpoint{DSType: "DWS", ServerID: "s"}}),
-		creation("insight", approval.Creation{DataArtsInsight: &approval.DataArtsInsightEndpoint{ServerName: "r.n.s"}}),
+	for f := range numFields + 1 {
+		if got, ok := fieldNamed(f.name()); f.name() == "" || !ok || got != f {
+			t.Errorf("fieldNamed(%q) = %d, %t; want %d", f.name(), got, ok, f)
+		}
 	}
-	for _, in := range inputs {
-		for f, name := range fieldNames() {
-			if got, ok := fieldNamed(name); !ok || got != field(f) {
-				t.Errorf("fieldNamed(%q) = %d, %t; want %d", name, got, ok, f)
-			}
-			var got []string
-			each(&in, field(f), false, func(v string) bool { got = append(got, v); return true })
-			if want, _ := in.Field(name); !slices.Equal(got, want) {
-				t.Errorf("%s of %+v = %q, want %q", name, in.Request, got, want)
-			}
+	for _, tt := range []struct {
+		in   approval.Input
+		want string // the fields and their values, in the order of the index
+	}{
+		{connection("payments", acme), "endpoint_id=705290f3-0d00-41f2-aedc-71f09844e879 domain_id=" + acme + " region=cn-north-4 marker_id=322312312312"},
+		{connection("orders-gateway", ""), "endpoint_id=705290f3-0d00-41f2-aedc-71f09844e879 region=cn-north-4 marker_id=322312312312"},
+		{
+			creation("functions", approval.Creation{FunctionGraph: &approval.FunctionGraphEndpoint{VPCID: "a", SubnetID: "b", XRole: "c"}}),
+			"subnet_id=b vpc_id=a xrole=c region=cn-north-4",
+		},
+		{
+			creation("hosts", approval.Creation{HSS: &approval.HSSEndpoints{
+				HostIDs: []string{"h1", "h2"}, VPCs: []approval.HSSVPC{{VPCID: "a", SubnetIDs: []string{"b", "c"}}, {VPCID: "d"}},
+			}}),
+			"subnet_id=b subnet_id=c host_id=h1 host_id=h2 vpc_id=a vpc_id=d region=cn-north-4",
+		},
+		{
+			creation("insight", approval.Creation{DataArtsInsight: &approval.DataArtsInsightEndpoint{DSType: "DWS", ServerID: "s"}}),
+			"vpc_ep_server_id=s workspace_id=a1b2c3d4e5f60718293a4b5c6d7e8f90 ds_type=DWS region=cn-north-4",
+		},
+		{
+			creation("insight", approval.Creation{DataArtsInsight: &approval.DataArtsInsightEndpoint{ServerName: "r.n.s"}}),
+			"vpc_ep_server_name=r.n.s workspace_id=a1b2c3d4e5f60718293a4b5c6d7e8f90 region=cn-north-4",
+		},
+	} {
+		got := ""
+		for f := range numFields + 1 {
+			each(&tt.in, f, false, func(v string) bool { got += " " + f.name() + "=" + v; return true })
+		}
+		if got = strings.TrimSpace(got); got != tt.want {
+			t.Errorf("the fields of %+v are %s, want %s", tt.in.Request, got, tt.want)
 		}
 	}
 	for f, spec := range specs() {
 		if field(f).folds() != spec.id {
-			t.Errorf("%s: folds is %t, but it is an id: %t", spec.name, field(f).folds(), spec.id)
+			t.Errorf("%s: folds is %t, but it is an id: %t", field(f).name(), field(f).folds(), spec.id)
 		}
 	}
 }

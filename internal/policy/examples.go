@@ -20,7 +20,7 @@ func (s *Set) ExampleIDs(ids map[string]bool) []strictyaml.Finding {
 			continue
 		}
 		out = append(out, strictyaml.Finding{
-			Severity: strictyaml.SeverityWarning, Code: "example-id", File: e.policy.file, Line: c.at.Line, Column: c.at.Column, Path: strictyaml.PathText(append(e.path(), strictyaml.Step{Key: c.label})),
+			Severity: strictyaml.SeverityWarning, Code: "example-id", File: e.policy.file, Line: c.at.Line, Column: c.at.Column, Path: strictyaml.PathText(append(e.path(), strictyaml.Step{Key: c.field.name()})),
 			Text: strconv.Quote(c.values.all()[i]) + " is an id of the examples, not one of yours", Hint: "write your own id, or delete the entry",
 		})
 	}

@@ -320,14 +320,14 @@ func fieldKey(f field, spec fieldSpec) key[entry] {
 	}
 	canonical := f.canonical
 	return key[entry]{
-		Name: spec.name, Doc: spec.doc,
+		Name: f.name(), Doc: spec.doc,
 		Form: strictyaml.Form{Words: valuesForm().Words, Schema: map[string]any{"$ref": "#/$defs/values"}},
 		Read: func(d *decoder, n *strictyaml.Node, e *entry) {
 			vs, ok := d.values(n, check, canonical)
 			if !ok {
 				return
 			}
-			c := &fieldCondition{field: f, label: spec.name, values: newMatcher(vs, canonical), at: strictyaml.At(n), file: n.Kind == strictyaml.Mapping}
+			c := &fieldCondition{field: f, values: newMatcher(vs, canonical), at: strictyaml.At(n), file: n.Kind == strictyaml.Mapping}
 			e.never = e.never || c.values.empty()
 			e.conds = append(e.conds, c)
 		},

@@ -96,7 +96,7 @@ func (l *loading) lint(s *Set) {
 				switch c := c.(type) {
 				case *fieldCondition:
 					for _, f := range c.oddities(p, l.targets) {
-						warn(p, c.at, append(e.path(), strictyaml.Step{Key: c.label}), f)
+						warn(p, c.at, append(e.path(), strictyaml.Step{Key: c.field.name()}), f)
 					}
 				case *claimCondition:
 					for _, f := range c.oddities() {
@@ -147,7 +147,7 @@ func (c *fieldCondition) oddities(p *policy, targets approval.Targets) []stricty
 			return out
 		case onlyWild(g) || c.field.folds() && n == 0:
 			out = append(out, strictyaml.Finding{
-				Code: "any-value", Text: shown(g, c.file) + " matches every " + c.label, Hint: "list the values that you mean, or delete the key",
+				Code: "any-value", Text: shown(g, c.file) + " matches every " + c.field.name(), Hint: "list the values that you mean, or delete the key",
 			})
 		case c.field.folds() && n < minDigits:
 			out = append(out, strictyaml.Finding{
@@ -445,7 +445,7 @@ func (s *Set) deniedAnyway(e *entry) (strictyaml.Finding, bool) {
 			}
 		}
 		if n > denied {
-			field, denied, total = c.label, n, len(c.values.exact)
+			field, denied, total = c.field.name(), n, len(c.values.exact)
 		}
 	}
 	if worst == nil {

@@ -33,7 +33,7 @@ func (t *reasonTable) enter(c condition) {
 	var key reasonKey
 	switch c := c.(type) { // the text of these need not be made to know it
 	case *fieldCondition:
-		key = reasonKey{approval.ReasonFieldNotMatched, c.label}
+		key = reasonKey{approval.ReasonFieldNotMatched, c.field.name()}
 	case *claimCondition:
 		key = reasonKey{approval.ReasonClaimNotMatched, c.path}
 	case *fromCondition:

@@ -220,7 +220,7 @@ func (s *site) handle(t *testing.T, p worker.Policy, req approval.Request) appro
 		Cloud: s, Limiter: s, Policy: p, Ledger: s, Reviews: s, Results: s, Metrics: s.metrics, Log: zerolog.Nop(), Now: s.now,
 		Limits: worker.DefaultLimits(), Slots: worker.NewTargetSlots(8, 1, s.now), Targets: approval.Targets{req.Target},
 	}
-	if err := w.Handle(t.Context(), approval.Delivery{Request: req, Attempt: 1, PublishedAt: s.now()}); err != nil {
+	if err := w.Handle(t.Context(), &approval.Delivery{Request: req, Attempt: 1, PublishedAt: s.now()}); err != nil {
 		t.Fatal(err)
 	}
 	entry, err := s.Get(t.Context(), req.ID)
@@ -236,7 +236,7 @@ func (s *site) Facts(context.Context, approval.Request) (approval.Facts, error) 
 	return s.in.Facts, nil
 }
 
-func (s *site) Act(context.Context, approval.Request, approval.Verdict) error { return nil }
+func (s *site) Act(context.Context, *approval.Request, approval.Verdict) error { return nil }
 
 func (s *site) Await(_ context.Context, _ approval.Request, want approval.State, _ time.Time) (approval.State, error) {
 	return want, nil

@@ -112,7 +112,7 @@ func variables() []variable {
 			continue
 		}
 		out = append(out, variable{
-			"request." + spec.name, cel.ListType(cel.StringType), spec.kinds, "the values of " + spec.name + " that will be sent; none if it is left out",
+			"request." + f.name(), cel.ListType(cel.StringType), spec.kinds, "the values of " + f.name() + " that will be sent; none if it is left out",
 			func(in *approval.Input) (any, bool) {
 				vs := []string{}
 				each(in, f, false, func(v string) bool {
