@@ -82,7 +82,7 @@ func (f fixture) serve(t *testing.T, outcome approval.Outcome) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- f.bus.Consume(ctx, func(ctx context.Context, d approval.Delivery) error {
+		done <- f.bus.Consume(ctx, func(ctx context.Context, d *approval.Delivery) error {
 			return f.bus.Publish(ctx, resultFor(d.Request, outcome))
 		})
 	}()

@@ -42,7 +42,7 @@ func (f fixture) deadLetter(t *testing.T, bodies ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = one.Consume(ctx, func(context.Context, approval.Delivery) error {
+	err = one.Consume(ctx, func(context.Context, *approval.Delivery) error {
 		cancel()
 		return nil
 	})

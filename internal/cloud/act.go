@@ -14,9 +14,9 @@ import (
 // the list shows the result; Await waits for the result. After a lost response Act reads
 // the list, and repeats the call only if the connection is still pending. It calls
 // approval.Permit before each call, including repeats.
-func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdict) error {
+func (c *Client) Act(ctx context.Context, req *approval.Request, v approval.Verdict) error {
 	ctx = forTarget(ctx, req.Target.Name)
-	l, err := c.reader(&req)
+	l, err := c.reader(req)
 	if err != nil {
 		return err
 	}
@@ -25,21 +25,7 @@ func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdi
 		return refuse(apiOf(*t), "act", "invalid_request", fmt.Errorf("the verdict %q requires no call", v))
 	}
 	done := func(ctx context.Context) (bool, error) {
-		shown, err := l.read(ctx, req.EndpointID, needState)
-		if err != nil {
-			return false, c.readError(&req, "act", err)
-		}
-		row, _ := shown.row(req.EndpointID)
-		switch state := approval.State(row.Status); {
-		case row.contradicted:
-			return false, c.reportList(*t, apiOf(*t), "act", errContradicted)
-		case tookEffect(v, state):
-			return true, nil
-		case state == approval.Pending:
-			return false, nil
-		default:
-			return false, errNotPending
-		}
+		return c.tookEffect(ctx, l, req, v)
 	}
 	id := approval.UUID(req.EndpointID)
 	defer l.act(id)()
@@ -60,9 +46,29 @@ func (c *Client) Act(ctx context.Context, req approval.Request, v approval.Verdi
 			return nil
 		}
 	case e.Class == ClassGone && e.Code != "" && normal(e.Code) == codeNotFound:
-		return c.notFound(ctx, l, &req, e)
+		return c.notFound(ctx, l, req, e)
 	}
 	return err
+}
+
+// tookEffect reports whether the list shows the result of v. It is an error if the
+// connection is neither that nor pending.
+func (c *Client) tookEffect(ctx context.Context, l *connectionReader, req *approval.Request, v approval.Verdict) (bool, error) {
+	shown, err := l.read(ctx, req.EndpointID, needState)
+	if err != nil {
+		return false, c.readError(req, "act", err)
+	}
+	row, _ := shown.row(req.EndpointID)
+	switch state := approval.State(row.Status); {
+	case row.contradicted:
+		return false, c.reportList(req.Target, apiOf(req.Target), "act", errContradicted)
+	case tookEffect(v, state):
+		return true, nil
+	case state == approval.Pending:
+		return false, nil
+	default:
+		return false, errNotPending
+	}
 }
 
 // codeNotFound means that the endpoint or its service was not found.

@@ -26,7 +26,7 @@ func TestActGoesThrough(t *testing.T) {
 	} {
 		w := &watcher{}
 		c := client(t, newWorld(endpoint), func(cfg *Config) { cfg.Observer = w })
-		if err := c.Act(t.Context(), connect(tt.target), approval.Accept); err != nil || len(w.calls) != 1 || w.calls[0] != tt.want {
+		if err := c.Act(t.Context(), new(connect(tt.target)), approval.Accept); err != nil || len(w.calls) != 1 || w.calls[0] != tt.want {
 			t.Errorf("%v, calls %q, want %q", err, w.calls, tt.want)
 		}
 	}
@@ -90,7 +90,7 @@ func TestLostAnswer(t *testing.T) {
 						break
 					}
 					if err = ferr; err == nil {
-						err = c.Act(t.Context(), req, approval.Accept)
+						err = c.Act(t.Context(), &req, approval.Accept)
 					}
 					if err == nil {
 						break
@@ -153,7 +153,7 @@ func TestActAfterUnknownOutcome(t *testing.T) {
 					return res, err, n == 1
 				}
 				c := client(t, w)
-				err := c.Act(t.Context(), connect(gateway()), tt.verdict)
+				err := c.Act(t.Context(), new(connect(gateway())), tt.verdict)
 				if (err == nil) != tt.ok || w.acts[endpoint] != tt.acts {
 					t.Errorf("%v after %d acts", err, w.acts[endpoint])
 				}
@@ -204,7 +204,7 @@ func TestActErrors(t *testing.T) {
 					return res, err, true
 				}
 				c := client(t, w)
-				err := c.Act(t.Context(), connect(service()), tt.verdict)
+				err := c.Act(t.Context(), new(connect(service())), tt.verdict)
 				if (err == nil) != tt.ok || w.acts[endpoint] != 1 {
 					t.Fatalf("%v after %d acts", err, w.acts[endpoint])
 				}
@@ -216,11 +216,11 @@ func TestActErrors(t *testing.T) {
 	}
 	c := client(t, newWorld(endpoint))
 	for _, v := range []approval.Verdict{approval.Hold, approval.Ignore, ""} {
-		if err := c.Act(t.Context(), connect(service()), v); err == nil {
+		if err := c.Act(t.Context(), new(connect(service())), v); err == nil {
 			t.Errorf("verdict %q was carried out", v)
 		}
 	}
-	if err := c.Act(t.Context(), creation(approval.HSS), approval.Accept); err == nil {
+	if err := c.Act(t.Context(), new(creation(approval.HSS)), approval.Accept); err == nil {
 		t.Error("a creation was accepted")
 	}
 }
@@ -236,7 +236,7 @@ func TestActPassesThrottling(t *testing.T) {
 			return res, err, n < 3
 		}
 		c := client(t, w)
-		if err := c.Act(t.Context(), connect(service()), approval.Reject); err != nil || w.acts[endpoint] != 3 || w.lists != 0 {
+		if err := c.Act(t.Context(), new(connect(service())), approval.Reject); err != nil || w.acts[endpoint] != 3 || w.lists != 0 {
 			t.Errorf("%v, %d acts, %d lists", err, w.acts[endpoint], w.lists)
 		}
 	})

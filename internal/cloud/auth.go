@@ -101,7 +101,7 @@ func newAuth(a Auth, ask func(context.Context, Credentials, string) (token, erro
 
 // acquire waits for a permit to call s. While s refuses the credential it immediately
 // returns an error that wraps ErrCredentials.
-func (a *auth) acquire(ctx context.Context, s scope) (permit, error) {
+func (a *auth) acquire(ctx context.Context, s scope) (*permit, error) {
 	for {
 		a.mu.Lock()
 		if time.Since(a.checkedAt) >= checkInterval {
@@ -109,20 +109,20 @@ func (a *auth) acquire(ctx context.Context, s scope) (permit, error) {
 		}
 		if err := a.blocked(s); err != nil {
 			a.mu.Unlock()
-			return permit{}, err
+			return nil, err
 		}
 		if a.mode == ModePassword {
 			ask, err := a.needsToken(s.project)
 			if err != nil {
 				a.mu.Unlock()
-				return permit{}, err
+				return nil, err
 			}
 			if ask {
 				cred, generation, holdsKey := a.cred, a.generation, a.state != verified
 				a.probing = a.probing || holdsKey
 				a.mu.Unlock()
 				if err := a.renew(ctx, cred, generation, s.project, holdsKey); err != nil {
-					return permit{}, err
+					return nil, err
 				}
 				continue
 			}
@@ -136,25 +136,25 @@ func (a *auth) acquire(ctx context.Context, s scope) (permit, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return permit{}, ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 }
 
 // tryAcquire returns a permit for s if a call may be made now. The caller holds a.mu.
-func (a *auth) tryAcquire(s scope) (permit, bool) {
+func (a *auth) tryAcquire(s scope) (*permit, bool) {
 	at := a.scope(s)
-	p := permit{
+	p := &permit{
 		scope: s, generation: a.generation, cred: a.cred, token: a.cred.Token,
 		probesKey: a.state != verified, probesScope: at.state != verified,
 	}
 	if p.probesKey && a.probing || p.probesScope && at.probing {
-		return permit{}, false
+		return nil, false
 	}
 	if a.mode == ModePassword {
 		t := a.tokenOf(s.project)
 		if !t.usable() {
-			return permit{}, false
+			return nil, false
 		}
 		p.token, p.serial = t.value, t.serial
 	}
@@ -188,7 +188,7 @@ func (a *auth) blocked(s scope) error {
 
 // valid reports whether a call may still be made with p after the wait for the rate
 // limit.
-func (a *auth) valid(p permit) bool {
+func (a *auth) valid(p *permit) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return p.generation == a.generation && (a.state == verified || a.state == unverified && p.probesKey) &&
@@ -196,7 +196,7 @@ func (a *auth) valid(p permit) bool {
 }
 
 // accept ends p after a response that proves the credential.
-func (a *auth) accept(p permit) {
+func (a *auth) accept(p *permit) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if p.generation == a.generation {
@@ -206,7 +206,7 @@ func (a *auth) accept(p permit) {
 }
 
 // release ends p without a result.
-func (a *auth) release(p permit) {
+func (a *auth) release(p *permit) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.endProbe(p)
@@ -215,7 +215,7 @@ func (a *auth) release(p permit) {
 // refuse ends p after the refusal e. It returns nil if there are new values with which
 // the call must be repeated, which happens only once for a call. Otherwise other
 // callers get e, too.
-func (a *auth) refuse(p permit, e *Error, second bool) error {
+func (a *auth) refuse(p *permit, e *Error, second bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	defer a.endProbe(p)
@@ -277,7 +277,7 @@ func (a *auth) set(s authState) {
 }
 
 // endProbe allows the next probe. The caller holds a.mu.
-func (a *auth) endProbe(p permit) {
+func (a *auth) endProbe(p *permit) {
 	if p.generation != a.generation || !p.probesKey && !p.probesScope {
 		return
 	}

@@ -21,7 +21,7 @@ type Client struct {
 	region   string
 	hosts    map[string]*host
 	auth     *auth
-	http     *http.Client
+	http     http.RoundTripper // no client around it: redirects are not followed, and its frames are big
 	codes    codeTable
 	observer Observer
 	faults   *faults
@@ -51,10 +51,7 @@ func New(cfg Config) (*Client, error) {
 	c := &Client{
 		region: cfg.Region, hosts: map[string]*host{}, codes: codes, observer: cfg.Observer, faults: newFaults(cfg.Observer), targets: cfg.Targets,
 		readers: map[listKey]*connectionReader{},
-		http: &http.Client{
-			Transport:     cfg.Transport,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
+		http:    cfg.Transport,
 	}
 	for _, api := range APIs() {
 		base, err := baseURL(cfg, api)

@@ -82,7 +82,7 @@ func approve(ctx context.Context, c *cloud.Client, req approval.Request, aged *a
 			}
 			return errAged
 		}
-		err = c.Act(approval.WithPermit(ctx, permit), req, approval.Accept)
+		err = c.Act(approval.WithPermit(ctx, permit), &req, approval.Accept)
 		if errors.Is(err, errAged) {
 			aged.Add(1)
 			continue

@@ -74,34 +74,48 @@ var errRenewed = errors.New("the credential was renewed")
 // its credential.
 func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bool) error {
 	host := c.hosts[call.api]
-	p, err := c.admit(ctx, host, call)
-	if err != nil {
-		return notSent(ctx, call, err)
+	p, report, refused := c.begin(ctx, host, call)
+	if refused != nil {
+		return refused
 	}
-	report, err := host.breaker.allow()
-	if err != nil {
-		host.limit.releaseUnused()
-		c.release(call, p)
-		return notSent(ctx, call, err)
-	}
-	if call.effect != safe {
-		if err := approval.Permit(ctx); err != nil {
-			host.limit.releaseUnused()
-			report(errInconclusive)
-			c.release(call, p)
-			return notPermitted(call, err)
-		}
-	}
-	start := time.Now()
-	call.sent = start
+	call.sent = time.Now()
 	e := c.send(ctx, host, call, body, p)
 	if e != nil {
 		e.Target = targetOf(ctx)
 	}
 	host.limit.release()
 	report(breakerResult(ctx, e))
+	return c.finish(ctx, host, call, p, e, second)
+}
 
-	class := ClassOK
+// begin waits for the turn of a call and asks whether it may be made. report tells the
+// breaker its result.
+func (c *Client) begin(ctx context.Context, host *host, call *call) (p *permit, report func(error), refused *Error) {
+	p, err := c.admit(ctx, host, call)
+	if err != nil {
+		return nil, nil, notSent(ctx, call, err)
+	}
+	report, err = host.breaker.allow()
+	if err != nil {
+		host.limit.releaseUnused()
+		c.release(call, p)
+		return nil, nil, notSent(ctx, call, err)
+	}
+	if call.effect != safe {
+		if err := approval.Permit(ctx); err != nil {
+			host.limit.releaseUnused()
+			report(errInconclusive)
+			c.release(call, p)
+			return nil, nil, notPermitted(call, err)
+		}
+	}
+	return p, report, nil
+}
+
+// finish draws the conclusions from the answer to a call: e, nil if it was a success. It
+// is a function of its own because attempt's stack is held for as long as the call takes.
+func (c *Client) finish(ctx context.Context, host *host, call *call, p *permit, e *Error, second bool) error {
+	start, class := call.sent, ClassOK
 	if e != nil {
 		class = e.Class
 	}
@@ -167,21 +181,21 @@ func targetOf(ctx context.Context) string {
 }
 
 // admit waits for the credential and for the limits of the host.
-func (c *Client) admit(ctx context.Context, host *host, call *call) (permit, error) {
+func (c *Client) admit(ctx context.Context, host *host, call *call) (*permit, error) {
 	for {
 		if err := host.breaker.check(); err != nil {
-			return permit{}, err
+			return nil, err
 		}
-		var p permit
+		p := &permit{}
 		if !call.anonymous {
 			var err error
 			if p, err = c.auth.acquire(ctx, scope{call.api, call.project}); err != nil {
-				return permit{}, err
+				return nil, err
 			}
 		}
 		if err := host.limit.acquire(ctx, laneOf(ctx, call.effect), call.effect != safe && !p.probesKey); err != nil {
 			c.release(call, p)
-			return permit{}, err
+			return nil, err
 		}
 		if call.anonymous || c.auth.valid(p) {
 			return p, nil
@@ -191,7 +205,7 @@ func (c *Client) admit(ctx context.Context, host *host, call *call) (permit, err
 	}
 }
 
-func (c *Client) release(call *call, p permit) {
+func (c *Client) release(call *call, p *permit) {
 	if !call.anonymous {
 		c.auth.release(p)
 	}

@@ -361,7 +361,7 @@ func TestIDsInPaths(t *testing.T) {
 			req := connect(service())
 			edit(&req)
 			_, err1 := c.Facts(ctx, req)
-			err2 := c.Act(ctx, req, approval.Accept)
+			err2 := c.Act(ctx, &req, approval.Accept)
 			_, err3 := c.Await(ctx, req, approval.Accepted, time.Time{})
 			for i, err := range []error{err1, err2, err3} {
 				if e, ok := asError(err); !ok || e.Retryable() || e.Code != "invalid_id" || e.OutcomeUnknown() {

@@ -43,7 +43,7 @@ func Example() {
 		return
 	}
 	fmt.Println(facts.DomainID, facts.State)
-	if err := client.Act(ctx, req, approval.Accept); err != nil {
+	if err := client.Act(ctx, &req, approval.Accept); err != nil {
 		fmt.Println(err)
 		return
 	}

@@ -14,8 +14,12 @@ import (
 // and for any code, and works as soon as it is fixed.
 func TestOperatorFaultsMayPass(t *testing.T) {
 	t.Parallel()
-	act := func(c *Client, t *testing.T) error { return c.Act(t.Context(), connect(service()), approval.Accept) }
-	actGateway := func(c *Client, t *testing.T) error { return c.Act(t.Context(), connect(gateway()), approval.Accept) }
+	act := func(c *Client, t *testing.T) error {
+		return c.Act(t.Context(), new(connect(service())), approval.Accept)
+	}
+	actGateway := func(c *Client, t *testing.T) error {
+		return c.Act(t.Context(), new(connect(gateway())), approval.Accept)
+	}
 	create := func(kind approval.TargetKind) func(*Client, *testing.T) error {
 		return func(c *Client, t *testing.T) error { _, err := c.Create(t.Context(), creation(kind)); return err }
 	}
@@ -115,7 +119,7 @@ func TestAFaultThatIsNotMetAgainEnds(t *testing.T) {
 		}
 		c := client(t, w, func(cfg *Config) { cfg.Observer = seen })
 		for range 3 {
-			_ = c.Act(t.Context(), connect(service()), approval.Accept)
+			_ = c.Act(t.Context(), new(connect(service())), approval.Accept)
 			if _, err := c.Facts(t.Context(), connect(service())); err != nil { // another operation of the same API works
 				t.Fatal(err)
 			}

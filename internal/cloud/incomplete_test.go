@@ -230,7 +230,7 @@ func TestActIsNotRepeatedOnAListThatLies(t *testing.T) {
 					}
 					return says(200, list)
 				}))
-				err := c.Act(t.Context(), connect(service()), approval.Accept)
+				err := c.Act(t.Context(), new(connect(service())), approval.Accept)
 				if e, ok := asError(err); !ok || !e.Retryable() || !e.OutcomeUnknown() || acts != 1 {
 					t.Errorf("%d acts, %v", acts, err)
 				}

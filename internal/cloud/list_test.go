@@ -25,7 +25,7 @@ func approve(ctx context.Context, c *Client, req approval.Request) error {
 	if f.State != approval.Pending {
 		return fmt.Errorf("state %q", f.State)
 	}
-	if err := c.Act(ctx, req, approval.Accept); err != nil {
+	if err := c.Act(ctx, &req, approval.Accept); err != nil {
 		return fmt.Errorf("act: %w", err)
 	}
 	state, err := c.Await(ctx, req, approval.Accepted, time.Now())

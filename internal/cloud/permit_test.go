@@ -43,7 +43,7 @@ func TestNothingIsSentWithoutPermit(t *testing.T) {
 					}
 					return nil
 				})
-				err := client(t, w).Act(ctx, connect(service()), approval.Accept)
+				err := client(t, w).Act(ctx, new(connect(service())), approval.Accept)
 				e, ok := asError(err)
 				if !ok || !errors.Is(err, errNo) || !e.Retryable() || e.Gone() || e.OutcomeUnknown() != tt.unknown {
 					t.Fatalf("Act = %v (unknown: %v), want what permit said, and unknown: %v", err, ok && e.OutcomeUnknown(), tt.unknown)
@@ -71,7 +71,7 @@ func TestAPermitIsAskedAfterTheWaitForTheRate(t *testing.T) {
 			asked = time.Now()
 			return errors.New("denied meanwhile")
 		})
-		if err := c.Act(ctx, connect(service()), approval.Accept); err == nil || w.acts[endpoint] != 0 {
+		if err := c.Act(ctx, new(connect(service())), approval.Accept); err == nil || w.acts[endpoint] != 0 {
 			t.Errorf("Act = %v after %d calls, want none", err, w.acts[endpoint])
 		}
 		if waited := asked.Sub(begin); waited < 5*time.Second {

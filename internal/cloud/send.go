@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -31,14 +30,14 @@ const (
 )
 
 // send sends one request and classifies the response.
-func (c *Client) send(ctx context.Context, host *host, call *call, body []byte, p permit) *Error {
+func (c *Client) send(ctx context.Context, host *host, call *call, body []byte, p *permit) *Error {
 	ctx, cancel := context.WithTimeout(ctx, CallTimeout)
 	defer cancel()
 	r, err := c.request(ctx, host, call, body, p)
 	if err != nil {
 		return refuse(call.api, call.op, "invalid_request", err)
 	}
-	res, err := c.http.Do(r)
+	res, err := c.http.RoundTrip(r)
 	if err != nil {
 		return noResponse(call, err)
 	}
@@ -66,7 +65,7 @@ func (c *Client) send(ctx context.Context, host *host, call *call, body []byte, 
 }
 
 // request builds the HTTP request.
-func (c *Client) request(ctx context.Context, host *host, call *call, body []byte, p permit) (*http.Request, error) {
+func (c *Client) request(ctx context.Context, host *host, call *call, body []byte, p *permit) (*http.Request, error) {
 	u := *host.base
 	u.Path = strings.TrimSuffix(u.Path, "/") + call.path
 	u.RawPath = ""
@@ -121,9 +120,6 @@ func (c *Client) refused(call *call, res *http.Response, data []byte) *Error {
 
 // noResponse returns the error for a call without a response.
 func noResponse(call *call, err error) *Error {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		err = u.Err // without the URL, which is long
-	}
 	if !wasNotSent(err) {
 		return call.failed(call.unknown(), "no response", err)
 	}

@@ -77,7 +77,7 @@ func settle(ctx context.Context, c *cloud.Client, req approval.Request, v approv
 	if err != nil || f.State != approval.Pending {
 		return fmt.Errorf("facts: %+v: %w", f, err)
 	}
-	if err := c.Act(ctx, req, v); err != nil {
+	if err := c.Act(ctx, &req, v); err != nil {
 		return fmt.Errorf("act: %w", err)
 	}
 	state, err := c.Await(ctx, req, v.Goal(), time.Now())

@@ -51,7 +51,7 @@ func (a *auth) tokenOf(project string) *projectToken {
 func (t *projectToken) usable() bool { return t.value != "" && time.Now().Before(t.expires) }
 
 // replaced reports whether there is a newer token than p's. The caller holds a.mu.
-func (a *auth) replaced(p permit) bool {
+func (a *auth) replaced(p *permit) bool {
 	t := a.tokens[p.scope.project]
 	return t != nil && t.serial != p.serial
 }

@@ -29,10 +29,10 @@ func TestCallsEqualRecordings(t *testing.T) {
 		query             func(url.Values) // takes from the recording's query what we do not send
 	}{
 		{"AcceptOrRejectEndpoint", "action receive", rowsJSON(0), func(ctx context.Context, c *Client) error {
-			return c.Act(ctx, connect(service()), approval.Accept)
+			return c.Act(ctx, new(connect(service())), approval.Accept)
 		}, nil},
 		{"AcceptOrRejectEndpoint", "action reject", rowsJSON(0), func(ctx context.Context, c *Client) error {
-			return c.Act(ctx, connect(service()), approval.Reject)
+			return c.Act(ctx, new(connect(service())), approval.Reject)
 		}, nil},
 		{"ListServiceConnections", "no query parameter", rowsJSON(0), func(ctx context.Context, c *Client) error {
 			_, _, err := c.serviceConnections(ctx, project, serviceID, filter{})
@@ -59,7 +59,7 @@ func TestCallsEqualRecordings(t *testing.T) {
 			return err
 		}, func(q url.Values) { q.Del("marker_id"); q.Del("offset") }},
 		{"AcceptOrRejectEndpointConnections", "action receive", rowsJSON(0), func(ctx context.Context, c *Client) error {
-			return c.Act(ctx, connect(gateway()), approval.Accept)
+			return c.Act(ctx, new(connect(gateway())), approval.Accept)
 		}, nil},
 		{"CreateVpcEndpoint", "every field", `{"endpoints":[],"address":"a.b"}`, func(ctx context.Context, c *Client) error {
 			_, err := c.Create(ctx, approval.Request{Target: functions, Creation: approval.Creation{FunctionGraph: &approval.FunctionGraphEndpoint{

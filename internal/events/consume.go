@@ -21,7 +21,7 @@ import (
 // redelivered: after RetryAfter() if the error has that method and it is positive,
 // else after a growing backoff. ctx ends when the process is about to stop. It must
 // be safe for concurrent use.
-type Handler func(ctx context.Context, d approval.Delivery) error
+type Handler func(ctx context.Context, d *approval.Delivery) error
 
 const (
 	pullFor       = 5 * time.Second // an empty pull ends and is repeated
@@ -83,7 +83,7 @@ type messageKey struct {
 // When ctx ends, nothing more is pulled. Requests in flight have
 // Config.ShutdownGrace to finish; then they are given back immediately. Consume
 // returns when all are settled. Only one Consume may run at a time.
-func (b *Bus) Consume(ctx context.Context, handle func(context.Context, approval.Delivery) error) error {
+func (b *Bus) Consume(ctx context.Context, handle func(context.Context, *approval.Delivery) error) error {
 	if b.cfg.Ledger == nil {
 		return errNoLedger
 	}

@@ -26,7 +26,7 @@ func TestConsumeHandlesAndAcknowledges(t *testing.T) {
 		}
 	}
 	var handled, most atomic.Int64
-	stop := consume(t, b, func(_ context.Context, d approval.Delivery) error {
+	stop := consume(t, b, func(_ context.Context, d *approval.Delivery) error {
 		most.Store(max(most.Load(), int64(seen.get("slots"))))
 		handled.Add(1)
 		if d.Attempt != 1 || d.PublishedAt.IsZero() || d.Request.EndpointID != endpoint {
@@ -64,7 +64,7 @@ func TestConsumeGivesBackWithTheDelayAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	times := make(chan time.Time, 10)
-	stop := consume(t, b, func(_ context.Context, d approval.Delivery) error {
+	stop := consume(t, b, func(_ context.Context, d *approval.Delivery) error {
 		times <- time.Now()
 		if d.Attempt < 4 {
 			return fmt.Errorf("wait: %w", later{after: 200 * time.Millisecond, cause: CauseBusy})
@@ -104,7 +104,7 @@ func TestConsumeKeepsSlowRequestsInHand(t *testing.T) {
 	if err := b.Submit(t.Context(), connection("1")); err != nil {
 		t.Fatal(err)
 	}
-	stop := consume(t, b, func(ctx context.Context, _ approval.Delivery) error {
+	stop := consume(t, b, func(ctx context.Context, _ *approval.Delivery) error {
 		select {
 		case <-ctx.Done():
 		case <-time.After(2 * time.Second): // four times AckWait
@@ -134,7 +134,7 @@ func TestConsumeGivesBackAtOnceWhenItEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	stop := consume(t, b, func(ctx context.Context, _ approval.Delivery) error {
+	stop := consume(t, b, func(ctx context.Context, _ *approval.Delivery) error {
 		<-ctx.Done()
 		return ctx.Err()
 	})
@@ -149,7 +149,7 @@ func TestConsumeGivesBackAtOnceWhenItEnds(t *testing.T) {
 	// Another worker has them long before AckWait.
 	other := newWatcher()
 	b2 := connect(t, s, func(c *Config) { edit(c); c.Observer = other })
-	consume(t, b2, func(context.Context, approval.Delivery) error { return nil })
+	consume(t, b2, func(context.Context, *approval.Delivery) error { return nil })
 	other.exactly(t, "delivered connection", 5)
 	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("the others' worker had them after %s", took)
@@ -164,7 +164,7 @@ func TestConsumeLetsRequestsInHandEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	release := make(chan struct{})
-	stop := consume(t, b, func(ctx context.Context, _ approval.Delivery) error {
+	stop := consume(t, b, func(ctx context.Context, _ *approval.Delivery) error {
 		<-release
 		return ctx.Err()
 	})
@@ -192,7 +192,7 @@ func TestConsumeEndsAlthoughAHandlerDoesNot(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- b.Consume(ctx, func(context.Context, approval.Delivery) error { <-release; return nil })
+		ended <- b.Consume(ctx, func(context.Context, *approval.Delivery) error { <-release; return nil })
 	}()
 	seen.exactly(t, "slots", 1)
 	cancel()
@@ -227,7 +227,7 @@ func TestConsumeHearsNoBrokerInAMessage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	consume(t, b, func(_ context.Context, d approval.Delivery) error {
+	consume(t, b, func(_ context.Context, d *approval.Delivery) error {
 		if d.Attempt != 1 {
 			t.Errorf("request %s was handled at delivery %d: the broker took it for lost", d.Request.EventID, d.Attempt)
 		}
@@ -270,7 +270,7 @@ func TestConsumeSurvivesPanics(t *testing.T) {
 	if err := b.Submit(t.Context(), connection("1")); err != nil {
 		t.Fatal(err)
 	}
-	consume(t, b, func(_ context.Context, d approval.Delivery) error {
+	consume(t, b, func(_ context.Context, d *approval.Delivery) error {
 		if d.Attempt == 1 {
 			panic("boom")
 		}
@@ -289,7 +289,7 @@ func TestConsumeBuriesWhatPanicsAlways(t *testing.T) {
 	if err := b.Submit(t.Context(), connection("1")); err != nil {
 		t.Fatal(err)
 	}
-	consume(t, b, func(context.Context, approval.Delivery) error { panic("boom") })
+	consume(t, b, func(context.Context, *approval.Delivery) error { panic("boom") })
 	seen.exactly(t, "dead poison", 1)
 	if got := seen.get("delivered connection"); got != 3 {
 		t.Errorf("handled %d times, want 3", got)
@@ -309,7 +309,7 @@ func TestConsumeBuriesWhatIsNoRequest(t *testing.T) {
 	if err := b.SubmitRaw(t.Context(), "payments", map[string][]string{"X-Mine": {"kept"}, "Nats-Msg-Id": {"m1"}}, []byte("not json")); err != nil {
 		t.Fatal(err)
 	}
-	consume(t, b, func(context.Context, approval.Delivery) error {
+	consume(t, b, func(context.Context, *approval.Delivery) error {
 		t.Error("the handler was called")
 		return nil
 	})

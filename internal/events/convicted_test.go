@@ -25,7 +25,7 @@ func TestAGoodSuspectIsConvictedAndReplayed(t *testing.T) {
 		crash(t, s, 1, nil)
 	}
 	began, killed := make(chan struct{}, 1), make(chan struct{}, 1)
-	fourth := startDoomed(t, s, nil, func(ctx context.Context, d approval.Delivery) error {
+	fourth := startDoomed(t, s, nil, func(ctx context.Context, d *approval.Delivery) error {
 		if d.Request.EventID == "killer" {
 			if d.Attempt != 1 {
 				t.Errorf("the killer comes for the %d. time", d.Attempt)
@@ -49,7 +49,7 @@ func TestAGoodSuspectIsConvictedAndReplayed(t *testing.T) {
 	var handled, replayed atomic.Int64
 	seen := newWatcher()
 	last := connect(t, s, func(c *Config) { c.Observer = seen })
-	consume(t, last, func(_ context.Context, d approval.Delivery) error {
+	consume(t, last, func(_ context.Context, d *approval.Delivery) error {
 		if d.Request.EventID == "killer" { // not a killer for this version
 			handled.Add(1)
 			return nil

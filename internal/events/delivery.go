@@ -133,7 +133,7 @@ func (d *delivery) run(ctx context.Context) (err error) {
 		kind = KindEndpoint
 	}
 	d.c.cfg.Observer.Delivered(kind)
-	err = d.c.handle(ctx, *decoded)
+	err = d.c.handle(ctx, decoded)
 	d.mu.Lock()
 	d.handled = true
 	d.mu.Unlock()

@@ -64,7 +64,7 @@ func TestDiskFull(t *testing.T) {
 	full("a request", b.Submit(t.Context(), connection("late")))
 
 	var tried atomic.Int64
-	consume(t, b, func(ctx context.Context, d approval.Delivery) error {
+	consume(t, b, func(ctx context.Context, d *approval.Delivery) error {
 		tried.Add(1)
 		if _, _, err := ledgertest.Record(ctx, book, &d.Request, &decision); err != nil {
 			return err

@@ -155,7 +155,7 @@ func TestDeadLettersAreStoredWhoeverHasTheirMessageID(t *testing.T) {
 	raw := last(t, b, RequestsStream)
 	key := messageKey{seq: raw.Sequence, at: raw.Time.UnixNano()}
 	occupy(t, b, "vpcep.deadletters.unreadable", deadLetterID(key.seq, key.at))
-	consume(t, b, func(context.Context, approval.Delivery) error { return nil })
+	consume(t, b, func(context.Context, *approval.Delivery) error { return nil })
 	seen.exactly(t, "dead unreadable", 1)
 	var letters []DeadLetter
 	for d, err := range b.DeadLetters(t.Context()) {
@@ -203,7 +203,7 @@ func TestSweepSubjectIsTheSweepsOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	handled := make(chan approval.Request, 8)
-	consume(t, b, func(_ context.Context, d approval.Delivery) error {
+	consume(t, b, func(_ context.Context, d *approval.Delivery) error {
 		handled <- d.Request
 		return nil
 	})

@@ -40,7 +40,7 @@ func TestWorkersSayWhatTheyDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	release := make(chan struct{})
-	stop := consume(t, b, func(context.Context, approval.Delivery) error {
+	stop := consume(t, b, func(context.Context, *approval.Delivery) error {
 		<-release
 		return nil
 	})

@@ -29,7 +29,7 @@ func TestPoisonIsNotSubmittedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	var fixed atomic.Bool
-	consume(t, b, func(context.Context, approval.Delivery) error {
+	consume(t, b, func(context.Context, *approval.Delivery) error {
 		if !fixed.Load() {
 			panic("boom")
 		}
@@ -86,7 +86,7 @@ func TestPoisonOnlyWithItsRecord(t *testing.T) {
 		}
 	}
 	var handled atomic.Int64
-	consume(t, b, func(context.Context, approval.Delivery) error {
+	consume(t, b, func(context.Context, *approval.Delivery) error {
 		if handled.Add(1) == poisonAt {
 			limit(1)
 		}

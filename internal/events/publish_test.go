@@ -332,7 +332,7 @@ func TestWaiting(t *testing.T) {
 		t.Errorf("the first waits since %v, %v; want just now", first, err)
 	}
 	taken, release := make(chan struct{}), make(chan struct{})
-	consume(t, b, func(context.Context, approval.Delivery) error {
+	consume(t, b, func(context.Context, *approval.Delivery) error {
 		taken <- struct{}{}
 		<-release
 		return nil

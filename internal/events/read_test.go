@@ -281,7 +281,7 @@ func TestProducersNeedToPublishOnly(t *testing.T) {
 			"$JS.API.CONSUMER.DELETE.VPCEP_RESULTS.>")),
 	})
 	worker := as("all")
-	consume(t, worker, func(ctx context.Context, d approval.Delivery) error {
+	consume(t, worker, func(ctx context.Context, d *approval.Delivery) error {
 		r := result(d.Request.EventID, approval.OutcomeHeld)
 		return worker.Publish(ctx, r)
 	})
@@ -340,7 +340,7 @@ func TestServed(t *testing.T) {
 	if served, known := b.Served(t.Context()); served || !known {
 		t.Errorf("without a worker: %v, %v", served, known)
 	}
-	consume(t, b, func(context.Context, approval.Delivery) error { return nil })
+	consume(t, b, func(context.Context, *approval.Delivery) error { return nil })
 	eventually(t, "a worker is seen", func() bool {
 		served, known := b.Served(t.Context())
 		return served && known
@@ -399,7 +399,7 @@ func TestConsumeBacksOffFromRefusedPulls(t *testing.T) {
 	if err := front.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	consume(t, b, func(context.Context, approval.Delivery) error { return nil })
+	consume(t, b, func(context.Context, *approval.Delivery) error { return nil })
 	seen.exactly(t, "bound", 1)
 	seen.exactly(t, "bound", 0)
 	if b.Ready() == nil {
@@ -428,7 +428,7 @@ func TestAPausedConsumerIsNotReady(t *testing.T) {
 	if _, err := b.js.PauseConsumer(t.Context(), RequestsStream, ConsumerName, time.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	consume(t, b, func(context.Context, approval.Delivery) error { return nil })
+	consume(t, b, func(context.Context, *approval.Delivery) error { return nil })
 	eventually(t, "a look at the consumer", func() bool { return b.LastLoop() != time.Time{} })
 	if b.Ready() == nil {
 		t.Error("it is ready")

@@ -71,7 +71,7 @@ func receive[T any](t *testing.T, from <-chan T) {
 }
 
 // blocked handles nothing until the worker ends.
-func blocked(ctx context.Context, _ approval.Delivery) error {
+func blocked(ctx context.Context, _ *approval.Delivery) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
@@ -144,7 +144,7 @@ func TestAKillerCostsFourProcesses(t *testing.T) {
 	// Now they are crash suspects: one at a time, and the fourth to die has only
 	// the killer of them.
 	var together, most atomic.Int64
-	good := func(d approval.Delivery) error {
+	good := func(d *approval.Delivery) error {
 		most.Store(max(most.Load(), together.Add(1)))
 		defer together.Add(-1)
 		if d.Attempt < 4 {
@@ -153,7 +153,7 @@ func TestAKillerCostsFourProcesses(t *testing.T) {
 		return nil
 	}
 	killed := make(chan struct{}, 1)
-	fourth := startDoomed(t, s, nil, func(ctx context.Context, d approval.Delivery) error {
+	fourth := startDoomed(t, s, nil, func(ctx context.Context, d *approval.Delivery) error {
 		if d.Request.EventID != "killer" {
 			return good(d)
 		}
@@ -167,7 +167,7 @@ func TestAKillerCostsFourProcesses(t *testing.T) {
 
 	last, log := newWatcher(), &safeBuffer{}
 	fifth := connect(t, s, func(c *Config) { c.Observer = last; c.Log = zerolog.New(log) })
-	consume(t, fifth, func(_ context.Context, d approval.Delivery) error {
+	consume(t, fifth, func(_ context.Context, d *approval.Delivery) error {
 		if d.Request.EventID == "killer" {
 			t.Error("the killer is handled a fifth time")
 		}
@@ -218,7 +218,7 @@ func TestTwoKillsDoNotSlowGoodRequests(t *testing.T) {
 	b = connect(t, s, func(c *Config) { edit(c); c.Observer = seen })
 	var together, most atomic.Int64
 	all := make(chan struct{})
-	consume(t, b, func(ctx context.Context, _ approval.Delivery) error {
+	consume(t, b, func(ctx context.Context, _ *approval.Delivery) error {
 		if n := together.Add(1); n == requests {
 			close(all)
 		} else {
@@ -261,7 +261,7 @@ func TestSuspectsDoNotBlockOthers(t *testing.T) {
 	b = connect(t, s, func(c *Config) { c.Slots = slots; c.Observer = seen })
 	began, release := make(chan struct{}, suspects), make(chan struct{})
 	var together, others atomic.Int64
-	consume(t, b, func(_ context.Context, d approval.Delivery) error {
+	consume(t, b, func(_ context.Context, d *approval.Delivery) error {
 		if !strings.HasPrefix(d.Request.EventID, "suspect") {
 			others.Add(1)
 			return nil
@@ -306,7 +306,7 @@ func TestASuspectThatSurvivedIsNotIsolatedAgain(t *testing.T) {
 	var mu sync.Mutex
 	survived, both := map[string]bool{}, make(chan struct{})
 	var again atomic.Int64
-	consume(t, b, func(ctx context.Context, d approval.Delivery) error {
+	consume(t, b, func(ctx context.Context, d *approval.Delivery) error {
 		mu.Lock()
 		first := !survived[d.Request.EventID]
 		survived[d.Request.EventID] = true
@@ -353,7 +353,7 @@ func TestFirstDeliveriesWriteNothing(t *testing.T) {
 		return nil
 	}
 	ids := []string{"done", "again", "panics", "rejected"}
-	consume(t, b, func(_ context.Context, d approval.Delivery) error {
+	consume(t, b, func(_ context.Context, d *approval.Delivery) error {
 		r, ok := deliveryRecordOf(t, b, uint64(slices.Index(ids, d.Request.EventID))+1)
 		if marked := ok && len(r.Marks) > 0; marked != (d.Attempt > 1) {
 			t.Errorf("%s, delivery %d: marked %t", d.Request.EventID, d.Attempt, marked)
@@ -392,7 +392,7 @@ func TestLostDeliveriesAreNoStrikes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	consume(t, b, func(_ context.Context, d approval.Delivery) error {
+	consume(t, b, func(_ context.Context, d *approval.Delivery) error {
 		if d.Attempt != 7 {
 			t.Errorf("delivery %d, want 7", d.Attempt)
 		}
@@ -428,7 +428,7 @@ func TestAStreamMadeAgainForgetsTheOldRecords(t *testing.T) {
 			if err := b.Submit(t.Context(), connection("1")); err != nil {
 				t.Fatal(err)
 			}
-			consume(t, b, func(_ context.Context, d approval.Delivery) error {
+			consume(t, b, func(_ context.Context, d *approval.Delivery) error {
 				if d.Attempt == 1 {
 					return later{after: 10 * time.Millisecond}
 				}
@@ -464,7 +464,7 @@ func TestWithoutItsMarkNothingIsHandled(t *testing.T) {
 		t.Fatal(err)
 	}
 	var handled atomic.Int64
-	consume(t, b, func(_ context.Context, d approval.Delivery) error {
+	consume(t, b, func(_ context.Context, d *approval.Delivery) error {
 		handled.Add(1)
 		if d.Attempt == 1 {
 			return later{after: 10 * time.Millisecond}
@@ -503,7 +503,7 @@ func TestAMarkThatCouldNotBeRemoved(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	consume(t, b, func(_ context.Context, d approval.Delivery) error {
+	consume(t, b, func(_ context.Context, d *approval.Delivery) error {
 		switch d.Attempt {
 		case 1:
 			return later{after: 10 * time.Millisecond}
@@ -551,7 +551,7 @@ func TestAWorkerThatIsBackRemovesItsStrike(t *testing.T) {
 			a := connect(t, s, func(c *Config) { wait(c); c.Observer = seen; c.URL = "nats://" + wire.Addr() })
 			release := make(chan struct{})
 			var handled atomic.Int64
-			consume(t, a, func(context.Context, approval.Delivery) error {
+			consume(t, a, func(context.Context, *approval.Delivery) error {
 				if handled.Add(1) > 1 {
 					return nil
 				}
@@ -599,7 +599,7 @@ func TestABrokerThatForgotAnAck(t *testing.T) {
 	}
 	var again atomic.Bool
 	proceed := make(chan struct{})
-	stop := consume(t, b, func(_ context.Context, d approval.Delivery) error {
+	stop := consume(t, b, func(_ context.Context, d *approval.Delivery) error {
 		if again.Load() {
 			return nil
 		}

@@ -20,7 +20,7 @@ import (
 )
 
 // done handles everything immediately.
-func done(context.Context, approval.Delivery) error { return nil }
+func done(context.Context, *approval.Delivery) error { return nil }
 
 // safeBuffer is a log that is safe for concurrent use.
 type safeBuffer struct {
@@ -147,7 +147,7 @@ func TestConsumeEndsWhenClosedForGood(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() {
-		ended <- b.Consume(t.Context(), func(ctx context.Context, _ approval.Delivery) error {
+		ended <- b.Consume(t.Context(), func(ctx context.Context, _ *approval.Delivery) error {
 			<-ctx.Done() // which it is, because nothing can be settled any more
 			return ctx.Err()
 		})
@@ -249,7 +249,7 @@ func TestConsumeAdoptsADeliveryOfWhatIsInHand(t *testing.T) {
 	}
 	var began atomic.Int64
 	release, second := make(chan struct{}), make(chan struct{})
-	consume(t, b, func(_ context.Context, d approval.Delivery) error {
+	consume(t, b, func(_ context.Context, d *approval.Delivery) error {
 		if d.Request.EventID == "2" {
 			close(second)
 			return nil

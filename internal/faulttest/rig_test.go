@@ -228,7 +228,7 @@ func (h *handling) run(attempt int, d approval.Delivery) {
 	w := *h.rig.replicas[attempt%len(h.rig.replicas)]
 	w.Cloud, w.Creator = doomedCloud{w.Cloud, h}, doomedCreator{w.Creator, h}
 	w.Ledger, w.Results = doomedLedger{w.Ledger, h}, doomedResults{w.Results, h}
-	err := w.Handle(h.rig.ctx, d)
+	err := w.Handle(h.rig.ctx, &d)
 	h.back, h.err = true, err
 }
 
@@ -280,10 +280,10 @@ func (k doomedCloud) Facts(ctx context.Context, r approval.Request) (approval.Fa
 	return f, err
 }
 
-func (k doomedCloud) Act(ctx context.Context, r approval.Request, v approval.Verdict) error {
-	k.h.at("before-act", r)
+func (k doomedCloud) Act(ctx context.Context, r *approval.Request, v approval.Verdict) error {
+	k.h.at("before-act", *r)
 	err := k.Cloud.Act(ctx, r, v)
-	k.h.at("after-act", r)
+	k.h.at("after-act", *r)
 	return err
 }
 

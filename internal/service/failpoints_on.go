@@ -75,10 +75,10 @@ func (k failingCloud) Facts(ctx context.Context, r approval.Request) (approval.F
 	return f, err
 }
 
-func (k failingCloud) Act(ctx context.Context, r approval.Request, v approval.Verdict) error {
-	k.c.before("act", r)
+func (k failingCloud) Act(ctx context.Context, r *approval.Request, v approval.Verdict) error {
+	k.c.before("act", *r)
 	err := k.Cloud.Act(ctx, r, v)
-	k.c.after("act", r)
+	k.c.after("act", *r)
 	return err
 }
 

@@ -93,8 +93,8 @@ func instanceID() string {
 }
 
 // deadLetterUnprocessable turns what the worker can never settle into a dead letter.
-func deadLetterUnprocessable(handle func(context.Context, approval.Delivery) error) func(context.Context, approval.Delivery) error {
-	return func(ctx context.Context, d approval.Delivery) error {
+func deadLetterUnprocessable(handle func(context.Context, *approval.Delivery) error) func(context.Context, *approval.Delivery) error {
+	return func(ctx context.Context, d *approval.Delivery) error {
 		err := handle(ctx, d)
 		if reused, ok := errors.AsType[*worker.IDReusedError](err); ok {
 			return &events.InvalidEventError{Reason: events.ReasonIDReused, Field: "id", Text: reused.Error()}

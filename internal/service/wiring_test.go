@@ -15,10 +15,10 @@ import (
 // TestUnstorableIsLaidAside: what can never be written must not come for ever.
 func TestUnstorableIsLaidAside(t *testing.T) {
 	t.Parallel()
-	handle := deadLetterUnprocessable(func(context.Context, approval.Delivery) error {
+	handle := deadLetterUnprocessable(func(context.Context, *approval.Delivery) error {
 		return errors.Join(errors.New("record the decision"), &ledger.UnstorableError{Key: "request.1", Err: errors.New("year outside of range")})
 	})
-	invalidErr, ok := errors.AsType[*events.InvalidEventError](handle(t.Context(), approval.Delivery{}))
+	invalidErr, ok := errors.AsType[*events.InvalidEventError](handle(t.Context(), &approval.Delivery{}))
 	if !ok || invalidErr.Reason != events.ReasonUnstorable || !strings.Contains(invalidErr.Text, "request.1") {
 		t.Errorf("%+v", invalidErr)
 	}
@@ -39,7 +39,7 @@ func TestWhatCanNeverBeSettledIsADeadLetter(t *testing.T) {
 		{&worker.TooOldError{RequestID: "r", Field: "time"}, events.ReasonTooOld, "time"},
 		{&worker.RetryLaterError{Err: &ledger.UnstorableError{Key: "request.r", Err: errors.New("NaN")}}, events.ReasonUnstorable, ""},
 	} {
-		err := deadLetterUnprocessable(func(context.Context, approval.Delivery) error { return tt.err })(t.Context(), approval.Delivery{})
+		err := deadLetterUnprocessable(func(context.Context, *approval.Delivery) error { return tt.err })(t.Context(), &approval.Delivery{})
 		invalidErr, ok := errors.AsType[*events.InvalidEventError](err)
 		if ok != (tt.reason != "") || ok && (invalidErr.Reason != tt.reason || invalidErr.Field != tt.field) || !ok && !errors.Is(err, tt.err) {
 			t.Errorf("%v became %v, want reason %q", tt.err, err, tt.reason)

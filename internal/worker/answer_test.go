@@ -57,7 +57,7 @@ func TestTheAnswerToACreationIsKept(t *testing.T) {
 						b.Log = zerolog.New(&log)
 						away(b, d, "create")
 						first := make(chan error, 1)
-						go func() { first <- b.Handle(t.Context(), creation(target)) }()
+						go func() { first <- b.Handle(t.Context(), new(creation(target))) }()
 						<-time.After(d)
 						if elsewhere {
 							again := bench{Worker: b.replica(), cloud: cloud, ledger: b.ledger, results: b.results}
@@ -122,7 +122,7 @@ func TestAStoppingWorkerSaysWhatItCouldNotWrite(t *testing.T) {
 		away(b, time.Hour, "create")
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		if err := b.Handle(ctx, creation(insight())); err == nil {
+		if err := b.Handle(ctx, new(creation(insight()))); err == nil {
 			t.Fatal("the answer is not written")
 		}
 		if text := log.String(); !strings.Contains(text, endpoint) || !strings.Contains(text, `"level":"error"`) {
@@ -206,7 +206,7 @@ func TestAnEventOlderThanTheLedgerIsNotCarriedOut(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				err := b.Handle(t.Context(), d)
+				err := b.Handle(t.Context(), &d)
 				if _, is := errors.AsType[*TooOldError](err); is != tt.tooOld {
 					t.Errorf("Handle = %v, want it laid aside: %t", err, tt.tooOld)
 				}

@@ -26,7 +26,7 @@ func BenchmarkHandle(b *testing.B) {
 					ID: approval.RequestID("bench", event), Source: "bench", EventID: event, Target: service(), EndpointID: id,
 				}}
 				b.StartTimer()
-				if err := w.Handle(context.Background(), d); err != nil {
+				if err := w.Handle(context.Background(), &d); err != nil {
 					b.Fatal(err)
 				}
 			}

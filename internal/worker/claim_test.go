@@ -77,7 +77,7 @@ func TestOneOfManyMakesItAgain(t *testing.T) {
 			wg.Go(func() {
 				d := another(functions(), fmt.Sprint(i))
 				for err := errors.New("not yet"); err != nil; d.Attempt++ {
-					if err = w.Handle(context.Background(), d); err != nil {
+					if err = w.Handle(context.Background(), &d); err != nil {
 						<-time.After(time.Second)
 					}
 				}
@@ -116,12 +116,12 @@ func TestWhoFollowsAnotherWaitsForIt(t *testing.T) {
 		}
 		b := newBench(t, cloud, always(approval.Accept))
 		first, second := connection("1"), connection("2")
-		if err := b.Handle(t.Context(), first); err == nil {
+		if err := b.Handle(t.Context(), &first); err == nil {
 			t.Fatal("the first should have met an error")
 		}
 		<-time.After(2 * b.Limits.ConfirmFor)
 		second.PublishedAt = time.Now()
-		if err := b.Handle(t.Context(), second); err == nil {
+		if err := b.Handle(t.Context(), &second); err == nil {
 			t.Errorf("the second ended %s although the first goes on", b.results.got[second.Request.ID].Outcome)
 		}
 		down, first.Attempt, second.Attempt = false, 2, 2

@@ -8,20 +8,19 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// actOnConnection carries the decision on a connection out, once. unsent says that
-// the ledger may have the note of a call that was certainly not sent.
-func (w *Worker) actOnConnection(ctx context.Context, t *task, a acted) (_ acted, unsent bool, err error) {
-	unsent = !a.noted.IsZero()
-	if a, err = w.checkReplaced(ctx, t, a); err != nil || a.end != nil {
-		return a, unsent, err
+// actOnConnection carries the decision on a connection out, once.
+func (w *Worker) actOnConnection(ctx context.Context, t *task, a acted) (acted, error) {
+	a, err := w.checkReplaced(ctx, t, a)
+	if err != nil || a.end != nil {
+		return a, err
 	}
 	if a.other != nil && a.other.Verdict != a.entry.Decision.Verdict {
-		return a.ends(&ending{outcome: approval.OutcomeSuperseded, facts: a.facts.Facts}), unsent, nil
+		return a.ends(&ending{outcome: approval.OutcomeSuperseded, facts: a.facts.Facts}), nil
 	}
 	if a.entry.ActedAt.IsZero() && a.other == nil {
 		return w.acceptOrReject(ctx, t, a)
 	}
-	return a, unsent, nil
+	return a, nil
 }
 
 // checkReplaced deals with a connection that is pending although an act settled one

@@ -93,7 +93,7 @@ func (w *Worker) create(ctx context.Context, t *task, a acted) (acted, error) {
 	}
 	facts := approval.Facts{ReadAt: w.Now()}
 	if !w.stands(a.entry, &facts) {
-		return a.ends(outdated(facts)), nil
+		return a.ends(outdated(&facts)), nil
 	}
 	if a.other != nil { // only one of those who found it gone may make it again
 		if err := w.Ledger.Steal(ctx, a.entry, a.other); err != nil {
@@ -192,7 +192,7 @@ func (w *Worker) sendOnce(ctx context.Context, t *task, a acted, keys []string) 
 			return a, errors.Join(err, notNoted)
 		}
 		if errors.Is(err, errOutdated) {
-			return a.ends(outdated(facts)), nil
+			return a.ends(outdated(&facts)), nil
 		}
 		return a, &actError{fmt.Errorf("create: %w", err)}
 	}

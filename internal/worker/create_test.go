@@ -127,7 +127,7 @@ func TestALateCreationIsNotSent(t *testing.T) {
 		late := b.replica()
 		late.Ledger = &stalling{b.ledger, time.Minute}
 		ended := make(chan error)
-		go func() { ended <- late.Handle(t.Context(), creation(functions())) }()
+		go func() { ended <- late.Handle(t.Context(), new(creation(functions()))) }()
 		<-time.After(10 * time.Second)
 		second := creation(functions())
 		second.Attempt = 2

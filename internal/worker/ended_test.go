@@ -147,7 +147,7 @@ func TestAnActDoesNotGoByOldFacts(t *testing.T) {
 // waitingCloud acts after ten minutes in the line of those who wait for the rate.
 type waitingCloud struct{ *fakeCloud }
 
-func (c waitingCloud) Act(ctx context.Context, r approval.Request, v approval.Verdict) error {
+func (c waitingCloud) Act(ctx context.Context, r *approval.Request, v approval.Verdict) error {
 	select {
 	case <-ctx.Done():
 		return cloudError{retryable: true}

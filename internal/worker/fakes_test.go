@@ -86,7 +86,7 @@ func (c *fakeCloud) Facts(_ context.Context, req approval.Request) (approval.Fac
 	return f, nil
 }
 
-func (c *fakeCloud) Act(ctx context.Context, req approval.Request, v approval.Verdict) error {
+func (c *fakeCloud) Act(ctx context.Context, req *approval.Request, v approval.Verdict) error {
 	if err := approval.Permit(ctx); err != nil {
 		return err
 	}
@@ -326,7 +326,7 @@ func creation(t approval.Target) approval.Delivery {
 func (b *bench) deliver(t *testing.T, d approval.Delivery, most int) (approval.Result, int) {
 	t.Helper()
 	for ; d.Attempt <= most; d.Attempt++ {
-		err := b.Handle(t.Context(), d)
+		err := b.Handle(t.Context(), &d)
 		if err == nil {
 			res, ok := b.results.got[d.Request.ID]
 			if !ok {
@@ -340,6 +340,6 @@ func (b *bench) deliver(t *testing.T, d approval.Delivery, most int) (approval.R
 		}
 		<-time.After(later.After)
 	}
-	t.Fatalf("not settled after %d deliveries: %v", most, b.Handle(t.Context(), d))
+	t.Fatalf("not settled after %d deliveries: %v", most, b.Handle(t.Context(), &d))
 	return approval.Result{}, 0
 }

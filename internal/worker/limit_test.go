@@ -168,7 +168,7 @@ func TestAFailedAcceptGivesItsPlaceBack(t *testing.T) {
 // untilSettled delivers d again and again, each time when w asks for it.
 func untilSettled(t *testing.T, w *Worker, d approval.Delivery) {
 	for {
-		err := w.Handle(context.Background(), d)
+		err := w.Handle(context.Background(), &d)
 		if err == nil {
 			return
 		}

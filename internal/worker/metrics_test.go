@@ -113,7 +113,7 @@ func TestWhatWaitsIsMeasured(t *testing.T) {
 		b := newBench(t, newFakeCloud(approval.Pending), always(approval.Accept))
 		expect := measured(t, b)
 		b.cloud.fail = func(string, bool) error { return cloudError{retryable: true} }
-		later, ok := errors.AsType[*RetryLaterError](b.Handle(t.Context(), connection("1")))
+		later, ok := errors.AsType[*RetryLaterError](b.Handle(t.Context(), new(connection("1"))))
 		if !ok {
 			t.Fatal("want it given back")
 		}

@@ -46,7 +46,7 @@ func (p *fakePauses) resume() {
 func givenBack(t *testing.T, b *bench, d approval.Delivery, code string, until time.Time) approval.Delivery {
 	t.Helper()
 	for ; d.Attempt == 1 || time.Now().Before(until); d.Attempt++ {
-		err := b.Handle(t.Context(), d)
+		err := b.Handle(t.Context(), &d)
 		later, ok := errors.AsType[*RetryLaterError](err)
 		if !ok || later.code != code || (later.Cause == CausePaused) != (code == "paused") {
 			t.Fatalf("delivery %d: %v, want that it waits for %s", d.Attempt, err, code)
@@ -72,7 +72,7 @@ func TestNothingIsDoneWhilePaused(t *testing.T) {
 					if kind == "creation" {
 						d = creation(functions())
 					}
-					if err := b.Handle(t.Context(), d); err == nil {
+					if err := b.Handle(t.Context(), &d); err == nil {
 						if stop.asked > free {
 							t.Fatalf("%s, %s after %d looks: it was asked %d times and acted", kind, code, free, stop.asked)
 						}
@@ -105,7 +105,7 @@ type pausing struct {
 	stop *fakePauses
 }
 
-func (c pausing) Act(ctx context.Context, req approval.Request, v approval.Verdict) error {
+func (c pausing) Act(ctx context.Context, req *approval.Request, v approval.Verdict) error {
 	c.stop.pause()
 	return c.fakeCloud.Act(ctx, req, v)
 }
@@ -146,7 +146,7 @@ func TestAPauseIsAskedBeforeTheCloud(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, newFakeCloud(approval.Pending), always(approval.Accept))
 	b.Pauses = &fakePauses{then: approval.Pause{Paused: true}}
-	if err := b.Handle(t.Context(), connection("1")); err == nil || b.cloud.asked != 0 {
+	if err := b.Handle(t.Context(), new(connection("1"))); err == nil || b.cloud.asked != 0 {
 		t.Errorf("%v, after %d reads", err, b.cloud.asked)
 	}
 }
@@ -159,7 +159,7 @@ func TestWhatWasDoneIsFollowedWhilePaused(t *testing.T) {
 		stop := &fakePauses{free: 1 << 20}
 		b.Pauses, b.cloud.stay = stop, true
 		d := connection("1")
-		if err := b.Handle(t.Context(), d); err == nil {
+		if err := b.Handle(t.Context(), &d); err == nil {
 			t.Fatal("it ended before its connection was accepted")
 		}
 		stop.free, stop.then = 0, approval.Pause{Paused: true, At: time.Now()}

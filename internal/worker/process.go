@@ -100,6 +100,7 @@ type acted struct {
 	redecide bool            // nothing was done, for the connection is not the one that was judged
 	noted    time.Time       // as in recorded
 	unsaved  bool            // the ledger does not say yet that the cloud took the act
+	unsent   bool            // the ledger may have the note of a call that was certainly not sent
 }
 
 // followed is what came of an act.
@@ -166,8 +167,9 @@ func (w *Worker) act(ctx context.Context, t *task, r recorded, facts *snapshot) 
 	if t.Request.Creates() {
 		return w.actOnCreation(ctx, t, a)
 	}
-	a, unsent, err := w.actOnConnection(ctx, t, a)
-	if err != nil && unsent {
+	a.unsent = !a.noted.IsZero()
+	a, err := w.actOnConnection(ctx, t, a)
+	if err != nil && a.unsent {
 		err = &unsentError{err}
 	}
 	return a, err

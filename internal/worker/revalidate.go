@@ -27,8 +27,8 @@ func (w *Worker) stands(entry *approval.Entry, facts *approval.Facts) bool {
 
 // outdated is the end of a request that would be decided otherwise by now, and of
 // which nothing was done.
-func outdated(facts approval.Facts) *ending {
-	return &ending{outcome: approval.OutcomeHeld, facts: facts, failure: &approval.Failure{
+func outdated(facts *approval.Facts) *ending {
+	return &ending{outcome: approval.OutcomeHeld, facts: *facts, failure: &approval.Failure{
 		Code: "decision_outdated",
 		Text: "It could not be carried out at first, and the policies would decide it otherwise by now; nothing was done.",
 	}}
@@ -37,54 +37,73 @@ func outdated(facts approval.Facts) *ending {
 // acceptOrReject calls the cloud. Right before, the facts are
 // read again if they have aged, and must be pending still and of the connection that
 // was judged; and the policies must still say what was decided, with nothing but
-// the call itself in between. unsent is that of actOnConnection.
-func (w *Worker) acceptOrReject(ctx context.Context, t *task, a acted) (_ acted, unsent bool, err error) {
-	unsent = !a.noted.IsZero()
+// the call itself in between.
+func (w *Worker) acceptOrReject(ctx context.Context, t *task, a acted) (acted, error) {
 	if wait := w.othersTurn(a); wait > 0 {
-		return a, unsent, waits(approval.StageAct, "sent_elsewhere", jitter(wait))
+		return a, waits(approval.StageAct, "sent_elsewhere", jitter(wait))
 	}
 	for range maxLooks {
-		if a.facts, err = w.refresh(ctx, t, a.entry, a.facts); err != nil {
-			return a, unsent, err
+		facts, err := w.revalidate(ctx, t, a)
+		if err != nil {
+			return a, err
 		}
-		if !a.entry.Decision.Facts.Same(a.facts.Facts) {
-			// What may have been done by the decision must show first.
-			if !a.entry.Undone() {
-				return a, unsent, maybeDoneWait()
-			}
+		if a.facts = facts; !a.entry.Decision.Facts.Same(facts.Facts) {
 			a.redecide = true
-			return a, unsent, nil
+			return a, nil
 		}
-		if a.facts, err = w.recount(ctx, t, a.entry, a.facts); err != nil {
-			return a, unsent, err
-		}
-		judged := *a.facts
-		if !judged.Accepted.Known {
-			judged.Accepted = a.entry.Decision.Facts.Accepted
-		}
-		var s sent
-		s, err = w.send(ctx, t, a, &judged)
+		s, err := w.send(ctx, t, a)
 		t.stages.record(approval.StageAct, err)
-		a.entry, unsent = s.entry, unsent || s.unsent
-		switch {
-		case err == nil:
-			a.unsaved = true
-			return a, unsent, nil
-		case errors.Is(err, errAged):
-			continue
-		case errors.Is(err, errOutdated) && !a.entry.SentAt.IsZero():
-			return a, unsent, maybeDoneWait()
-		case errors.Is(err, errOutdated):
-			return a.ends(outdated(judged.Facts)), unsent, nil
-		case isGone(err):
-			// Only a list can tell that it is.
-			if end, absent := w.confirmAbsent(ctx, a.entry, &a.facts.Facts); absent == nil {
-				return a.ends(end), unsent, nil
-			}
+		a.entry, a.unsent = s.entry, a.unsent || s.unsent
+		if !errors.Is(err, errAged) {
+			return w.afterSend(ctx, a, err)
 		}
-		return a, unsent, err
 	}
-	return a, unsent, waits(approval.StageAct, "facts_aged", soon())
+	return a, waits(approval.StageAct, "facts_aged", soon())
+}
+
+// revalidate returns the facts for an act, read and counted again if they have aged. If
+// they are not of the connection that was judged, what may have been done by the decision
+// must show first.
+func (w *Worker) revalidate(ctx context.Context, t *task, a acted) (*snapshot, error) {
+	facts, err := w.refresh(ctx, t, a.entry, a.facts)
+	if err != nil {
+		return facts, err
+	}
+	if !a.entry.Decision.Facts.Same(facts.Facts) {
+		if !a.entry.Undone() {
+			return facts, maybeDoneWait()
+		}
+		return facts, nil
+	}
+	return w.recount(ctx, t, a.entry, facts)
+}
+
+// judged returns the facts that the policies judge again right before the act: if the
+// connections of the account were not counted again, the count of the decision stands.
+func (a acted) judged() *snapshot {
+	judged := *a.facts
+	if !judged.Accepted.Known {
+		judged.Accepted = a.entry.Decision.Facts.Accepted
+	}
+	return &judged
+}
+
+// afterSend draws the conclusions from what send returned.
+func (w *Worker) afterSend(ctx context.Context, a acted, err error) (acted, error) {
+	switch {
+	case err == nil:
+		a.unsaved = true
+	case errors.Is(err, errOutdated) && !a.entry.SentAt.IsZero():
+		return a, maybeDoneWait()
+	case errors.Is(err, errOutdated):
+		return a.ends(outdated(&a.judged().Facts)), nil
+	case isGone(err):
+		// Only a list can tell that it is.
+		if end, absent := w.confirmAbsent(ctx, a.entry, &a.facts.Facts); absent == nil {
+			return a.ends(end), nil
+		}
+	}
+	return a, err
 }
 
 // othersTurn is for how long another worker may send the act by the note that it wrote
@@ -149,8 +168,8 @@ type sent struct {
 // that finds only this note knows that the call may have been made. The note that was
 // written with the decision counts for as long as facts do; then it is written again,
 // which is refused if another worker has gone on with the request meanwhile.
-func (w *Worker) send(ctx context.Context, t *task, a acted, judged *snapshot) (sent, error) {
-	entry := a.entry
+func (w *Worker) send(ctx context.Context, t *task, a acted) (sent, error) {
+	entry, judged := a.entry, a.judged()
 	if !w.stands(entry, &judged.Facts) {
 		return sent{entry: entry}, errOutdated
 	}
@@ -193,7 +212,7 @@ func (w *Worker) send(ctx context.Context, t *task, a acted, judged *snapshot) (
 	}
 	acting, cancel := context.WithTimeout(approval.WithPermit(ctx, permit), within)
 	defer cancel()
-	err := w.Cloud.Act(acting, entry.Request, entry.Decision.Verdict)
+	err := w.Cloud.Act(acting, &entry.Request, entry.Decision.Verdict)
 	if err == nil {
 		done := *noted
 		done.ActedAt, done.Wait = w.Now(), nil

@@ -77,7 +77,7 @@ func TestActsOnlyOnTheConnectionThatWasJudged(t *testing.T) {
 					b = newBench(t, cloud, policy)
 					d := connection("1")
 					if !within {
-						if err := b.Handle(t.Context(), d); err == nil {
+						if err := b.Handle(t.Context(), &d); err == nil {
 							t.Fatal("the API is down")
 						}
 						<-time.After(time.Minute)
@@ -215,7 +215,7 @@ type queueing struct {
 	meanwhile func()
 }
 
-func (c queueing) Act(ctx context.Context, r approval.Request, v approval.Verdict) error {
+func (c queueing) Act(ctx context.Context, r *approval.Request, v approval.Verdict) error {
 	<-time.After(c.wait)
 	c.meanwhile()
 	return c.fakeCloud.Act(ctx, r, v)
@@ -265,7 +265,7 @@ func TestALimitIsCheckedAgainBeforeTheAct(t *testing.T) {
 				policy := limited(3)
 				b := newBench(t, cloud, policyFunc(func(in *approval.Input) approval.Decision { return policy(in) }))
 				d := connection("1")
-				if err := b.Handle(t.Context(), d); err == nil {
+				if err := b.Handle(t.Context(), &d); err == nil {
 					t.Fatal("the API is down")
 				}
 				<-time.After(time.Minute)
@@ -293,7 +293,7 @@ func TestALimitIsCheckedAgainBeforeTheAct(t *testing.T) {
 			policy := always(approval.Accept)
 			b := newBench(t, cloud, policyFunc(func(in *approval.Input) approval.Decision { return policy(in) }))
 			d := connection("1")
-			if err := b.Handle(t.Context(), d); err == nil {
+			if err := b.Handle(t.Context(), &d); err == nil {
 				t.Fatal("the API is down")
 			}
 			policy, down, d.Attempt = limited(3), false, 2
@@ -314,7 +314,7 @@ func TestOnlyOneOfTwoWorkersIsAboutToAct(t *testing.T) {
 		slow := b.replica()
 		slow.Cloud = queueing{cloud, 4 * time.Second, func() {}}
 		ended := make(chan error)
-		go func() { ended <- slow.Handle(t.Context(), connection("1")) }()
+		go func() { ended <- slow.Handle(t.Context(), new(connection("1"))) }()
 		<-time.After(time.Second)
 		d := connection("1")
 		d.Attempt = 2
@@ -375,7 +375,7 @@ type queued struct {
 	turns  int
 }
 
-func (c *queued) Act(ctx context.Context, req approval.Request, v approval.Verdict) error {
+func (c *queued) Act(ctx context.Context, req *approval.Request, v approval.Verdict) error {
 	if c.turns++; c.turns == 1 {
 		c.waits()
 	}

@@ -118,7 +118,7 @@ func TestABusyTargetGivesBack(t *testing.T) {
 	b := newBench(t, cloud, always(approval.Accept))
 	b.Slots = NewTargetSlots(2, 1, time.Now)
 	all(b.Slots, "payments")
-	err := b.Handle(t.Context(), connection("1"))
+	err := b.Handle(t.Context(), new(connection("1")))
 	later, ok := errors.AsType[*RetryLaterError](err)
 	if !ok || later.Cause != CauseBusy || later.After < minBusyWait || cloud.asked != 0 {
 		t.Errorf("Handle = %v after %d questions, want busy without a question", err, cloud.asked)

@@ -68,7 +68,7 @@ func TestTheSweep(t *testing.T) {
 		{"under way", func(t *testing.T, b *bench) {
 			b.Policy = always(approval.Accept)
 			b.cloud.stay = true
-			if err := b.Handle(t.Context(), connection("1")); err == nil {
+			if err := b.Handle(t.Context(), new(connection("1"))); err == nil {
 				t.Fatal("want it under way")
 			}
 		}, approval.Accept, false, ""},

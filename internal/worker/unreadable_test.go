@@ -31,7 +31,7 @@ func TestWhatCannotBeReadWaits(t *testing.T) {
 					}
 					b.ledger.PutRaw(key, []byte(damaged))
 					for ; d.Attempt <= 20; d.Attempt++ {
-						err := b.Handle(t.Context(), d)
+						err := b.Handle(t.Context(), &d)
 						later, ok := errors.AsType[*RetryLaterError](err)
 						if !ok || later.After <= 0 {
 							t.Fatalf("Handle: %v, want it later", err)
@@ -62,7 +62,7 @@ func TestAResultThatTheBrokerRefuses(t *testing.T) {
 		b.results.fail = errors.New("nats: maximum payload exceeded")
 		d := connection("1")
 		for ; d.Attempt <= 20; d.Attempt++ {
-			err := b.Handle(t.Context(), d)
+			err := b.Handle(t.Context(), &d)
 			if _, ok := errors.AsType[*RetryLaterError](err); !ok || !errors.Is(err, b.results.fail) {
 				t.Fatalf("Handle: %v, want it later, for %v", err, b.results.fail)
 			}

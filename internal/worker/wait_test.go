@@ -40,7 +40,7 @@ func TestTheFirstGivingBackIsLogged(t *testing.T) {
 				b.Log = zerolog.New(&log).Level(zerolog.InfoLevel)
 				d := connection("1")
 				for ; d.Attempt <= 4; d.Attempt++ {
-					if err := b.Handle(t.Context(), d); err == nil {
+					if err := b.Handle(t.Context(), &d); err == nil {
 						t.Fatal("it should wait")
 					}
 					<-time.After(time.Second)
@@ -133,7 +133,7 @@ func TestSecondsAreThoseOfTheWholeRequest(t *testing.T) {
 				other := b.replica()
 				var res approval.Result
 				for worker := b.Worker; ; d.Attempt++ {
-					err := worker.Handle(t.Context(), d)
+					err := worker.Handle(t.Context(), &d)
 					if err == nil {
 						res = b.results.got[d.Request.ID]
 						break
@@ -174,7 +174,7 @@ func TestARequestThatWaitsIsStoredOnce(t *testing.T) {
 		b := newBench(t, cloud, always(approval.Accept))
 		d := connection("1")
 		for ; d.Attempt <= 20; d.Attempt++ {
-			if err := b.Handle(context.Background(), d); err == nil {
+			if err := b.Handle(context.Background(), &d); err == nil {
 				t.Fatal("it should wait")
 			}
 			<-time.After(time.Second)

@@ -29,7 +29,7 @@ type Cloud interface {
 	// Act returns nil once the cloud took v, which must be Accept or Reject. It
 	// asks approval.Permit right before each call that it sends. An error whose
 	// OutcomeUnknown is true leaves open whether any of them was carried out.
-	Act(ctx context.Context, req approval.Request, v approval.Verdict) error
+	Act(ctx context.Context, req *approval.Request, v approval.Verdict) error
 	// Await returns the state that the connection ended in: want, or one that
 	// contradicts it and is not stale. A ctx that ends first is an error.
 	Await(ctx context.Context, req approval.Request, want approval.State, actedAt time.Time) (approval.State, error)
@@ -114,7 +114,7 @@ type Worker struct {
 //     worker can go on immediately.
 //
 // It is safe for concurrent use.
-func (w *Worker) Handle(ctx context.Context, d approval.Delivery) error {
+func (w *Worker) Handle(ctx context.Context, d *approval.Delivery) error {
 	release, wait := w.Slots.Wait(ctx, d.Request.Target.Name)
 	switch {
 	case release == nil && ctx.Err() != nil:
@@ -125,9 +125,9 @@ func (w *Worker) Handle(ctx context.Context, d approval.Delivery) error {
 	}
 	defer release()
 
-	result, err := w.process(ctx, &d, d.Attempt > 1)
+	result, err := w.process(ctx, d, d.Attempt > 1)
 	if errors.Is(err, errStored) { // another event with the same id came before
-		result, err = w.process(ctx, &d, true)
+		result, err = w.process(ctx, d, true)
 	}
 	if later, ok := errors.AsType[*RetryLaterError](err); ok && (later.Cause == CauseRetry || later.Cause == CausePaused) {
 		w.Metrics.WaitsUntil(waitCause(later), w.Now().Add(later.After))

@@ -128,7 +128,7 @@ func TestTheFirstDecisionStands(t *testing.T) {
 				verdict := approval.Accept
 				b := newBench(t, cloud, policyFunc(func(*approval.Input) approval.Decision { return approval.Decision{Verdict: verdict} }))
 				d := connection("1")
-				if err := b.Handle(t.Context(), d); err == nil {
+				if err := b.Handle(t.Context(), &d); err == nil {
 					t.Fatal("the first delivery should have met the cut")
 				}
 				if tt.done {
@@ -212,7 +212,7 @@ func TestWhatWasThereIsNotGoneAtOnce(t *testing.T) {
 				b := newBench(t, cloud, always(approval.Reject))
 				b.Cloud = &forgetful{fakeCloud: cloud}
 				begin, d := time.Now(), connection("1")
-				err := b.Handle(t.Context(), d)
+				err := b.Handle(t.Context(), &d)
 				later, ok := errors.AsType[*RetryLaterError](err)
 				if !ok {
 					t.Fatalf("Handle = %v, want to come again", err)
@@ -242,7 +242,7 @@ func TestAResultStands(t *testing.T) {
 		b = newBench(t, cloud, policyFunc(func(*approval.Input) approval.Decision {
 			if !overtaken {
 				overtaken = true
-				if err := b.replica().Handle(t.Context(), connection("1")); err != nil {
+				if err := b.replica().Handle(t.Context(), new(connection("1"))); err != nil {
 					t.Errorf("the quicker worker: %v", err)
 				}
 				cloud.mu.Lock()
@@ -295,7 +295,7 @@ func TestAnOldDecisionIsNotCarriedOutAgainstThePolicies(t *testing.T) {
 				b := newBench(t, cloud, policyFunc(func(*approval.Input) approval.Decision { return approval.Decision{Verdict: verdict} }))
 				d := tt.request
 				d.PublishedAt = time.Now()
-				if err := b.Handle(t.Context(), d); err == nil {
+				if err := b.Handle(t.Context(), &d); err == nil {
 					t.Fatal("the API is down")
 				}
 				<-time.After(3 * time.Hour)
@@ -329,12 +329,12 @@ func TestTwoRequestsForOneConnection(t *testing.T) {
 				cloud.stay = true
 				verdict := approval.Accept
 				b := newBench(t, cloud, policyFunc(func(*approval.Input) approval.Decision { return approval.Decision{Verdict: verdict} }))
-				if err := b.Handle(t.Context(), connection("1")); err == nil {
+				if err := b.Handle(t.Context(), new(connection("1"))); err == nil {
 					t.Fatal("the first is not confirmed yet, so it must come again")
 				}
 				verdict = tt.second
 				second := connection("2")
-				_ = b.Handle(t.Context(), second)
+				_ = b.Handle(t.Context(), &second)
 				cloud.mu.Lock()
 				cloud.facts[endpoint] = approval.Facts{EndpointID: endpoint, DomainID: acme, MarkerID: 1, State: approval.Accepted}
 				cloud.mu.Unlock()
@@ -359,7 +359,7 @@ func TestASecondRequestWaitsAsLongAsTheFirst(t *testing.T) {
 		cloud := newFakeCloud(approval.Pending)
 		cloud.stay = true
 		b := newBench(t, cloud, always(approval.Accept))
-		if err := b.Handle(t.Context(), connection("1")); err == nil {
+		if err := b.Handle(t.Context(), new(connection("1"))); err == nil {
 			t.Fatal("the first is not confirmed yet, so it must come again")
 		}
 		looks := 0
@@ -437,7 +437,7 @@ func TestAResultIsToldOnce(t *testing.T) {
 		b.results.fail = errors.New("the stream is full")
 		d := connection("1")
 		for d.Attempt = 1; d.Attempt <= 3; d.Attempt++ {
-			if err := b.Handle(t.Context(), d); err == nil {
+			if err := b.Handle(t.Context(), &d); err == nil {
 				t.Fatal("a request without a published result must not be settled")
 			}
 		}
@@ -471,7 +471,7 @@ func TestAnIDUsedTwiceAtOnce(t *testing.T) {
 			}
 			return nil
 		}
-		err := b.Handle(t.Context(), connection("1"))
+		err := b.Handle(t.Context(), new(connection("1")))
 		if _, ok := errors.AsType[*IDReusedError](err); !ok || len(cloud.acts) != 0 || len(b.results.got) != 0 {
 			t.Errorf("Handle = %v after acts %q and results %v, want it laid aside", err, cloud.acts, b.results.got)
 		}
@@ -489,7 +489,7 @@ func TestAnIDUsedAgain(t *testing.T) {
 		other := connection("1")
 		other.Request.EndpointID = "00000000-0000-0000-0000-000000000001"
 		cloud.facts[other.Request.EndpointID] = approval.Facts{EndpointID: other.Request.EndpointID, State: approval.Pending}
-		err := b.Handle(t.Context(), other)
+		err := b.Handle(t.Context(), &other)
 		if _, ok := errors.AsType[*IDReusedError](err); !ok || len(cloud.acts) != 1 {
 			t.Errorf("Handle = %v after acts %q, want it laid aside", err, cloud.acts)
 		}
@@ -512,7 +512,7 @@ func TestAStoppingWorkerGivesUpNothing(t *testing.T) {
 	b := newBench(t, cloud, always(approval.Accept))
 	d := connection("1")
 	d.Attempt, d.PublishedAt = 99, time.Now().Add(-100*time.Hour)
-	err := b.Handle(ctx, d)
+	err := b.Handle(ctx, &d)
 	if later, ok := errors.AsType[*RetryLaterError](err); !ok || later.After != 0 {
 		t.Errorf("Handle = %v, want to be given back immediately", err)
 	}
