@@ -19,6 +19,7 @@ ARG VERSION=dev
 # Exec form does not expand variables, so the version goes in by GOFLAGS.
 ENV GOFLAGS="-trimpath -buildvcs=false -tags=timetzdata '-ldflags=-s -w -X=github.com/vpcep-approver/vpcep-approver/internal/cli.releaseVersion=${VERSION}'"
 RUN ["go", "build", "-o", "/out/worker", "./cmd/worker"]
+RUN ["go", "-C", "internal/tools/licenses", "run", ".", "-root", "/src", "-o", "/out/THIRD_PARTY_LICENSES"]
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
@@ -27,6 +28,16 @@ COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certifica
 COPY --from=build --chown=65532:65532 /out/empty /tmp
 COPY --from=build --chown=65532:65532 /out/empty /data
 COPY --from=build /out/worker /worker
+COPY --from=build /out/THIRD_PARTY_LICENSES /THIRD_PARTY_LICENSES
+COPY LICENSE /LICENSE
+
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="vpcep-approver" \
+      org.opencontainers.image.description="Approves VPC endpoint connections on Huawei Cloud by allow-lists, on verified facts" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 
 USER 65532:65532
 # worker.yaml and policies/ are looked for here.
