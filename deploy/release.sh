@@ -6,6 +6,7 @@
 #   deploy/release.sh v0.1.0             into dist/v0.1.0
 #   deploy/release.sh v0.1.0 /some/dir
 #   PLATFORMS=linux/amd64 deploy/release.sh v0.1.0   this platform only
+#   RELEASE_TOOLS=DIR deploy/release.sh v0.1.0       keeps the tools that it builds there
 #
 # Needs Go, git, GNU tar and sha256sum, and a checkout without changes. The image is
 # made by: docker build --build-arg VERSION=v0.1.0 --build-arg REVISION=$(git rev-parse HEAD) .
@@ -37,8 +38,11 @@ time=$(git log -1 --format=%ct)
 
 # tool PACKAGE VERSION prints the path of a tool, which it builds for this machine.
 tool() {
-	GOBIN=$work/bin go install "$1@$2"
-	echo "$work/bin/${1##*/}"
+	local dir=${RELEASE_TOOLS:-$work}/${1##*/}-$2
+	if ! [[ -x $dir/${1##*/} ]]; then
+		GOBIN=$dir go install "$1@$2"
+	fi
+	echo "$dir/${1##*/}"
 }
 
 go -C internal/tools/licenses run . -root ../../.. -o "$work/THIRD_PARTY_LICENSES"
@@ -65,7 +69,7 @@ db=$(go mod download -json "golang.org/x/vulndb@$vulndb_version" | sed -n 's/^\t
 vex=$(tool golang.org/x/vuln/cmd/govulncheck "$govulncheck_version")
 "$vex" -db "file://$db" -format openvex -tags=timetzdata ./cmd/worker >"$work/vex.json"
 # Its time is that of the commit, or no two runs were the same.
-sed "s/\"timestamp\": \"[^\"]*\"/\"timestamp\": \"$(TZ=UTC date -d "@$time" +%Y-%m-%dT%H:%M:%SZ)\"/" "$work/vex.json" >"$out/openvex.json"
+sed "s/Unknown Author/vpcep-approver/; s/\"timestamp\": \"[^\"]*\"/\"timestamp\": \"$(TZ=UTC date -d "@$time" +%Y-%m-%dT%H:%M:%SZ)\"/" "$work/vex.json" >"$out/openvex.json"
 
 cp "$work/THIRD_PARTY_LICENSES" "$out/"
 (cd "$out" && sha256sum -- * >"$work/SHA256SUMS" && mv "$work/SHA256SUMS" .)
