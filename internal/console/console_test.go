@@ -158,7 +158,7 @@ func (o *office) run() {
 		})
 	})
 	running.Go(func() {
-		_ = o.bus.Consume(ctx, func(ctx context.Context, d approval.Delivery) error { return o.decide(ctx, d.Request) })
+		_ = o.bus.Consume(ctx, func(ctx context.Context, d *approval.Delivery) error { return o.decide(ctx, d.Request) })
 	})
 	o.t.Cleanup(func() {
 		cancel()
