@@ -61,9 +61,10 @@ type functionGraphData struct {
 	XRole    string `json:"xrole,omitzero"`
 }
 
+// hssData is the one with a type within another, so it does not convert.
 type hssData struct {
 	HostIDs []string  `json:"host_id_list,omitzero"`
-	VPCs    []vpcData `json:"vpc_list,omitzero"` // the one type within another: lists do not convert
+	VPCs    []vpcData `json:"vpc_list,omitzero"`
 }
 
 type vpcData struct {

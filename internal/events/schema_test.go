@@ -65,7 +65,8 @@ func requested(eventType string, data any) schema {
 		"datacontenttype": schema{"type": "string", "description": "application/json"},
 		"dataschema":      schema{"type": "string"},
 	})
-	out["additionalProperties"] = schema{"type": []string{"string", "boolean", "integer"}}
+	// Not additionalProperties, of which go-jsonschema makes code that needs a library.
+	out["unevaluatedProperties"] = schema{"type": []string{"string", "boolean", "integer"}}
 	out["propertyNames"] = schema{"pattern": "^[a-zA-Z0-9]+$"}
 	return out
 }

@@ -28,11 +28,13 @@ type Reflector struct {
 	// Refs names types that another document defines.
 	Refs map[reflect.Type]string
 
-	t        *testing.T
-	root     reflect.Type // that the document is of, if that is a struct
-	defs     map[string]any
-	used     map[string]bool
-	comments map[string]map[string]string // by package: "Type.Field" to text
+	t    *testing.T
+	root reflect.Type // that the document is of, if that is a struct
+	// recursive says that root holds itself.
+	recursive bool
+	defs      map[string]any
+	used      map[string]bool
+	comments  map[string]map[string]string // by package: "Type.Field" to text
 }
 
 // Document returns a schema as text. shape is a Type, or a schema as a map in which a
@@ -40,11 +42,14 @@ type Reflector struct {
 func (r *Reflector) Document(t *testing.T, title, description string, shape any) string {
 	t.Helper()
 	r.t, r.defs, r.used, r.comments = t, map[string]any{}, map[string]bool{}, map[string]map[string]string{}
-	r.root = nil
+	r.root, r.recursive = nil, false
 	var root map[string]any
 	if typ, ok := shape.(Type); ok && typ.Kind() == reflect.Struct {
 		r.root = typ.Type
-		root = r.object(typ.Type)
+		if root = r.object(typ.Type); r.recursive { // code generators do not know references to the whole
+			r.defs[Name(typ.Type)] = root
+			root = map[string]any{"$ref": "#/$defs/" + Name(typ.Type)}
+		}
 	} else {
 		root, _ = r.resolve(shape).(map[string]any)
 	}
@@ -100,7 +105,8 @@ func (r *Reflector) schema(typ reflect.Type) map[string]any {
 	}
 	switch {
 	case typ == r.root:
-		return map[string]any{"$ref": "#"}
+		r.recursive = true
+		return map[string]any{"$ref": "#/$defs/" + Name(typ)}
 	case typ == reflect.TypeFor[time.Time]():
 		return map[string]any{"type": "string", "format": "date-time"}
 	case typ == reflect.TypeFor[json.RawMessage]():
