@@ -59,7 +59,7 @@ func (l later) GivenBack() string         { return l.cause }
 func TestConsumeGivesBackWithTheDelayAsked(t *testing.T) {
 	t.Parallel()
 	s, seen := natstest.Start(t), newWatcher()
-	b := connect(t, s, func(c *Config) { c.Observer = seen })
+	b := connect(t, s, func(c *Config) { c.Observer = seen; c.AckWait = 10 * time.Second })
 	if err := b.Submit(t.Context(), connection("1")); err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +285,7 @@ func TestConsumeSurvivesPanics(t *testing.T) {
 func TestConsumeBuriesWhatPanicsAlways(t *testing.T) {
 	t.Parallel()
 	s, seen := natstest.Start(t), newWatcher()
-	b := connect(t, s, func(c *Config) { c.Observer = seen })
+	b := connect(t, s, func(c *Config) { c.Observer = seen; c.AckWait = 10 * time.Second })
 	if err := b.Submit(t.Context(), connection("1")); err != nil {
 		t.Fatal(err)
 	}
