@@ -88,7 +88,7 @@ func drawLies(dice *rand.Rand) []simulator.Fault {
 func TestListsThatLie(t *testing.T) {
 	t.Parallel()
 	const shares = 4
-	lists := times(80, 500, 10_000)
+	lists := times(30, 500, 10_000)
 	var sets []*policy.Set // by limit
 	for limit := range 4 {
 		files := policies()

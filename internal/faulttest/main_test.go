@@ -66,6 +66,15 @@ func times(short, ci, full int) int {
 	return short
 }
 
+// counted skips a test that takes half a minute of the machine unless its counts are asked
+// for, as CI does.
+func counted(t *testing.T) {
+	t.Helper()
+	if !counts.ci && !counts.full {
+		t.Skip("takes long: FAULT_COUNTS=ci")
+	}
+}
+
 // slow skips a test that needs real time when only quick ones are wanted.
 func slow(t *testing.T) {
 	t.Helper()

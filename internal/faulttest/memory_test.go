@@ -106,6 +106,7 @@ func TestMemoryOfABacklog(t *testing.T) {
 // TestMemoryOfCallsInFlight: 1,024 concurrent calls of a slow cloud take little, also
 // if each has a connection with TLS to itself.
 func TestMemoryOfCallsInFlight(t *testing.T) {
+	counted(t)
 	together(t)
 	plainOnly(t)
 	const calls, requests, most = 1024, 1100, 100 << 20

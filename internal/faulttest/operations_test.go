@@ -187,6 +187,7 @@ func TestLimit(t *testing.T) {
 // TestSoak is F19: under load for a while, heap, goroutines and open files stay
 // where they are.
 func TestSoak(t *testing.T) {
+	counted(t)
 	t.Parallel()
 	span := time.Duration(times(8, 20, 1800)) * time.Second
 	w := newWorld(t, simulator.Config{})

@@ -83,9 +83,7 @@ func TestSlowAPILeavesOthersAlone(t *testing.T) {
 // requests to others are as quick as ever. It measures a worker, so nothing else runs
 // meanwhile.
 func TestSlowAPI(t *testing.T) {
-	if !counts.ci && !counts.full {
-		t.Skip("needs the machine for itself: FAULT_COUNTS=ci; the rest is in TestSlowAPILeavesOthersAlone")
-	}
+	counted(t) // it needs the machine for itself; TestSlowAPILeavesOthersAlone does not
 	queued, asked := times(0, 400, 10_000), times(0, 50, 1000)
 	const every = 100 * time.Millisecond
 	w := newWorld(t, simulator.Config{})
