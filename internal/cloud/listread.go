@@ -14,7 +14,8 @@ import (
 //
 //   - What is to be decided shows in the list of pending rows, which is short.
 //   - What was decided a moment ago is on few pages of the list: its order is that of the
-//     creation, newest first, and requests come in about that order.
+//     creation, newest first, and requests come in about that order. What comes next to be
+//     decided is on the same page, which is that of the oldest pending rows.
 //   - What neither shows is read by its id. Only that, or the whole list, shows that a
 //     connection is not there.
 //
@@ -45,14 +46,22 @@ func (r *batchRead) read(ctx context.Context, w wanted) (snapshot, error) {
 // readParts adds the rows of w's ids, unless the whole list is cheaper to read. If
 // resolved, those without a row are not in the list.
 func (r *batchRead) readParts(ctx context.Context, s *snapshot, w wanted) (resolved bool, err error) {
-	if r.known().all.count != 1 {
-		if _, err := r.readSome(ctx, s, w.pending, approval.Pending); err != nil {
-			return false, err
-		}
+	parts := []approval.State{approval.Pending, ""}
+	if w.decided { // what comes next to be decided is usually on the same page
+		parts = []approval.State{"", approval.Pending}
 	}
-	whole, err := r.readSome(ctx, s, w.ids, "")
-	if err != nil || whole && !s.contradicted() {
-		return whole, err
+	for _, status := range parts {
+		ids := w.pending
+		switch {
+		case status == "":
+			ids = w.ids
+		case r.known().all.count == 1:
+			continue
+		}
+		whole, err := r.readSome(ctx, s, ids, status)
+		if err != nil || whole && status == "" && !s.contradicted() {
+			return whole, err
+		}
 	}
 	rest := s.missing(w.ids)
 	if all := r.known().all.count; all > 0 && len(rest) > all {
@@ -136,7 +145,7 @@ func (r *batchRead) readSome(ctx context.Context, s *snapshot, ids []string, sta
 			}
 		})
 	}()
-	best, start := 0, list.hint
+	best, start, jumped := 0, list.hint, false
 	for n := 0; n < maxSome && len(rest) > 1; n++ {
 		index, ok := neighbor(start, n, max(list.count, start+1))
 		if !ok {
@@ -157,14 +166,31 @@ func (r *batchRead) readSome(ctx context.Context, s *snapshot, ids []string, sta
 		if rest = left; found > best {
 			best, list.hint = found, index
 		}
-		if n > 0 && found < 2 {
+		if found >= 2 {
+			continue
+		}
+		if n > 0 {
 			break
+		}
+		// Requests are handled in their order, so those of the oldest pending rows come first.
+		if oldest := r.oldestPending(list.count, status); !jumped && oldest > 0 && oldest != index {
+			start, n, jumped = oldest, -1, true
 		}
 	}
 	if best < 2 {
 		list.hint, list.skip = 0, skips
 	}
 	return false, nil
+}
+
+// oldestPending returns the page of the oldest pending rows in a list of so many pages; 0 if
+// that is not known. In the whole list it is behind the newer ones, most of which are
+// pending, too.
+func (r *batchRead) oldestPending(count int, status approval.State) int {
+	if status == "" {
+		count = min(count, r.known().pending.count)
+	}
+	return max(0, count-1)
 }
 
 // neighbor returns the nth nearest of so many pages, from 0 on: start, the one before, the

@@ -104,6 +104,7 @@ func TestFewCallsForManyConnections(t *testing.T) {
 		{"the newest and one that is old", many(100, approval.Accepted), 0, needState, []int{0, 1, 2, 99}, "", 2},
 		{"the newest and one that is not there", many(100, approval.Accepted), 0, needState, []int{0, 1, 2}, absent, 2},
 		{"pending in the middle", middle, 0, needFacts, []int{41, 42, 43, 44, 45}, "", 1},
+		{"the oldest of many that are pending", many(100, approval.Pending), 0, needFacts, []int{91, 92, 93, 99}, "", 1},
 		{"pending and no more", middle, 0, needFacts, []int{41, 42, 43, 99}, "", 2},
 		{"few that are old", many(100, approval.Accepted), 0, needState, []int{70, 80, 90}, "", 3},
 		{"many that are old", many(100, approval.Accepted), 0, needState, []int{19, 29, 39, 49, 50, 59, 60, 69, 70, 79, 80, 90, 99}, "", 10},
@@ -143,6 +144,43 @@ func TestFewCallsForManyConnections(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOnePageShowsDecidedAndPending: requests come in the order in which their connections
+// were made, so what was decided is next to what is to be decided, behind all that is
+// pending still. One page shows both, and it is found without a look at the others.
+func TestOnePageShowsDecidedAndPending(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newShelf(append(append(many(75, approval.Pending), many(15, approval.Accepted)...), many(200, approval.Accepted)...)...)
+		l := s.reader(10)
+		ids := func(from, to int) (out []string) {
+			for _, row := range s.rows[from:to] {
+				out = append(out, row.ID)
+			}
+			return out
+		}
+		find(t.Context(), l, needFacts, ids(71, 75)...)
+		for round, want := range []int{2, 1, 1} { // page 0, and then the right one
+			s.calls = nil
+			var both sync.WaitGroup
+			l.reading <- struct{}{}
+			for i, id := range ids(71, 79) {
+				both.Go(func() {
+					shown, err := l.read(t.Context(), id, []need{needFacts, needState}[i/4])
+					if row, ok := shown.row(id); !ok || err != nil || row.ID != id {
+						t.Errorf("%s: %+v, %v", id, row, err)
+					}
+				})
+			}
+			synctest.Wait()
+			<-l.reading
+			both.Wait()
+			if len(s.calls) != want {
+				t.Errorf("round %d: %d calls, want %d: %+v", round, len(s.calls), want, s.calls)
+			}
+		}
+	})
 }
 
 // TestPendingRowsStayFresh: while decisions wait for their turn, each read shows their
