@@ -21,7 +21,7 @@ falls and ends with 0 only if every request ended as it should. Nothing outside
 this machine is called, and nothing is kept.`,
 	}
 	requests := c.Flags().Int("requests", 40, "how many requests to send")
-	serve := c.Flags().Bool("serve", false, "stay up after that and print how to send requests of your own")
+	serve := c.Flags().Bool("serve", false, "stay up after that, with a console in the browser, and print how to send requests of your own")
 	seed := c.Flags().Uint64("seed", 1, "of the simulated cloud's ids and faults")
 	faults := &cli.ChoiceFlag{Text: "mild", Choices: []string{"none", "mild", "storm"}}
 	c.Flags().Var(faults, "faults", "how the simulated cloud misbehaves")

@@ -62,6 +62,11 @@ func (d *Demo) Run(ctx context.Context) error {
 	if err := d.UnpackPolicies(); err != nil {
 		return err
 	}
+	if d.Serve {
+		if err := d.addReviews(); err != nil {
+			return err
+		}
+	}
 	server, err := broker.Start(broker.Options{Dir: filepath.Join(d.Dir, "nats"), Listen: "127.0.0.1:0"})
 	if err != nil {
 		return err
@@ -101,7 +106,9 @@ func (d *Demo) Run(ctx context.Context) error {
 		case <-working.Done():
 			return nil
 		case u := <-ready:
-			return d.runSteps(working, u.bus, u.base, server.URL())
+			return d.runSteps(working, u.bus, u.base, server.URL(), func(ctx context.Context) error {
+				return d.serveConsole(ctx, cfg, u.bus, log)
+			})
 		}
 	})
 	return group.Wait()
@@ -184,6 +191,9 @@ func (d *Demo) Config(nats string) (config.Config, error) {
 	env := d.Env
 	env.Environ = []string{"HUAWEICLOUD_SDK_AK=" + auth.AccessKey, "HUAWEICLOUD_SDK_SK=" + auth.SecretKey}
 	flags := config.Flags{File: file, Values: map[string]string{"log.level": "error"}}
+	if d.Serve {
+		flags.Values["console.listen"], flags.Values["console.key_file"] = "127.0.0.1:0", d.keyFile()
+	}
 	maps.Copy(flags.Values, d.Settings)
 	if d.LogLevel != "" {
 		flags.Values["log.level"] = d.LogLevel
@@ -194,8 +204,9 @@ func (d *Demo) Config(nats string) (config.Config, error) {
 // ConfigFile is the file in which the demo keeps its configuration.
 func (d *Demo) ConfigFile() string { return filepath.Join(d.Dir, "worker.yaml") }
 
-// runSteps sends the requests, shows what comes of them and judges it.
-func (d *Demo) runSteps(ctx context.Context, bus *events.Bus, base, nats string) error {
+// runSteps sends the requests, shows what comes of them and judges it. Then it stays
+// up with serve if that is wanted.
+func (d *Demo) runSteps(ctx context.Context, bus *events.Bus, base, nats string, serve func(context.Context) error) error {
 	d.Output.opening(d, base, nats)
 	showing, done := context.WithCancel(ctx)
 	defer done()
@@ -215,7 +226,7 @@ func (d *Demo) runSteps(ctx context.Context, bus *events.Bus, base, nats string)
 		d.judge()
 		if d.Serve && ctx.Err() == nil {
 			d.Output.invite(d, base)
-			<-ctx.Done()
+			return serve(ctx)
 		}
 		return nil
 	})

@@ -165,3 +165,9 @@ func (s *Output) invite(d *Demo, base string) {
 	s.line("")
 	s.line("Edit the policies in %s; they are loaded when they change.", d.Dir+"/policies")
 }
+
+// link prints where to review in the browser.
+func (s *Output) link(_, url string) {
+	s.line("Review what is held in the browser; the link works once, then there is a new one:")
+	s.line("  %s", s.paint.Bold(url))
+}

@@ -1,0 +1,106 @@
+package demo
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
+	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+)
+
+// printed is what the demo prints. It is safe for concurrent use.
+type printed struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (p *printed) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.Write(b)
+}
+
+func (p *printed) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.String()
+}
+
+// TestReviewInTheBrowser: who starts the demo can open the link, approve what is held,
+// and see it accepted by the cloud.
+func TestReviewInTheBrowser(t *testing.T) {
+	t.Parallel()
+	out := &printed{}
+	env := cli.Environment{Stdout: out, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
+	d := &Demo{Env: env, Dir: t.TempDir(), Requests: 2, Serve: true, Seed: 1, Faults: "none", Output: NewOutput(out, cli.Palette{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("the demo ended with %v", err)
+		}
+	}()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := &http.Client{Jar: jar}
+	read := func(resp *http.Response, err error) string {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := resp.Body.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	find := func(what string, pattern string, in func() string) string {
+		t.Helper()
+		end := time.After(30 * time.Second)
+		for {
+			if m := regexp.MustCompile(pattern).FindStringSubmatch(in()); m != nil {
+				return m[1]
+			}
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-end:
+				t.Fatalf("there is no %s in:\n%s", what, in())
+			}
+		}
+	}
+	link, err := url.Parse(find("link", `(http://\S+/sign-in/link\?token=\S+)`, out.String))
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := "http://" + link.Host
+	read(browser.PostForm(base+"/sign-in/link", url.Values{"token": {link.Query().Get("token")}}))
+	path := find("held request", `href="(/requests/[0-9a-f]{32})"`, func() string { return read(browser.Get(base + "/reviews")) })
+	page := read(browser.Get(base + path))
+	form := url.Values{"verdict": {"approve"}, "reason": {"known from the demo"}}
+	for _, m := range regexp.MustCompile(`<input type="hidden" name="([a-z_]+)" value="([^"]*)">`).FindAllStringSubmatch(page, -1) {
+		form.Set(m[1], m[2])
+	}
+	if after := read(browser.PostForm(base+path+"/review", form)); !strings.Contains(after, "Your review") {
+		t.Errorf("after the review:\n%s", after)
+	}
+	find("accepted connection", `(accepted) +payments .*Approved by demo-user`, out.String)
+	if n := d.Sim.Counters().Count(simulator.EffectAccept, ""); n != 2 { // acme, and the stranger
+		t.Errorf("%d connections are accepted, want 2", n)
+	}
+}
