@@ -44,7 +44,7 @@ func arrows() map[string][]string {
 		"internal/demo":                      {"internal/approval", "internal/cli", "internal/cloud/simulator", "internal/config", "internal/console", "internal/events", "internal/events/broker", "internal/ledger", "internal/policy", "internal/review", "internal/service", "internal/worker", "policies"},
 		"internal/doctor":                    {"internal/approval", "internal/cli", "internal/cloud", "internal/config", "internal/events", "internal/events/broker", "internal/policy", "internal/policy/workbench", "internal/service", "internal/strictyaml"},
 		"internal/inspect":                   {"internal/approval", "internal/cli", "internal/events", "internal/ledger", "internal/policy", "internal/policy/workbench", "internal/review", "internal/submit"},
-		"internal/console":                   {"internal/approval", "internal/cli", "internal/config", "internal/events", "internal/inspect", "internal/ledger", "internal/policy", "internal/policy/workbench", "internal/review"},
+		"internal/console":                   {"internal/approval", "internal/cli", "internal/config", "internal/events", "internal/inspect", "internal/ledger", "internal/policy", "internal/policy/workbench", "internal/review", "internal/submit"},
 		"internal/review":                    {"internal/approval", "internal/ledger", "internal/policy"},
 		"internal/submit":                    {"internal/approval", "internal/cli", "internal/events"},
 		"internal/scaffold":                  {"internal/approval", "internal/cli", "internal/config", "internal/policy/workbench"},

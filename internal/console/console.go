@@ -31,12 +31,15 @@ type Config struct {
 	Bus      *events.Bus
 	Ledger   *ledger.Ledger
 	Policies Policies
-	Targets  approval.Targets
-	Seed     []byte // of the console's NKey, which reviewers.yaml names
-	Site     Site
-	SignIn   SignIn
-	Now      func() time.Time
-	Log      zerolog.Logger
+	// Refused is why the policies of this machine could not be loaded last; empty: they
+	// were. Nil: nobody knows.
+	Refused func() string
+	Targets approval.Targets
+	Seed    []byte // of the console's NKey, which reviewers.yaml names
+	Site    Site
+	SignIn  SignIn
+	Now     func() time.Time
+	Log     zerolog.Logger
 }
 
 // Console serves the pages. It is safe for concurrent use.
@@ -45,6 +48,7 @@ type Console struct {
 	public   string // the console's public NKey
 	pages    map[string]*language
 	board    *board
+	feed     *feed
 	sessions *sessions
 	links    *links
 	notes    *notes
@@ -70,7 +74,7 @@ func New(cfg Config) (*Console, error) {
 		return nil, err
 	}
 	c := &Console{
-		cfg: cfg, public: public, board: newBoard(cfg.Policies, cfg.Now), sessions: newSessions(cfg.Now),
+		cfg: cfg, public: public, board: newBoard(cfg.Policies, cfg.Now), feed: newFeed(), sessions: newSessions(cfg.Now),
 		notes: newNotes(cfg.Now), attempts: newAttempts(cfg.Now),
 		closing: make(chan struct{}),
 	}
@@ -90,7 +94,12 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.handler.
 func (c *Console) Run(ctx context.Context) {
 	defer close(c.closing)
 	var following sync.WaitGroup
-	following.Go(func() { c.followReviews(ctx) })
+	following.Go(func() {
+		c.keepFollowing(ctx, "the reviews", func() error { return c.board.follow(ctx, c.cfg.Ledger) }, c.board.failed)
+	})
+	following.Go(func() {
+		c.keepFollowing(ctx, "the results", func() error { return c.feed.follow(ctx, c.cfg.Bus) }, c.feed.failed)
+	})
 	following.Go(func() { c.links.keep(ctx, c.cfg.SignIn.Links) })
 	following.Wait()
 }
@@ -98,15 +107,15 @@ func (c *Console) Run(ctx context.Context) {
 // followEvery is the time between tries to follow what cannot be read.
 const followEvery = 2 * time.Second
 
-// followReviews keeps the board current.
-func (c *Console) followReviews(ctx context.Context) {
+// keepFollowing follows until ctx ends, and tells failed of each end before that.
+func (c *Console) keepFollowing(ctx context.Context, what string, follow func() error, failed func(error)) {
 	for ctx.Err() == nil {
-		err := c.board.follow(ctx, c.cfg.Ledger)
+		err := follow()
 		if ctx.Err() != nil {
 			return
 		}
-		c.board.failed(err)
-		c.cfg.Log.Warn().Err(err).Msg("the reviews cannot be followed; trying again")
+		failed(err)
+		c.cfg.Log.Warn().Err(err).Msg(what + " cannot be followed; trying again")
 		select {
 		case <-ctx.Done():
 		case <-time.After(followEvery):
@@ -134,6 +143,12 @@ func (c *Console) routes() http.Handler {
 	mux.HandleFunc("POST /sign-out", c.signOut)
 	mux.HandleFunc("POST /language", c.chooseLanguage)
 	mux.HandleFunc("GET /assets/{name}", serveAsset)
+	mux.HandleFunc("GET /live", c.page(c.livePage))
+	mux.HandleFunc("GET /live/stream", c.liveStream)
+	mux.HandleFunc("GET /policies", c.page(c.policiesPage))
+	mux.HandleFunc("GET /targets", c.page(c.targetsPage))
+	mux.HandleFunc("GET /system", c.page(c.systemPage))
+	mux.HandleFunc("POST /system/replay", c.page(c.replay))
 	mux.HandleFunc("GET /reviews/stream", c.reviewsStream)
 	mux.HandleFunc("GET /reviews", c.page(c.reviewsPage))
 	mux.HandleFunc("GET /requests/{id}", c.page(c.requestPage))
@@ -166,6 +181,9 @@ type response struct {
 	goTo   string
 }
 
+// pageLimit bounds a page, so that a broker that is away is said to be.
+const pageLimit = 12 * time.Second
+
 // page serves what show returns to people who have signed in.
 func (c *Console) page(show func(*http.Request, *visitor) (response, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -178,7 +196,9 @@ func (c *Console) page(show func(*http.Request, *visitor) (response, error)) htt
 			c.askToSignIn(w, r)
 			return
 		}
-		out, err := show(r, v)
+		ctx, cancel := context.WithTimeout(r.Context(), pageLimit)
+		defer cancel()
+		out, err := show(r.WithContext(ctx), v)
 		switch {
 		case err != nil:
 			c.fail(w, r, v, err)

@@ -72,6 +72,7 @@ func functions(code string) template.FuncMap {
 			}
 			return t.UTC().Format("2006-01-02 15:04:05")
 		},
+		"clock":   func(t time.Time) string { return t.UTC().Format(time.TimeOnly) },
 		"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 		"short":   func(s string) string { return s[:min(len(s), 12)] },
 		"digest": func(s string) string {
@@ -91,6 +92,7 @@ type view struct {
 	Title     string // key
 	Path      string // of this page, with its query
 	Section   string // first part of the path
+	Sections  []string
 	Visitor   *visitor
 	Now       time.Time
 	Note      *note
@@ -102,7 +104,7 @@ type view struct {
 func (c *Console) render(w http.ResponseWriter, r *http.Request, v *visitor, out response) {
 	l := c.language(r)
 	page := view{
-		Lang: l.Code, Title: out.title, Path: r.URL.RequestURI(), Section: section(r.URL.Path), Visitor: v, Now: c.cfg.Now(), Data: out.data,
+		Lang: l.Code, Title: out.title, Path: r.URL.RequestURI(), Section: section(r.URL.Path), Sections: sections(), Visitor: v, Now: c.cfg.Now(), Data: out.data,
 	}
 	for _, code := range languageCodes() {
 		page.Languages = append(page.Languages, c.pages[code])
@@ -137,6 +139,9 @@ func (c *Console) problem() string {
 	}
 	return ""
 }
+
+// sections are the parts of the console, as in the navigation.
+func sections() []string { return []string{"reviews", "live", "policies", "targets", "system"} }
 
 func section(path string) string {
 	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")

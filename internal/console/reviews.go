@@ -48,10 +48,7 @@ type missing struct {
 
 func (c *Console) reviewsPage(r *http.Request, v *visitor) (response, error) {
 	query := r.URL.Query()
-	out := reviewsView{Target: query.Get("target"), Mine: query.Get("mine") != "", Page: 1}
-	for _, t := range c.cfg.Targets {
-		out.Targets = append(out.Targets, t.Name)
-	}
+	out := reviewsView{Target: query.Get("target"), Mine: query.Get("mine") != "", Page: 1, Targets: c.targetNames()}
 	mine := ""
 	if out.Mine {
 		mine = v.Name

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -28,6 +29,8 @@ type Server struct {
 	Log    zerolog.Logger
 	People []string // who gets a one-time link
 	OnLink func(name, url string)
+
+	refused atomic.Value // string: why the policies could not be loaded last
 }
 
 // watchPolicies is the time between looks at the policy files.
@@ -58,7 +61,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	defer listener.Close() //nolint:errcheck // serving has closed it already
 	c, err := New(Config{
-		Bus: s.Bus, Ledger: s.Ledger, Policies: policies, Targets: s.Config.Targets, Seed: seed, Now: time.Now, Log: s.Log,
+		Bus: s.Bus, Ledger: s.Ledger, Policies: policies, Refused: func() string { text, _ := s.refused.Load().(string); return text }, Targets: s.Config.Targets, Seed: seed, Now: time.Now, Log: s.Log,
 		Site: Site{URL: settings.URL, Listen: address(settings.Listen, listener.Addr()), TLS: settings.TLS.Cert != ""},
 		SignIn: SignIn{
 			Links: s.People, OnLink: s.OnLink, ProxyHeader: settings.Proxy.Header, ProxyAddresses: settings.Proxy.Addresses,
@@ -101,7 +104,10 @@ func (s *Server) loadPolicies(ctx context.Context) (*policy.Source, error) {
 	dirs := s.Config.Policies
 	policies := policy.NewSource(dirs.Dir, s.Config.Targets, nil)
 	policies.StableFor = dirs.StableFor
+	s.refused.Store("")
+	policies.OnReload = func(*policy.Set) { s.refused.Store("") }
 	policies.OnError = func(err error) {
+		s.refused.Store(err.Error())
 		s.Log.Error().Err(err).Msg("the policies cannot be loaded; the last good ones stay in use")
 	}
 	if err := policies.LoadStable(ctx, 2*dirs.StableFor); err != nil {

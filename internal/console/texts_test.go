@@ -26,6 +26,9 @@ func TestTexts(t *testing.T) {
 	for _, a := range []policy.Answer{policy.Matches, policy.MatchesNot, policy.NotEvaluated} {
 		used["answer."+string(a)] = true
 	}
+	for _, name := range sections() {
+		used["nav."+name] = true
+	}
 	for _, verdict := range []string{"approve", "reject"} {
 		used["note.counted."+verdict] = true
 	}

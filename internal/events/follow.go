@@ -20,13 +20,32 @@ type ResultFilter struct {
 	Target    string             // name
 	Outcomes  []approval.Outcome // any of these; empty: all but ShadowOutcome
 	Since     time.Time          // published at or after
+	After     uint64             // after this one in the stream; Since and New do not count then
 	New       bool               // only new results, none that are stored already
 	Follow    bool               // continue with new results until ctx ends
+}
+
+// StoredResult is a result with its place in the stream.
+type StoredResult struct {
+	approval.Result
+
+	Sequence uint64
 }
 
 // Results yields the results that f selects, oldest first. An error is the last item,
 // unless it is about one result that cannot be read.
 func (b *Bus) Results(ctx context.Context, f ResultFilter) iter.Seq2[approval.Result, error] {
+	return func(yield func(approval.Result, error) bool) {
+		for r, err := range b.StoredResults(ctx, f) {
+			if !yield(r.Result, err) {
+				return
+			}
+		}
+	}
+}
+
+// StoredResults is Results with the place of each in the stream.
+func (b *Bus) StoredResults(ctx context.Context, f ResultFilter) iter.Seq2[StoredResult, error] {
 	opts := readOptions{stream: ResultsStream, follow: f.Follow}
 	target, request := cmp.Or(f.Target, "*"), cmp.Or(f.RequestID, "*")
 	outcomes := f.Outcomes
@@ -43,26 +62,29 @@ func (b *Bus) Results(ctx context.Context, f ResultFilter) iter.Seq2[approval.Re
 	if opts.onlyNew = f.New; !f.New {
 		opts.since = f.Since
 	}
-	return func(yield func(approval.Result, error) bool) {
+	if f.After > 0 {
+		opts.from = f.After + 1
+	}
+	return func(yield func(StoredResult, error) bool) {
 		for _, name := range []string{f.Target, f.RequestID} {
 			if name != "" && checkToken(name) != nil {
-				yield(approval.Result{}, fmt.Errorf("follow results: %w", checkToken(name)))
+				yield(StoredResult{}, fmt.Errorf("follow results: %w", checkToken(name)))
 				return
 			}
 		}
 		if slices.ContainsFunc(f.Outcomes, func(o approval.Outcome) bool {
 			return o != ShadowOutcome && !slices.Contains(approval.Outcomes(), o)
 		}) {
-			yield(approval.Result{}, fmt.Errorf("follow results: unknown outcome in %q", f.Outcomes))
+			yield(StoredResult{}, fmt.Errorf("follow results: unknown outcome in %q", f.Outcomes))
 			return
 		}
 		for msg, err := range b.read(ctx, opts) {
 			if err != nil {
-				yield(approval.Result{}, fmt.Errorf("follow results: %w", err))
+				yield(StoredResult{}, fmt.Errorf("follow results: %w", err))
 				return
 			}
 			r, err := DecodeResult(msg.Header, msg.Data)
-			if !yield(r, err) {
+			if !yield(StoredResult{r, msg.sequence}, err) {
 				return
 			}
 		}

@@ -138,6 +138,15 @@ func (b *Bus) NewestResults(ctx context.Context, outcome approval.Outcome, targe
 	}
 }
 
+// LastResult returns the place of the last result in the stream; 0 if there is none.
+func (b *Bus) LastResult(ctx context.Context) (uint64, error) {
+	have, err := b.streamInfo(ctx, ResultsStream)
+	if err != nil || have == nil {
+		return 0, err
+	}
+	return have.info.State.LastSeq, nil
+}
+
 // ResultsSince returns from when on all results are stored that were published.
 func (b *Bus) ResultsSince(ctx context.Context) (time.Time, error) {
 	have, err := b.streamInfo(ctx, ResultsStream)

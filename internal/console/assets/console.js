@@ -41,3 +41,42 @@ if (list) {
   };
   follow(list.dataset.follow, { changed: () => reload().catch(() => {}) });
 }
+
+// The live page: new rows come to the top, once each. What arrives between two frames
+// is added together.
+const live = document.getElementById("live");
+if (live) {
+  const light = document.getElementById("light"), pause = document.getElementById("pause");
+  const kept = 500;
+  let rows = [], drawing = false, paused = false;
+  const draw = () => {
+    drawing = false;
+    if (paused) return;
+    const fresh = document.createElement("tbody");
+    fresh.innerHTML = rows.splice(0).reverse().join(""); // made by the server, which escapes
+    for (const row of [...fresh.rows].reverse()) {
+      if (document.getElementById(row.id)) continue;
+      row.classList.add("new");
+      live.prepend(row);
+    }
+    while (live.rows.length > kept) live.deleteRow(-1);
+  };
+  const ask = () => { if (!drawing && !paused) { drawing = true; requestAnimationFrame(draw); } };
+  const show = (text) => { light.textContent = light.dataset[paused ? "paused" : text]; light.dataset.state = text; };
+  const source = follow(live.dataset.stream, {
+    row: (event) => { rows.push(event.data); if (rows.length > kept) rows.shift(); ask(); },
+    gap: () => location.reload(),
+  });
+  source.onopen = () => show("open");
+  source.onerror = () => {
+    show("closed");
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 5000); // such as after sign-out
+  };
+  pause.hidden = false;
+  pause.addEventListener("click", () => {
+    paused = !paused;
+    pause.setAttribute("aria-pressed", paused);
+    show(source.readyState === EventSource.OPEN ? "open" : "closed");
+    ask();
+  });
+}

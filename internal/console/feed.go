@@ -1,0 +1,201 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/inspect"
+)
+
+const (
+	feedSize = 2000 // results that are kept
+	feedText = 300  // characters of a reason, at most
+	lagLimit = 512  // results that a browser may be behind, before it is cut
+	maxHits  = 5000 // rules that are counted
+)
+
+// decided is a result as the live page shows it. It is small: what an event says of the
+// requester is not kept.
+type decided struct {
+	Sequence                    uint64
+	ID, Outcome, Target         string
+	Asks, Account, Rule, Reason string
+	At                          time.Time
+	Seconds                     float64
+}
+
+func newDecided(r *events.StoredResult) decided {
+	d := decided{
+		Sequence: r.Sequence, ID: r.Request.ID, Outcome: string(r.Outcome), Target: r.Request.Target.Name, Asks: clip(inspect.Asks(r.Request)),
+		Account: r.Decision.Facts.DomainID, Rule: inspect.RulePath(r.Decision), At: r.At,
+	}
+	for _, s := range r.Seconds {
+		d.Seconds += s
+	}
+	if len(r.Decision.Reasons) > 0 {
+		d.Reason = clip(r.Decision.Reasons[0].Text)
+	}
+	if r.Failure != nil {
+		d.Reason = clip(r.Failure.Code + ": " + r.Failure.Text)
+	}
+	return d
+}
+
+// clip keeps the beginning of a long text.
+func clip(text string) string {
+	if runes := []rune(text); len(runes) > feedText {
+		return string(runes[:feedText]) + "…"
+	}
+	return strings.Clone(text)
+}
+
+// hit is how often a rule decided, and when last.
+type hit struct {
+	N    int
+	Last time.Time
+}
+
+// feed has the last results, and tells browsers of new ones. It is safe for concurrent
+// use.
+type feed struct {
+	mu       sync.Mutex
+	last     []decided // oldest first
+	browsers map[chan decided]bool
+	hits     map[string]hit            // by policy/rule
+	ended    map[string]map[string]int // by target and outcome
+	since    time.Time                 // of the first result that hits and ended count
+	err      error                     // why nothing comes; nil: it does
+}
+
+func newFeed() *feed {
+	return &feed{browsers: map[chan decided]bool{}, hits: map[string]hit{}, ended: map[string]map[string]int{}}
+}
+
+// follow reads the results, beginning with the last ones, until ctx ends or it cannot
+// go on.
+func (f *feed) follow(ctx context.Context, bus *events.Bus) error {
+	last, err := bus.LastResult(ctx)
+	if err != nil {
+		return err
+	}
+	after := last - min(last, feedSize)
+	f.mu.Lock()
+	if n := len(f.last); n > 0 { // it goes on after a failure
+		after = f.last[n-1].Sequence
+	}
+	f.mu.Unlock()
+	for r, err := range bus.StoredResults(ctx, events.ResultFilter{After: after, Follow: true}) {
+		switch {
+		case err != nil && r.Sequence == 0:
+			return err
+		case err == nil:
+			f.add(newDecided(&r))
+		}
+	}
+	return errors.New("the results ended")
+}
+
+// add tells every browser of d. One that is too far behind is cut: it connects again,
+// and gets what it missed.
+func (f *feed) add(d decided) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = nil
+	if f.since.IsZero() {
+		f.since = d.At
+	}
+	f.last = append(f.last, d)
+	if len(f.last) > 2*feedSize {
+		f.last = slices.Clone(f.last[len(f.last)-feedSize:])
+	}
+	if h, known := f.hits[d.Rule]; d.Rule != "" && (known || len(f.hits) < maxHits) {
+		f.hits[d.Rule] = hit{h.N + 1, d.At}
+	}
+	if f.ended[d.Target] == nil {
+		f.ended[d.Target] = map[string]int{}
+	}
+	f.ended[d.Target][d.Outcome]++
+	for browser := range f.browsers {
+		select {
+		case browser <- d:
+		default:
+			delete(f.browsers, browser)
+			close(browser)
+		}
+	}
+}
+
+func (f *feed) failed(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+}
+
+// from returns the kept results after a sequence, whether some between are not kept any
+// more, and a channel of those that come, which is closed if the browser is too slow.
+// Call stop at the end.
+func (f *feed) from(after uint64) (missed []decided, gap bool, next <-chan decided, stop func()) {
+	own := make(chan decided, lagLimit)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.browsers[own] = true
+	kept := f.kept()
+	i, _ := slices.BinarySearchFunc(kept, after+1, func(d decided, n uint64) int {
+		switch {
+		case d.Sequence < n:
+			return -1
+		case d.Sequence > n:
+			return 1
+		}
+		return 0
+	})
+	gap = after > 0 && i == 0 && len(kept) == feedSize
+	return slices.Clone(kept[i:]), gap, own, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.browsers, own)
+	}
+}
+
+// kept are the last results. The caller holds the lock.
+func (f *feed) kept() []decided { return f.last[max(len(f.last)-feedSize, 0):] }
+
+// latest returns the last results that match, the newest first, and the sequence of the
+// newest of all.
+func (f *feed) latest(match func(*decided) bool, limit int) (out []decided, newest uint64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	kept := f.kept()
+	if len(kept) > 0 {
+		newest = kept[len(kept)-1].Sequence
+	}
+	for i := len(kept) - 1; i >= 0 && len(out) < limit; i-- {
+		if match(&kept[i]) {
+			out = append(out, kept[i])
+		}
+	}
+	return out, newest, f.err
+}
+
+// counted returns how often each rule decided, and how the requests of each target
+// ended, since when.
+func (f *feed) counted() (hits map[string]hit, ended map[string]map[string]int, since time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	hits, ended = map[string]hit{}, map[string]map[string]int{}
+	for rule, h := range f.hits {
+		hits[rule] = h
+	}
+	for target, by := range f.ended {
+		ended[target] = map[string]int{}
+		for outcome, n := range by {
+			ended[target][outcome] = n
+		}
+	}
+	return hits, ended, f.since
+}
