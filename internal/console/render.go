@@ -74,10 +74,9 @@ func functions(code string) template.FuncMap {
 		},
 		"clock":   func(t time.Time) string { return t.UTC().Format(time.TimeOnly) },
 		"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"short":   func(s string) string { return s[:min(len(s), 12)] },
 		"digest": func(s string) string {
 			s = strings.TrimPrefix(s, "sha256:")
-			return s[:min(len(s), 12)]
+			return cli.OrDash(s[:min(len(s), 12)])
 		},
 		"dash":  func(s string) string { return cli.OrDash(s) },
 		"join":  func(list []string) string { return strings.Join(list, ", ") },

@@ -180,7 +180,7 @@ func texts() map[string][2]string {
 		"explain.title":     {"What each rule says now", "各条规则当前的判断"},
 		"explain.same":      {"By the same policies as the decision.", "与决策时的策略相同。"},
 		"explain.differs":   {"By other policies than the decision: they have changed since, or this console has others.", "与决策时的策略不同：策略已更改，或此控制台使用其他策略。"},
-		"explain.verdict":   {"Without a person:", "无人工审核时："},
+		"explain.verdict":   {"Verdict by these policies:", "按这些策略的结论："},
 		"explain.otherwise": {"otherwise", "否则"},
 		"explain.line":      {"line %d", "第 %d 行"},
 		"explain.decides":   {"decides", "起决定作用"},
