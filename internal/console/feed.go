@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -187,15 +188,9 @@ func (f *feed) latest(match func(*decided) bool, limit int) (out []decided, newe
 func (f *feed) counted() (hits map[string]hit, ended map[string]map[string]int, since time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	hits, ended = map[string]hit{}, map[string]map[string]int{}
-	for rule, h := range f.hits {
-		hits[rule] = h
-	}
+	ended = map[string]map[string]int{}
 	for target, by := range f.ended {
-		ended[target] = map[string]int{}
-		for outcome, n := range by {
-			ended[target][outcome] = n
-		}
+		ended[target] = maps.Clone(by)
 	}
-	return hits, ended, f.since
+	return maps.Clone(f.hits), ended, f.since
 }

@@ -79,7 +79,7 @@ func (c *Console) liveStream(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "after must be a sequence", http.StatusBadRequest)
 		return
 	}
-	s, _, ok := c.open(w, r)
+	s, ok := c.open(w, r)
 	if !ok {
 		return
 	}

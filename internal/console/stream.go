@@ -67,16 +67,15 @@ func (s stream) send(text string) bool {
 
 // open begins a stream for a person who has signed in; ok is false if it may not be.
 // What a stream does is no sign that the person is there, so it keeps no session alive.
-func (c *Console) open(w http.ResponseWriter, r *http.Request) (s stream, v *visitor, ok bool) {
-	v, err := c.visitor(r, false)
-	if err != nil || v == nil {
+func (c *Console) open(w http.ResponseWriter, r *http.Request) (s stream, ok bool) {
+	if !c.valid(r) {
 		http.Error(w, "not signed in", http.StatusUnauthorized)
-		return s, nil, false
+		return s, false
 	}
 	if c.streams.Add(1) > maxStreams {
 		c.streams.Add(-1)
 		http.Error(w, "too many pages are open", http.StatusServiceUnavailable)
-		return s, nil, false
+		return s, false
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream; charset=utf-8")
@@ -84,13 +83,13 @@ func (c *Console) open(w http.ResponseWriter, r *http.Request) (s stream, v *vis
 	s = stream{w, http.NewResponseController(w)}
 	if err := s.rc.SetReadDeadline(time.Time{}); err != nil { // else the server's ends the stream
 		c.streams.Add(-1)
-		return s, nil, false
+		return s, false
 	}
 	if !s.send(fmt.Sprintf("retry: %d\n\n", streamRetry.Milliseconds())) {
 		c.streams.Add(-1)
-		return s, nil, false
+		return s, false
 	}
-	return s, v, true
+	return s, true
 }
 
 // valid reports whether the person of a stream still has a session.
@@ -103,7 +102,7 @@ func (c *Console) valid(r *http.Request) bool {
 func (c *Console) reviewsStream(w http.ResponseWriter, r *http.Request) {
 	changed, stop := c.changes.watch()
 	defer stop()
-	s, _, ok := c.open(w, r)
+	s, ok := c.open(w, r)
 	if !ok {
 		return
 	}

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -56,16 +57,19 @@ func TestReviewInTheBrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	browser := &http.Client{Jar: jar}
-	read := func(resp *http.Response, err error) string {
+	read := func(method, address string, form url.Values) string {
 		t.Helper()
+		req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		resp, err := browser.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		text, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := resp.Body.Close(); err != nil {
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
 			t.Fatal(err)
 		}
 		return string(text)
@@ -89,14 +93,14 @@ func TestReviewInTheBrowser(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := "http://" + link.Host
-	read(browser.PostForm(base+"/sign-in/link", url.Values{"token": {link.Query().Get("token")}}))
-	path := find("held request", `href="(/requests/[0-9a-f]{32})"`, func() string { return read(browser.Get(base + "/reviews")) })
-	page := read(browser.Get(base + path))
+	read(http.MethodPost, base+"/sign-in/link", url.Values{"token": {link.Query().Get("token")}})
+	path := find("held request", `href="(/requests/[0-9a-f]{32})"`, func() string { return read(http.MethodGet, base+"/reviews", nil) })
+	page := read(http.MethodGet, base+path, nil)
 	form := url.Values{"verdict": {"approve"}, "reason": {"known from the demo"}}
 	for _, m := range regexp.MustCompile(`<input type="hidden" name="([a-z_]+)" value="([^"]*)">`).FindAllStringSubmatch(page, -1) {
 		form.Set(m[1], m[2])
 	}
-	if after := read(browser.PostForm(base+path+"/review", form)); !strings.Contains(after, "Your review") {
+	if after := read(http.MethodPost, base+path+"/review", form); !strings.Contains(after, "Your review") {
 		t.Errorf("after the review:\n%s", after)
 	}
 	find("accepted connection", `(accepted) +payments .*Approved by demo-user`, out.String)
