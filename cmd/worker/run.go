@@ -38,8 +38,13 @@ func newRunCommand(env cli.Environment) *cobra.Command {
 		Short: "Run the worker",
 		Long: `run takes requests from NATS JetStream until it gets SIGTERM or SIGINT; it then
 takes no more, finishes or gives back what is in progress, and ends with 0. A
-second signal ends it immediately. The policies are watched; SIGHUP loads them now.`,
+second signal ends it immediately. The policies are watched; SIGHUP loads them now.
+
+With --dry-run it only says in the log what it would decide about each pending
+connection and each creation that was asked for. It is no replica: it may run next to
+workers, takes nothing from them, and neither the broker nor the cloud is changed.`,
 	}
+	dry := c.Flags().Bool("dry-run", false, "decide and log, and never act")
 	config.AddFlags(c.Flags())
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := config.Load(env, config.FlagsOf(c))
@@ -55,6 +60,9 @@ second signal ends it immediately. The policies are watched; SIGHUP loads them n
 		limits.MaxAge, limits.ConfirmFor = cfg.Worker.MaxAge, cfg.Worker.ConfirmFor
 		limitMemory(env, cfg.Worker.Slots)
 		s := service.Service{Config: cfg, Log: log, Limits: limits, WatchEvery: 2 * time.Second}
+		if *dry {
+			return s.DryRun(c.Context())
+		}
 		return s.Run(c.Context())
 	}
 	return c

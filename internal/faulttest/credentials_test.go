@@ -179,7 +179,7 @@ func TestCredentialFilesAreSwapped(t *testing.T) {
 			}
 			shown := swap(0)
 			o := options{auth: mode, api: strings.TrimPrefix(api.URL, "http://")}
-			start(t, "worker", w.config(o), env...).ready()
+			start(t, "worker", w.config(o), env).ready()
 			var f findings
 			for turn := range swaps {
 				w.mixed(6, fmt.Sprintf("before-%d", turn))

@@ -103,7 +103,7 @@ func TestSecrets(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, simulator.Config{Auth: tt.auth})
-			p := start(t, "worker", w.config(options{more: "log: {level: trace}\n", auth: mode}), tt.env...).ready()
+			p := start(t, "worker", w.config(options{more: "log: {level: trace}\n", auth: mode}), tt.env).ready()
 			for i, kind := range simulator.FaultKinds() {
 				if kind == simulator.Down || kind == simulator.ExpiredToken && mode != "password" {
 					continue

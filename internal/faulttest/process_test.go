@@ -82,10 +82,11 @@ func (b *buffer) String() string {
 
 // start runs the worker with this configuration file; env is added to the few
 // variables that it gets. It is killed at the end of the test.
-func start(t *testing.T, name, config string, env ...string) *process {
+func start(t *testing.T, name, config string, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, name: name, http: freeAddress(t), probes: freeAddress(t), log: &buffer{}, done: make(chan struct{})}
-	p.cmd = exec.Command(build.path(t), "run", "--config", config, "--http-listen", p.http, "--http-probes", p.probes, "--log-format", "json")
+	args = append([]string{"run", "--config", config, "--http-listen", p.http, "--http-probes", p.probes, "--log-format", "json"}, args...)
+	p.cmd = exec.Command(build.path(t), args...)
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {

@@ -183,6 +183,7 @@ type options struct {
 	nats, api string   // other addresses, such as those of proxies
 	data      string   // folder of the server inside the process, which then serves at nats
 	env       []string // more variables
+	args      []string // more flags
 	ca        string   // file of who vouches for the cloud at api; empty: it has no TLS
 	sweep     string   // interval; empty: an hour
 	more      string   // lines of the configuration
@@ -248,7 +249,7 @@ func (w *world) config(o options) string {
 // start starts a worker.
 func (w *world) start(name string, o options) *process {
 	w.t.Helper()
-	return start(w.t, name, w.config(o), w.environ(o)...)
+	return start(w.t, name, w.config(o), w.environ(o), o.args...)
 }
 
 // inboxOf is the prefix of the inboxes of a user of deploy/nats.
