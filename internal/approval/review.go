@@ -68,6 +68,7 @@ type Review struct {
 	SignIn   string        // how the console knew the person; empty without a console
 	Facts    ReviewedFacts // what the person saw
 	Nonce    string        // of the submission, so that it counts once
+	Sequence uint64        // of the message in its stream: a copy has another
 }
 
 // Reviews is what people said of a held request, and since when it is held.
@@ -95,8 +96,15 @@ const (
 func (r *ReviewRecord) ToReview() ReviewedFacts { return FactsToReview(&r.Request, &r.Facts) }
 
 // Has reports whether the review with this nonce was counted.
-func (r *ReviewRecord) Has(nonce string) bool {
-	return slices.ContainsFunc(r.Reviews.Said, func(old Review) bool { return old.Nonce == nonce })
+func (r *ReviewRecord) Has(nonce string) bool { return r.Reviews.ByNonce(nonce) != nil }
+
+// ByNonce returns the review with this nonce; nil if there is none.
+func (r *Reviews) ByNonce(nonce string) *Review {
+	i := slices.IndexFunc(r.Said, func(old Review) bool { return old.Nonce == nonce })
+	if i < 0 {
+		return nil
+	}
+	return &r.Said[i]
 }
 
 // Add returns r with a review more.

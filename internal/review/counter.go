@@ -82,6 +82,7 @@ type Message struct {
 	Target    string    // of its subject; permissions are given by subject
 	RequestID string    // likewise
 	StoredAt  time.Time // by the broker
+	Sequence  uint64    // in the stream
 	First     bool      // whether it is delivered for the first time
 }
 
@@ -108,6 +109,7 @@ func (c *Counter) Handle(ctx context.Context, in *Message) error {
 	if refused != nil {
 		return refused
 	}
+	said.Sequence = in.Sequence
 	entry, err := c.Ledger.Get(ctx, s.RequestID)
 	if err != nil {
 		return fmt.Errorf("read the request: %w", err)
@@ -118,11 +120,13 @@ func (c *Counter) Handle(ctx context.Context, in *Message) error {
 	if in.RequestID != s.RequestID || in.Target != entry.Request.Target.Name {
 		return refuse(s, refusedSubject, "it was sent on the subject of another request or target")
 	}
+	first := in.First
 	for range reviewTries {
-		err := c.count(ctx, set, s, entry, said, in.First)
+		err := c.count(ctx, set, s, entry, said, first)
 		if !errors.Is(err, approval.ErrConflict) {
 			return err
 		}
+		first = false // it may have been delivered to another meanwhile, who counted it
 	}
 	return fmt.Errorf("count the review: %w", approval.ErrConflict)
 }
@@ -133,23 +137,27 @@ func (c *Counter) count(ctx context.Context, set *policy.Set, s *Submission, ent
 	if err != nil {
 		return fmt.Errorf("read the reviews: %w", err)
 	}
+	waits := record != nil && record.Request.ID == s.RequestID
+	if !waits && !first {
+		// It may have decided the request before its worker could acknowledge it.
+		if done, err := c.carriedOut(ctx, &said, s.RequestID); err != nil || done {
+			return err
+		}
+	}
 	switch {
 	case record == nil && entry.Result != nil && entry.Result.Outcome != approval.OutcomeHeld:
 		return refuse(s, policy.RefusedDecided, "the request has ended: "+string(entry.Result.Outcome))
-	case record == nil || record.Request.ID != s.RequestID:
+	case !waits:
 		return refuse(s, refusedNotHeld, "the request is not among those that wait for a review")
 	}
 	in := &approval.Input{Request: record.Request, Facts: record.Facts, Now: said.At, Reviews: &record.Reviews}
-	if record.Has(said.Nonce) {
+	if counted := record.Reviews.ByNonce(said.Nonce); counted != nil {
 		// It was counted already: by a worker that was stopped before it could go on,
 		// or it is a copy.
-		if err := c.decided(ctx, set, record, in); err != nil {
-			return err
-		}
-		if first {
+		if counted.Sequence != said.Sequence {
 			return refuse(s, refusedReplayed, "this very review was counted already")
 		}
-		return nil
+		return c.decided(ctx, set, record, in)
 	}
 	if record.Closed != "" {
 		return refuse(s, policy.RefusedDecided, "its reviews have decided the request already")
@@ -178,6 +186,23 @@ func (c *Counter) count(ctx context.Context, set *policy.Set, s *Submission, ent
 	c.Log.Info().Str("request", s.RequestID).Str("target", record.Request.Target.Name).Str("reviewer", said.Reviewer).
 		Str("console", said.Console).Str("verdict", s.Verdict).Str("closed", next.Closed).Msg("counted a review")
 	return c.decided(ctx, set, &next, in)
+}
+
+// carriedOut reports whether said is part of a decision on what was held as request id.
+func (c *Counter) carriedOut(ctx context.Context, said *approval.Review, id string) (bool, error) {
+	for n := 1; n <= approval.MaxReviews; n++ {
+		entry, err := c.Ledger.Get(ctx, approval.ReviewedRequestID(id, n))
+		if err != nil {
+			return false, fmt.Errorf("read what the reviews decided: %w", err)
+		}
+		if entry == nil || entry.Decision.Reviews == nil {
+			continue
+		}
+		if old := entry.Decision.Reviews.ByNonce(said.Nonce); old != nil && old.Sequence == said.Sequence {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // decided submits the request of record again if its reviews decide it.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -39,6 +40,7 @@ type office struct {
 	submitted []approval.Request
 	fail      error
 	seen      []string // by the observer
+	published atomic.Uint64
 }
 
 func (o *office) Current() *policy.Set { return o.set }
@@ -128,7 +130,7 @@ func (o *office) sign(s *review.Submission, key string) *review.Message {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	return &review.Message{Data: data, Signature: signature, Target: "payments", RequestID: s.RequestID, StoredAt: at().Add(time.Second), First: true}
+	return &review.Message{Data: data, Signature: signature, Target: "payments", RequestID: s.RequestID, StoredAt: at().Add(time.Second), Sequence: o.published.Add(1), First: true}
 }
 
 func (o *office) record() *approval.ReviewRecord {
@@ -186,12 +188,45 @@ func TestAReplayedReviewCountsOnce(t *testing.T) {
 	if code := o.refused(m); code != "" {
 		t.Fatal(code)
 	}
-	if code := o.refused(m); code != "replayed" || len(o.record().Reviews.Said) != 1 {
-		t.Errorf("a copy: %q, %d reviews", code, len(o.record().Reviews.Said))
+	dup := *m
+	dup.Sequence++
+	for _, first := range []bool{true, false} { // the refusal of a copy may be told by the next worker
+		dup.First, m.First = first, first
+		if code := o.refused(&dup); code != "replayed" || len(o.record().Reviews.Said) != 1 {
+			t.Errorf("a copy: %q, %d reviews", code, len(o.record().Reviews.Said))
+		}
+		// Its worker stalled before it wrote, and another counted it.
+		if code := o.refused(m); code != "" || len(o.record().Reviews.Said) != 1 {
+			t.Errorf("delivered again: %q, %d reviews", code, len(o.record().Reviews.Said))
+		}
 	}
-	m.First = false
-	if code := o.refused(m); code != "" || len(o.record().Reviews.Said) != 1 {
-		t.Errorf("redelivered: %q, %d reviews", code, len(o.record().Reviews.Said))
+}
+
+// TestAReviewThatWasCarriedOutIsNotRefused, if its worker was stopped before it could
+// acknowledge it; a copy is.
+func TestAReviewThatWasCarriedOutIsNotRefused(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, "review: {by: [network]}\n")
+	m := o.say("ann", review.Approve)
+	if code := o.refused(m); code != "" {
+		t.Fatal(code)
+	}
+	record := o.record()
+	d := o.set.Evaluate(&approval.Input{Request: o.submitted[0], Facts: record.Facts, Now: at(), Reviews: &record.Reviews})
+	if _, _, err := ledgertest.Record(t.Context(), o.ledger, &o.submitted[0], &d); err != nil {
+		t.Fatal(err)
+	}
+	if err := o.ledger.DropReview(t.Context(), record); err != nil {
+		t.Fatal(err)
+	}
+	dup := *m
+	dup.Sequence++
+	m.First, dup.First = false, false
+	if code := o.refused(m); code != "" || len(o.submitted) != 1 {
+		t.Errorf("delivered again: %q, %d submitted", code, len(o.submitted))
+	}
+	if code := o.refused(&dup); code != "not_held" {
+		t.Errorf("a copy: %q", code)
 	}
 }
 

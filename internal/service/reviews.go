@@ -17,7 +17,8 @@ import (
 func countReview(counter *review.Counter, m *metrics.Metrics) func(context.Context, *events.ReviewMessage) (*events.ReviewRefusal, error) {
 	return func(ctx context.Context, in *events.ReviewMessage) (*events.ReviewRefusal, error) {
 		err := counter.Handle(ctx, &review.Message{
-			Data: in.Data, Signature: in.Signature, Target: in.Target, RequestID: in.RequestID, StoredAt: in.StoredAt, First: in.First,
+			Data: in.Data, Signature: in.Signature, Target: in.Target, RequestID: in.RequestID,
+			Sequence: in.Sequence, StoredAt: in.StoredAt, First: in.First,
 		})
 		refused, ok := errors.AsType[*review.RefusedError](err)
 		if !ok {
