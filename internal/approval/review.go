@@ -83,6 +83,7 @@ type ReviewRecord struct {
 	Facts    Facts   // that were judged then
 	Reviews  Reviews
 	Closed   string // why nothing more can be said; empty: it is open
+	Round    int    // how often it was decided by its reviews, and is held all the same
 	Revision uint64
 }
 
@@ -119,16 +120,13 @@ func (r *ReviewRecord) Add(review Review) ReviewRecord {
 func ReviewedRequest(record *ReviewRecord) Request {
 	r := record.Request
 	said := record.Reviews.Said
-	r.Source, r.EventID, r.ID = SweepSource, reviewedEvent(r.ID, len(said)), ReviewedRequestID(r.ID, len(said))
+	r.EventID = r.ID + "/review/" + strconv.Itoa(len(said))
+	if record.Round > 0 {
+		r.EventID += "/" + strconv.Itoa(record.Round)
+	}
+	r.Source, r.ID = SweepSource, RequestID(SweepSource, r.EventID)
 	if len(said) > 0 {
 		r.Time = said[len(said)-1].At
 	}
 	return r
 }
-
-// ReviewedRequestID is the id of ReviewedRequest after n reviews of a held request.
-func ReviewedRequestID(held string, n int) string {
-	return RequestID(SweepSource, reviewedEvent(held, n))
-}
-
-func reviewedEvent(held string, n int) string { return held + "/review/" + strconv.Itoa(n) }

@@ -131,13 +131,18 @@ func (b *Bus) handleReview(ctx context.Context, msg jetstream.Msg, handle func(c
 		_ = msg.Nak() // else it comes again after AckWait
 		return
 	}
+	// AckWait begins again here, and what a stalled worker has not written when it ends
+	// is left to the next: else both could settle the review, each in its own way.
+	_ = msg.InProgress() // one that is lost makes AckWait shorter
+	own, cancel := context.WithTimeout(ctx, b.cfg.AckWait*4/5)
+	defer cancel()
 	in, refusal, err := decodeReview(msg)
 	if err == nil && refusal == nil {
-		refusal, err = handle(ctx, in)
+		refusal, err = handle(own, in)
 	}
 	if err == nil && refusal != nil {
 		refusal.Sequence, refusal.At = in.Sequence, time.Now().UTC()
-		err = b.refuseReview(ctx, in, refusal)
+		err = b.refuseReview(own, in, refusal)
 	}
 	if err != nil {
 		if ctx.Err() == nil {

@@ -302,7 +302,7 @@ func recordedBefore(e effect, t truth, records [][]version) string {
 		switch {
 		case at.After(e.At):
 			why = fmt.Sprintf("the decision was recorded %s after it was done", at.Sub(e.At))
-		case d.Rule == "" && e.Did == approval.Accept, d.Policy == "":
+		case d.Rule == "" && e.Did == approval.Accept, d.Policy == "" && d.Reviews == nil: // reviews may be those of several policies
 			why = "the decision names no policy and rule"
 		case t.Domain != "" && !slices.ContainsFunc(t.seenAt(e.At), func(t truth) bool { return t.Domain == d.Facts.DomainID }):
 			why = fmt.Sprintf("the decision was made on domain %q, and the cloud says %q", d.Facts.DomainID, t.Domain)

@@ -322,20 +322,13 @@ func (w *ReviewWatch) result(ctx context.Context, id string) (ReviewEnd, error) 
 
 // decided returns the result that the review with the nonce is part of, if there is one.
 func (w *ReviewWatch) decided(ctx context.Context) (*approval.Result, error) {
-	for n := 1; n <= approval.MaxReviews; n++ {
-		id := approval.ReviewedRequestID(w.request.ID, n)
-		entry, err := w.book.Get(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		if entry == nil || entry.Decision.Reviews == nil || entry.Result == nil {
-			continue
-		}
-		for _, said := range entry.Decision.Reviews.Said {
-			if said.Nonce == w.nonce {
-				return entry.Result, nil
-			}
-		}
+	lock, ok, err := w.book.Lock(ctx, w.request.Subject())
+	if err != nil || !ok {
+		return nil, err
 	}
-	return nil, nil
+	entry, err := w.book.Get(ctx, lock.RequestID)
+	if err != nil || entry == nil || entry.Decision.Reviews == nil || entry.Decision.Reviews.ByNonce(w.nonce) == nil {
+		return nil, err
+	}
+	return entry.Result, nil
 }

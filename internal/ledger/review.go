@@ -19,16 +19,17 @@ type storedReview struct {
 	Facts   approval.Facts
 	Reviews approval.Reviews
 	Closed  string
+	Round   int
 }
 
 func (s storedReview) version() int { return s.V }
 
 func newStoredReview(r *approval.ReviewRecord) storedReview {
-	return storedReview{V: format, Request: r.Request, Facts: r.Facts, Reviews: r.Reviews, Closed: r.Closed}
+	return storedReview{V: format, Request: r.Request, Facts: r.Facts, Reviews: r.Reviews, Closed: r.Closed, Round: r.Round}
 }
 
 func (s storedReview) record(rev uint64) *approval.ReviewRecord {
-	return &approval.ReviewRecord{Request: s.Request, Facts: s.Facts, Reviews: s.Reviews, Closed: s.Closed, Revision: rev}
+	return &approval.ReviewRecord{Request: s.Request, Facts: s.Facts, Reviews: s.Reviews, Closed: s.Closed, Round: s.Round, Revision: rev}
 }
 
 func reviewKey(subject string) string { return "review." + subject }

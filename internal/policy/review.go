@@ -104,8 +104,11 @@ func (r *Reviewers) count(in *approval.Input, rule *approval.ReviewRule) tally {
 		if r.counts(review, in, rule) != nil || late(review.At, in.Reviews.HeldAt, rule) {
 			continue
 		}
-		if latest[review.Reviewer] == nil {
+		before := latest[review.Reviewer]
+		if before == nil {
 			order = append(order, review.Reviewer)
+		} else if review.At.Before(before.At) {
+			continue // workers may count two reviews in the other order
 		}
 		latest[review.Reviewer] = review
 	}

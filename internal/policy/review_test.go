@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -143,6 +144,21 @@ func TestReviewsOverrideNothing(t *testing.T) {
 		tt.input(in)
 		if d := set.Evaluate(approve(in)); d.Verdict != tt.want {
 			t.Errorf("%s: %s, want %s (%v)", name, d.Verdict, tt.want, d.Reasons)
+		}
+	}
+}
+
+// TestTheLatestWordCounts, in whichever order the workers counted.
+func TestTheLatestWordCounts(t *testing.T) {
+	t.Parallel()
+	set := reviewed(t, people, head("a")+"review: {by: [network]}\n")
+	for said, want := range map[string]approval.Verdict{"-ann +ann": approval.Accept, "+ann -ann": approval.Reject} {
+		in := say(heldInput(), strings.Fields(said)...)
+		for range 2 {
+			if d := set.Evaluate(in); d.Verdict != want {
+				t.Errorf("%s: %s, want %s", said, d.Verdict, want)
+			}
+			slices.Reverse(in.Reviews.Said)
 		}
 	}
 }

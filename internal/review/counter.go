@@ -17,6 +17,8 @@ import (
 type Ledger interface {
 	// Get returns nil if there is no entry.
 	Get(ctx context.Context, requestID string) (*approval.Entry, error)
+	// Lock returns which request owns subject.
+	Lock(ctx context.Context, subject string) (lock approval.Lock, ok bool, err error)
 	// Review returns nil if nobody can review subject.
 	Review(ctx context.Context, subject string) (*approval.ReviewRecord, error)
 	// PutReview stores r, and sets its revision, unless it was changed since it was
@@ -140,8 +142,12 @@ func (c *Counter) count(ctx context.Context, set *policy.Set, s *Submission, ent
 	waits := record != nil && record.Request.ID == s.RequestID
 	if !waits && !first {
 		// It may have decided the request before its worker could acknowledge it.
-		if done, err := c.carriedOut(ctx, &said, s.RequestID); err != nil || done {
-			return err
+		done, err := c.carriedOut(ctx, &said, entry.Request.Subject())
+		if err != nil {
+			return fmt.Errorf("read what stands: %w", err)
+		}
+		if done {
+			return nil
 		}
 	}
 	switch {
@@ -188,21 +194,18 @@ func (c *Counter) count(ctx context.Context, set *policy.Set, s *Submission, ent
 	return c.decided(ctx, set, &next, in)
 }
 
-// carriedOut reports whether said is part of a decision on what was held as request id.
-func (c *Counter) carriedOut(ctx context.Context, said *approval.Review, id string) (bool, error) {
-	for n := 1; n <= approval.MaxReviews; n++ {
-		entry, err := c.Ledger.Get(ctx, approval.ReviewedRequestID(id, n))
-		if err != nil {
-			return false, fmt.Errorf("read what the reviews decided: %w", err)
-		}
-		if entry == nil || entry.Decision.Reviews == nil {
-			continue
-		}
-		if old := entry.Decision.Reviews.ByNonce(said.Nonce); old != nil && old.Sequence == said.Sequence {
-			return true, nil
-		}
+// carriedOut reports whether said is part of the decision that stands on subject.
+func (c *Counter) carriedOut(ctx context.Context, said *approval.Review, subject string) (bool, error) {
+	lock, ok, err := c.Ledger.Lock(ctx, subject)
+	if err != nil || !ok {
+		return false, err
 	}
-	return false, nil
+	entry, err := c.Ledger.Get(ctx, lock.RequestID)
+	if err != nil || entry == nil || entry.Decision.Reviews == nil {
+		return false, err
+	}
+	old := entry.Decision.Reviews.ByNonce(said.Nonce)
+	return old != nil && old.Sequence == said.Sequence, nil
 }
 
 // decided submits the request of record again if its reviews decide it.

@@ -54,11 +54,19 @@ func (w *Worker) noteReview(ctx context.Context, t *task, entry *approval.Entry,
 		return err
 	}
 	record, err := w.Reviews.Review(ctx, entry.Request.Subject())
-	if err == nil && record != nil {
+	switch {
+	case err != nil || record == nil:
+	case end.outcome == approval.OutcomeSuperseded && end.facts.State == approval.Pending:
+		// Another request was about to do otherwise, and may end without doing it.
+		if entry.Request.ID == approval.ReviewedRequest(record).ID {
+			record.Closed, record.Round = "", record.Round+1
+			err = w.Reviews.PutReview(ctx, record)
+		}
+	default:
 		err = w.Reviews.DropReview(ctx, record)
 	}
 	if err != nil {
-		return fmt.Errorf("remove the reviews: %w", err)
+		return fmt.Errorf("end the reviews: %w", err)
 	}
 	return nil
 }
@@ -80,10 +88,11 @@ func (w *Worker) openReview(ctx context.Context, entry *approval.Entry) error {
 	case record.ToReview() != fresh.ToReview():
 		fresh.Revision = record.Revision
 		record = &fresh
-	case record.Closed == "":
+	case record.Closed == "" && entry.Request.ID != approval.ReviewedRequest(record).ID:
 		return nil
 	default:
-		record.Closed = "" // its reviews do not suffice any more
+		// Its reviews do not suffice any more. If they do later, that is another request.
+		record.Closed, record.Round = "", record.Round+1
 	}
 	if err := w.Reviews.PutReview(ctx, record); err != nil {
 		return fmt.Errorf("put it on the work list of reviewers: %w", err)

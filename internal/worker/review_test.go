@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger/ledgertest"
 )
 
 // byReview holds what people may decide, and decides what they said: the number of
@@ -163,6 +164,55 @@ func TestTheSweepSubmitsWhatReviewsDecideByNow(t *testing.T) {
 		got := b.sweepAndDeliver(t, sweep, bus)
 		if len(got) != 1 || got[0].Outcome != approval.OutcomeAccepted || b.record(t) != nil {
 			t.Errorf("one of one: %+v, on the work list: %v", got, b.record(t))
+		}
+	})
+}
+
+// TestReviewsDecideAgainAfterTheyDidNotSuffice: more approvals are needed right before
+// the act, and fewer again later. Nobody has to say it again.
+func TestReviewsDecideAgainAfterTheyDidNotSuffice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		needed := 1
+		b := newBench(t, newFakeCloud(approval.Pending), policyFunc(func(in *approval.Input) approval.Decision { return byReview(needed)(in) }))
+		b.deliver(t, connection("1"), 9)
+		b.approve(t, "ann")
+		needed = 2
+		first := approval.ReviewedRequest(b.record(t))
+		if res, _ := b.deliver(t, approval.Delivery{Request: first, Attempt: 1, PublishedAt: time.Now()}, 9); res.Outcome != approval.OutcomeHeld {
+			t.Fatalf("one of two: %s", res.Outcome)
+		}
+		if b.record(t).Closed != "" || approval.ReviewedRequest(b.record(t)).ID == first.ID {
+			t.Fatalf("it cannot be decided again: %+v", b.record(t))
+		}
+		needed = 1
+		bus := &fakeBus{got: map[string]approval.Request{}}
+		<-time.After(eventGrace + time.Minute)
+		if got := b.sweepAndDeliver(t, b.sweep(bus), bus); len(got) != 1 || got[0].Outcome != approval.OutcomeAccepted {
+			t.Errorf("one of one: %+v", got)
+		}
+	})
+}
+
+// TestReviewsStayWhileAnotherRequestMayAct: the connection is pending, so nothing is
+// settled yet.
+func TestReviewsStayWhileAnotherRequestMayAct(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		b := newBench(t, cloud, byReview(1))
+		b.deliver(t, connection("1"), 9)
+		b.approve(t, "ann")
+		other := connection("2").Request
+		if _, _, err := ledgertest.Record(t.Context(), b.ledger, &other, &approval.Decision{Verdict: approval.Reject, Policy: "p", Rule: "r", At: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+		first := approval.ReviewedRequest(b.record(t))
+		if res, _ := b.deliver(t, approval.Delivery{Request: first, Attempt: 1, PublishedAt: time.Now()}, 9); res.Outcome != approval.OutcomeSuperseded || len(cloud.acts) != 0 {
+			t.Fatalf("%s after %d acts", res.Outcome, len(cloud.acts))
+		}
+		if record := b.record(t); record == nil || len(record.Reviews.Said) != 1 || record.Closed != "" || approval.ReviewedRequest(record).ID == first.ID {
+			t.Errorf("the record is %+v", record)
 		}
 	})
 }
