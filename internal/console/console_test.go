@@ -150,7 +150,7 @@ func (o *office) run() {
 	running.Go(func() { o.console.Run(ctx) })
 	running.Go(func() {
 		o.bus.ConsumeReviews(ctx, func(ctx context.Context, in *events.ReviewMessage) (*events.ReviewRefusal, error) {
-			err := count.Handle(ctx, &review.Message{Data: in.Data, Signature: in.Signature, Target: in.Target, RequestID: in.RequestID, StoredAt: in.StoredAt, First: in.First})
+			err := count.Handle(ctx, &review.Message{Data: in.Data, Signature: in.Signature, Target: in.Target, RequestID: in.RequestID, Sequence: in.Sequence, StoredAt: in.StoredAt})
 			if refused, ok := errors.AsType[*review.RefusedError](err); ok {
 				return &events.ReviewRefusal{RequestID: in.RequestID, Target: in.Target, Reviewer: refused.Reviewer, Code: refused.Code, Text: refused.Text}, nil
 			}

@@ -108,7 +108,7 @@ func (c *Console) showRequest(ctx context.Context, id string, v *visitor) (reque
 		in.Facts, in.Reviews = record.Facts, &record.Reviews
 		out.Reviews = c.reviewOf(record, &in, v)
 	case len(entry.Decision.Review) > 0:
-		if out.Next, err = c.decidedBy(ctx, id); err != nil {
+		if out.Next, err = c.decidedBy(ctx, entry.Request.Subject()); err != nil {
 			return out, err
 		}
 	}
@@ -130,19 +130,18 @@ func (c *Console) explain(in *approval.Input, digest string) explanation {
 	return explanation{At: in.Now, Digest: x.Decision.Digest, Same: x.Decision.Digest == digest, Shown: x.Shown(), Decision: x.Decision}
 }
 
-// decidedBy returns the id of the request by which reviews decided a held one.
-func (c *Console) decidedBy(ctx context.Context, held string) (string, error) {
-	for n := 1; n <= approval.MaxReviews; n++ {
-		id := approval.ReviewedRequestID(held, n)
-		entry, err := c.cfg.Ledger.Get(ctx, id)
-		if err != nil {
-			return "", err
-		}
-		if entry != nil {
-			return id, nil
-		}
+// decidedBy returns the id of the request by which reviews decided what was held on
+// subject; empty if they did not.
+func (c *Console) decidedBy(ctx context.Context, subject string) (string, error) {
+	lock, ok, err := c.cfg.Ledger.Lock(ctx, subject)
+	if err != nil || !ok {
+		return "", err
 	}
-	return "", nil
+	entry, err := c.cfg.Ledger.Get(ctx, lock.RequestID)
+	if err != nil || entry == nil || entry.Decision.Reviews == nil {
+		return "", err
+	}
+	return lock.RequestID, nil
 }
 
 // reviewOf says how far the reviews of record have come, and whether v may say
@@ -288,11 +287,7 @@ func (c *Console) becomes(ctx context.Context, submitted *inspect.ReviewWatch, s
 	end, err := submitted.End(waiting)
 	switch {
 	case err == nil && end.Refused != nil:
-		code := end.Refused.Code
-		if by, err := c.decidedBy(ctx, s.RequestID); code == "not_held" && err == nil && by != "" {
-			code = "already_decided"
-		}
-		return note{Kind: "bad", Key: refusedKey(code), Detail: end.Refused.Text}
+		return note{Kind: "bad", Key: refusedKey(end.Refused.Code), Detail: end.Refused.Text}
 	case err == nil && end.Result != nil:
 		return note{Kind: "good", Key: "note.decided", Args: []any{string(end.Result.Outcome)}}
 	case err == nil:

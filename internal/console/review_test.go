@@ -27,7 +27,7 @@ func TestApprove(t *testing.T) {
 
 	after := ann.follow(ann.post(path+"/review", form(held, "approve", "known partner")))
 	wants(t, "after", after, "Your review decided the request", "accepted", "See what was done")
-	next := approval.ReviewedRequestID(held.Request.ID, 1)
+	next := approval.RequestID(approval.SweepSource, held.Request.ID+"/review/1")
 	wants(t, "the decision", ann.get("/requests/"+next), "known partner", "ann", "approves", "at console ops", `data-outcome="accepted"`)
 
 	bob := o.signIn("bob")
@@ -138,7 +138,7 @@ func TestHostileText(t *testing.T) {
 	}
 	wants(t, "the page", got, "&lt;script&gt;alert(1)&lt;/script&gt;", "[U+202E]", "[U+200B]", "4bf92f3577b34da6a3ce929d0e0e4736")
 	after := ann.follow(ann.post(path+"/review", form(held, "approve", "<b>\u202efine")))
-	next := ann.get("/requests/" + approval.ReviewedRequestID(held.Request.ID, 1))
+	next := ann.get("/requests/" + approval.RequestID(approval.SweepSource, held.Request.ID+"/review/1"))
 	wants(t, "after", after, "Your review decided")
 	wants(t, "the decision", next, "&lt;b&gt;[U+202E]fine")
 }

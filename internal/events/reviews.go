@@ -41,7 +41,6 @@ type ReviewMessage struct {
 	RequestID string // likewise
 	Sequence  uint64
 	StoredAt  time.Time
-	First     bool // whether it is delivered for the first time
 }
 
 // ReviewRefusal says why a review does not count.
@@ -161,7 +160,7 @@ func decodeReview(msg jetstream.Msg) (*ReviewMessage, *ReviewRefusal, error) {
 	if err != nil {
 		return in, nil, fmt.Errorf("read a review: %w", err)
 	}
-	in.Sequence, in.StoredAt, in.First = meta.Sequence.Stream, meta.Timestamp, meta.NumDelivered == 1
+	in.Sequence, in.StoredAt = meta.Sequence.Stream, meta.Timestamp
 	parts := strings.Split(strings.TrimPrefix(msg.Subject(), ReviewsSubmittedSubject+"."), ".")
 	unreadable := func(format string, args ...any) (*ReviewMessage, *ReviewRefusal, error) {
 		return in, &ReviewRefusal{RequestID: in.RequestID, Target: in.Target, Code: "unreadable", Text: fmt.Sprintf(format, args...)}, nil

@@ -171,7 +171,7 @@ func (o *office) say(s *spoken) {
 	o.running.Go(func() {
 		for attempt := 1; attempt <= 1000; attempt++ {
 			h := &handling{rig: o.rig, stalled: make(chan struct{}), ended: make(chan struct{})}
-			o.running.Go(func() { o.deliver(h, s, attempt) })
+			o.running.Go(func() { o.deliver(h, s) })
 			select {
 			case <-h.stalled:
 			case <-h.ended:
@@ -197,10 +197,9 @@ func (o *office) settled(s *spoken) bool {
 }
 
 // deliver has one replica take s.
-func (o *office) deliver(h *handling, s *spoken, attempt int) {
+func (o *office) deliver(h *handling, s *spoken) {
 	defer close(h.ended)
 	msg := s.Message
-	msg.First = attempt == 1
 	c := review.Counter{
 		Ledger: doomedReviews{o.store, h}, Policies: o, Requests: o, Observer: o, Log: zerolog.Nop(),
 	}

@@ -85,7 +85,6 @@ type Message struct {
 	RequestID string    // likewise
 	StoredAt  time.Time // by the broker
 	Sequence  uint64    // in the stream
-	First     bool      // whether it is delivered for the first time
 }
 
 // Handle counts a review, and submits the request again if that decides it. A review
@@ -122,39 +121,23 @@ func (c *Counter) Handle(ctx context.Context, in *Message) error {
 	if in.RequestID != s.RequestID || in.Target != entry.Request.Target.Name {
 		return refuse(s, refusedSubject, "it was sent on the subject of another request or target")
 	}
-	first := in.First
 	for range reviewTries {
-		err := c.count(ctx, set, s, entry, said, first)
+		err := c.count(ctx, set, s, entry, said)
 		if !errors.Is(err, approval.ErrConflict) {
 			return err
 		}
-		first = false // it may have been delivered to another meanwhile, who counted it
 	}
 	return fmt.Errorf("count the review: %w", approval.ErrConflict)
 }
 
 // count adds said to the record of entry's subject.
-func (c *Counter) count(ctx context.Context, set *policy.Set, s *Submission, entry *approval.Entry, said approval.Review, first bool) error {
+func (c *Counter) count(ctx context.Context, set *policy.Set, s *Submission, entry *approval.Entry, said approval.Review) error {
 	record, err := c.Ledger.Review(ctx, entry.Request.Subject())
 	if err != nil {
 		return fmt.Errorf("read the reviews: %w", err)
 	}
-	waits := record != nil && record.Request.ID == s.RequestID
-	if !waits && !first {
-		// It may have decided the request before its worker could acknowledge it.
-		done, err := c.carriedOut(ctx, &said, entry.Request.Subject())
-		if err != nil {
-			return fmt.Errorf("read what stands: %w", err)
-		}
-		if done {
-			return nil
-		}
-	}
-	switch {
-	case record == nil && entry.Result != nil && entry.Result.Outcome != approval.OutcomeHeld:
-		return refuse(s, policy.RefusedDecided, "the request has ended: "+string(entry.Result.Outcome))
-	case !waits:
-		return refuse(s, refusedNotHeld, "the request is not among those that wait for a review")
+	if record == nil || record.Request.ID != s.RequestID {
+		return c.notHeld(ctx, s, entry, &said)
 	}
 	in := &approval.Input{Request: record.Request, Facts: record.Facts, Now: said.At, Reviews: &record.Reviews}
 	if counted := record.Reviews.ByNonce(said.Nonce); counted != nil {
@@ -194,18 +177,32 @@ func (c *Counter) count(ctx context.Context, set *policy.Set, s *Submission, ent
 	return c.decided(ctx, set, &next, in)
 }
 
-// carriedOut reports whether said is part of the decision that stands on subject.
-func (c *Counter) carriedOut(ctx context.Context, said *approval.Review, subject string) (bool, error) {
+// notHeld returns what becomes of a review of entry, which does not wait for one. It may
+// have decided the request before its worker could acknowledge it.
+func (c *Counter) notHeld(ctx context.Context, s *Submission, entry *approval.Entry, said *approval.Review) error {
+	stands, err := c.standing(ctx, entry.Request.Subject())
+	if err != nil {
+		return fmt.Errorf("read what stands: %w", err)
+	}
+	if stands != nil && stands.Decision.Reviews != nil {
+		if old := stands.Decision.Reviews.ByNonce(said.Nonce); old != nil && old.Sequence == said.Sequence {
+			return nil
+		}
+		return refuse(s, policy.RefusedDecided, "other reviews have decided the request already")
+	}
+	if entry.Result != nil && entry.Result.Outcome != approval.OutcomeHeld {
+		return refuse(s, policy.RefusedDecided, "the request has ended: "+string(entry.Result.Outcome))
+	}
+	return refuse(s, refusedNotHeld, "the request is not among those that wait for a review")
+}
+
+// standing returns the request that owns subject; nil if none does.
+func (c *Counter) standing(ctx context.Context, subject string) (*approval.Entry, error) {
 	lock, ok, err := c.Ledger.Lock(ctx, subject)
 	if err != nil || !ok {
-		return false, err
+		return nil, err
 	}
-	entry, err := c.Ledger.Get(ctx, lock.RequestID)
-	if err != nil || entry == nil || entry.Decision.Reviews == nil {
-		return false, err
-	}
-	old := entry.Decision.Reviews.ByNonce(said.Nonce)
-	return old != nil && old.Sequence == said.Sequence, nil
+	return c.Ledger.Get(ctx, lock.RequestID)
 }
 
 // decided submits the request of record again if its reviews decide it.

@@ -130,7 +130,7 @@ func (o *office) sign(s *review.Submission, key string) *review.Message {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	return &review.Message{Data: data, Signature: signature, Target: "payments", RequestID: s.RequestID, StoredAt: at().Add(time.Second), Sequence: o.published.Add(1), First: true}
+	return &review.Message{Data: data, Signature: signature, Target: "payments", RequestID: s.RequestID, StoredAt: at().Add(time.Second), Sequence: o.published.Add(1)}
 }
 
 func (o *office) record() *approval.ReviewRecord {
@@ -190,8 +190,7 @@ func TestAReplayedReviewCountsOnce(t *testing.T) {
 	}
 	dup := *m
 	dup.Sequence++
-	for _, first := range []bool{true, false} { // the refusal of a copy may be told by the next worker
-		dup.First, m.First = first, first
+	for range 2 {
 		if code := o.refused(&dup); code != "replayed" || len(o.record().Reviews.Said) != 1 {
 			t.Errorf("a copy: %q, %d reviews", code, len(o.record().Reviews.Said))
 		}
@@ -221,11 +220,10 @@ func TestAReviewThatWasCarriedOutIsNotRefused(t *testing.T) {
 	}
 	dup := *m
 	dup.Sequence++
-	m.First, dup.First = false, false
 	if code := o.refused(m); code != "" || len(o.submitted) != 1 {
 		t.Errorf("delivered again: %q, %d submitted", code, len(o.submitted))
 	}
-	if code := o.refused(&dup); code != "not_held" {
+	if code := o.refused(&dup); code != "already_decided" {
 		t.Errorf("a copy: %q", code)
 	}
 }
@@ -240,7 +238,7 @@ func TestCutOffAfterCounting(t *testing.T) {
 	if err := o.Handle(t.Context(), m); !errors.Is(err, o.fail) {
 		t.Fatalf("Handle: %v", err)
 	}
-	o.fail, m.First = nil, false
+	o.fail = nil
 	if code := o.refused(m); code != "" || len(o.submitted) != 2 || o.submitted[0].ID != o.submitted[1].ID {
 		t.Errorf("%q, submitted %d", code, len(o.submitted))
 	}

@@ -18,7 +18,7 @@ func countReview(counter *review.Counter, m *metrics.Metrics) func(context.Conte
 	return func(ctx context.Context, in *events.ReviewMessage) (*events.ReviewRefusal, error) {
 		err := counter.Handle(ctx, &review.Message{
 			Data: in.Data, Signature: in.Signature, Target: in.Target, RequestID: in.RequestID,
-			Sequence: in.Sequence, StoredAt: in.StoredAt, First: in.First,
+			Sequence: in.Sequence, StoredAt: in.StoredAt,
 		})
 		refused, ok := errors.AsType[*review.RefusedError](err)
 		if !ok {
