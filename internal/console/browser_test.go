@@ -198,7 +198,7 @@ func TestBrowserWithoutScript(t *testing.T) {
 	ann.open("/requests/" + held.Request.ID)
 	ann.do(chromedp.SendKeys("#reason", "not a customer"), chromedp.Click("button.no"), chromedp.WaitVisible(".note.good"))
 	ann.do(chromedp.Click("button[name=language]"), chromedp.WaitVisible("html[lang=zh-CN] main h1"))
-	ann.open("/requests/" + approval.ReviewedRequestID(held.Request.ID, 1))
+	ann.open("/requests/" + approval.RequestID(approval.SweepSource, held.Request.ID+"/review/1"))
 	ann.do(chromedp.WaitVisible(`h1 [data-outcome="rejected"]`))
 	ann.quiet()
 }
