@@ -49,7 +49,9 @@ type consumeLoop struct {
 	handle     Handler
 	slots      chan struct{}   // holds a token for each delivery
 	handlers   context.Context //nolint:containedctx // of the handlers; ends after the shutdown grace
-	done       sync.WaitGroup  // of the goroutines that hold a slot
+	done       sync.WaitGroup  // of the deliveries that hold a slot
+	next       chan *delivery  // to goroutines that have handled one
+	resting    chan struct{}   // holds a token for each of them
 	recheckNow chan struct{}   // gets a token when the consumer is bound
 
 	// Used by the pulling goroutine only.
@@ -91,7 +93,7 @@ func (b *Bus) Consume(ctx context.Context, handle func(context.Context, *approva
 	defer end()
 	c := &consumeLoop{
 		Bus: b, handle: handle, handlers: handlers,
-		slots: make(chan struct{}, b.cfg.Slots), deliveries: map[messageKey]*delivery{}, pending: map[messageKey]recordEdit{},
+		slots: make(chan struct{}, b.cfg.Slots), next: make(chan *delivery), resting: make(chan struct{}, maxResting), deliveries: map[messageKey]*delivery{}, pending: map[messageKey]recordEdit{},
 		recheckNow: make(chan struct{}, 1), present: newPresence(b.heartbeats, b.cfg),
 	}
 	b.present.Store(c.present)

@@ -42,7 +42,7 @@ func (d *delivery) replace(msg *nats.Msg) bool {
 	return !d.settled
 }
 
-// start handles msg in a goroutine of its own, which takes over a slot. It
+// start has a goroutine handle msg, which takes over a slot. It
 // reports false if there is nothing to do; the caller then keeps the slot.
 func (c *consumeLoop) start(msg *nats.Msg) bool {
 	meta, err := msg.Metadata()
@@ -67,22 +67,56 @@ func (c *consumeLoop) start(msg *nats.Msg) bool {
 	c.deliveriesMu.Unlock()
 
 	c.cfg.Observer.SlotsInUse(1)
-	c.done.Go(func() {
-		defer func() {
-			c.cfg.Observer.SlotsInUse(-1)
-			<-c.slots
-		}()
-		d.settle(d.process())
-		if d.isolated {
-			c.isolation.release()
-		}
-		c.deliveriesMu.Lock()
-		if c.deliveries[d.key] == d {
-			delete(c.deliveries, d.key)
-		}
-		c.deliveriesMu.Unlock()
-	})
+	c.done.Add(1)
+	select {
+	case c.next <- d:
+	default:
+		go c.handleAll(d)
+	}
 	return true
+}
+
+// maxResting is how many goroutines wait for the next delivery at most.
+const maxResting = 64
+
+// handleAll handles d, and then other deliveries until enough goroutines wait for one: the
+// stack of a new goroutine would have to grow again for each.
+func (c *consumeLoop) handleAll(d *delivery) {
+	for {
+		c.handleOne(d)
+		select {
+		case c.resting <- struct{}{}:
+		default:
+			return
+		}
+		select {
+		case d = <-c.next:
+		case <-c.handlers.Done():
+			d = nil
+		}
+		<-c.resting
+		if d == nil {
+			return
+		}
+	}
+}
+
+// handleOne handles d until it is settled, and gives its slot back.
+func (c *consumeLoop) handleOne(d *delivery) {
+	defer c.done.Done()
+	defer func() {
+		c.cfg.Observer.SlotsInUse(-1)
+		<-c.slots
+	}()
+	d.settle(d.process())
+	if d.isolated {
+		c.isolation.release()
+	}
+	c.deliveriesMu.Lock()
+	defer c.deliveriesMu.Unlock()
+	if c.deliveries[d.key] == d {
+		delete(c.deliveries, d.key)
+	}
 }
 
 // inProgress tells the broker that the message is still being handled.

@@ -60,9 +60,12 @@ type Version struct {
 }
 
 // MarshalJSON writes d as it is written into events, whatever library prints it.
-func (d Record) MarshalJSON() ([]byte, error) {
+func (d Record) MarshalJSON() ([]byte, error) { return d.encode() }
+
+// encode writes d itself: what a MarshalJSON returns is read once more.
+func (d *Record) encode() ([]byte, error) {
 	type plain Record
-	return json.Marshal(plain(d), json.Deterministic(true))
+	return json.Marshal((*plain)(d), json.Deterministic(true))
 }
 
 // RequestRecord is the request in a Record.
@@ -178,7 +181,8 @@ func encodeResult(r approval.Result, id string, limit int64) ([]byte, nats.Heade
 }
 
 func encodeResultData(r approval.Result, id string, dropClaims bool) ([]byte, nats.Header, error) {
-	data, err := json.Marshal(newRecord(approval.Entry{Request: r.Request, Decision: r.Decision, Result: &r}, dropClaims))
+	record := newRecord(approval.Entry{Request: r.Request, Decision: r.Decision, Result: &r}, dropClaims)
+	data, err := record.encode()
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the result of request %s: %w", r.Request.ID, err)
 	}
