@@ -12,6 +12,7 @@ var (
 	counts = countsOf(os.Getenv("FAULT_COUNTS"))
 	table  = &report{}
 	build  = &binary{}
+	before = &binary{commit: previousVersion}
 	turns  = &pace{}
 )
 
@@ -53,6 +54,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	build.remove()
+	before.remove()
 }
 
 // times returns how often to try something.

@@ -22,9 +22,10 @@ import (
 
 // binary is the worker with crash points, built once for all tests.
 type binary struct {
-	once sync.Once
-	dir  string
-	err  error
+	commit string // of an older version; empty: the files as they are
+	once   sync.Once
+	dir    string
+	err    error
 }
 
 // path builds the worker at the first call.
@@ -34,7 +35,16 @@ func (b *binary) path(t testing.TB) string {
 		if b.dir, b.err = os.MkdirTemp("", "faulttest"); b.err != nil {
 			return
 		}
-		out, err := exec.Command("go", "build", "-tags", "failpoints", "-o", filepath.Join(b.dir, "worker"), "../../cmd/worker").CombinedOutput()
+		root := filepath.Join("..", "..")
+		if b.commit != "" {
+			root = filepath.Join(b.dir, "source")
+			if b.err = checkOut(b.commit, root); b.err != nil {
+				return
+			}
+		}
+		c := exec.Command("go", "build", "-tags", "failpoints", "-o", filepath.Join(b.dir, "worker"), "./cmd/worker")
+		c.Dir = root
+		out, err := c.CombinedOutput()
 		if err != nil {
 			b.err = fmt.Errorf("build the worker: %w\n%s", err, out)
 		}
@@ -43,6 +53,23 @@ func (b *binary) path(t testing.TB) string {
 		t.Fatal(b.err)
 	}
 	return filepath.Join(b.dir, "worker")
+}
+
+// checkOut writes the files of a commit to dir.
+func checkOut(commit, dir string) error {
+	files, err := exec.Command("git", "-C", filepath.Join("..", ".."), "archive", commit).Output()
+	if err != nil {
+		return fmt.Errorf("read the files of commit %s: %w", commit, err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	c := exec.Command("tar", "-x", "-C", dir)
+	c.Stdin = bytes.NewReader(files)
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("unpack the files of commit %s: %w\n%s", commit, err, out)
+	}
+	return nil
 }
 
 func (b *binary) remove() {
@@ -84,9 +111,14 @@ func (b *buffer) String() string {
 // variables that it gets. It is killed at the end of the test.
 func start(t *testing.T, name, config string, env []string, args ...string) *process {
 	t.Helper()
+	return build.start(t, name, config, env, args...)
+}
+
+func (b *binary) start(t *testing.T, name, config string, env []string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, name: name, http: freeAddress(t), probes: freeAddress(t), log: &buffer{}, done: make(chan struct{})}
 	args = append([]string{"run", "--config", config, "--http-listen", p.http, "--http-probes", p.probes, "--log-format", "json"}, args...)
-	p.cmd = exec.Command(build.path(t), args...)
+	p.cmd = exec.Command(b.path(t), args...)
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
