@@ -40,7 +40,8 @@ func arrows() map[string][]string {
 		"internal/ledger/ledgertest":         {"internal/approval", "internal/ledger"},
 		"internal/metrics":                   {"internal/approval"},
 		"internal/worker":                    {"internal/approval", "internal/metrics"},
-		"internal/service":                   {"internal/approval", "internal/cli", "internal/cloud", "internal/config", "internal/events", "internal/events/broker", "internal/ledger", "internal/metrics", "internal/policy", "internal/review", "internal/strictyaml", "internal/worker", "policies"},
+		"internal/tracing":                   {"internal/approval"},
+		"internal/service":                   {"internal/approval", "internal/cli", "internal/cloud", "internal/config", "internal/events", "internal/events/broker", "internal/ledger", "internal/metrics", "internal/policy", "internal/review", "internal/strictyaml", "internal/tracing", "internal/worker", "policies"},
 		"internal/demo":                      {"internal/approval", "internal/cli", "internal/cloud/simulator", "internal/config", "internal/console", "internal/events", "internal/events/broker", "internal/ledger", "internal/policy", "internal/review", "internal/service", "internal/worker", "policies"},
 		"internal/doctor":                    {"internal/approval", "internal/cli", "internal/cloud", "internal/config", "internal/events", "internal/events/broker", "internal/policy", "internal/policy/workbench", "internal/service", "internal/strictyaml"},
 		"internal/inspect":                   {"internal/approval", "internal/cli", "internal/events", "internal/ledger", "internal/policy", "internal/policy/workbench", "internal/review", "internal/submit"},
@@ -69,7 +70,7 @@ func outsiders() map[string][]string {
 		"github.com/sony/gobreaker":           {"internal/cloud"},
 		"golang.org/x/time":                   {"internal/cloud"},
 		"github.com/prometheus/client_golang": {"internal/metrics", "internal/service"},
-		"github.com/rs/zerolog":               {"internal/cli", "internal/service", "internal/worker", "internal/review", "internal/events", "internal/events/broker", "internal/console", "internal/demo"},
+		"github.com/rs/zerolog":               {"internal/cli", "internal/service", "internal/worker", "internal/review", "internal/events", "internal/events/broker", "internal/console", "internal/demo", "internal/tracing"},
 		"go.yaml.in/yaml":                     {"internal/strictyaml", "internal/cli", "internal/config"},
 		"cel.dev/cel-go":                      {"internal/policy"},
 		"github.com/go-json-experiment/json":  {"internal/cloud", "internal/events", "internal/events/cloudevent", "internal/ledger", "internal/review"},
@@ -82,6 +83,7 @@ func outsiders() map[string][]string {
 
 		"github.com/prometheus/exporter-toolkit": {"internal/service"},
 		"github.com/coreos/go-systemd":           {"internal/service"},
+		"go.opentelemetry.io":                    {"internal/tracing"},
 	}
 }
 

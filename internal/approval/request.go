@@ -20,7 +20,7 @@ type Request struct {
 	EndpointID  string   // connections only
 	Creation    Creation // creations only
 	Claims      Claims   // what the event says of the requester; never trusted for identity
-	TraceParent string   // W3C trace context, as it came
+	TraceParent string   // W3C trace context, as it came; with tracing, with our choice whether it is recorded
 }
 
 // SweepSource is the source of the events that the sweep makes. Nobody else may
@@ -31,6 +31,14 @@ const SweepSource = "vpcep-approver/sweep"
 // together, as 32 hexadecimal digits: the same event always has the same.
 func RequestID(source, id string) string {
 	return digest(source, id)
+}
+
+// TraceID is the trace that r belongs to, 32 hexadecimal digits; empty if it is in none.
+func (r *Request) TraceID() string {
+	if len(r.TraceParent) < 35 {
+		return ""
+	}
+	return r.TraceParent[3:35]
 }
 
 // Creates reports whether r asks to create an endpoint.

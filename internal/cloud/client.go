@@ -24,6 +24,7 @@ type Client struct {
 	http     http.RoundTripper // no client around it: redirects are not followed, and its frames are big
 	codes    codeTable
 	observer Observer
+	trace    Trace // nil: off
 	faults   *faults
 	targets  approval.Targets
 
@@ -49,7 +50,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("cloud: %w", err)
 	}
 	c := &Client{
-		region: cfg.Region, hosts: map[string]*host{}, codes: codes, observer: cfg.Observer, faults: newFaults(cfg.Observer), targets: cfg.Targets,
+		region: cfg.Region, hosts: map[string]*host{}, codes: codes, observer: cfg.Observer, trace: cfg.Trace, faults: newFaults(cfg.Observer), targets: cfg.Targets,
 		readers: map[listKey]*connectionReader{},
 		http:    cfg.Transport,
 	}

@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -30,9 +31,14 @@ type Config struct {
 	Concurrency   int                // concurrent calls to each API host; 0: 64
 	Transport     http.RoundTripper  // nil: like http.DefaultTransport, with timeouts
 	Observer      Observer           // nil: none
+	Trace         Trace              // nil: off
 	Targets       approval.Targets
 	AllowHTTP     bool // allow http endpoints on other hosts, which is unsafe
 }
+
+// Trace starts the span of a call. end takes the HTTP status, 0 if there was no response, and
+// the class of the result.
+type Trace func(ctx context.Context, api, operation string) (within context.Context, end func(status int, class string, ok bool))
 
 // Observer receives the events of a Client. api, operation, class, state and target
 // have few fixed values. The methods must return immediately, must not call the Client,

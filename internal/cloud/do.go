@@ -79,13 +79,28 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 		return refused
 	}
 	call.sent = time.Now()
-	e := c.send(ctx, host, call, body, p)
+	e := c.traced(ctx, host, call, body, p)
 	if e != nil {
 		e.Target = targetOf(ctx)
 	}
 	host.limit.release()
 	report(breakerResult(ctx, e))
 	return c.finish(ctx, host, call, p, e, second)
+}
+
+// traced is send within a span. No trace context is sent: it is nothing to the cloud.
+func (c *Client) traced(ctx context.Context, host *host, call *call, body []byte, p *permit) *Error {
+	if c.trace == nil {
+		return c.send(ctx, host, call, body, p)
+	}
+	ctx, end := c.trace(ctx, call.api, call.op)
+	e := c.send(ctx, host, call, body, p)
+	if e == nil {
+		end(http.StatusOK, string(ClassOK), true)
+	} else {
+		end(e.Status, string(e.Class), false)
+	}
+	return e
 }
 
 // begin waits for the turn of a call and asks whether it may be made. report tells the

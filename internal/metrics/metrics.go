@@ -74,6 +74,7 @@ type Metrics struct {
 	deadLetters   *prometheus.CounterVec
 	conflicts     prometheus.Counter
 	failedWrites  prometheus.Counter
+	failedTraces  prometheus.Counter
 
 	policies      *prometheus.GaugeVec
 	rules         *prometheus.GaugeVec
@@ -199,6 +200,7 @@ func (m *Metrics) registerBus(f factory, labels Labels) {
 	m.published = f.counters("results_published_total", "Results published, by outcome of the publication; conflict: the subject holds another result, which no worker wrote.", "result")
 	m.deadLetters = f.counters("dead_letters_total", "Events that became dead letters, by reason.", "reason")
 	m.failedWrites = f.counter("ledger_write_failures_total", "Writes to the ledger that failed, conflicts aside; what they belong to is tried again.")
+	m.failedTraces = f.counter("trace_export_failures_total", "Batches of spans that could not be sent to the OTLP endpoint, and were dropped.")
 	m.conflicts = f.counter("ledger_conflicts_total", "Writes to the ledger refused because another worker had written first.")
 	m.BusConnected(false)
 	for _, r := range PublishResults() {

@@ -61,6 +61,7 @@ func TestEverySeriesExistsFromTheStart(t *testing.T) {
 	m.Decided(&approval.Decision{Verdict: approval.Hold, Reasons: []approval.Reason{{Code: approval.ReasonClaimMismatch}}})
 	m.WaitsUntil(WaitOperator, time.Now().Add(time.Hour))
 	m.LedgerWriteFailed()
+	m.TraceExportFailed()
 	m.Finished(&approval.Result{Request: connection, Outcome: approval.OutcomeHeld, Seconds: map[approval.Stage]float64{approval.StageAct: 1}})
 	m.CloudCall("vpcep", "AcceptOrRejectEndpoint", "throttle", time.Second)
 	m.CloudRetry("vpcep", "AcceptOrRejectEndpoint", "throttle")

@@ -168,6 +168,9 @@ func (m *Metrics) LedgerConflict() { m.conflicts.Inc() }
 // LedgerWriteFailed counts a write that failed for another reason.
 func (m *Metrics) LedgerWriteFailed() { m.failedWrites.Inc() }
 
+// TraceExportFailed counts a batch of spans that was dropped.
+func (m *Metrics) TraceExportFailed() { m.failedTraces.Inc() }
+
 // Reloads counts what comes of loading one set of policies.
 type Reloads struct {
 	m   *Metrics

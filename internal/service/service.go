@@ -52,7 +52,12 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	client, err := cloud.New(CloudConfig(cfg, newAlarms(counters, s.Log)))
+	tracer, err := s.startTracing(ctx, counters)
+	if err != nil {
+		return cli.WithCode(cli.ExitInvalid, err)
+	}
+	defer tracer.close(ctx)
+	client, err := cloud.New(tracer.cloud(CloudConfig(cfg, newAlarms(counters, s.Log))))
 	if err != nil {
 		return cli.WithCode(cli.ExitInvalid, err)
 	}
@@ -91,6 +96,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		Slots: slots, Version: cli.ReadBuild().Version,
 	}
 	installFailpoints(w)
+	handle := tracer.worker(w)
 	sweep = &worker.Sweep{
 		Cloud: client, Locks: book, Results: bus, Reviews: ledger.NewReviews(book, bus), Requests: bus, Policy: policies, Metrics: counters, Log: s.Log, Now: time.Now,
 		Targets: cfg.Targets, Interval: cfg.Sweep.Interval, InstanceID: instanceID(), Trigger: changed,
@@ -125,7 +131,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	group.Go(func() error { bus.ConsumeReviews(working, countReview(&count, counters)); return nil })
 	group.Go(func() error {
 		defer stop()
-		return bus.Consume(working, deadLetterUnprocessable(w.Handle))
+		return bus.Consume(working, handle)
 	})
 
 	urls := listeners.urls()

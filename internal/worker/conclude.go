@@ -28,6 +28,7 @@ type ending struct {
 // conclude writes down how a request ended, or has it come again because of err,
 // and publishes the result.
 func (w *Worker) conclude(ctx context.Context, t *task, entry *approval.Entry, end *ending, err error) (*approval.Result, error) {
+	ctx = w.stage(ctx, "conclude")
 	if err != nil {
 		if end, err = w.endOf(ctx, t, entry, err); err != nil {
 			return nil, w.retryLater(ctx, t, entry, err)
@@ -172,7 +173,7 @@ func (w *Worker) endOf(ctx context.Context, t *task, entry *approval.Entry, err 
 
 // logGivenUp logs that a request is given up.
 func (w *Worker) logGivenUp(t *task, err error) {
-	w.Log.Warn().Str("request", t.Request.ID).Str("target", t.Request.Target.Name).
+	w.Log.Warn().Str("request", t.Request.ID).Str("trace_id", t.Request.TraceID()).Str("target", t.Request.Target.Name).
 		Str("endpoint", t.Request.EndpointID).Err(err).Msg("a request cannot be carried out")
 }
 
@@ -206,7 +207,7 @@ func (w *Worker) finished(r *approval.Result) {
 		Str("reasons", codes(r.Decision.Reasons)).Str("digest", r.Decision.Digest).Str("outcome", string(r.Outcome)).Str("state", string(r.State)).
 		Str("error", failure.Code).Str("cloud_request", failure.RequestID).
 		Str("created_endpoint", created.EndpointID).Str("created_id", created.ID).
-		Int("attempts", r.Attempts).Str("traceparent", r.Request.TraceParent).Float64("seconds", total).Msg("finished")
+		Int("attempts", r.Attempts).Str("trace_id", r.Request.TraceID()).Float64("seconds", total).Msg("finished")
 }
 
 func codes(reasons []approval.Reason) string {

@@ -161,7 +161,7 @@ func (w *Worker) awaitState(ctx, waiting context.Context, t *task, a acted, want
 func (w *Worker) noteActed(ctx context.Context, entry *approval.Entry, progress approval.Progress) *approval.Entry {
 	next, err := w.update(ctx, entry, func(e *approval.Entry) { e.Progress = progress })
 	if err != nil {
-		w.Log.Debug().Err(err).Str("request", entry.Request.ID).Msg("it could not be noted that the cloud took a call")
+		w.Log.Debug().Err(err).Str("request", entry.Request.ID).Str("trace_id", entry.Request.TraceID()).Msg("it could not be noted that the cloud took a call")
 	}
 	return next
 }

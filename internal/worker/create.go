@@ -277,7 +277,7 @@ func (w *Worker) noteUnsent(ctx context.Context, t *task, entry *approval.Entry)
 func (w *Worker) noteAnswer(ctx context.Context, entry *approval.Entry, created *approval.Created, answer func(*approval.Entry)) (*approval.Entry, error) {
 	at := entry.Intent.At
 	line := func(l *zerolog.Event) *zerolog.Event {
-		l = l.Str("request", entry.Request.ID).Str("target", entry.Request.Target.Name)
+		l = l.Str("request", entry.Request.ID).Str("trace_id", entry.Request.TraceID()).Str("target", entry.Request.Target.Name)
 		if created != nil {
 			l = l.Str("created_endpoint", created.EndpointID).Str("created_id", created.ID).Str("created_domain", created.Domain)
 		}
@@ -320,7 +320,7 @@ func (w *Worker) overtaken(current *approval.Entry, created *approval.Created) e
 		return nil
 	}
 	if created != nil {
-		w.Log.Error().Str("request", current.Request.ID).Str("created_endpoint", created.EndpointID).Str("created_id", created.ID).
+		w.Log.Error().Str("request", current.Request.ID).Str("trace_id", current.Request.TraceID()).Str("created_endpoint", created.EndpointID).Str("created_id", created.ID).
 			Msg("another worker went on with the request before the answer to its creation could be written")
 	}
 	return waits(approval.StageAct, "overtaken", soon())

@@ -18,7 +18,7 @@ import (
 // requests wait in the steps at the same time, so large values are passed by
 // reference: what is passed by value is on the stack of each.
 func (w *Worker) process(ctx context.Context, d *approval.Delivery, stored bool) (*approval.Result, error) {
-	entry, err := w.recall(ctx, d, stored) // what the ledger knows
+	entry, err := w.recall(w.stage(ctx, "recall"), d, stored) // what the ledger knows
 	t := w.newTask(d, entry, stored)
 	switch {
 	case err != nil:
@@ -26,26 +26,26 @@ func (w *Worker) process(ctx context.Context, d *approval.Delivery, stored bool)
 	case entry.Result != nil:
 		return w.publish(ctx, t, entry) // it ended in an earlier delivery
 	}
-	verified, err := w.verify(ctx, t, entry) // the cloud's own list; waits until it shows the endpoint
+	verified, err := w.verify(w.stage(ctx, "verify"), t, entry) // the cloud's own list; waits until it shows the endpoint
 	entry = verified.entry
 	if err != nil || verified.end != nil {
 		return w.conclude(ctx, t, entry, verified.end, err)
 	}
 	for facts, n := verified.facts, 0; n < maxDecisions; n++ {
-		ruling, err := w.decide(ctx, t, entry, facts) // pure, plus a reservation if a rule has a limit
+		ruling, err := w.decide(w.stage(ctx, "decide"), t, entry, facts) // pure, plus a reservation if a rule has a limit
 		if err != nil || ruling.end != nil {
 			return w.conclude(ctx, t, entry, ruling.end, err) // an error, or nothing to act on
 		}
-		recorded, err := w.record(ctx, t, ruling, facts) // the first decision stands, unless nothing was done by it
+		recorded, err := w.record(w.stage(ctx, "record"), t, ruling, facts) // the first decision stands, unless nothing was done by it
 		if err != nil {
 			return w.conclude(ctx, t, recorded.entry, nil, err)
 		}
-		acted, err := w.act(ctx, t, recorded, facts) // accept, reject or create; checks facts and policies again first
+		acted, err := w.act(w.stage(ctx, "act"), t, recorded, facts) // accept, reject or create; checks facts and policies again first
 		if err != nil || acted.end != nil {
 			return w.conclude(ctx, t, acted.entry, acted.end, err)
 		}
 		if !acted.redecide {
-			followed, err := w.follow(ctx, t, acted) // until the wanted state shows
+			followed, err := w.follow(w.stage(ctx, "follow"), t, acted) // until the wanted state shows
 			return w.conclude(ctx, t, followed.entry, followed.end, err)
 		}
 		entry, facts = acted.entry, acted.facts // the endpoint id names another connection now

@@ -32,7 +32,7 @@ func (w *Worker) noteWait(ctx context.Context, t *task, entry *approval.Entry, l
 	if first && noted {
 		level = zerolog.InfoLevel
 	}
-	w.Log.WithLevel(level).Str("request", t.Request.ID).Str("source", t.Request.Source).Str("event", t.Request.EventID).
+	w.Log.WithLevel(level).Str("request", t.Request.ID).Str("trace_id", t.Request.TraceID()).Str("source", t.Request.Source).Str("event", t.Request.EventID).
 		Str("target", t.Request.Target.Name).Str("endpoint", t.Request.EndpointID).Int("attempt", t.Attempt).
 		Str("cause", wait.Code).Str("stage", string(wait.Stage)).Float64("after_seconds", later.After.Seconds()).
 		Func(func(line *zerolog.Event) {

@@ -85,6 +85,20 @@ type Results interface {
 	Publish(ctx context.Context, r approval.Result) error
 }
 
+// Tracer makes a span of each stage; *tracing.Tracer provides it.
+type Tracer interface {
+	// Stage ends the stage before and starts the next one.
+	Stage(ctx context.Context, name string) context.Context
+}
+
+// stage is ctx within the span of a stage.
+func (w *Worker) stage(ctx context.Context, name string) context.Context {
+	if w.Tracer == nil {
+		return ctx
+	}
+	return w.Tracer.Stage(ctx, name)
+}
+
 // Worker carries requests out. Set its fields before first use.
 type Worker struct {
 	Cloud   Cloud
@@ -95,6 +109,7 @@ type Worker struct {
 	Reviews ReviewRecords
 	Pauses  Pauses // nil: nothing is ever paused
 	Results Results
+	Tracer  Tracer // nil: off
 	Metrics *metrics.Metrics
 	Log     zerolog.Logger
 	Now     func() time.Time
