@@ -25,7 +25,7 @@ type Difference struct {
 }
 
 func (d Difference) String() string {
-	if d.Field == "" {
+	if d.missing() {
 		return d.Resource + " is missing"
 	}
 	text := fmt.Sprintf("%s: %s is %s, should be %s", d.Resource, d.Field, d.Have, d.Want)

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -105,12 +106,13 @@ func (b *Bus) reviewsConsumer() jetstream.ConsumerConfig {
 // Config.Create allows it, and checks the others. It changes and deletes nothing
 // that is there; what differs in a way that matters is a *SetupError.
 func (b *Bus) Setup(ctx context.Context) error {
-	if b.cfg.Create {
+	differences, err := b.Status(ctx)
+	if err == nil && b.cfg.Create && slices.ContainsFunc(differences, Difference.missing) {
 		if err := b.create(ctx); err != nil {
 			return err
 		}
+		differences, err = b.Status(ctx)
 	}
-	differences, err := b.Status(ctx)
 	if err != nil {
 		return err
 	}
@@ -203,36 +205,56 @@ func (b *Bus) Status(ctx context.Context) ([]Difference, error) {
 			Effect: "records and results of large requests are refused", Fix: "set max_payload in the server's configuration",
 		})
 	}
+	// They are independent of each other, so the broker is asked about all concurrently.
+	var looks []func() ([]Difference, error)
 	for _, want := range b.streams() {
-		have, err := b.streamInfo(ctx, want.Name)
-		if err != nil {
-			return nil, err
-		}
-		resource := resourceOf(want.Name)
-		if have == nil {
-			out = append(out, missing(resource))
-			continue
-		}
-		out = append(out, streamDifferences(resource, have.raw, have.info.Config, want, b.cfg.Slots)...)
+		looks = append(looks, func() ([]Difference, error) { return b.streamStatus(ctx, want) })
 	}
 	for stream := range consumerNames() {
 		want := b.consumers()[stream]
-		have, err := b.lookupConsumer(ctx, stream, want.Durable)
-		switch {
-		case err != nil:
-			return nil, err
-		case have == nil:
-			out = append(out, missing("consumer "+want.Durable))
-		default:
-			out = append(out, consumerDifferences(have.raw, have.info.Config, want, b.cfg.Slots, max(b.cfg.Replicas, 1))...)
-		}
+		looks = append(looks, func() ([]Difference, error) { return b.consumerStatus(ctx, stream, want) })
 	}
-	return out, nil
+	differences, errs := make([][]Difference, len(looks)), make([]error, len(looks))
+	var looking sync.WaitGroup
+	for i, look := range looks {
+		looking.Go(func() { differences[i], errs[i] = look() })
+	}
+	looking.Wait()
+	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
+		return nil, errs[i]
+	}
+	return append(out, slices.Concat(differences...)...), nil
+}
+
+func (b *Bus) streamStatus(ctx context.Context, want jetstream.StreamConfig) ([]Difference, error) {
+	resource := resourceOf(want.Name)
+	have, err := b.streamInfo(ctx, want.Name)
+	switch {
+	case err != nil:
+		return nil, err
+	case have == nil:
+		return []Difference{missing(resource)}, nil
+	}
+	return streamDifferences(resource, have.raw, have.info.Config, want, b.cfg.Slots), nil
+}
+
+func (b *Bus) consumerStatus(ctx context.Context, stream string, want jetstream.ConsumerConfig) ([]Difference, error) {
+	have, err := b.lookupConsumer(ctx, stream, want.Durable)
+	switch {
+	case err != nil:
+		return nil, err
+	case have == nil:
+		return []Difference{missing("consumer " + want.Durable)}, nil
+	}
+	return consumerDifferences(have.raw, have.info.Config, want, b.cfg.Slots, max(b.cfg.Replicas, 1)), nil
 }
 
 func missing(resource string) Difference {
 	return Difference{Resource: resource, Matters: true, Fix: "make it with: worker bus setup"}
 }
+
+// missing reports whether the resource is not there at all.
+func (d Difference) missing() bool { return d.Field == "" }
 
 // found is what the broker says of a stream or a consumer; raw is its
 // configuration with the fields that the client library does not know.
