@@ -138,7 +138,7 @@ func (s *Output) summary(c simulator.Counters) {
 	if len(faults) > 0 {
 		s.line("It misbehaved: %s.", strings.Join(faults, ", "))
 	}
-	s.line("What that changed: %d accepted, %d rejected, %d created; %d turned round.",
+	s.line("What that changed: %d accepted, %d rejected, %d created; %d reversed.",
 		c.Count(simulator.EffectAccept, ""), c.Count(simulator.EffectReject, ""), c.Count(simulator.EffectCreate, ""), c.Reversals)
 	if c.Reversals > 0 {
 		s.fault("the cloud was asked to turn a decision round")

@@ -115,7 +115,7 @@ func (r *racing) commandLine(seed uint64, verdict, who string) (int, error) {
 	out, _ := r.command(options{}, args...)
 	submitted := strings.Count(out, "submitted: "+verdict)
 	if told := submitted + strings.Count(out, "does not wait for a review"); told != len(r.held) {
-		return submitted, fmt.Errorf("the command line of %s told of %d of %d requests:\n%.2000s", who, told, len(r.held), out)
+		return submitted, fmt.Errorf("the command line of %s printed %d of %d requests:\n%.2000s", who, told, len(r.held), out)
 	}
 	return submitted, nil
 }
