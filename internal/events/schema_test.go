@@ -244,6 +244,19 @@ func TestDeadLettersAgreeWithTheSchema(t *testing.T) {
 	}
 }
 
+// TestDeadLetterKeepsTheTrace: the trace context of the original goes on in its dead letter.
+func TestDeadLetterKeepsTheTrace(t *testing.T) {
+	t.Parallel()
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	meta := &nats.MsgMetadata{NumDelivered: 1, Sequence: nats.SequencePair{Stream: 1}, Timestamp: time.Now()}
+	for _, name := range []string{"traceparent", "ce-traceparent"} {
+		msg := deadLetter("vpcep.requests.payments", nats.Header{name: {trace}}, []byte("{}"), meta, &InvalidEventError{Reason: ReasonBadID, Text: "It is wrong."})
+		if got := msg.Header[name]; len(got) != 1 || got[0] != trace {
+			t.Errorf("the header %s is %q", name, got)
+		}
+	}
+}
+
 // TestRequestsAgreeWithTheSchema: the schemas of requests and the decoder accept and
 // refuse the same.
 func TestRequestsAgreeWithTheSchema(t *testing.T) {

@@ -44,6 +44,7 @@ podAnnotations: {example.org/team: network}
 nodeSelector: {kubernetes.io/arch: amd64}
 tolerations: [{key: dedicated, operator: Exists}]
 networkPolicy: {extraEgress: [{ports: [{port: 4318, protocol: TCP}]}]}
+tracing: {OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector.monitoring:4318", OTEL_TRACES_SAMPLER_ARG: "0.1"}
 podMonitor: {enabled: true, labels: {release: prometheus}, endpoint: {scheme: https, tlsConfig: {insecureSkipVerify: true}}}
 keda: {enabled: true}
 `
@@ -123,6 +124,7 @@ func TestChartRefusesWrongValues(t *testing.T) {
 		{"config: {nats: {create: 'yes'}}", "at '/config/nats/create': got string, want boolean"},
 		{"config: {log: {level: loud}}", "at '/config/log/level'"},
 		{"keda: {maxReplicas: 20}", "at '/keda/maxReplicas': maximum: got 20, want 3"},
+		{"tracing: {OTLP_ENDPOINT: x}", "at '/tracing': additional properties 'OTLP_ENDPOINT' not allowed"},
 		{"image: {pullPolicy: Sometimes}", "at '/image/pullPolicy'"},
 		{"secrets: [{name: a, files: {OTHER_KEY: b}}]", "at '/secrets/0/files': additional properties 'OTHER_KEY' not allowed"},
 		{"policies: {configMap: a, volume: {emptyDir: {}}}", "policies: set one of configMap and volume"},
