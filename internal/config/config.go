@@ -106,6 +106,11 @@ type Console struct {
 		Header    string
 		Addresses []netip.Prefix
 	}
+	OIDC struct {
+		Issuer, ClientID string
+		// ClientSecret reads the secret again; empty: there is none.
+		ClientSecret func() (string, error)
+	}
 }
 
 // Log says what is logged and how.

@@ -90,7 +90,7 @@ func TestConfigFromAFullFile(t *testing.T) {
 		Log:      Log{Level: "debug", Format: "json"},
 	}
 	ignore := cmp.Options{
-		cmpopts.IgnoreUnexported(Config{}), cmpopts.IgnoreFields(Cloud{}, "Credentials"), cmpopts.IgnoreFields(NATS{}, "User"),
+		cmpopts.IgnoreUnexported(Config{}), cmpopts.IgnoreFields(Cloud{}, "Credentials"), cmpopts.IgnoreFields(NATS{}, "User"), cmpopts.IgnoreFields(Console{}, "OIDC.ClientSecret"),
 	}
 	if diff := cmp.Diff(want, got, ignore); diff != "" {
 		t.Errorf("Load (-want +got):\n%s", diff)
@@ -124,6 +124,7 @@ func TestEverySettingHasThreeSpellings(t *testing.T) {
 		both := map[string][]string{
 			"nats.tls.":      {"APPROVER_NATS_TLS_CERT=c", "APPROVER_NATS_TLS_KEY=k"},
 			"console.tls.":   {"APPROVER_CONSOLE_TLS_CERT=c", "APPROVER_CONSOLE_TLS_KEY=k"},
+			"console.oidc.":  {"APPROVER_CONSOLE_OIDC_ISSUER=https://id.example.org", "APPROVER_CONSOLE_OIDC_CLIENT_ID=console"},
 			"console.proxy.": {"APPROVER_CONSOLE_PROXY_HEADER=X-User", "APPROVER_CONSOLE_PROXY_ADDRESSES=10.0.0.1"},
 		}
 		ways := []struct {
@@ -197,6 +198,9 @@ func TestConfigProblems(t *testing.T) {
 		{"a user without password", "", []string{"APPROVER_NATS_USER=bob"}, "set both APPROVER_NATS_USER and APPROVER_NATS_PASSWORD"},
 		{"a certificate without key", "nats: {tls: {cert: a}}\n", nil, "cert and key go together"},
 		{"a certificate of the console without key", "console: {tls: {cert: a}}\n", nil, "console.tls: cert and key go together"},
+		{"a provider without a client", "console: {oidc: {issuer: 'https://id.example.org/'}}\n", nil, "issuer and client_id go together"},
+		{"a provider in clear", "console: {oidc: {issuer: 'http://id.example.org', client_id: a}}\n", nil, "not the https address of a provider"},
+		{"a provider", "console: {oidc: {issuer: 'https://id.example.org/realms/a/', client_id: a}}\n", []string{"APPROVER_CONSOLE_OIDC_CLIENT_SECRET=" + secretText}, ""},
 		{"a proxy from anywhere", "console: {proxy: {header: X-User}}\n", nil, "header and addresses go together"},
 		{"a proxy without an address", "console: {proxy: {header: X-User, addresses: '10.0.0.1, proxy'}}\n", nil, `"proxy" is neither an address nor a network`},
 		{"a proxy", "console: {proxy: {header: X-User, addresses: '10.0.0.1, fd00::/8'}}\n", nil, ""},

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // setSite takes the address of a site, without a path.
@@ -15,6 +17,16 @@ func setSite(at *string, text string) error {
 		return errors.New("not the address of a site such as https://console.example.org, without a path")
 	}
 	*at = strings.TrimSuffix(text, "/")
+	return nil
+}
+
+// setIssuer takes the address of a provider, which is compared to the letter.
+func setIssuer(at *string, text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+		return errors.New("not the https address of a provider such as https://id.example.org")
+	}
+	*at = text
 	return nil
 }
 
@@ -51,6 +63,17 @@ func (l *loader) checkConsole() {
 	set := func(key string) bool { return l.config.values[key].text != "" }
 	if set("console.tls.cert") != set("console.tls.key") {
 		l.problem("console.tls", "cert and key go together", "set both or neither")
+	}
+	if set("console.oidc.issuer") != set("console.oidc.client_id") {
+		l.problem("console.oidc", "issuer and client_id go together", "set both or neither")
+	}
+	secrets := l.secrets()
+	l.config.Console.OIDC.ClientSecret = func() (string, error) {
+		got, err := secrets.pick([]string{"console.oidc.client_secret"})
+		if err != nil {
+			return "", cli.WithCode(cli.ExitInvalid, fmt.Errorf("console.oidc.client_secret: %w", err))
+		}
+		return got.parts[0].text, nil
 	}
 	if set("console.proxy.header") != set("console.proxy.addresses") {
 		l.problem("console.proxy", "header and addresses go together: from anybody else the header means nothing", "set both or neither")

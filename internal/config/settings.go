@@ -139,7 +139,7 @@ func Settings() []Setting {
 		duration("worker.shutdown_grace", "10s", 0, 10*time.Minute, "time for requests in progress to finish after SIGTERM before they are given back", func(c *Config) *time.Duration { return &c.Worker.ShutdownGrace }),
 		Setting{
 			key: "console.listen", form: "host:port", def: "127.0.0.1:8090",
-			doc: "address of the console; beyond this machine only with `console.proxy`",
+			doc: "address of the console; beyond this machine only with `console.oidc` or `console.proxy`",
 			set: func(c *Config, text string) error { return setAddress(&c.Console.Listen, text) },
 		},
 		Setting{
@@ -150,6 +150,17 @@ func Settings() []Setting {
 		filePath("console.key_file", "", "seed of the console's NKey, made by `worker reviews keygen`, which `reviewers.yaml` names", func(c *Config) *string { return &c.Console.KeyFile }),
 		filePath("console.tls.cert", "", "certificate (PEM) of the console; empty: it serves plain HTTP, to this machine or to a proxy", func(c *Config) *string { return &c.Console.TLS.Cert }),
 		filePath("console.tls.key", "", "key of the certificate (PEM)", func(c *Config) *string { return &c.Console.TLS.Key }),
+		Setting{
+			key: "console.oidc.issuer", form: "url",
+			doc: "provider of OpenID Connect at which people sign in, to the letter as in its tokens",
+			set: func(c *Config, text string) error { return setIssuer(&c.Console.OIDC.Issuer, text) },
+		},
+		Setting{
+			key: "console.oidc.client_id", form: "name",
+			doc: "what the provider calls the console",
+			set: func(c *Config, text string) error { c.Console.OIDC.ClientID = text; return nil },
+		},
+		secret("console.oidc.client_secret", "secret of the console at the provider; empty: it has none, and PKCE alone protects the sign-in"),
 		Setting{
 			key: "console.proxy.header", form: "name",
 			doc: "header in which a proxy says who signed in there, by name or email of `reviewers.yaml`",

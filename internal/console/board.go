@@ -38,9 +38,9 @@ type board struct {
 // judged is a record and what the policies say of it.
 type judged struct {
 	record *approval.ReviewRecord
-	item   review.Item
-	digest string    // of the policies that said so
-	at     time.Time // likewise
+	item   *review.Item // never changed; nil: not judged yet
+	digest string       // of the policies that said so
+	at     time.Time    // likewise
 }
 
 func newBoard(policies Policies, now func() time.Time) *board {
@@ -195,9 +195,9 @@ func (b *board) removed(subject string, revision uint64) {
 
 // waiting is the work list.
 type waiting struct {
-	Items  []review.Item // oldest first
-	More   int           // records that are not kept
-	Broken int           // records that cannot be read
+	Items  []*review.Item // oldest first
+	More   int            // records that are not kept
+	Broken int            // records that cannot be read
 	Loaded bool
 	Err    error
 }
@@ -214,14 +214,15 @@ func (b *board) list(target, mine string) waiting {
 		if target != "" && j.record.Request.Target.Name != target {
 			continue
 		}
-		if j.digest != digest || now.Sub(j.at) >= judgeAgain || now.Before(j.at) || late(&j.item, now) {
-			j.item, j.digest, j.at = review.NewItem(j.record, set, now), digest, now
+		if j.item == nil || j.digest != digest || now.Sub(j.at) >= judgeAgain || now.Before(j.at) || late(j.item, now) {
+			item := review.NewItem(j.record, set, now)
+			j.item, j.digest, j.at = &item, digest, now
 		}
 		if j.item.State.Open && (mine == "" || j.item.May(mine)) {
 			out.Items = append(out.Items, j.item)
 		}
 	}
-	slices.SortFunc(out.Items, func(a, b review.Item) int {
+	slices.SortFunc(out.Items, func(a, b *review.Item) int {
 		return cmp.Or(a.Reviews.HeldAt.Compare(b.Reviews.HeldAt), cmp.Compare(a.Request.ID, b.Request.ID))
 	})
 	return out

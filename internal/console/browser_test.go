@@ -3,6 +3,7 @@ package console_test
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +20,8 @@ import (
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
+
+var update = flag.Bool("update", false, "write the picture of the README")
 
 // chromiumVariable has these tests run, in the chromium of the PATH. axeVariable names
 // the file axe.min.js of axe-core.
@@ -282,11 +285,32 @@ func TestBrowserPages(t *testing.T) {
 	} {
 		page.tab.look(folder, page.name, page.path, string(axe))
 	}
+	if *update {
+		ann.picture("/requests/"+held.Request.ID, "../../docs/console.png")
+	}
 	ann.do(chromedp.Click("button[name=language]"))
 	ann.look(folder, "request-zh", "/requests/"+held.Request.ID, string(axe))
 	ann.quiet("404")
 	visitor.quiet()
 	t.Logf("pictures are in %s", folder)
+}
+
+// picture writes the picture of the README.
+func (p *tab) picture(path, file string) {
+	p.o.t.Helper()
+	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "light"}}}
+	if _, err := chromedp.Call(p.ctx, emulation.SetEmulatedMedia, media); err != nil {
+		p.o.t.Fatal(err)
+	}
+	p.do(chromedp.EmulateViewport(1024, 1000))
+	p.open(path)
+	picture, err := chromedp.Run(p.ctx, chromedp.CaptureScreenshot())
+	if err != nil {
+		p.o.t.Fatal(err)
+	}
+	if err := os.WriteFile(file, picture, 0o600); err != nil {
+		p.o.t.Fatal(err)
+	}
 }
 
 // look takes a picture of a page in each theme and at two widths, and has axe check it.

@@ -51,6 +51,7 @@ type Console struct {
 	feed     *feed
 	sessions *sessions
 	links    *links
+	logins   *logins // nil: there is no provider of OpenID Connect
 	notes    *notes
 	attempts *attempts
 	handler  http.Handler
@@ -80,6 +81,9 @@ func New(cfg Config) (*Console, error) {
 	}
 	c.board.changed = c.changes.tell
 	c.links = newLinks(cfg.Now, cfg.Site.base(), cfg.SignIn.OnLink)
+	if cfg.SignIn.OIDC != nil {
+		c.logins = newLogins(*cfg.SignIn.OIDC, cfg.Site.base(), cfg.Now)
+	}
 	if c.pages, err = newLanguages(); err != nil {
 		return nil, err
 	}
@@ -140,6 +144,10 @@ func (c *Console) routes() http.Handler {
 	mux.HandleFunc("GET /sign-in", c.signInPage)
 	mux.HandleFunc("GET /sign-in/link", c.linkPage)
 	mux.HandleFunc("POST /sign-in/link", c.useLink)
+	if c.logins != nil {
+		mux.HandleFunc("GET /sign-in/oidc", c.startOIDC)
+		mux.HandleFunc("GET "+callbackPath, c.finishOIDC)
+	}
 	mux.HandleFunc("POST /sign-out", c.signOut)
 	mux.HandleFunc("POST /language", c.chooseLanguage)
 	mux.HandleFunc("GET /assets/{name}", serveAsset)

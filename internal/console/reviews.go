@@ -64,8 +64,8 @@ func (c *Console) reviewsPage(r *http.Request, v *visitor) (response, error) {
 	}
 	out.Previous, out.Next = pageURL(query, out.Page-1, out.Pages), pageURL(query, out.Page+1, out.Pages)
 	from := (out.Page - 1) * pageSize
-	for i := range list.Items[from:min(from+pageSize, out.Total)] {
-		out.Rows = append(out.Rows, rowOf(&list.Items[from+i], v.Name))
+	for _, item := range list.Items[from:min(from+pageSize, out.Total)] {
+		out.Rows = append(out.Rows, rowOf(item, v.Name))
 	}
 	return response{name: "reviews", title: "reviews.title", data: out}, nil
 }

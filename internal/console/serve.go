@@ -62,10 +62,8 @@ func (s *Server) Run(ctx context.Context) error {
 	defer listener.Close() //nolint:errcheck // serving has closed it already
 	c, err := New(Config{
 		Bus: s.Bus, Ledger: s.Ledger, Policies: policies, Refused: func() string { text, _ := s.refused.Load().(string); return text }, Targets: s.Config.Targets, Seed: seed, Now: time.Now, Log: s.Log,
-		Site: Site{URL: settings.URL, Listen: address(settings.Listen, listener.Addr()), TLS: settings.TLS.Cert != ""},
-		SignIn: SignIn{
-			Links: s.People, OnLink: s.OnLink, ProxyHeader: settings.Proxy.Header, ProxyAddresses: settings.Proxy.Addresses,
-		},
+		Site:   Site{URL: settings.URL, Listen: address(settings.Listen, listener.Addr()), TLS: settings.TLS.Cert != ""},
+		SignIn: s.signIn(),
 	})
 	if err != nil {
 		return cli.WithCode(cli.ExitInvalid, err)
@@ -79,6 +77,16 @@ func (s *Server) Run(ctx context.Context) error {
 	running.Go(func() { policies.Watch(ctx, watchPolicies) })
 	running.Go(func() { c.Run(ctx) })
 	return s.serve(ctx, listener, c)
+}
+
+// signIn says how people sign in, as the settings say.
+func (s *Server) signIn() SignIn {
+	settings := s.Config.Console
+	out := SignIn{Links: s.People, OnLink: s.OnLink, ProxyHeader: settings.Proxy.Header, ProxyAddresses: settings.Proxy.Addresses}
+	if id := settings.OIDC; id.Issuer != "" {
+		out.OIDC = &OIDC{Issuer: id.Issuer, ClientID: id.ClientID, ClientSecret: id.ClientSecret}
+	}
+	return out
 }
 
 // address is host:port as the settings write the host, with the port that is used.

@@ -27,10 +27,11 @@ type SignIn struct {
 	// is none. It is taken from ProxyAddresses only.
 	ProxyHeader    string
 	ProxyAddresses []netip.Prefix
+	OIDC           *OIDC // nil: there is no provider
 }
 
 // real reports whether people prove who they are.
-func (s SignIn) real() bool { return s.ProxyHeader != "" }
+func (s SignIn) real() bool { return s.ProxyHeader != "" || s.OIDC != nil }
 
 // visitor is a person of reviewers.yaml who has signed in.
 type visitor struct {

@@ -37,6 +37,7 @@ func texts() map[string][2]string {
 		"signin.why":   {"This console shows decisions about VPC endpoint connections to the people in reviewers.yaml.", "此控制台向 reviewers.yaml 中的人员展示 VPC 终端节点连接的审批情况。"},
 		"signin.link":  {"Open the one-time link that the console printed when it started. After each use it prints a new one.", "请打开控制台启动时打印的一次性链接。每次使用后会打印新的链接。"},
 		"signin.proxy": {"Open the console through the proxy at which you sign in.", "请通过登录代理访问控制台。"},
+		"signin.oidc":  {"Sign in with your organization", "使用组织账号登录"},
 		"signin.once":  {"The link works once, in this browser.", "此链接只能在本浏览器中使用一次。"},
 		"signin.use":   {"Sign in", "登录"},
 
@@ -168,7 +169,10 @@ func texts() map[string][2]string {
 		"note.replayed":   {"The original was submitted again, and the dead letter is removed:", "原消息已重新提交，死信已删除："},
 		"note.not_replay": {"The dead letter was not replayed.", "死信未能重放。"},
 
-		"error.not_operator": {"You do not have the role operator.", "您没有运维（operator）角色。"},
+		"error.login":            {"The sign-in failed or took too long. Begin again.", "登录失败或超时，请重新登录。"},
+		"error.provider":         {"The provider at which people sign in cannot be reached.", "无法连接登录服务。"},
+		"error.provider_refused": {"The provider refused the sign-in.", "登录服务拒绝了此次登录。"},
+		"error.not_operator":     {"You do not have the role operator.", "您没有运维（operator）角色。"},
 
 		"stage.queued":  {"Waited in the stream", "排队"},
 		"stage.verify":  {"Reading the facts", "读取事实"},
