@@ -70,7 +70,30 @@ type WorkerStatus struct {
 
 	PauseRevision uint64   // of the Pauses that the worker has read
 	Paused        []string // targets that are paused by it
+
+	Pending map[string]int // connections in pendingAcceptance of each target, by its last sweep; nil: another worker sweeps
+	Faults  []WorkerFault  // what keeps it from calling the cloud now
 }
+
+// WorkerFault is something that keeps a worker from calling the cloud.
+type WorkerFault struct {
+	Kind      FaultKind
+	API       string
+	Operation string // of an operator's fault
+	Target    string // likewise
+	Code      string // the cloud's
+	Text      string
+}
+
+// FaultKind is what a WorkerFault is about.
+type FaultKind string
+
+// The kinds of faults.
+const (
+	FaultBreaker    FaultKind = "breaker_open"       // the API does not work, and is probed
+	FaultCredential FaultKind = "credential_refused" //nolint:gosec // G101: a kind; all calls have stopped until it is replaced
+	FaultOperator   FaultKind = "operator"           // the cloud refuses what only the operator can fix
+)
 
 // WorkerState is what a worker does.
 type WorkerState string

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 )
 
 // tell publishes how a request ended.
@@ -128,6 +129,16 @@ func TestPoliciesAndSystem(t *testing.T) {
 	wants(t, "another", ann.get("/policies?target=payments&domain_id="+account), `data-verdict="hold"`, "does not match")
 	wants(t, "no account", ann.get("/policies?target=payments&domain_id=%3Cb%3E"), "The request cannot be read", "&lt;b&gt;")
 	wants(t, "an event", ann.get("/policies?data=%7B"), "The request cannot be read")
+
+	status := approval.WorkerStatus{
+		Instance: "told", Host: "host-a", State: approval.WorkerRunning, StartedAt: time.Now(), LastSweep: time.Now(), Pending: map[string]int{"payments": 0},
+		Faults: []approval.WorkerFault{{Kind: approval.FaultOperator, API: "vpcep", Target: "payments", Code: "EndPoint.0004", Text: "<grant> it"}},
+	}
+	if _, err := ledger.NewWorkers(o.bus).Store(t.Context(), status, 0); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, "the system", ann.get("/system"), "host-a", "what only an operator can fix", "EndPoint.0004", "&lt;grant&gt; it")
+	wants(t, "the targets", ann.get("/targets"), `data-label="Pending connections">0<`)
 
 	if err := o.bus.SubmitRaw(t.Context(), "payments", nil, []byte("{no event")); err != nil {
 		t.Fatal(err)

@@ -20,7 +20,8 @@ type targetsView struct {
 type targetRow struct {
 	approval.Target
 
-	Waiting int // for a review
+	Waiting int  // for a review
+	Pending *int // connections, by the last sweep; nil: not known
 	Paused  bool
 	Counts  []count // of results
 }
@@ -35,6 +36,11 @@ func (c *Console) targetsPage(r *http.Request, _ *visitor) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
+	workers, err := ledger.NewWorkers(c.cfg.Bus).List(r.Context())
+	if err != nil {
+		return response{}, err
+	}
+	pending := lastSweep(workers)
 	waiting := map[string]int{}
 	for _, item := range c.board.list("", "").Items {
 		waiting[item.Request.Target.Name]++
@@ -43,6 +49,9 @@ func (c *Console) targetsPage(r *http.Request, _ *visitor) (response, error) {
 	out := targetsView{Since: since}
 	for _, t := range c.cfg.Targets {
 		row := targetRow{Target: t, Waiting: waiting[t.Name], Paused: paused.Of(t.Name).Paused}
+		if n, known := pending[t.Name]; known {
+			row.Pending = &n
+		}
 		for _, o := range approval.Outcomes() {
 			if n := ended[t.Name][string(o)]; n > 0 {
 				row.Counts = append(row.Counts, count{string(o), n})
@@ -51,6 +60,17 @@ func (c *Console) targetsPage(r *http.Request, _ *visitor) (response, error) {
 		out.Rows = append(out.Rows, row)
 	}
 	return response{name: "targets", title: "targets.title", data: out}, nil
+}
+
+// lastSweep returns what was pending on each target at the last sweep of any worker.
+func lastSweep(workers []approval.WorkerStatus) map[string]int {
+	var last approval.WorkerStatus
+	for _, w := range workers {
+		if w.Pending != nil && w.LastSweep.After(last.LastSweep) {
+			last = w
+		}
+	}
+	return last.Pending
 }
 
 // systemView is how the workers and the bus are.

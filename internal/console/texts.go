@@ -137,6 +137,7 @@ func texts() map[string][2]string {
 		"targets.title":   {"Targets", "目标"},
 		"targets.kind":    {"Kind", "类型"},
 		"targets.paused":  {"paused", "已暂停"},
+		"targets.pending": {"Pending connections", "待处理连接"},
 		"targets.results": {"How requests ended", "请求结果"},
 		"targets.since":   {"Results are counted since", "结果统计自"},
 
@@ -153,6 +154,10 @@ func texts() map[string][2]string {
 		"system.since":          {"Runs for", "已运行"},
 		"system.flight":         {"In flight", "处理中"},
 		"system.sweep":          {"Last sweep", "上次巡检"},
+
+		"fault.breaker_open":       {"The API does not work; its requests wait and it is probed:", "接口不可用，请求正在等待并持续探测："},
+		"fault.credential_refused": {"The cloud refuses the credential; all calls have stopped until it is replaced:", "云端拒绝了凭证，更换之前所有调用均已停止："},
+		"fault.operator":           {"The cloud refuses what only an operator can fix:", "云端拒绝了只有运维人员才能修复的调用："},
 
 		"letters.title":      {"Dead letters", "死信"},
 		"letters.none":       {"There are none.", "没有死信。"},

@@ -26,6 +26,9 @@ func TestTexts(t *testing.T) {
 	for _, a := range []policy.Answer{policy.Matches, policy.MatchesNot, policy.NotEvaluated} {
 		used["answer."+string(a)] = true
 	}
+	for _, kind := range []approval.FaultKind{approval.FaultBreaker, approval.FaultCredential, approval.FaultOperator} {
+		used["fault."+string(kind)] = true
+	}
 	for _, name := range sections() {
 		used["nav."+name] = true
 	}

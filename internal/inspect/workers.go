@@ -22,6 +22,26 @@ type Worker struct {
 	PolicyDigest string               `json:"policy_digest,omitempty"`
 	LastSweep    time.Time            `json:"last_sweep_at,omitzero"` // none yet, or another worker sweeps
 	Paused       []string             `json:"paused,omitempty"`       // targets on which it does nothing
+	Pending      map[string]int       `json:"pending,omitempty"`      // pending connections by target, of its last sweep; none: another worker sweeps
+	Faults       []WorkerFault        `json:"faults,omitempty"`
+}
+
+// WorkerFault is what keeps a worker from calling the cloud.
+type WorkerFault struct {
+	Kind      approval.FaultKind `json:"kind"`
+	API       string             `json:"api,omitempty"`
+	Operation string             `json:"operation,omitempty"`
+	Target    string             `json:"target,omitempty"`
+	Code      string             `json:"code,omitempty"` // the cloud's
+	Text      string             `json:"text,omitempty"`
+}
+
+func newWorkerFaults(faults []approval.WorkerFault) []WorkerFault {
+	var out []WorkerFault
+	for _, f := range faults {
+		out = append(out, WorkerFault(f))
+	}
+	return out
 }
 
 // Workers are the live workers.
@@ -34,6 +54,7 @@ func NewWorkers(heartbeats []approval.WorkerStatus) Workers {
 		out = append(out, Worker{
 			Instance: w.Instance, Host: w.Host, Version: w.Version, State: w.State, StartedAt: w.StartedAt, SentAt: w.SentAt,
 			InFlight: w.InFlight, Targets: append([]string{}, w.Targets...), PolicyDigest: w.PolicyDigest, LastSweep: utc(w.LastSweep), Paused: w.Paused,
+			Pending: w.Pending, Faults: newWorkerFaults(w.Faults),
 		})
 	}
 	return out

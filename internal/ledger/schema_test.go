@@ -15,6 +15,7 @@ func TestHeartbeatSchema(t *testing.T) { // not in parallel: other tests read wh
 	states := []approval.WorkerState{approval.WorkerRunning, approval.WorkerStopping, approval.WorkerStopped, approval.WorkerDead}
 	r := schematest.Reflector{Extra: map[string]map[string]any{
 		"WorkerState":  {"enum": states},
+		"FaultKind":    {"enum": []approval.FaultKind{approval.FaultBreaker, approval.FaultCredential, approval.FaultOperator}},
 		"storedWorker": {"required": []string{"v", "instance", "state"}}, // of one that is dead nothing else is known
 	}}
 	schematest.Compare(t, flag.Lookup("update").Value.String() == "true", "heartbeat", r.Document(t, "Heartbeat",
@@ -23,7 +24,7 @@ func TestHeartbeatSchema(t *testing.T) { // not in parallel: other tests read wh
 	now := time.Now()
 	for _, s := range []storedWorker{
 		{V: format, Instance: "a", State: approval.WorkerDead, SentAt: now},
-		{V: format, Instance: "a", Host: "h", Version: "v1.0.0", StartedAt: now, SentAt: now, State: approval.WorkerRunning, Targets: []string{"payments"}, PolicyDigest: "sha256:0", LastSweep: now, PauseRevision: 1, Paused: []string{"payments"}},
+		{V: format, Instance: "a", Host: "h", Version: "v1.0.0", StartedAt: now, SentAt: now, State: approval.WorkerRunning, Targets: []string{"payments"}, PolicyDigest: "sha256:0", LastSweep: now, PauseRevision: 1, Paused: []string{"payments"}, Pending: map[string]int{"payments": 0}, Faults: []storedFault{{Kind: approval.FaultBreaker, API: "vpcep"}}},
 	} {
 		text, err := encode(s)
 		if err != nil {

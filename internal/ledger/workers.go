@@ -38,6 +38,35 @@ type storedWorker struct {
 
 	PauseRevision uint64   `json:"pause_revision,omitzero"`
 	Paused        []string `json:"paused,omitzero"`
+
+	Pending map[string]int `json:"pending,omitzero"`
+	Faults  []storedFault  `json:"faults,omitzero"`
+}
+
+// storedFault is an approval.WorkerFault as it is stored.
+type storedFault struct {
+	Kind      approval.FaultKind `json:"kind"`
+	API       string             `json:"api,omitzero"`
+	Operation string             `json:"operation,omitzero"`
+	Target    string             `json:"target,omitzero"`
+	Code      string             `json:"code,omitzero"`
+	Text      string             `json:"text,omitzero"`
+}
+
+func storedFaults(faults []approval.WorkerFault) []storedFault {
+	var out []storedFault
+	for _, f := range faults {
+		out = append(out, storedFault(f))
+	}
+	return out
+}
+
+func (s storedWorker) faults() []approval.WorkerFault {
+	var out []approval.WorkerFault
+	for _, f := range s.Faults {
+		out = append(out, approval.WorkerFault(f))
+	}
+	return out
 }
 
 func (s storedWorker) version() int { return s.V }
@@ -52,7 +81,7 @@ func (w *Workers) Store(ctx context.Context, s approval.WorkerStatus, last uint6
 	data, err := json.Marshal(storedWorker{
 		V: format, Instance: s.Instance, Host: s.Host, Version: s.Version, StartedAt: s.StartedAt.UTC(), SentAt: s.SentAt.UTC(),
 		State: s.State, Targets: s.Targets, InFlight: s.InFlight, PolicyDigest: s.PolicyDigest, LastSweep: s.LastSweep.UTC(),
-		PauseRevision: s.PauseRevision, Paused: s.Paused,
+		PauseRevision: s.PauseRevision, Paused: s.Paused, Pending: s.Pending, Faults: storedFaults(s.Faults),
 	}, json.Deterministic(true))
 	if err != nil {
 		return 0, fmt.Errorf("encode a heartbeat: %w", err)
@@ -193,7 +222,7 @@ func (w *Workers) List(ctx context.Context) ([]approval.WorkerStatus, error) {
 			out = append(out, approval.WorkerStatus{
 				Instance: s.Instance, Host: s.Host, Version: s.Version, StartedAt: s.StartedAt, SentAt: s.SentAt, State: s.State,
 				Targets: s.Targets, InFlight: s.InFlight, PolicyDigest: s.PolicyDigest, LastSweep: s.LastSweep,
-				PauseRevision: s.PauseRevision, Paused: s.Paused,
+				PauseRevision: s.PauseRevision, Paused: s.Paused, Pending: s.Pending, Faults: s.faults(),
 			})
 		}
 	}

@@ -1,6 +1,8 @@
 package service
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,7 +24,8 @@ type alarms struct {
 	mu         sync.Mutex
 	open       map[string]bool // by API
 	refused    bool
-	incomplete map[string]int // incomplete lists in a row, by target
+	refusal    approval.WorkerFault // why, if refused
+	incomplete map[string]int       // incomplete lists in a row, by target
 	faults     map[faultKey]*faultLog
 }
 
@@ -31,6 +34,7 @@ type faultKey struct{ api, operation, target, code string }
 
 // faultLog is when a fault was logged last.
 type faultLog struct {
+	fault  approval.OperatorFault
 	warned time.Time
 	active bool // a warning is not followed by the line that it is over
 }
@@ -67,10 +71,11 @@ func (a *alarms) CredentialState(state string, expires time.Time, refusal *cloud
 	defer a.mu.Unlock()
 	switch {
 	case state == "refused" && !a.refused:
-		a.refused = true
+		a.refused, a.refusal = true, approval.WorkerFault{Kind: approval.FaultCredential}
 		line := a.log.Error()
 		if refusal != nil {
 			if fault, ok := refusal.OperatorFault(); ok {
+				a.refusal = workerFault(approval.FaultCredential, refusal.Target, fault)
 				line = withFault(line, refusal.Target, fault)
 			}
 		}
@@ -129,7 +134,7 @@ func (a *alarms) OperatorFault(target string, fault approval.OperatorFault) {
 	if !entry.warned.IsZero() && now.Sub(entry.warned) < faultsLoggedEvery {
 		return
 	}
-	entry.warned, entry.active = now, true
+	entry.warned, entry.active, entry.fault = now, true, fault
 	withFault(a.log.Warn(), target, fault).Msg("the cloud refuses what only the operator can fix; its requests wait and are tried again")
 }
 
@@ -147,6 +152,40 @@ func (a *alarms) OperatorFaultOver(api, target string) {
 	}
 	if over {
 		a.log.Info().Str("api", api).Str("target", target).Msg("the cloud does not refuse the target's calls any more")
+	}
+}
+
+// maxFaults bounds the faults that a heartbeat tells.
+const maxFaults = 20
+
+// current returns what keeps this worker from calling the cloud now.
+func (a *alarms) current() []approval.WorkerFault {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var out []approval.WorkerFault
+	if a.refused {
+		out = append(out, a.refusal)
+	}
+	for api, open := range a.open {
+		if open {
+			out = append(out, approval.WorkerFault{Kind: approval.FaultBreaker, API: api})
+		}
+	}
+	for key, entry := range a.faults {
+		if entry.active {
+			out = append(out, workerFault(approval.FaultOperator, key.target, entry.fault))
+		}
+	}
+	slices.SortFunc(out, func(a, b approval.WorkerFault) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.API, b.API), cmp.Compare(a.Target, b.Target), cmp.Compare(a.Operation, b.Operation), cmp.Compare(a.Code, b.Code))
+	})
+	return out[:min(len(out), maxFaults)]
+}
+
+func workerFault(kind approval.FaultKind, target string, fault approval.OperatorFault) approval.WorkerFault {
+	text := []rune(fault.Text)
+	return approval.WorkerFault{
+		Kind: kind, API: fault.API, Operation: fault.Operation, Target: target, Code: fault.Code, Text: string(text[:min(len(text), 200)]),
 	}
 }
 

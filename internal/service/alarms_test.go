@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -145,4 +146,29 @@ func TestOperatorFaultsAreLoggedOnce(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestCurrentFaults: a heartbeat tells what lasts, and not what is over.
+func TestCurrentFaults(t *testing.T) {
+	t.Parallel()
+	a := newAlarms(metrics.New(prometheus.NewRegistry(), metrics.Labels{}, metrics.Build{}), zerolog.Nop())
+	a.CloudBreaker("vpcep", "open")
+	a.CredentialState("refused", time.Time{}, nil)
+	a.OperatorFault("payments", approval.OperatorFault{API: "apig", Operation: "List", Code: "APIG.1", Text: strings.Repeat("x", 1000)})
+	got := a.current()
+	if len(got) != 3 || got[0] != (approval.WorkerFault{Kind: approval.FaultBreaker, API: "vpcep"}) || got[1].Kind != approval.FaultCredential || got[2].Target != "payments" || len(got[2].Text) != 200 {
+		t.Errorf("%+v", got)
+	}
+	a.CloudBreaker("vpcep", "closed")
+	a.CredentialState("ok", time.Time{}, nil)
+	a.OperatorFaultOver("apig", "payments")
+	if got := a.current(); len(got) != 0 {
+		t.Errorf("after all is over: %+v", got)
+	}
+	for n := range 100 {
+		a.OperatorFault("payments", approval.OperatorFault{API: "apig", Code: strconv.Itoa(n)})
+	}
+	if got := a.current(); len(got) != maxFaults {
+		t.Errorf("%d faults are told", len(got))
+	}
 }

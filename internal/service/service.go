@@ -57,7 +57,8 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		return cli.WithCode(cli.ExitInvalid, err)
 	}
 	defer tracer.close(ctx)
-	client, err := cloud.New(tracer.cloud(CloudConfig(cfg, newAlarms(counters, s.Log))))
+	warnings := newAlarms(counters, s.Log)
+	client, err := cloud.New(tracer.cloud(CloudConfig(cfg, warnings)))
 	if err != nil {
 		return cli.WithCode(cli.ExitInvalid, err)
 	}
@@ -77,6 +78,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		c.Admission = slots
 		c.Describe = func(w *approval.WorkerStatus) {
 			w.PolicyDigest, w.LastSweep = policies.Current().Digest(), sweep.Last()
+			w.Pending, w.Faults = sweep.Pending(), warnings.current()
 		}
 		c.Ledger = stopped.records(countedRecords(share))
 	})
