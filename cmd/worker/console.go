@@ -19,7 +19,7 @@ func newConsoleCommand(env cli.Environment) *cobra.Command {
 		Long: `console serves web pages: what waits for a review and why, and the forms to approve
 and reject. It needs no credentials of the cloud: it reads the bus and the ledger,
 and signs what people say with its own key, which reviewers.yaml names. On this
-machine people sign in by a one-time link; beyond it a proxy says who they are.`,
+machine people sign in by a one-time link; beyond it by OpenID Connect or a proxy.`,
 	}
 	f := c.Flags()
 	people := f.StringSlice("person", nil, "`name` in reviewers.yaml of who gets a one-time link to sign in, on this machine only")
