@@ -16,7 +16,7 @@ import (
 // shares a label. The lists are those of the configuration and of the policies, so
 // every replica shows the same.
 const (
-	maxTargets = 30
+	maxTargets = 28
 	maxRules   = 50 // of each set of policies
 
 	others = "other"

@@ -152,7 +152,7 @@ func TestDocumentation(t *testing.T) {
 	doc.WriteString("# Metrics\n\n<!-- Made by `go test ./internal/metrics -update`; edit the help texts there. -->\n\n" +
 		"All are served on `/metrics`. The usual `go_*` and `process_*` metrics are served, too.\n" +
 		"No label holds an id, a domain, a URL or an error text, so the number of series does not grow with traffic.\n" +
-		"It is bounded for policies and targets, too: there are at most 2,000 series. Targets beyond the first 30 of the\n" +
+		"It is bounded for policies and targets, too: there are at most 2,000 series. Targets beyond the first 28 of the\n" +
 		"configuration and rules beyond the first 50 of a set of policies share the label `other`.\n\n" +
 		"A value that is not known is `NaN` or absent, never 0. What a sweep finds is set by the worker that swept last and\n" +
 		"is `NaN` on the others: take the `max` over the workers. The backlog is the same on all workers: take the `max`, too.\n\n" +
