@@ -38,7 +38,7 @@ func (f liveFilter) query(after uint64) string {
 	return out.Encode()
 }
 
-// liveView is the page of decisions as they fall.
+// liveView is the page that shows decisions when they are made.
 type liveView struct {
 	liveFilter
 

@@ -97,7 +97,7 @@ func texts() map[string][2]string {
 		"nav.targets":  {"Targets", "目标"},
 		"nav.system":   {"System", "系统"},
 
-		"live.title":   {"Decisions as they fall", "实时决策"},
+		"live.title":   {"Decisions, live", "实时决策"},
 		"live.time":    {"Time (UTC)", "时间（UTC）"},
 		"live.outcome": {"Outcome", "结果"},
 		"live.rule":    {"Rule and reason", "规则与原因"},

@@ -44,7 +44,7 @@ func overview() board {
 				queries: []query{{`sum by (outcome) (rate(vpcep_approver_requests_finished_total{$target}[$__rate_interval]))`, "{{outcome}}"}},
 			},
 			{
-				title: "Results by target", unit: "reqps", width: 8, kind: stack, about: "Targets beyond the first 30 of the configuration are other.",
+				title: "Results by target", unit: "reqps", width: 8, kind: stack, about: "Targets beyond the first 28 of the configuration are other.",
 				queries: []query{{`sum by (target) (rate(vpcep_approver_requests_finished_total{$target}[$__rate_interval]))`, "{{target}}"}},
 			},
 			{
