@@ -127,6 +127,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	group.Go(func() error { return listeners.serveProbes(serving, probes.handler(), s.Log) })
 	group.Go(func() error { s.watch(working, policies, listeners.web); return nil })
 	group.Go(func() error { sweep.Run(working); return nil })
+	group.Go(func() error { s.releaseStart(working); return nil })
 	watch := approvalWatch{cloud: client, metrics: counters, log: s.Log, targets: cfg.Targets}
 	group.Go(func() error { watch.run(working); return nil })
 	count := review.Counter{Ledger: book, Policies: policies, Requests: bus, Observer: counters, Log: s.Log}
@@ -149,6 +150,21 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	}
 	s.Log.Info().Msg("stopped with nothing in progress")
 	return nil
+}
+
+// releaseStart gives back the parts of the executable that only the start needed, once
+// requests are taken and again after the first sweep, connections and collections.
+func (s *Service) releaseStart(ctx context.Context) {
+	for _, wait := range []time.Duration{0, 10 * time.Second} {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		if _, err := releaseExecutable(); err != nil {
+			s.Log.Debug().Err(err).Msg("parts of the executable that the start needed stay in memory")
+		}
+	}
 }
 
 // watch loads the policies and the web configuration, nil if there is none, when
