@@ -181,6 +181,10 @@ func operations() board {
 				title: "Open files", unit: "short", width: 6, kind: lines, about: "File descriptors of each worker.",
 				queries: []query{{`process_open_fds{$all} and on (instance, job) vpcep_approver_build_info{$all}`, "{{instance}}"}},
 			},
+			{
+				title: "Traces not sent", unit: "short", width: 24, kind: lines, about: "Batches of spans that the OTLP endpoint did not take, and that were dropped. Requests do not wait for it.",
+				queries: []query{{`sum by (instance) (increase(vpcep_approver_trace_export_failures_total{$all}[$__rate_interval]))`, "{{instance}}"}},
+			},
 		}},
 	}}
 }
