@@ -7,11 +7,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"maps"
 	"os"
 	"os/exec"
@@ -25,17 +27,17 @@ import (
 func platforms() []string { return []string{"linux/amd64", "linux/arm64", "darwin/arm64"} }
 
 func main() {
+	log.SetFlags(0)
 	root := flag.String("root", filepath.Join("..", "..", ".."), "folder of the worker's module")
 	out := flag.String("o", "", "file to write; without it standard output")
 	flag.Parse()
-	if err := run(*root, *out); err != nil {
-		fmt.Fprintln(os.Stderr, "licenses:", err)
-		os.Exit(1)
+	if err := run(context.Background(), *root, *out); err != nil {
+		log.Fatalln("licenses:", err)
 	}
 }
 
-func run(root, out string) error {
-	modules, err := linked(root)
+func run(ctx context.Context, root, out string) error {
+	modules, err := linked(ctx, root)
 	if err != nil {
 		return err
 	}
@@ -58,11 +60,11 @@ type module struct {
 
 // linked lists the modules that the worker links on any of the platforms, and the Go
 // standard library, sorted by name.
-func linked(root string) ([]*module, error) {
+func linked(ctx context.Context, root string) ([]*module, error) {
 	all := map[string]*module{}
 	for _, platform := range platforms() {
 		goos, goarch, _ := strings.Cut(platform, "/")
-		c := exec.Command("go", "list", "-deps", "-tags=timetzdata", "-json=Dir,Standard,Module", "./cmd/worker") //nolint:gosec // G204: no argument is a user's
+		c := exec.CommandContext(ctx, "go", "list", "-deps", "-tags=timetzdata", "-json=Dir,Standard,Module", "./cmd/worker")
 		c.Dir = root
 		c.Env = append(os.Environ(), "GOOS="+goos, "GOARCH="+goarch, "CGO_ENABLED=0", "GOFLAGS=")
 		c.Stderr = os.Stderr
@@ -95,7 +97,7 @@ func linked(root string) ([]*module, error) {
 			m.packages[p.Dir] = true
 		}
 	}
-	goroot := exec.Command("go", "env", "GOROOT", "GOVERSION")
+	goroot := exec.CommandContext(ctx, "go", "env", "GOROOT", "GOVERSION")
 	goroot.Dir = root
 	text, err := goroot.Output()
 	if err != nil {
@@ -160,7 +162,7 @@ func (m *module) texts() ([]string, error) {
 			if f.IsDir() || code.MatchString(f.Name()) || !is && !notice.MatchString(f.Name()) {
 				continue
 			}
-			text, err := os.ReadFile(filepath.Join(dir, f.Name()))
+			text, err := os.ReadFile(filepath.Join(dir, f.Name())) //nolint:gosec // G304: go list names the folder
 			if err != nil {
 				return nil, fmt.Errorf("read the license of %s: %w", m.Name, err)
 			}

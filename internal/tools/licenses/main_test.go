@@ -14,7 +14,7 @@ import (
 func TestEveryLinkedModule(t *testing.T) {
 	t.Parallel()
 	root := filepath.Join("..", "..", "..")
-	modules, err := linked(root)
+	modules, err := linked(t.Context(), root)
 	if err != nil {
 		t.Fatal(err)
 	}
