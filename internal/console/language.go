@@ -18,9 +18,9 @@ func languageCodes() []string { return []string{english, chinese} }
 
 func languageNames() []string { return []string{"English", "简体中文"} }
 
-// say returns the text of key with its arguments.
-func say(code, key string, args ...any) string {
-	columns, ok := texts()[key]
+// say returns the text of key in all with its arguments.
+func say(all map[string][2]string, code, key string, args ...any) string {
+	columns, ok := all[key]
 	if !ok {
 		return key
 	}

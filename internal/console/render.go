@@ -57,8 +57,9 @@ func newLanguages() (map[string]*language, error) {
 
 // functions are what templates call.
 func functions(code string) template.FuncMap {
+	all := texts() // once: a row of the live page has a dozen of them
 	return template.FuncMap{
-		"T":   func(key string, args ...any) string { return say(code, key, args...) },
+		"T":   func(key string, args ...any) string { return say(all, code, key, args...) },
 		"age": func(now, t time.Time) string { return cli.Age(now, t) },
 		"left": func(now, t time.Time) string {
 			if !t.After(now) {
