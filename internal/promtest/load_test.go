@@ -34,9 +34,8 @@ const (
 // expires, a candidate that would decide otherwise, and somebody who may review.
 func morePolicies() map[string]string {
 	return map[string]string{
-		"contained.yaml": "version: 1\npolicy: contained\ntargets: [payments]\nreview: {by: [ann]}\nallow:\n" +
+		"contained.yaml": "version: 1\npolicy: contained\ntargets: [payments]\nreview: {by: [demo]}\nallow:\n" +
 			"  - {id: few, domain_id: [" + contained + "], limit: 5, expires: 2099-12-31}\n",
-		"reviewers.yaml": "version: 1\nreviewers:\n  - {name: ann, email: ann@example.org}\n",
 		"candidate.yaml": "version: 1\npolicy: candidate\ntargets: [payments]\nmode: shadow\nallow:\n  - {id: everyone, any_domain: true}\n",
 	}
 }
