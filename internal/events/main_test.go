@@ -221,3 +221,14 @@ func consumerInfo(t testing.TB, b *Bus) *jetstream.ConsumerInfo {
 	}
 	return info
 }
+
+// acknowledged waits until the server has counted all acknowledgements, which it does some
+// time after it got them, and returns what it says of the consumer then.
+func acknowledged(t testing.TB, b *Bus) (info *jetstream.ConsumerInfo) {
+	t.Helper()
+	eventually(t, "all is acknowledged", func() bool {
+		info = consumerInfo(t, b)
+		return info.NumAckPending == 0
+	})
+	return info
+}
