@@ -26,7 +26,8 @@ func releaseExecutable() (released uint64, err error) {
 	}
 	defer func() { _ = maps.Close() }() // it was only read
 	var begin, end uintptr              // of a mapping that may be given back; zero: of none
-	for lines := bufio.NewScanner(maps); lines.Scan(); {
+	lines := bufio.NewScanner(maps)
+	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
 		switch {
 		case len(fields) >= 6 && strings.Contains(fields[0], "-"):
@@ -47,7 +48,7 @@ func releaseExecutable() (released uint64, err error) {
 			return released, fmt.Errorf("give back pages of the executable: %w", err)
 		}
 	}
-	return released, nil
+	return released, lines.Err()
 }
 
 // span reads the addresses of a mapping.

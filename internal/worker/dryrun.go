@@ -60,9 +60,13 @@ func (d *DryRun) Run(ctx context.Context) {
 }
 
 // Once says what would be decided of each pending connection and of each creation that
-// was asked for, if it has not said so before.
+// was asked for, if it has not said so before. It says nothing if the events cannot be
+// read: a claim that is not known is not a claim that is missing.
 func (d *DryRun) Once(ctx context.Context) error {
-	errs := []error{d.read(ctx)}
+	if err := d.read(ctx); err != nil {
+		return err
+	}
+	var errs []error
 	verdicts := map[approval.Verdict]int{}
 	unread := false
 	said, shown := map[string]string{}, map[string]approval.Request{}
