@@ -43,7 +43,7 @@ func lostNode(t *testing.T) string {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
-	if !s.ReadyForConnections(20 * time.Second) {
+	if !s.ReadyForConnections(natstest.Hang) {
 		t.Fatal("the node does not come up")
 	}
 	return s.ClientURL()

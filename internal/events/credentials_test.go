@@ -10,6 +10,8 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 )
 
 // nkeyServer is a server that lets in the holder of one key.
@@ -24,7 +26,7 @@ func nkeyServer(t *testing.T, public string) *server.Server {
 	}
 	srv.Start()
 	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
-	if !srv.ReadyForConnections(10 * time.Second) {
+	if !srv.ReadyForConnections(natstest.Hang) {
 		t.Fatal("the server is not ready")
 	}
 	return srv
@@ -156,7 +158,7 @@ func newIssuer(t *testing.T) (*issuer, *server.Server) {
 	}
 	srv.Start()
 	t.Cleanup(func() { srv.Shutdown(); srv.WaitForShutdown() })
-	if !srv.ReadyForConnections(10 * time.Second) {
+	if !srv.ReadyForConnections(natstest.Hang) {
 		t.Fatal("the server is not ready")
 	}
 	return &issuer{t: t, account: account, user: user, file: filepath.Join(t.TempDir(), "user.creds")}, srv

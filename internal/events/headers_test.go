@@ -23,7 +23,7 @@ func publishRaw(t *testing.T, s *natstest.Server, header, body string) {
 		t.Fatal(err)
 	}
 	defer conn.Close() //nolint:errcheck // nothing depends on it
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(natstest.Hang)); err != nil {
 		t.Fatal(err)
 	}
 	header = "NATS/1.0\r\n" + header + "\r\n"

@@ -30,7 +30,7 @@ func TestWorkersSayWhatTheyDo(t *testing.T) {
 	s, seen := natstest.Start(t), newWatcher()
 	swept := time.Date(2026, 11, 21, 9, 0, 0, 0, time.UTC)
 	b := connect(t, s, func(c *Config) {
-		c.Observer, c.ShutdownGrace = seen, 20*time.Second
+		c.Observer, c.ShutdownGrace, c.AckWait = seen, 20*time.Second, 20*time.Second
 		c.Describe = func(s *approval.WorkerStatus) { s.PolicyDigest, s.LastSweep = "sha256:x", swept }
 	})
 	if all := workersOf(t, b); len(all) != 0 {
@@ -53,7 +53,7 @@ func TestWorkersSayWhatTheyDo(t *testing.T) {
 		got.StartedAt.IsZero() || got.SentAt.Before(got.StartedAt) || got.PolicyDigest != "sha256:x" || !got.LastSweep.Equal(swept) {
 		t.Errorf("the heartbeat is %+v", got)
 	}
-	connect(t, s, func(c *Config) { c.Name = "another" }) // only who consumes is a worker
+	connect(t, s, func(c *Config) { c.Name, c.AckWait = "another", 20*time.Second }) // only who consumes is a worker
 	if n := len(workersOf(t, b)); n != 1 {
 		t.Errorf("%d workers, want 1", n)
 	}
@@ -67,9 +67,8 @@ func TestWorkersSayWhatTheyDo(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Fatal(err)
 	}
-	if all := workersOf(t, b); len(all) != 0 {
-		t.Errorf("after it has stopped: %+v", all)
-	}
+	// A busy broker may answer the last heartbeat too late; then its age ends it.
+	eventually(t, "it is listed no more", func() bool { return len(workersOf(t, b)) == 0 })
 }
 
 // TestAWorkerThatDiesIsListedNoMore after its time to live.
@@ -82,7 +81,7 @@ func TestAWorkerThatDiesIsListedNoMore(t *testing.T) {
 	d.kill()
 	died := time.Now()
 	eventually(t, "it is listed no more", func() bool { return len(workersOf(t, b)) == 0 })
-	if took := time.Since(died); took > 5*time.Second {
+	if took := time.Since(died); took > 20*time.Second {
 		t.Errorf("it was listed for %s after its death", took)
 	}
 }

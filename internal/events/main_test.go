@@ -113,7 +113,7 @@ func (w *watcher) get(name string) int {
 // until waits until ok of the counts, and fails the test after a while.
 func (w *watcher) until(t testing.TB, what string, ok func(counts map[string]int) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Hang)
 	defer cancel()
 	for {
 		w.mu.Lock()
@@ -148,7 +148,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
-	for end := time.Now().Add(30 * time.Second); !ok(); <-again.C {
+	for end := time.Now().Add(natstest.Hang); !ok(); <-again.C {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain until %s", what)
 		}

@@ -39,7 +39,7 @@ func TestLedgerChangesAreNewestFirst(t *testing.T) {
 	js := natsJetStream(t, b)
 	put := func(key string, value int) {
 		t.Helper()
-		if _, err := js.PublishAsync(ledgerSubject(key), []byte(fmt.Sprint(value)), jetstream.WithStallWait(10*time.Second)); err != nil {
+		if _, err := js.PublishAsync(ledgerSubject(key), []byte(fmt.Sprint(value)), jetstream.WithStallWait(natstest.Hang)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -205,7 +205,7 @@ func TestResultsFollow(t *testing.T) {
 	t.Parallel()
 	s, seen := natstest.Start(t), newWatcher()
 	b := connect(t, s, func(c *Config) { c.Observer = seen })
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Hang)
 	defer cancel()
 	if err := b.Publish(ctx, result("1", approval.OutcomeAccepted)); err != nil {
 		t.Fatal(err)

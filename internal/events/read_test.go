@@ -65,8 +65,12 @@ func TestAScanEndsWhateverIsDropped(t *testing.T) {
 			t.Parallel()
 			b := connect(t, natstest.Start(t), nil)
 			fill(t, b, all)
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), natstest.Hang)
 			defer cancel()
+			letters, err := b.js.Stream(ctx, DeadLettersStream)
+			if err != nil {
+				t.Fatal(err)
+			}
 			seen := uint64(0)
 			for d, err := range b.DeadLetters(ctx) {
 				if err != nil {
@@ -74,7 +78,7 @@ func TestAScanEndsWhateverIsDropped(t *testing.T) {
 				}
 				if d.Sequence == 1 {
 					for _, seq := range dropped {
-						if err := b.Drop(ctx, seq); err != nil {
+						if err := letters.DeleteMsg(ctx, seq); err != nil {
 							t.Fatal(err)
 						}
 					}
@@ -101,7 +105,7 @@ func TestAScanEndsWhileOthersWrite(t *testing.T) {
 	t.Parallel()
 	b := connect(t, natstest.Start(t), nil)
 	fill(t, b, 3)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Hang)
 	defer cancel()
 	n := 0
 	for d, err := range b.DeadLetters(ctx) {
@@ -199,7 +203,7 @@ func TestFollowNewMissesNothingWhileTheBrokerIsAway(t *testing.T) {
 	if err := b.Publish(t.Context(), result("old", approval.OutcomeHeld)); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), natstest.Hang)
 	defer cancel()
 	got := make(chan string, 4)
 	ended := make(chan struct{})
@@ -242,7 +246,7 @@ func users(t *testing.T, permissions map[string]*server.Permissions) (as func(us
 		srv.Shutdown()
 		srv.WaitForShutdown()
 	})
-	if !srv.ReadyForConnections(10 * time.Second) {
+	if !srv.ReadyForConnections(natstest.Hang) {
 		t.Fatal("the server is not ready")
 	}
 	as = func(user string) *Bus {
@@ -326,7 +330,7 @@ func TestProducersNeedToPublishOnly(t *testing.T) {
 			t.Errorf("%s knows whether workers are there: %v, %v", user, served, known)
 		}
 	}
-	if took := time.Since(start); took > 10*time.Second {
+	if took := time.Since(start); took > 30*time.Second {
 		t.Errorf("it took %s: somebody waited for an answer that nobody gives", took)
 	}
 	if names := consumersOf(t, worker, ResultsStream); len(names) > 0 {
@@ -367,7 +371,7 @@ func TestAPublicationThatIsDeniedIsTold(t *testing.T) {
 	if denied, ok := errors.AsType[*DeniedError](err); !ok || denied.Subject != "vpcep.requests.payments" {
 		t.Errorf("a request by a reader: %v", err)
 	}
-	if took := time.Since(start); took > 4*time.Second {
+	if took := time.Since(start); took > 20*time.Second {
 		t.Errorf("it took %s", took)
 	}
 }

@@ -65,7 +65,7 @@ func receive[T any](t *testing.T, from <-chan T) {
 	t.Helper()
 	select {
 	case <-from:
-	case <-time.After(30 * time.Second):
+	case <-time.After(natstest.Hang):
 		t.Fatal("waited in vain")
 	}
 }
@@ -109,7 +109,7 @@ func deliveryRecordOf(t *testing.T, b *Bus, sequence uint64) (approval.DeliveryR
 // for keys, which the library may wait for for ever if one is removed meanwhile.
 func nothingRecorded(t *testing.T, b *Bus) bool {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	kv, err := b.Bucket(ctx)
 	if err != nil {
@@ -232,7 +232,7 @@ func TestTwoKillsDoNotSlowGoodRequests(t *testing.T) {
 	})
 	select {
 	case <-all:
-	case <-time.After(30 * time.Second):
+	case <-time.After(natstest.Hang):
 		t.Fatalf("%d requests are handled together, want %d", most.Load(), requests)
 	}
 	eventually(t, "all are done", func() bool { return consumerInfo(t, b).AckFloor.Stream == requests })
@@ -388,7 +388,7 @@ func TestLostDeliveriesAreNoStrikes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 6 {
-		if _, err := consumer.Next(jetstream.FetchMaxWait(5 * time.Second)); err != nil {
+		if _, err := consumer.Next(jetstream.FetchMaxWait(natstest.Hang)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -611,7 +611,7 @@ func TestABrokerThatForgotAnAck(t *testing.T) {
 	})
 	seen.exactly(t, "delivered connection", poisonAt+1)
 	acked := func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		info, err := b.consumerInfo(ctx)
 		return err == nil && info.AckFloor.Stream == 1

@@ -62,7 +62,7 @@ func TestConsumeResumesAfterTheBrokerWasAway(t *testing.T) {
 		id := fmt.Sprint(i)
 		eventually(t, "JetStream is up, too", func() bool { return b.Submit(t.Context(), connection(id)) == nil })
 		seen.atLeast(t, "delivered connection", i+1)
-		if took := time.Since(back); took > 5*time.Second {
+		if took := time.Since(back); took > 20*time.Second {
 			t.Errorf("restart %d: the first request came %s after the broker was back", i, took)
 		}
 	}
@@ -106,7 +106,7 @@ func TestConsumeBindsAgain(t *testing.T) {
 				d, err := b.Status(t.Context())
 				return err == nil && len(d) == 0
 			})
-			if took := time.Since(begin); took > 10*time.Second {
+			if took := time.Since(begin); took > 30*time.Second {
 				t.Errorf("repaired after %s", took)
 			}
 			before := seen.get("delivered connection")

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 )
@@ -79,7 +78,7 @@ func StartOptions(t testing.TB, opts *server.Options) (*server.Server, *Log) {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(Hang) {
 		t.Fatalf("the server does not start: %q", log.With(""))
 	}
 	return s, log

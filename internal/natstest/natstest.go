@@ -4,12 +4,17 @@ package natstest
 import (
 	"net"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
 )
+
+// Hang is how long a test waits for what must come. Only a hang takes longer, also
+// on a machine that is busy with other tests under the race detector.
+const Hang = 2 * time.Minute
 
 // Server is a server that can be stopped and started again on the same port and
 // with the same streams.
