@@ -55,7 +55,7 @@ type Console struct {
 	notes    *notes
 	attempts *attempts
 	handler  http.Handler
-	changes  changes       // of the board
+	changes  *changes      // of the board
 	streams  atomic.Int64  // open ones
 	closing  chan struct{} // closed when Run ends, which ends the streams
 }
@@ -76,7 +76,7 @@ func New(cfg Config) (*Console, error) {
 	}
 	c := &Console{
 		cfg: cfg, public: public, board: newBoard(cfg.Policies, cfg.Now), feed: newFeed(), sessions: newSessions(cfg.Now),
-		notes: newNotes(cfg.Now), attempts: newAttempts(cfg.Now),
+		notes: newNotes(cfg.Now), attempts: newAttempts(cfg.Now), changes: newChanges(),
 		closing: make(chan struct{}),
 	}
 	c.board.changed = c.changes.tell

@@ -98,26 +98,43 @@ func TestLive(t *testing.T) {
 	wants(t, "policies", ann.get("/policies"), "partner", `data-label="Decisions">3<`)
 }
 
-// TestReviewsStream says when the list has changed.
+// TestReviewsStream: the stream says what changed after the page was made, also before the
+// browser connected, and while it was not connected; and nothing else.
 func TestReviewsStream(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t, one)
 	ann := o.signIn("ann")
-	done := make(chan string, 1)
+	o.until("list", func() bool { return strings.Contains(ann.get("/reviews").text, "Nothing waits") })
+	stream := regexp.MustCompile(`data-follow="([^"]+)"`)
+	from := stream.FindStringSubmatch(ann.get("/reviews").text)[1]
+	held := o.hold("1")
+	row := "/requests/" + held.Request.ID
+	o.until("row", func() bool { return strings.Contains(ann.get("/reviews").text, row) })
+	ids, texts := ann.events(from, "", 1)
+	if texts[0] != "reviews" {
+		t.Errorf("after the page: %q", texts)
+	}
+	o.hold("2")
+	again, _ := ann.events(from, ids[0], 1)
+	if again[0] == ids[0] {
+		t.Errorf("after %s: %q", ids[0], again)
+	}
+	if ids, _ := ann.events(from, "of another process", 1); ids[0] != again[0] {
+		t.Errorf("after a restart: %q, want %q", ids, again)
+	}
+	done, current := make(chan string, 1), stream.FindStringSubmatch(ann.get("/reviews").text)[1]
 	go func() {
-		_, texts := ann.events("/reviews/stream", "", 1)
-		done <- texts[0]
+		ids, _ := ann.events(current, "", 1)
+		done <- ids[0]
 	}()
-	for n := 0; ; n++ {
-		o.hold(fmt.Sprint(n))
-		select {
-		case text := <-done:
-			if text != "reviews" {
-				t.Errorf("%q", text)
-			}
-			return
-		case <-time.After(100 * time.Millisecond):
-		}
+	select {
+	case id := <-done:
+		t.Errorf("%s came without a change", id)
+	case <-time.After(100 * time.Millisecond):
+	}
+	o.hold("3")
+	if id := <-done; id == again[0] {
+		t.Errorf("the change after %s has the same version", id)
 	}
 }
 

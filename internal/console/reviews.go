@@ -22,6 +22,7 @@ type reviewsView struct {
 	Broken   int // that cannot be read
 	Loaded   bool
 	Stale    string // why the list may be old
+	Stream   string // URL
 	Page     int    // from 1
 	Pages    int
 	Previous string // URL; empty: there is none
@@ -49,6 +50,7 @@ type missing struct {
 func (c *Console) reviewsPage(r *http.Request, v *visitor) (response, error) {
 	query := r.URL.Query()
 	out := reviewsView{Target: query.Get("target"), Mine: query.Get("mine") != "", Page: 1, Targets: c.targetNames()}
+	out.Stream = "/reviews/stream?after=" + c.changes.version() // before the list is read
 	mine := ""
 	if out.Mine {
 		mine = v.Name

@@ -1,8 +1,10 @@
 package console
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -16,14 +18,26 @@ const (
 
 // changes tells who waits that something changed. It is safe for concurrent use.
 type changes struct {
-	mu  sync.Mutex
-	all map[chan struct{}]bool
+	mu    sync.Mutex
+	epoch string // of this process, so that no version is that of another one
+	count uint64
+	all   map[chan struct{}]bool
+}
+
+func newChanges() *changes { return &changes{epoch: rand.Text()[:8], all: map[chan struct{}]bool{}} }
+
+// version is another one after each change.
+func (c *changes) version() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.epoch + "-" + strconv.FormatUint(c.count, 10)
 }
 
 // tell never waits: who has not seen the last change yet sees both at the same time.
 func (c *changes) tell() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.count++
 	for waiting := range c.all {
 		select {
 		case waiting <- struct{}{}:
@@ -37,9 +51,6 @@ func (c *changes) watch() (changed <-chan struct{}, stop func()) {
 	own := make(chan struct{}, 1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.all == nil {
-		c.all = map[chan struct{}]bool{}
-	}
 	c.all[own] = true
 	return own, func() {
 		c.mu.Lock()
@@ -98,10 +109,15 @@ func (c *Console) valid(r *http.Request) bool {
 	return err == nil && v != nil
 }
 
-// reviewsStream says when the work list has changed.
+// reviewsStream says when the work list has changed since the version that the browser
+// has: that of its page, or of the last event before the connection was lost.
 func (c *Console) reviewsStream(w http.ResponseWriter, r *http.Request) {
 	changed, stop := c.changes.watch()
 	defer stop()
+	seen := r.URL.Query().Get("after")
+	if last := r.Header.Get("Last-Event-ID"); last != "" {
+		seen = last
+	}
 	s, ok := c.open(w, r)
 	if !ok {
 		return
@@ -110,21 +126,22 @@ func (c *Console) reviewsStream(w http.ResponseWriter, r *http.Request) {
 	beat := time.NewTicker(streamBeat)
 	defer beat.Stop()
 	for {
-		text := ": beat\n\n"
+		if version := c.changes.version(); version != seen {
+			seen = version
+			if !s.send("id: " + version + "\nevent: changed\ndata: reviews\n\n") {
+				return
+			}
+		}
 		select {
 		case <-r.Context().Done():
 			return
 		case <-c.closing:
 			return
 		case <-beat.C:
-			if !c.valid(r) {
+			if !c.valid(r) || !s.send(": beat\n\n") {
 				return
 			}
 		case <-changed:
-			text = "event: changed\ndata: reviews\n\n"
-		}
-		if !s.send(text) {
-			return
 		}
 	}
 }

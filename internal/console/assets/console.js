@@ -20,16 +20,11 @@ function follow(url, events) {
   return source;
 }
 
-// A list that follows is loaded again, at most once a second, and not while a person
-// uses it by keyboard.
+// A list that follows is loaded again, at most once a second. What has the keyboard keeps it.
 const list = document.querySelector("[data-follow]");
 if (list) {
-  let waiting = false;
-  const reload = async () => {
-    if (waiting) return;
-    waiting = true;
-    await new Promise((done) => setTimeout(done, 1000));
-    waiting = false;
+  let running = false, again = false;
+  const load = async () => {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
     if (answer.redirected || !answer.ok) { location.reload(); return; }
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -39,7 +34,18 @@ if (list) {
     list.replaceChildren(...fresh.childNodes);
     if (focused) list.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
   };
-  follow(list.dataset.follow, { changed: () => reload().catch(() => {}) });
+  const reload = async () => {
+    again = true;
+    if (running) return;
+    running = true;
+    while (again) {
+      await new Promise((done) => setTimeout(done, 1000));
+      again = false;
+      await load().catch(() => { again = true; }); // such as while the network is away
+    }
+    running = false;
+  };
+  follow(list.dataset.follow, { changed: reload });
 }
 
 // The live page: new rows come to the top, once each. What arrives between two frames
