@@ -63,7 +63,7 @@ func Settings() []Setting {
 		filePath("nats.nkey_seed_file", "", "NATS NKey seed, read again on each connect", func(c *Config) *string { return &c.NATS.NKeySeedFile }),
 		secret("nats.user", "NATS user, read again on each connect"),
 		secret("nats.password", "NATS password, likewise"),
-		boolean("nats.create", "true", "make missing streams, consumer and bucket; else only check them", func(c *Config) *bool { return &c.NATS.Create }),
+		boolean("nats.create", "true", "make missing streams, consumers and buckets; else only check them", func(c *Config) *bool { return &c.NATS.Create }),
 		integer("nats.replicas", "1", 1, 5, "copies of what is made in a NATS cluster; 3 in production", func(c *Config) *int { return &c.NATS.Replicas }),
 		boolean("nats.allow_plaintext", "false", "let `nats.url` be without TLS on other hosts than this one; passwords and events then cross the network in clear", func(c *Config) *bool { return &c.NATS.AllowPlaintext }),
 		duration("nats.wait", "0s", 0, 30*time.Minute, "how long to wait at start for a broker that cannot be reached or is not set up yet, as pods start in any order; 0s: end immediately", func(c *Config) *time.Duration { return &c.NATS.Wait }),

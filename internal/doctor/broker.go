@@ -141,7 +141,7 @@ func (d *Doctor) streams(ctx context.Context, cfg config.Config, bus *events.Bus
 	case len(other) > 0:
 		d.say(Check{Name: "streams", Status: Warning, Found: strings.Join(other, "; "), Hint: "nothing, if that is meant"})
 	default:
-		d.ok("streams", "streams, consumer and buckets are as they should be")
+		d.ok("streams", "streams, consumers and buckets are as they should be")
 	}
 }
 

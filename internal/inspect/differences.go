@@ -40,7 +40,7 @@ func (list Differences) Matter() bool {
 // Table writes the differences as the rows of a table.
 func (list Differences) Table(row cli.Row) {
 	if len(list) == 0 {
-		row("streams, consumer and bucket are as they should be")
+		row("streams, consumers and buckets are as they should be")
 		return
 	}
 	row("RESOURCE", "FIELD", "IS", "SHOULD BE", "MATTERS", "EFFECT AND FIX")
