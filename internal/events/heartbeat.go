@@ -44,7 +44,8 @@ type presence struct {
 
 	mu        sync.Mutex
 	status    approval.WorkerStatus // the constant part
-	revision  uint64                // of the latest heartbeat
+	begun     time.Time             // when this instance first tried to send one; zero: not yet
+	revision  uint64                // of the latest heartbeat; 0: none was acknowledged
 	sent      time.Time             // when the latest acknowledged one was sent; zero: none
 	judgeFrom time.Time             // liveness is not checked before
 	recent    []sentHeartbeat       // of this instance, oldest first
@@ -113,7 +114,17 @@ func (p *presence) send(ctx context.Context, edit func(*approval.WorkerStatus)) 
 	p.sending.Lock()
 	defer p.sending.Unlock()
 	p.mu.Lock()
-	s, last, now := p.status, p.revision, time.Now()
+	now := time.Now()
+	// One that was sent and not acknowledged may be stored. After one TTL others may
+	// have declared the instance dead, and after two nothing shows it any more. It has
+	// taken no work, so another id costs nothing.
+	if p.revision == 0 && !p.begun.IsZero() && now.Sub(p.begun) >= p.ttl {
+		p.status.Instance, p.begun = newInstance(), time.Time{}
+	}
+	if p.begun.IsZero() {
+		p.begun = now
+	}
+	s, last := p.status, p.revision
 	p.mu.Unlock()
 	edit(&s)
 	s.SentAt = now
@@ -125,7 +136,7 @@ func (p *presence) send(ctx context.Context, edit func(*approval.WorkerStatus)) 
 		former = p.status.Instance
 		p.former[former] = true
 		p.status.Instance = newInstance()
-		p.revision, p.recent, p.sent = 0, nil, time.Time{}
+		p.begun, p.revision, p.recent, p.sent = time.Time{}, 0, nil, time.Time{}
 		return former, err
 	case err != nil:
 		return "", err

@@ -185,6 +185,35 @@ func (f *fakeHeartbeats) CheckLiveness(_ context.Context, _ string, since uint64
 	return f.is, nil
 }
 
+// TestAFirstHeartbeatWithoutAnAnswer: it may be stored, and the instance declared dead
+// and forgotten since.
+func TestAFirstHeartbeatWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeHeartbeats{err: context.DeadlineExceeded}
+		p := newPresence(f, Config{AckWait: 10 * time.Second})
+		send := func() string {
+			_, _ = p.send(t.Context(), func(*approval.WorkerStatus) {})
+			return p.instance()
+		}
+		first := send()
+		<-time.After(p.ttl - time.Nanosecond)
+		if again := send(); again != first {
+			t.Errorf("%s became %s before anybody could declare it dead", first, again)
+		}
+		<-time.After(time.Nanosecond)
+		f.err = nil
+		second := send()
+		if second == first {
+			t.Errorf("%s goes on, a time to live after its first heartbeat", first)
+		}
+		<-time.After(2 * p.ttl)
+		if again := send(); again != second { // the store compares revisions
+			t.Errorf("%s, whose heartbeat was acknowledged, became %s", second, again)
+		}
+	})
+}
+
 // TestNothingIsJudgedTooSoon: not within one time to live after the first
 // heartbeat, after a connection, and after heartbeats that were missed.
 func TestNothingIsJudgedTooSoon(t *testing.T) {

@@ -43,7 +43,8 @@ func (s *safeBuffer) String() string {
 func TestConsumeResumesAfterTheBrokerWasAway(t *testing.T) {
 	t.Parallel()
 	s, seen, log := natstest.Start(t), newWatcher(), &safeBuffer{}
-	b := connect(t, s, func(c *Config) { c.Observer = seen; c.Log = zerolog.New(log) })
+	// A long AckWait: heartbeats that come late on a busy machine are another matter.
+	b := connect(t, s, func(c *Config) { c.Observer, c.Log, c.AckWait = seen, zerolog.New(log), 20*time.Second })
 	consume(t, b, done)
 	seen.exactly(t, "bound", 1)
 	if err := b.Ready(); err != nil {
