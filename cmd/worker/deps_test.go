@@ -41,6 +41,7 @@ func arrows() map[string][]string {
 		"internal/metrics":                   {"internal/approval"},
 		"internal/worker":                    {"internal/approval", "internal/metrics"},
 		"internal/tracing":                   {"internal/approval"},
+		"internal/tracing/tracingtest":       {},
 		"internal/service":                   {"internal/approval", "internal/cli", "internal/cloud", "internal/config", "internal/events", "internal/events/broker", "internal/ledger", "internal/metrics", "internal/policy", "internal/review", "internal/strictyaml", "internal/tracing", "internal/worker", "policies"},
 		"internal/demo":                      {"internal/approval", "internal/cli", "internal/cloud/simulator", "internal/config", "internal/console", "internal/events", "internal/events/broker", "internal/ledger", "internal/policy", "internal/review", "internal/service", "internal/worker", "policies"},
 		"internal/doctor":                    {"internal/approval", "internal/cli", "internal/cloud", "internal/config", "internal/events", "internal/events/broker", "internal/policy", "internal/policy/workbench", "internal/service", "internal/strictyaml"},
@@ -83,7 +84,7 @@ func outsiders() map[string][]string {
 
 		"github.com/prometheus/exporter-toolkit": {"internal/service"},
 		"github.com/coreos/go-systemd":           {"internal/service"},
-		"go.opentelemetry.io":                    {"internal/tracing"},
+		"go.opentelemetry.io":                    {"internal/tracing", "internal/tracing/tracingtest"},
 	}
 }
 

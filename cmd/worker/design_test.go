@@ -73,6 +73,7 @@ func testPackages() []string {
 	return []string{
 		"internal/cloud/openapi", "internal/cloud/openapi/openapitest", "internal/e2e", "internal/faulttest",
 		"internal/ledger/ledgertest", "internal/natstest", "internal/promtest", "internal/proxytest", "internal/schematest",
+		"internal/tracing/tracingtest",
 	}
 }
 

@@ -1,24 +1,15 @@
 package demo
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/hex"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
-	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
+	"github.com/vpcep-approver/vpcep-approver/internal/tracing/tracingtest"
 )
 
 // TestTracesOfAWorker runs a request through a whole worker with a collector: the trace of
@@ -26,39 +17,7 @@ import (
 // the result, the log and the exemplars name it.
 func TestTracesOfAWorker(t *testing.T) {
 	const canary, theirs = "CANARY4711", "4bf92f3577b34da6a3ce929d0e0e4736"
-	var mu sync.Mutex
-	var raw bytes.Buffer
-	var spans []*otlp.Span
-	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		var body io.Reader = r.Body
-		if r.Header.Get("Content-Encoding") == "gzip" {
-			unzipped, err := gzip.NewReader(r.Body)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			body = unzipped
-		}
-		data, err := io.ReadAll(body)
-		var export collector.ExportTraceServiceRequest
-		if err == nil {
-			err = proto.Unmarshal(data, &export)
-		}
-		if err != nil {
-			t.Error(err)
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		raw.Write(data)
-		for _, of := range export.GetResourceSpans() {
-			for _, scope := range of.GetScopeSpans() {
-				spans = append(spans, scope.GetSpans()...)
-			}
-		}
-	}))
-	defer srv.Close()
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", srv.URL)
-
+	got := tracingtest.Start(t)
 	r := start(t, map[string]string{"log.level": "info"}, nil)
 	c := r.Sim.Connect(Service, simulator.Connection{DomainID: Acme})
 	header, body := foreign(t, "traced", "vpcep.connection.requested", map[string]any{
@@ -82,10 +41,8 @@ func TestTracesOfAWorker(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	mu.Lock()
-	defer mu.Unlock()
 	names := map[string]int{}
-	for _, s := range spans {
+	for _, s := range got.Spans() {
 		name := s.GetName()
 		if hex.EncodeToString(s.GetTraceId()) != theirs {
 			name = "elsewhere: " + name // a read that several requests share
@@ -102,7 +59,7 @@ func TestTracesOfAWorker(t *testing.T) {
 	}
 	auth := simulator.DefaultAuth()
 	for _, secret := range []string{canary, auth.AccessKey, auth.SecretKey, "limit=", "Authorization"} {
-		if bytes.Contains(raw.Bytes(), []byte(secret)) {
+		if got.Contains(secret) {
 			t.Errorf("%q reached the collector", secret)
 		}
 	}

@@ -2,93 +2,29 @@ package tracing
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/hex"
 	"errors"
-	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/tracing/tracingtest"
 )
 
-// received is what a collector got.
-type received struct {
-	mu       sync.Mutex
-	spans    []*otlp.Span
-	resource map[string]string
-}
-
-// collect starts a collector and points the OTEL_ variables to it.
-func collect(t *testing.T) *received {
-	t.Helper()
-	got := &received{resource: map[string]string{}}
-	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		var body io.Reader = r.Body
-		if r.Header.Get("Content-Encoding") == "gzip" {
-			unzipped, err := gzip.NewReader(r.Body)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			body = unzipped
-		}
-		data, err := io.ReadAll(body)
-		var export collector.ExportTraceServiceRequest
-		if err == nil {
-			err = proto.Unmarshal(data, &export)
-		}
-		if err != nil || r.URL.Path != "/v1/traces" || r.Header.Get("Content-Type") != "application/x-protobuf" {
-			t.Errorf("%s with %s: %v", r.URL.Path, r.Header.Get("Content-Type"), err)
-		}
-		got.mu.Lock()
-		defer got.mu.Unlock()
-		for _, of := range export.GetResourceSpans() {
-			for _, kv := range of.GetResource().GetAttributes() {
-				got.resource[kv.GetKey()] = kv.GetValue().GetStringValue()
-			}
-			for _, scope := range of.GetScopeSpans() {
-				got.spans = append(got.spans, scope.GetSpans()...)
-			}
-		}
-	}))
-	t.Cleanup(srv.Close)
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", srv.URL)
-	return got
-}
-
 // named returns the spans of a name.
-func (r *received) named(name string) (out []*otlp.Span) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, s := range r.spans {
-		if s.GetName() == name {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
-func (r *received) one(t *testing.T, name string) *otlp.Span {
-	t.Helper()
-	found := r.named(name)
-	if len(found) != 1 {
-		t.Fatalf("%d spans are called %q, want 1", len(found), name)
-	}
-	return found[0]
+func named(c *tracingtest.Collector, name string) []*otlp.Span {
+	return slices.DeleteFunc(c.Spans(), func(s *otlp.Span) bool { return s.GetName() != name })
 }
 
 func attributes(s *otlp.Span) map[string]string {
@@ -145,7 +81,7 @@ func deliver(t *testing.T, tr *Tracer, attempt int, traceParent string, err erro
 
 // TestTraceOfARequest: names, parents, links and the resource.
 func TestTraceOfARequest(t *testing.T) {
-	got := collect(t)
+	got := tracingtest.Start(t)
 	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test")
 	tr := start(t)
 	first := deliver(t, tr, 1, "", errors.New("x"))
@@ -155,10 +91,10 @@ func TestTraceOfARequest(t *testing.T) {
 	if want := "00-" + requestID + "-"; !strings.HasPrefix(first.Request.TraceParent, want) || first.Request.TraceParent != second.Request.TraceParent || !strings.HasSuffix(first.Request.TraceParent, "-01") {
 		t.Errorf("the requests have %q and %q, want the same, %s…-01", first.Request.TraceParent, second.Request.TraceParent, want)
 	}
-	if got.resource["service.name"] != "vpcep-approver" || got.resource["service.version"] != "v1.2.3" || got.resource["deployment.environment"] != "test" || got.resource["service.instance.id"] != "h/1" {
-		t.Errorf("the resource is %v", got.resource)
+	if got.Resource("service.name") != "vpcep-approver" || got.Resource("service.version") != "v1.2.3" || got.Resource("deployment.environment") != "test" || got.Resource("service.instance.id") != "h/1" {
+		t.Error("the resource lacks its name, version, instance or environment")
 	}
-	roots := got.named("process request")
+	roots := named(got, "process request")
 	if len(roots) != 2 {
 		t.Fatalf("%d roots, want one for each delivery", len(roots))
 	}
@@ -183,17 +119,17 @@ func TestTraceOfARequest(t *testing.T) {
 		}
 	}
 	for stage, call := range map[string]string{"verify": "vpcep ListServiceConnections", "act": "vpcep AcceptOrRejectEndpoint"} {
-		for i, s := range got.named(stage) {
-			calls := got.named(call)
+		for i, s := range named(got, stage) {
+			calls := named(got, call)
 			if !bytes.Equal(s.GetParentSpanId(), roots[i].GetSpanId()) || !bytes.Equal(calls[i].GetParentSpanId(), s.GetSpanId()) || calls[i].GetKind() != otlp.Span_SPAN_KIND_CLIENT {
 				t.Errorf("%s of delivery %d is not below its delivery, or its call not below it", stage, i+1)
 			}
 		}
 	}
-	if refused := got.named("vpcep AcceptOrRejectEndpoint")[0]; refused.GetStatus().GetCode() != otlp.Status_STATUS_CODE_ERROR {
+	if refused := named(got, "vpcep AcceptOrRejectEndpoint")[0]; refused.GetStatus().GetCode() != otlp.Status_STATUS_CODE_ERROR {
 		t.Errorf("a refused call has the status %v", refused.GetStatus())
 	}
-	for _, s := range got.spans {
+	for _, s := range got.Spans() {
 		if text := s.String(); strings.Contains(text, secret) {
 			t.Errorf("a span holds what the event says: %s", text)
 		}
@@ -202,11 +138,15 @@ func TestTraceOfARequest(t *testing.T) {
 
 // TestTraceOfTheProducer: the event's trace goes on, and its flag decides nothing.
 func TestTraceOfTheProducer(t *testing.T) {
-	got := collect(t)
+	got := tracingtest.Start(t)
 	tr := start(t)
 	d := deliver(t, tr, 1, "00-"+theirs+"-00f067aa0ba902b7-00", nil)
 	tr.Close(t.Context())
-	root := got.one(t, "process request")
+	roots := named(got, "process request")
+	if len(roots) != 1 {
+		t.Fatalf("%d spans of the delivery, want 1", len(roots))
+	}
+	root := roots[0]
 	if hex.EncodeToString(root.GetTraceId()) != theirs || hex.EncodeToString(root.GetParentSpanId()) != "00f067aa0ba902b7" {
 		t.Errorf("the delivery is in %x below %x", root.GetTraceId(), root.GetParentSpanId())
 	}
@@ -217,13 +157,13 @@ func TestTraceOfTheProducer(t *testing.T) {
 
 // TestSampling: the ratio decides by trace id, whatever the producer says.
 func TestSampling(t *testing.T) {
-	got := collect(t)
+	got := tracingtest.Start(t)
 	t.Setenv("OTEL_TRACES_SAMPLER_ARG", "0")
 	tr := start(t)
 	d := deliver(t, tr, 1, "00-"+theirs+"-00f067aa0ba902b7-01", nil)
 	tr.Close(t.Context())
-	if len(got.spans) != 0 || !strings.HasSuffix(d.Request.TraceParent, "-00") {
-		t.Errorf("%d spans were sent, and passed on is %s", len(got.spans), d.Request.TraceParent)
+	if len(got.Spans()) != 0 || !strings.HasSuffix(d.Request.TraceParent, "-00") {
+		t.Errorf("%d spans were sent, and passed on is %s", len(got.Spans()), d.Request.TraceParent)
 	}
 	for name, value := range map[string]string{"OTEL_TRACES_SAMPLER_ARG": "1.5", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"} {
 		t.Setenv(name, value)
