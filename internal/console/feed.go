@@ -66,6 +66,9 @@ type hit struct {
 type feed struct {
 	mu       sync.Mutex
 	last     []decided // oldest first
+	begun    bool      // what is stored is known
+	before   uint64    // sequence of the newest result before last
+	newest   uint64    // of the stream, when it was last looked at
 	browsers map[chan decided]bool
 	hits     map[string]hit            // by policy/rule
 	ended    map[string]map[string]int // by target and outcome
@@ -84,13 +87,7 @@ func (f *feed) follow(ctx context.Context, bus *events.Bus) error {
 	if err != nil {
 		return err
 	}
-	after := last - min(last, feedSize)
-	f.mu.Lock()
-	if n := len(f.last); n > 0 { // it goes on after a failure
-		after = f.last[n-1].Sequence
-	}
-	f.mu.Unlock()
-	for r, err := range bus.StoredResults(ctx, events.ResultFilter{After: after, Follow: true}) {
+	for r, err := range bus.StoredResults(ctx, events.ResultFilter{After: f.begin(last), Follow: true}) {
 		switch {
 		case err != nil && r.Sequence == 0:
 			return err
@@ -101,17 +98,40 @@ func (f *feed) follow(ctx context.Context, bus *events.Bus) error {
 	return errors.New("the results ended")
 }
 
+// begin returns the sequence after which to read a stream whose last one is given: it goes
+// on after a failure. A stream that is shorter than what was read is another one.
+func (f *feed) begin(last uint64) uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.begun, f.newest = true, last
+	if n := len(f.last); n > 0 && f.last[n-1].Sequence <= last {
+		return f.last[n-1].Sequence
+	}
+	f.last, f.before = nil, last-min(last, feedSize)
+	for browser := range f.browsers { // they come back, and learn that there is a gap
+		f.cut(browser)
+	}
+	return f.before
+}
+
+// cut ends what a browser gets. The caller holds the lock.
+func (f *feed) cut(browser chan decided) {
+	delete(f.browsers, browser)
+	close(browser)
+}
+
 // add tells every browser of d. One that is too far behind is cut: it connects again,
 // and gets what it missed.
 func (f *feed) add(d decided) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.err = nil
+	f.err, f.begun = nil, true
 	if f.since.IsZero() {
 		f.since = d.At
 	}
 	f.last = append(f.last, d)
 	if len(f.last) > 2*feedSize {
+		f.before = f.lastDropped()
 		f.last = slices.Clone(f.last[len(f.last)-feedSize:])
 	}
 	if h, known := f.hits[d.Rule]; d.Rule != "" && (known || len(f.hits) < maxHits) {
@@ -125,8 +145,7 @@ func (f *feed) add(d decided) {
 		select {
 		case browser <- d:
 		default:
-			delete(f.browsers, browser)
-			close(browser)
+			f.cut(browser)
 		}
 	}
 }
@@ -137,15 +156,18 @@ func (f *feed) failed(err error) {
 	f.err = err
 }
 
-// from returns the kept results after a sequence, whether some between are not kept any
-// more, and a channel of those that come, which is closed if the browser is too slow.
+// from returns the kept results after a sequence, whether some between are not kept or
+// the sequence is of another stream, and a channel of those that come, which is closed if the browser is too slow.
 // Call stop at the end.
 func (f *feed) from(after uint64) (missed []decided, gap bool, next <-chan decided, stop func()) {
 	own := make(chan decided, lagLimit)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.browsers[own] = true
-	kept := f.kept()
+	kept, newest := f.kept(), f.newest
+	if n := len(kept); n > 0 {
+		newest = max(newest, kept[n-1].Sequence)
+	}
 	i, _ := slices.BinarySearchFunc(kept, after+1, func(d decided, n uint64) int {
 		switch {
 		case d.Sequence < n:
@@ -155,7 +177,7 @@ func (f *feed) from(after uint64) (missed []decided, gap bool, next <-chan decid
 		}
 		return 0
 	})
-	gap = after > 0 && i == 0 && len(kept) == feedSize
+	gap = after > 0 && (!f.begun || after < f.lastDropped() || after > newest)
 	return slices.Clone(kept[i:]), gap, own, func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -165,6 +187,15 @@ func (f *feed) from(after uint64) (missed []decided, gap bool, next <-chan decid
 
 // kept are the last results. The caller holds the lock.
 func (f *feed) kept() []decided { return f.last[max(len(f.last)-feedSize, 0):] }
+
+// lastDropped is the sequence of the newest result that is not kept. The caller holds the
+// lock.
+func (f *feed) lastDropped() uint64 {
+	if n := len(f.last) - feedSize; n > 0 {
+		return f.last[n-1].Sequence
+	}
+	return f.before
+}
 
 // latest returns the last results that match, the newest first, and the sequence of the
 // newest of all.

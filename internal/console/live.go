@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -87,8 +88,11 @@ func (c *Console) liveStream(w http.ResponseWriter, r *http.Request) {
 	missed, gap, next, stop := c.feed.from(sequence)
 	defer stop()
 	l := c.language(r)
-	if gap && !s.send("event: gap\ndata: reload\n\n") {
-		return
+	if gap {
+		if !s.send("event: gap\ndata: reload\n\n") {
+			return
+		}
+		sequence = 0
 	}
 	if !c.sendRows(s, l, filter, missed) {
 		return
@@ -105,7 +109,9 @@ func (c *Console) liveStream(w http.ResponseWriter, r *http.Request) {
 		case <-beat.C:
 			sent = c.valid(r) && s.send(": beat\n\n")
 		case d, open := <-next:
-			sent = open && c.sendRows(s, l, filter, append([]decided{d}, waitingIn(next)...))
+			// After a restart of the console, what the browser has is read again.
+			rows := slices.DeleteFunc(append([]decided{d}, waitingIn(next)...), func(d decided) bool { return d.Sequence <= sequence })
+			sent = open && c.sendRows(s, l, filter, rows)
 		}
 		if !sent {
 			return
