@@ -98,11 +98,12 @@ type Worker struct {
 
 // Console says how the console is served, and how people sign in.
 type Console struct {
-	Listen  string
-	URL     string // public; empty: that of Listen
-	KeyFile string // with the NKey that reviewers.yaml names
-	TLS     struct{ Cert, Key string }
-	Proxy   struct {
+	Listen   string
+	URL      string // public; empty: that of Listen
+	TraceURL string // with TraceID; empty: there is none
+	KeyFile  string // with the NKey that reviewers.yaml names
+	TLS      struct{ Cert, Key string }
+	Proxy    struct {
 		Header    string
 		Addresses []netip.Prefix
 	}

@@ -113,8 +113,11 @@ func TestEverySettingHasThreeSpellings(t *testing.T) {
 			continue
 		}
 		text := samples[s.form]
-		if s.key == "nats.url" {
+		switch s.key {
+		case "nats.url":
 			text = "tls://other:4222"
+		case "console.trace_url":
+			text += "/{trace_id}"
 		}
 		section, rest, _ := strings.Cut(s.key, ".")
 		inner, outer := rest, ""
@@ -205,6 +208,11 @@ func TestConfigProblems(t *testing.T) {
 		{"a proxy without an address", "console: {proxy: {header: X-User, addresses: '10.0.0.1, proxy'}}\n", nil, `"proxy" is neither an address nor a network`},
 		{"a proxy", "console: {proxy: {header: X-User, addresses: '10.0.0.1, fd00::/8'}}\n", nil, ""},
 		{"a header with a blank", "console: {proxy: {header: 'X User', addresses: 10.0.0.1}}\n", nil, "is not the name of a header"},
+		{"traces", "console: {trace_url: 'https://traces.example.org/explore?left={\"query\":\"{trace_id}\"}#a'}\n", nil, ""},
+		{"traces without an id", "console: {trace_url: 'https://traces.example.org/'}\n", nil, "not an http or https address with {trace_id} in it"},
+		{"traces at a host by id", "console: {trace_url: 'https://{trace_id}.example.org/'}\n", nil, "not an http or https address with {trace_id} in it"},
+		{"traces by script", "console: {trace_url: 'javascript:alert(\"{trace_id}\")'}\n", nil, "not an http or https address with {trace_id} in it"},
+		{"traces with a password", "console: {trace_url: 'https://a:b@traces.example.org/{trace_id}'}\n", nil, "not an http or https address with {trace_id} in it"},
 		{"a console below a path", "console: {url: 'https://example.org/console'}\n", nil, "not the address of a site"},
 		{"embedded with replicas", "nats: {url: embedded, replicas: 3}\n", nil, "the embedded server is alone"},
 		{"embedded with credentials", "nats: {url: embedded, credentials_file: a}\n", nil, "the embedded server knows a user with password only"},

@@ -20,6 +20,19 @@ func setSite(at *string, text string) error {
 	return nil
 }
 
+// TraceID is what stands for the id of a trace in console.trace_url.
+const TraceID = "{trace_id}"
+
+// setTraceURL takes the address of a trace with TraceID in it, behind the host.
+func setTraceURL(at *string, text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || strings.ContainsAny(u.Host, "{}") || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || !strings.Contains(text, TraceID) {
+		return errors.New("not an http or https address with {trace_id} in it, such as https://traces.example.org/trace/{trace_id}")
+	}
+	*at = text
+	return nil
+}
+
 // setIssuer takes the address of a provider, which is compared to the letter.
 func setIssuer(at *string, text string) error {
 	u, err := url.Parse(text)

@@ -147,6 +147,11 @@ func Settings() []Setting {
 			doc: "address at which browsers reach the console, such as `https://console.example.org`; no other name is answered; default that of `console.listen`",
 			set: func(c *Config, text string) error { return setSite(&c.Console.URL, text) },
 		},
+		Setting{
+			key: "console.trace_url", form: "url",
+			doc: "address of a trace, such as `https://traces.example.org/trace/{trace_id}`, to which the page of a request leads; empty: it shows the id",
+			set: func(c *Config, text string) error { return setTraceURL(&c.Console.TraceURL, text) },
+		},
 		filePath("console.key_file", "", "seed of the console's NKey, made by `worker reviews keygen`, which `reviewers.yaml` names", func(c *Config) *string { return &c.Console.KeyFile }),
 		filePath("console.tls.cert", "", "certificate (PEM) of the console; empty: it serves plain HTTP, to this machine or to a proxy", func(c *Config) *string { return &c.Console.TLS.Cert }),
 		filePath("console.tls.key", "", "key of the certificate (PEM)", func(c *Config) *string { return &c.Console.TLS.Key }),

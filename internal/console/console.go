@@ -38,8 +38,10 @@ type Config struct {
 	Seed    []byte // of the console's NKey, which reviewers.yaml names
 	Site    Site
 	SignIn  SignIn
-	Now     func() time.Time
-	Log     zerolog.Logger
+	// TraceURL returns where the trace with an id is shown; nil: nobody knows.
+	TraceURL func(id string) string
+	Now      func() time.Time
+	Log      zerolog.Logger
 }
 
 // Console serves the pages. It is safe for concurrent use.

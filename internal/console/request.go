@@ -22,7 +22,8 @@ type requestView struct {
 	Record  events.Record
 	Asks    string
 	Outcome string // empty: it has not ended
-	Trace   string // id of the trace that the event is part of
+	Trace   string // id of the trace that the event is part of; empty: none
+	TraceAt string // its URL; empty: not known
 	Claims  string // as JSON
 	Params  string // of a creation, as JSON
 	Stages  []stage
@@ -86,6 +87,9 @@ func (c *Console) showRequest(ctx context.Context, id string, v *visitor) (reque
 	}
 	out.Record, out.Asks = history.Record(), inspect.Asks(entry.Request)
 	out.Outcome, out.Trace = out.Record.Outcome, traceID(entry.Request.TraceParent)
+	if out.Trace != "" && c.cfg.TraceURL != nil {
+		out.TraceAt = c.cfg.TraceURL(out.Trace)
+	}
 	if out.Claims, err = indented(entry.Request.Claims, len(entry.Request.Claims) > 0); err != nil {
 		return out, err
 	}
@@ -171,10 +175,11 @@ func (c *Console) reviewOf(record *approval.ReviewRecord, in *approval.Input, v 
 	return out
 }
 
-// traceID is the id of the trace in a W3C traceparent; empty if it has none.
+// traceID is the id of the trace in a W3C traceparent; empty if it has no valid one. An
+// event may say anything.
 func traceID(parent string) string {
 	parts := strings.Split(parent, "-")
-	if len(parts) < 4 || len(parts[1]) != 32 {
+	if len(parts) < 4 || len(parts[1]) != 32 || strings.Trim(parts[1], "0123456789abcdef") != "" || strings.Trim(parts[1], "0") == "" {
 		return ""
 	}
 	return parts[1]

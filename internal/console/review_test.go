@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/console"
 )
 
 const one = "review: {by: [network]}\n"
@@ -141,6 +142,41 @@ func TestHostileText(t *testing.T) {
 	next := ann.get("/requests/" + approval.RequestID(approval.SweepSource, held.Request.ID+"/review/1"))
 	wants(t, "after", after, "Your review decided")
 	wants(t, "the decision", next, "&lt;b&gt;[U+202E]fine")
+}
+
+// TestTrace: the id of the event's trace leads to where traces are shown, if that is known,
+// and only if it is one.
+func TestTrace(t *testing.T) {
+	t.Parallel()
+	const id = "4bf92f3577b34da6a3ce929d0e0e4736"
+	for name, tt := range map[string]struct {
+		parent, url, want string
+		lacks             []string
+	}{
+		"known":     {"00-" + id + "-00f067aa0ba902b7-01", "https://traces.example.org/t/{}?a=1&b=2", `<a href="https://traces.example.org/t/` + id + `?a=1&amp;b=2"><code>` + id + `</code></a>`, nil},
+		"not known": {"00-" + id + "-00f067aa0ba902b7-01", "", "<code>" + id + "</code>", []string{"traces.example.org"}},
+		"a path":    {"00-../../../../../../../../../admin0-00f067aa0ba902b7-01", "https://traces.example.org/t/{}", "", []string{"traces.example.org", "admin0"}},
+		"capitals":  {"00-" + strings.ToUpper(id) + "-00f067aa0ba902b7-01", "https://traces.example.org/t/{}", "", []string{"traces.example.org"}},
+		"no trace":  {"00-" + strings.Repeat("0", 32) + "-00f067aa0ba902b7-01", "https://traces.example.org/t/{}", "", []string{"traces.example.org"}},
+		"short":     {"00-" + id, "https://traces.example.org/t/{}", "", []string{"traces.example.org"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOffice(t, one, func(cfg *console.Config) {
+				if tt.url != "" {
+					cfg.TraceURL = func(id string) string { return strings.ReplaceAll(tt.url, "{}", id) }
+				}
+			})
+			held := o.hold("1", func(r *approval.Request, _ *approval.Facts) { r.TraceParent = tt.parent })
+			got := o.signIn("ann").get("/requests/" + held.Request.ID)
+			wants(t, "the page", got, tt.want)
+			for _, text := range tt.lacks {
+				if strings.Contains(got.text, text) {
+					t.Errorf("the page has %q", text)
+				}
+			}
+		})
+	}
 }
 
 func TestChinese(t *testing.T) {

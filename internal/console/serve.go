@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,10 +61,14 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("console.listen: %w — is another console running here?", err)
 	}
 	defer listener.Close() //nolint:errcheck // serving has closed it already
+	var traceURL func(string) string
+	if settings.TraceURL != "" {
+		traceURL = func(id string) string { return strings.ReplaceAll(settings.TraceURL, config.TraceID, id) }
+	}
 	c, err := New(Config{
 		Bus: s.Bus, Ledger: s.Ledger, Policies: policies, Refused: func() string { text, _ := s.refused.Load().(string); return text }, Targets: s.Config.Targets, Seed: seed, Now: time.Now, Log: s.Log,
 		Site:   Site{URL: settings.URL, Listen: address(settings.Listen, listener.Addr()), TLS: settings.TLS.Cert != ""},
-		SignIn: s.signIn(),
+		SignIn: s.signIn(), TraceURL: traceURL,
 	})
 	if err != nil {
 		return cli.WithCode(cli.ExitInvalid, err)
