@@ -176,7 +176,7 @@ func TestRolesDoTheirWork(t *testing.T) {
 		"reader":   {"vpcep.requests.payments", "vpcep.results.accepted.a.b", "$KV.vpcep-ledger.request.a", "$JS.API.STREAM.PURGE.KV_vpcep-ledger", "$JS.API.CONSUMER.DELETE.VPCEP_REQUESTS.vpcep-approver"},
 		"operator": {"vpcep.requests._sweep.payments", "vpcep.results.accepted.a.b", "$KV.vpcep-ledger.request.a", "$JS.API.STREAM.DELETE.VPCEP_REQUESTS"},
 		"reviewer": {"vpcep.requests.payments", "vpcep.reviews.refused.payments.a", "$KV.vpcep-ledger.request.a"},
-		"console":  {"vpcep.requests.payments", "vpcep.reviews.refused.payments.a", "$KV.vpcep-ledger.request.a"},
+		"console":  {"vpcep.requests._sweep.payments", "vpcep.reviews.refused.payments.a", "$KV.vpcep-ledger.request.a", "$JS.API.STREAM.PURGE.KV_vpcep-ledger", "$JS.API.STREAM.PURGE.VPCEP_DEADLETTERS"},
 		"worker":   {"vpcep.requests.payments", "$JS.API.STREAM.DELETE.VPCEP_REQUESTS", "$JS.API.STREAM.CREATE.VPCEP_REQUESTS", "$JS.API.CONSUMER.CREATE.VPCEP_RESULTS.x"},
 	})
 }

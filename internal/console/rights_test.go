@@ -2,9 +2,13 @@ package console_test
 
 import (
 	"net/http/httptest"
+	"net/url"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 	"github.com/rs/zerolog"
 
@@ -16,8 +20,9 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/service"
 )
 
-// TestRightsOfTheRole: the rights of deploy/nats/console.conf are enough for every page
-// and for a review.
+// TestRightsOfTheRole: the rights of deploy/nats/console.conf are enough for every page,
+// for a review, and for the replay of a dead letter. One that needs more is refused, and
+// what the console follows goes on meanwhile.
 func TestRightsOfTheRole(t *testing.T) { // not in parallel: it sets variables
 	for _, role := range []string{"WORKER", "SETUP", "PRODUCER", "READER", "OPERATOR", "REVIEWER", "CONSOLE"} {
 		t.Setenv("VPCEP_"+role+"_PASSWORD", "p")
@@ -58,10 +63,11 @@ func TestRightsOfTheRole(t *testing.T) { // not in parallel: it sets variables
 	if o.public, err = pair.PublicKey(); err != nil {
 		t.Fatal(err)
 	}
-	o.load(one, strings.Replace(people, "%s", o.public, 1))
+	o.load(one, strings.Replace(strings.Replace(people, "%s", o.public, 1), "name: ann,", "name: ann, roles: [reviewer, operator],", 1))
+	var warnings lockedBuffer
 	o.server = httptest.NewUnstartedServer(nil)
 	o.console, err = console.New(console.Config{
-		Bus: buses["console"], Ledger: books["console"], Policies: o, Targets: o.targets, Seed: own, Now: o.now, Log: zerolog.Nop(),
+		Bus: buses["console"], Ledger: books["console"], Policies: o, Targets: o.targets, Seed: own, Now: o.now, Log: zerolog.New(&warnings).Level(zerolog.WarnLevel),
 		Site: console.Site{Listen: o.server.Listener.Addr().String()},
 		SignIn: console.SignIn{Links: []string{"ann"}, OnLink: func(name, url string) {
 			o.mu.Lock()
@@ -88,7 +94,60 @@ func TestRightsOfTheRole(t *testing.T) { // not in parallel: it sets variables
 			t.Errorf("%s: %d %s", page, got.status, got.text)
 		}
 	}
+	operator := connect("operator")
+	if err := operator.SubmitRaw(t.Context(), "payments", nil, []byte("{no event")); err != nil {
+		t.Fatal(err)
+	}
+	o.until("dead letter", func() bool { return strings.Contains(ann.get("/system").text, `data-label="Number">1<`) })
+	replay := func(number string) page {
+		return ann.follow(ann.post("/system/replay", url.Values{"number": {number}}))
+	}
+	wants(t, "a replay", replay("1"), "submitted again")
+	o.until("dead letter again", func() bool { return strings.Contains(ann.get("/system").text, `data-label="Number">2<`) })
 	if lines := log.With("Violation"); len(lines) > 0 {
 		t.Errorf("the server refuses %q", lines)
 	}
+
+	poison := approval.RequestID("test", "poison")
+	letter := nats.NewMsg("vpcep.deadletters.poison")
+	letter.Data = []byte("{no event")
+	for name, value := range map[string]string{"Reason": "poison", "Subject": "vpcep.requests.payments", "Sequence": "1", "Request": poison} {
+		letter.Header.Set("Vpcep-Deadletter-"+name, value)
+	}
+	nc, err := nats.Connect(server.ClientURL(), nats.UserInfo("vpcep-worker", "p"), nats.CustomInboxPrefix("_INBOX_vpcep_worker"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, err := nc.RequestMsg(letter, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if err := ledger.NewDeliveries(o.bus).SetPoison(t.Context(), poison, 3); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, "a replay of poison", replay("3"), "lacks a permission", "worker deadletters replay 3", "STREAM.PURGE.KV_vpcep-ledger")
+	wants(t, "the system", ann.get("/system"), `data-label="Number">3<`)
+	o.tell(2, approval.OutcomeAccepted, "after the refusal")
+	o.until("next result", func() bool { return strings.Contains(ann.get("/live").text, "after the refusal") })
+	if text := warnings.String(); strings.Contains(text, "cannot be followed") {
+		t.Errorf("the refusal interrupts the console: %s", text)
+	}
+}
+
+// lockedBuffer is safe for concurrent use.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.all.String()
 }

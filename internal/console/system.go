@@ -1,11 +1,14 @@
 package console
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/inspect"
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
@@ -123,6 +126,9 @@ func (c *Console) replay(r *http.Request, v *visitor) (response, error) {
 	said := note{Kind: "good", Key: "note.replayed", Args: []any{number}}
 	if err := c.cfg.Bus.Replay(r.Context(), number); err != nil {
 		said = note{Kind: "bad", Key: "note.not_replay", Detail: err.Error()}
+		if _, denied := errors.AsType[*events.DeniedError](err); denied {
+			said.Key, said.Args = "note.replay_denied", []any{fmt.Sprintf("worker deadletters replay %d", number)}
+		}
 	}
 	c.cfg.Log.Info().Str("person", v.Name).Uint64("dead_letter", number).Str("error", said.Detail).Msg("replay of a dead letter")
 	return response{goTo: "/system?note=" + c.notes.add(v.Name, said)}, nil

@@ -171,8 +171,9 @@ func texts() map[string][2]string {
 		"letters.replay":     {"Replay", "重放"},
 		"letters.replay_one": {"Replay dead letter %d", "重放死信 %d"},
 
-		"note.replayed":   {"The original was submitted again, and the dead letter is removed:", "原消息已重新提交，死信已删除："},
-		"note.not_replay": {"The dead letter was not replayed.", "死信未能重放。"},
+		"note.replayed":      {"The original was submitted again, and the dead letter is removed:", "原消息已重新提交，死信已删除："},
+		"note.not_replay":    {"The dead letter was not replayed.", "死信未能重放。"},
+		"note.replay_denied": {"This console lacks a permission to replay this dead letter. Let an operator run:", "此控制台没有重放该死信的权限。请由运维人员运行："},
 
 		"error.login":            {"The sign-in failed or took too long. Begin again.", "登录失败或超时，请重新登录。"},
 		"error.provider":         {"The provider at which people sign in cannot be reached.", "无法连接登录服务。"},

@@ -264,7 +264,15 @@ func (b *Bus) deadLetters(ctx context.Context, follow bool) iter.Seq2[DeadLetter
 }
 
 // DeadLetter returns one dead letter.
-func (b *Bus) DeadLetter(ctx context.Context, sequence uint64) (DeadLetter, error) {
+func (b *Bus) DeadLetter(ctx context.Context, sequence uint64) (d DeadLetter, err error) {
+	err = b.orDenied(ctx, func(ctx context.Context) error {
+		d, err = b.deadLetter(ctx, sequence)
+		return err
+	}, DeadLettersStream)
+	return d, err
+}
+
+func (b *Bus) deadLetter(ctx context.Context, sequence uint64) (DeadLetter, error) {
 	s, err := b.js.Stream(ctx, DeadLettersStream)
 	if err != nil {
 		return DeadLetter{}, apiError("open the stream "+DeadLettersStream, err)
@@ -281,9 +289,18 @@ func (b *Bus) DeadLetter(ctx context.Context, sequence uint64) (DeadLetter, erro
 
 // Replay publishes the original of a dead letter again, without headers that the client
 // library cannot publish, and removes the dead letter and its poison record. Interrupted
-// and repeated within two minutes, it publishes the original once.
+// and repeated within two minutes, it publishes the original once. What the broker denies
+// is a *DeniedError.
 func (b *Bus) Replay(ctx context.Context, sequence uint64) error {
-	d, err := b.DeadLetter(ctx, sequence)
+	err := b.orDenied(ctx, func(ctx context.Context) error { return b.replay(ctx, sequence) }, DeadLettersStream, RequestsStream, bucketStream)
+	if denied, ok := err.(*DeniedError); ok { //nolint:errorlint // one that is wrapped says what it is about
+		return fmt.Errorf("replay the dead letter %d: %w", sequence, denied)
+	}
+	return err
+}
+
+func (b *Bus) replay(ctx context.Context, sequence uint64) error {
+	d, err := b.deadLetter(ctx, sequence)
 	if err != nil {
 		return err
 	}
@@ -323,7 +340,10 @@ func (b *Bus) Replay(ctx context.Context, sequence uint64) error {
 	if err != nil {
 		return b.publishError(fmt.Sprintf("the original of dead letter %d", sequence), err)
 	}
-	return b.Drop(ctx, sequence)
+	if err := b.drop(ctx, sequence); err != nil {
+		return fmt.Errorf("the original of dead letter %d is submitted, but the dead letter is still there: %w", sequence, err)
+	}
+	return nil
 }
 
 // sameHeaders compares the headers, except those that the broker acts on.
@@ -354,7 +374,11 @@ func (b *Bus) originalOf(ctx context.Context, d DeadLetter) (*nats.Msg, error) {
 
 // Drop removes a dead letter.
 func (b *Bus) Drop(ctx context.Context, sequence uint64) error {
-	if _, err := b.DeadLetter(ctx, sequence); err != nil {
+	return b.orDenied(ctx, func(ctx context.Context) error { return b.drop(ctx, sequence) }, DeadLettersStream)
+}
+
+func (b *Bus) drop(ctx context.Context, sequence uint64) error {
+	if _, err := b.deadLetter(ctx, sequence); err != nil {
 		return err
 	}
 	s, err := b.js.Stream(ctx, DeadLettersStream)

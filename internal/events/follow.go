@@ -153,7 +153,7 @@ func (w *ResultWait) Close() {
 // Served reports whether a worker pulls requests now. known is false if the user lacks
 // the permission, or if all workers may be busy.
 func (b *Bus) Served(ctx context.Context) (served, known bool) {
-	ctx, done := b.cancelOnDenial(ctx)
+	ctx, done := b.cancelOnDenial(ctx, RequestsStream)
 	defer done()
 	info, err := b.consumerInfo(ctx)
 	switch {

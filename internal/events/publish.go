@@ -318,7 +318,7 @@ func (b *Bus) SubmitNew(ctx context.Context, r approval.Request) error {
 		return err
 	}
 	// A user that may only publish cannot check this; the worker checks it, too.
-	allowed, done := b.cancelOnDenial(ctx)
+	allowed, done := b.cancelOnDenial(ctx, bucketStream)
 	err = b.refusePoison(allowed, taken.ID)
 	done()
 	if _, poison := errors.AsType[*PoisonError](err); poison {
@@ -328,7 +328,7 @@ func (b *Bus) SubmitNew(ctx context.Context, r approval.Request) error {
 	if err != nil || !ack.Duplicate {
 		return b.publishError("the request "+taken.ID, err)
 	}
-	allowed, done = b.cancelOnDenial(ctx)
+	allowed, done = b.cancelOnDenial(ctx, RequestsStream)
 	defer done()
 	stored, err := b.message(allowed, RequestsStream, ack.Sequence)
 	if err == nil && sameRequest(stored, taken) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,7 +99,7 @@ var errStopped = errors.New("stopped")
 // step does one pull, after creating the consumer if there is none. more is false at
 // the end.
 func (r *reader) step(ctx context.Context, yield func(message) bool) (more bool, err error) {
-	ctx, done := r.b.cancelOnDenial(ctx)
+	ctx, done := r.b.cancelOnDenial(ctx, r.opts.stream)
 	defer func() {
 		if denied, ok := errors.AsType[*DeniedError](context.Cause(ctx)); ok && err != nil {
 			err = denied
@@ -229,20 +230,23 @@ func (r *reader) close(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteWithin)
 	defer cancel()
-	ctx, done := r.b.cancelOnDenial(ctx)
+	ctx, done := r.b.cancelOnDenial(ctx, r.opts.stream)
 	defer done()
 	_ = r.b.js.DeleteConsumer(ctx, r.opts.stream, r.consumer) // best effort, see above
 	r.consumer = ""
 }
 
 // cancelOnDenial returns a context that is canceled when the broker denies a request to
-// JetStream, or the subscription to its reply. It is for commands, which send one
-// request at a time. Call done after the reply.
-func (b *Bus) cancelOnDenial(ctx context.Context) (_ context.Context, done func()) {
+// JetStream about one of these streams, or the subscription to its reply. A denial does not
+// say whose request it was: it ends all that are sent about the stream at that moment. Call
+// done after the reply.
+func (b *Bus) cancelOnDenial(ctx context.Context, streams ...string) (_ context.Context, done func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	b.asking.Add(1)
 	stop := b.denials.watch(func(e *DeniedError) {
-		if e.Operation == "subscribe" && strings.HasPrefix(e.Subject, b.inboxPrefix()) || strings.HasPrefix(e.Subject, b.api("")) {
+		operation, isAPI := strings.CutPrefix(e.Subject, b.api(""))
+		ours := func(token string) bool { return slices.Contains(streams, token) }
+		if e.Operation == "subscribe" && strings.HasPrefix(e.Subject, b.inboxPrefix()) || isAPI && slices.ContainsFunc(strings.Split(operation, "."), ours) {
 			cancel(e)
 		}
 	})
@@ -251,4 +255,15 @@ func (b *Bus) cancelOnDenial(ctx context.Context) (_ context.Context, done func(
 		b.asking.Add(-1)
 		cancel(nil)
 	}
+}
+
+// orDenied runs do, and cancels it as cancelOnDenial does. Then the error is the denial.
+func (b *Bus) orDenied(ctx context.Context, do func(context.Context) error, streams ...string) error {
+	ctx, done := b.cancelOnDenial(ctx, streams...)
+	defer done()
+	err := do(ctx)
+	if denied, ok := errors.AsType[*DeniedError](context.Cause(ctx)); ok && err != nil {
+		return denied
+	}
+	return err
 }
