@@ -71,8 +71,29 @@ type WorkerStatus struct {
 	PauseRevision uint64   // of the Pauses that the worker has read
 	Paused        []string // targets that are paused by it
 
-	Pending map[string]int // connections in pendingAcceptance of each target, by its last sweep; nil: another worker sweeps
-	Faults  []WorkerFault  // what keeps it from calling the cloud now
+	// Connections is what it has read of each target's list; nil: it does not say.
+	Connections map[string]Connections
+	Faults      []WorkerFault // what keeps it from calling the cloud now
+}
+
+// Connections is how many connections of a target a worker has read in the cloud's list.
+type Connections struct {
+	Pending  ConnectionCount // in pendingAcceptance
+	Accepted ConnectionCount
+}
+
+// ConnectionCount is a number of connections at the time of a read.
+type ConnectionCount struct {
+	N  int
+	At time.Time // zero: not read yet
+}
+
+// Newer returns the later of two counts.
+func (c ConnectionCount) Newer(d ConnectionCount) ConnectionCount {
+	if d.At.After(c.At) {
+		return d
+	}
+	return c
 }
 
 // WorkerFault is something that keeps a worker from calling the cloud.

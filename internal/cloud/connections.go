@@ -23,7 +23,11 @@ func (c *Client) reader(req *approval.Request) (*connectionReader, error) {
 	if err := approval.ValidID(req.EndpointID); err != nil {
 		return nil, refuse(apiOf(req.Target), "connections", "invalid_id", err)
 	}
-	t := req.Target
+	return c.readerOf(req.Target), nil
+}
+
+// readerOf returns the shared reader of the connection list of a service or gateway.
+func (c *Client) readerOf(t approval.Target) *connectionReader {
 	key := listKey{t.Kind, t.ProjectID, t.ID}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -31,7 +35,16 @@ func (c *Client) reader(req *approval.Request) (*connectionReader, error) {
 		read, size := c.pager(t)
 		c.readers[key] = newConnectionReader(size, c.hosts[apiOf(t)].limit.perSecond, read, func(err error) error { return c.reportList(t, apiOf(t), "list", err) })
 	}
-	return c.readers[key], nil
+	return c.readers[key]
+}
+
+// Connections returns how many connections the latest reads of t's list showed, for
+// whatever reason they were made. Nothing is called. A creation place has none.
+func (c *Client) Connections(t approval.Target) approval.Connections {
+	if t.Kind.Creates() {
+		return approval.Connections{}
+	}
+	return c.readerOf(t).counted()
 }
 
 // pager returns the function that reads a page of t's connections, and the maximum
@@ -191,5 +204,6 @@ func (c *Client) Pending(ctx context.Context, t approval.Target) ([]approval.Fac
 			out = append(out, f)
 		}
 	}
+	c.readerOf(t).countPending(len(out), at)
 	return out, nil
 }

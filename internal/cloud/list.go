@@ -57,6 +57,7 @@ type connectionReader struct {
 	mu      sync.Mutex
 	next    *batch                // joined by new callers; nil if there are none
 	pending map[string]pendingRow // of the latest reads, by id
+	counts  approval.Connections  // of the latest complete reads
 	acting  []string              // ids of decisions that are being sent, in order
 	known   lists
 }
@@ -191,6 +192,9 @@ func (l *connectionReader) run(ctx context.Context, b *batch) {
 	b.shown.at = r.began()
 	if b.err == nil {
 		l.keepPending(w.ids, r.allPending, b.shown)
+		if r.all {
+			l.count(b.shown)
+		}
 	}
 }
 
@@ -263,6 +267,34 @@ func (l *connectionReader) keepPending(ids []string, complete bool, shown snapsh
 			l.pending[id] = pendingRow{r, shown.at}
 		}
 	}
+}
+
+// count counts the rows of a whole list. Rows that contradict each other are no count.
+func (l *connectionReader) count(shown snapshot) {
+	if shown.contradicted() {
+		return
+	}
+	n := map[approval.State]int{}
+	for _, r := range shown.rows {
+		n[approval.State(r.Status)]++
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.counts.Pending = l.counts.Pending.Newer(approval.ConnectionCount{N: n[approval.Pending], At: shown.at})
+	l.counts.Accepted = l.counts.Accepted.Newer(approval.ConnectionCount{N: n[approval.Accepted], At: shown.at})
+}
+
+// countPending takes a count of the pending rows from another read.
+func (l *connectionReader) countPending(n int, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.counts.Pending = l.counts.Pending.Newer(approval.ConnectionCount{N: n, At: at})
+}
+
+func (l *connectionReader) counted() approval.Connections {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.counts
 }
 
 // latestPending returns the row that the latest read showed of a pending connection.

@@ -485,3 +485,42 @@ func TestLatestPendingOfOtherReads(t *testing.T) {
 		}
 	})
 }
+
+// TestConnections: what is read for requests and sweeps counts the connections, without a
+// call for it, and what was not read is not known.
+func TestConnections(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newShelf(approval.Pending, approval.Accepted, approval.Pending, approval.Accepted, approval.Rejected, approval.Accepted, "new")
+		l := s.reader(100)
+		all := ids(len(s.rows))
+		if got := l.counted(); !got.Pending.At.IsZero() || !got.Accepted.At.IsZero() {
+			t.Errorf("before any read: %+v", got)
+		}
+		if _, errs := find(t.Context(), l, needFacts, all[0]); errs[0] != nil {
+			t.Fatal(errs[0])
+		}
+		if got := l.counted(); !got.Pending.At.IsZero() || !got.Accepted.At.IsZero() {
+			t.Errorf("after a read of one connection: %+v", got)
+		}
+		first := time.Now()
+		l.countPending(7, first) // of a sweep
+		<-time.After(time.Second)
+		read := time.Now()
+		if _, errs := find(t.Context(), l, needList, all[0]); errs[0] != nil {
+			t.Fatal(errs[0])
+		}
+		want := approval.Connections{Pending: approval.ConnectionCount{N: 2, At: read}, Accepted: approval.ConnectionCount{N: 3, At: read}}
+		if got := l.counted(); got != want {
+			t.Errorf("after a read of the list: %+v, want %+v", got, want)
+		}
+		l.countPending(9, first) // came late
+		s.fault = func(shown []connection, total int) ([]connection, int) { return shown[1:], total }
+		if _, errs := find(t.Context(), l, needList, all[0]); errs[0] == nil {
+			t.Error("a list without a row was taken for complete")
+		}
+		if got := l.counted(); got != want {
+			t.Errorf("after a read that failed: %+v, want %+v", got, want)
+		}
+	})
+}

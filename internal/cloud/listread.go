@@ -24,6 +24,7 @@ type batchRead struct {
 	reader     *connectionReader
 	paid       atomic.Bool // for the first call
 	allPending bool        // all pending rows are shown
+	all        bool        // all rows are
 
 	mu sync.Mutex
 	at time.Time // when the first call that succeeded was sent
@@ -158,7 +159,7 @@ func (r *batchRead) readSome(ctx context.Context, s *snapshot, ids []string, sta
 		s.join(p.rows)
 		list.count = r.pagesOf(p.total)
 		if whole = list.count == 1 && index == 0; whole {
-			list.hint, r.allPending = 0, true
+			list.hint, r.allPending, r.all = 0, true, status == ""
 			return whole, nil
 		}
 		left := s.missing(ids)
@@ -239,7 +240,7 @@ func (r *batchRead) readAll(ctx context.Context) (snapshot, error) {
 	if err != nil {
 		return snapshot{}, err
 	}
-	r.allPending = true
+	r.allPending, r.all = true, true
 	r.learn(func(k *lists) { k.all.count = r.pagesOf(c.total) })
 	r.reader.budget.SetPages(r.pagesOf(c.total))
 	return snapshot{collector: *c}, nil

@@ -148,14 +148,35 @@ func TestPoliciesAndSystem(t *testing.T) {
 	wants(t, "an event", ann.get("/policies?data=%7B"), "The request cannot be read")
 
 	status := approval.WorkerStatus{
-		Instance: "told", Host: "host-a", State: approval.WorkerRunning, StartedAt: time.Now(), LastSweep: time.Now(), Pending: map[string]int{"payments": 0},
-		Faults: []approval.WorkerFault{{Kind: approval.FaultOperator, API: "vpcep", Target: "payments", Code: "EndPoint.0004", Text: "<grant> it"}},
+		Instance: "told", Host: "host-a", State: approval.WorkerRunning, StartedAt: time.Now(), LastSweep: time.Now(),
+		SentAt: time.Now(), Targets: []string{"payments"},
+		Connections: map[string]approval.Connections{"payments": {Pending: approval.ConnectionCount{At: time.Now().Add(-90 * time.Second)}}},
+		Faults:      []approval.WorkerFault{{Kind: approval.FaultOperator, API: "vpcep", Target: "payments", Code: "EndPoint.0004", Text: "<grant> it"}},
 	}
 	if _, err := ledger.NewWorkers(o.bus).Store(t.Context(), status, 0); err != nil {
 		t.Fatal(err)
 	}
 	wants(t, "the system", ann.get("/system"), "host-a", "what only an operator can fix", "EndPoint.0004", "&lt;grant&gt; it")
-	wants(t, "the targets", ann.get("/targets"), `data-label="Pending connections">0<`)
+	shown := regexp.MustCompile(`(?s)data-label="(Pending|Accepted)"><span>(.*?)</span>`)
+	cells := func() map[string]string {
+		out := map[string]string{}
+		for _, cell := range shown.FindAllStringSubmatch(ann.get("/targets").text, -1) {
+			out[cell[1]] = regexp.MustCompile("<[^>]*>").ReplaceAllString(cell[2], "")
+		}
+		return out
+	}
+	if got := cells(); !strings.HasPrefix(got["Pending"], "0 1m") || got["Accepted"] != "not read yet" {
+		t.Errorf("the target has %q", got)
+	}
+	status.Instance, status.Connections = "other", map[string]approval.Connections{"payments": {
+		Pending: approval.ConnectionCount{N: 9, At: time.Now().Add(-time.Hour)}, Accepted: approval.ConnectionCount{N: 4, At: time.Now().Add(-2*time.Hour - 10*time.Minute)},
+	}}
+	if _, err := ledger.NewWorkers(o.bus).Store(t.Context(), status, 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := cells(); !strings.HasPrefix(got["Pending"], "0 1m") || !strings.HasPrefix(got["Accepted"], "4 2h") {
+		t.Errorf("the target has %q, want the latest reads", got)
+	}
 
 	if err := o.bus.SubmitRaw(t.Context(), "payments", nil, []byte("{no event")); err != nil {
 		t.Fatal(err)

@@ -23,10 +23,11 @@ type targetsView struct {
 type targetRow struct {
 	approval.Target
 
-	Waiting int  // for a review
-	Pending *int // connections, by the last sweep; nil: not known
-	Paused  bool
-	Counts  []count // of results
+	Waiting int // for a review
+	// What the workers have read in the cloud; nil: no worker says anything.
+	Connections *approval.Connections
+	Paused      bool
+	Counts      []count // of results
 }
 
 type count struct {
@@ -43,7 +44,7 @@ func (c *Console) targetsPage(r *http.Request, _ *visitor) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	pending := lastSweep(workers)
+	known := latestReads(workers)
 	waiting := map[string]int{}
 	for _, item := range c.board.list("", "").Items {
 		waiting[item.Request.Target.Name]++
@@ -52,8 +53,8 @@ func (c *Console) targetsPage(r *http.Request, _ *visitor) (response, error) {
 	out := targetsView{Since: since}
 	for _, t := range c.cfg.Targets {
 		row := targetRow{Target: t, Waiting: waiting[t.Name], Paused: paused.Of(t.Name).Paused}
-		if n, known := pending[t.Name]; known {
-			row.Pending = &n
+		if read, ok := known[t.Name]; ok && !t.Kind.Creates() {
+			row.Connections = &read
 		}
 		for _, o := range approval.Outcomes() {
 			if n := ended[t.Name][string(o)]; n > 0 {
@@ -65,15 +66,16 @@ func (c *Console) targetsPage(r *http.Request, _ *visitor) (response, error) {
 	return response{name: "targets", title: "targets.title", data: out}, nil
 }
 
-// lastSweep returns what was pending on each target at the last sweep of any worker.
-func lastSweep(workers []approval.WorkerStatus) map[string]int {
-	var last approval.WorkerStatus
+// latestReads returns the latest that any worker has read of the connections of each target.
+func latestReads(workers []approval.WorkerStatus) map[string]approval.Connections {
+	out := map[string]approval.Connections{}
 	for _, w := range workers {
-		if w.Pending != nil && w.LastSweep.After(last.LastSweep) {
-			last = w
+		for target, c := range w.Connections {
+			have := out[target]
+			out[target] = approval.Connections{Pending: have.Pending.Newer(c.Pending), Accepted: have.Accepted.Newer(c.Accepted)}
 		}
 	}
-	return last.Pending
+	return out
 }
 
 // systemView is how the workers and the bus are.

@@ -22,8 +22,33 @@ type Worker struct {
 	PolicyDigest string               `json:"policy_digest,omitempty"`
 	LastSweep    time.Time            `json:"last_sweep_at,omitzero"` // none yet, or another worker sweeps
 	Paused       []string             `json:"paused,omitempty"`       // targets on which it does nothing
-	Pending      map[string]int       `json:"pending,omitempty"`      // pending connections by target, of its last sweep; none: another worker sweeps
 	Faults       []WorkerFault        `json:"faults,omitempty"`
+
+	// What the worker has read of each target's connections in the cloud.
+	Connections map[string]Connections `json:"connections,omitempty"`
+}
+
+// Connections is how many connections a target has, as far as a worker has read it.
+type Connections struct {
+	Pending  Count `json:"pending,omitzero"`  // none: not read yet
+	Accepted Count `json:"accepted,omitzero"` // none: not read yet
+}
+
+// Count is a number of connections.
+type Count struct {
+	N  int       `json:"count"`
+	At time.Time `json:"at"` // of the read
+}
+
+func newConnections(known map[string]approval.Connections) map[string]Connections {
+	var out map[string]Connections
+	for target, c := range known {
+		if out == nil {
+			out = map[string]Connections{}
+		}
+		out[target] = Connections{Count(c.Pending), Count(c.Accepted)}
+	}
+	return out
 }
 
 // WorkerFault is what keeps a worker from calling the cloud.
@@ -54,7 +79,7 @@ func NewWorkers(heartbeats []approval.WorkerStatus) Workers {
 		out = append(out, Worker{
 			Instance: w.Instance, Host: w.Host, Version: w.Version, State: w.State, StartedAt: w.StartedAt, SentAt: w.SentAt,
 			InFlight: w.InFlight, Targets: append([]string{}, w.Targets...), PolicyDigest: w.PolicyDigest, LastSweep: utc(w.LastSweep), Paused: w.Paused,
-			Pending: w.Pending, Faults: newWorkerFaults(w.Faults),
+			Connections: newConnections(w.Connections), Faults: newWorkerFaults(w.Faults),
 		})
 	}
 	return out

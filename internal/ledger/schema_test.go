@@ -24,7 +24,7 @@ func TestHeartbeatSchema(t *testing.T) { // not in parallel: other tests read wh
 	now := time.Now()
 	for _, s := range []storedWorker{
 		{V: format, Instance: "a", State: approval.WorkerDead, SentAt: now},
-		{V: format, Instance: "a", Host: "h", Version: "v1.0.0", StartedAt: now, SentAt: now, State: approval.WorkerRunning, Targets: []string{"payments"}, PolicyDigest: "sha256:0", LastSweep: now, PauseRevision: 1, Paused: []string{"payments"}, Pending: map[string]int{"payments": 0}, Faults: []storedFault{{Kind: approval.FaultBreaker, API: "vpcep"}}},
+		{V: format, Instance: "a", Host: "h", Version: "v1.0.0", StartedAt: now, SentAt: now, State: approval.WorkerRunning, Targets: []string{"payments"}, PolicyDigest: "sha256:0", LastSweep: now, PauseRevision: 1, Paused: []string{"payments"}, PendingConnections: [][]int{{0, 12}}, AcceptedConnections: [][]int{{}}, Faults: []storedFault{{Kind: approval.FaultBreaker, API: "vpcep"}}},
 	} {
 		text, err := encode(s)
 		if err != nil {

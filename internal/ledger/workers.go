@@ -39,8 +39,49 @@ type storedWorker struct {
 	PauseRevision uint64   `json:"pause_revision,omitzero"`
 	Paused        []string `json:"paused,omitzero"`
 
-	Pending map[string]int `json:"pending,omitzero"`
-	Faults  []storedFault  `json:"faults,omitzero"`
+	// In the order of targets: the number of connections, and how many seconds before
+	// sent_at it was read. An empty list: not read yet.
+	PendingConnections  [][]int       `json:"pending_connections,omitzero"`
+	AcceptedConnections [][]int       `json:"accepted_connections,omitzero"`
+	Faults              []storedFault `json:"faults,omitzero"`
+}
+
+// maxHeartbeat bounds what is stored for a worker, in bytes.
+const maxHeartbeat = 64 << 10
+
+// count writes what is known of the connections of each target.
+func (s *storedWorker) count(known map[string]approval.Connections) {
+	if known == nil {
+		return
+	}
+	stored := func(c approval.ConnectionCount) []int {
+		if c.At.IsZero() {
+			return []int{}
+		}
+		return []int{c.N, int(max(s.SentAt.Sub(c.At), 0) / time.Second)}
+	}
+	for _, target := range s.Targets {
+		s.PendingConnections = append(s.PendingConnections, stored(known[target].Pending))
+		s.AcceptedConnections = append(s.AcceptedConnections, stored(known[target].Accepted))
+	}
+}
+
+// connections is what count wrote; nil if it was left out.
+func (s *storedWorker) connections() map[string]approval.Connections {
+	if len(s.Targets) == 0 || len(s.PendingConnections) != len(s.Targets) || len(s.AcceptedConnections) != len(s.Targets) {
+		return nil
+	}
+	read := func(c []int) approval.ConnectionCount {
+		if len(c) != 2 {
+			return approval.ConnectionCount{}
+		}
+		return approval.ConnectionCount{N: c[0], At: s.SentAt.Add(-time.Duration(c[1]) * time.Second)}
+	}
+	out := map[string]approval.Connections{}
+	for i, target := range s.Targets {
+		out[target] = approval.Connections{Pending: read(s.PendingConnections[i]), Accepted: read(s.AcceptedConnections[i])}
+	}
+	return out
 }
 
 // storedFault is an approval.WorkerFault as it is stored.
@@ -78,11 +119,17 @@ func workerKey(instance string) string { return "worker." + instance }
 // that comes late is refused: approval.ErrInstanceDead says that the instance was
 // declared dead, or that its heartbeats stopped for so long that it might have been.
 func (w *Workers) Store(ctx context.Context, s approval.WorkerStatus, last uint64) (uint64, error) {
-	data, err := json.Marshal(storedWorker{
+	stored := storedWorker{
 		V: format, Instance: s.Instance, Host: s.Host, Version: s.Version, StartedAt: s.StartedAt.UTC(), SentAt: s.SentAt.UTC(),
 		State: s.State, Targets: s.Targets, InFlight: s.InFlight, PolicyDigest: s.PolicyDigest, LastSweep: s.LastSweep.UTC(),
-		PauseRevision: s.PauseRevision, Paused: s.Paused, Pending: s.Pending, Faults: storedFaults(s.Faults),
-	}, json.Deterministic(true))
+		PauseRevision: s.PauseRevision, Paused: s.Paused, Faults: storedFaults(s.Faults),
+	}
+	stored.count(s.Connections)
+	data, err := json.Marshal(stored, json.Deterministic(true))
+	if err == nil && len(data) > maxHeartbeat {
+		stored.PendingConnections, stored.AcceptedConnections = nil, nil
+		data, err = json.Marshal(stored, json.Deterministic(true))
+	}
 	if err != nil {
 		return 0, fmt.Errorf("encode a heartbeat: %w", err)
 	}
@@ -222,7 +269,7 @@ func (w *Workers) List(ctx context.Context) ([]approval.WorkerStatus, error) {
 			out = append(out, approval.WorkerStatus{
 				Instance: s.Instance, Host: s.Host, Version: s.Version, StartedAt: s.StartedAt, SentAt: s.SentAt, State: s.State,
 				Targets: s.Targets, InFlight: s.InFlight, PolicyDigest: s.PolicyDigest, LastSweep: s.LastSweep,
-				PauseRevision: s.PauseRevision, Paused: s.Paused, Pending: s.Pending, Faults: s.faults(),
+				PauseRevision: s.PauseRevision, Paused: s.Paused, Connections: s.connections(), Faults: s.faults(),
 			})
 		}
 	}

@@ -78,7 +78,10 @@ func (s *Service) Run(ctx context.Context) (err error) {
 		c.Admission = slots
 		c.Describe = func(w *approval.WorkerStatus) {
 			w.PolicyDigest, w.LastSweep = policies.Current().Digest(), sweep.Last()
-			w.Pending, w.Faults = sweep.Pending(), warnings.current()
+			w.Faults, w.Connections = warnings.current(), map[string]approval.Connections{}
+			for _, t := range cfg.Targets {
+				w.Connections[t.Name] = client.Connections(t)
+			}
 		}
 		c.Ledger = stopped.records(countedRecords(share))
 	})

@@ -72,10 +72,8 @@ type Sweep struct {
 	// After is called after each sweep by this worker; nil: nothing is.
 	After func(ctx context.Context)
 
-	last      atomic.Int64                   // when it last looked at every target, in Unix nanoseconds
-	pending   atomic.Pointer[map[string]int] // by target, as Pending returns it
-	counting  map[string]int                 // of the sweep that runs
-	submitted map[string]submitted           // by request id: what was submitted and is still pending
+	last      atomic.Int64         // when it last looked at every target, in Unix nanoseconds
+	submitted map[string]submitted // by request id: what was submitted and is still pending
 	held      heldIndex
 }
 
@@ -121,7 +119,6 @@ func (s *Sweep) Once(ctx context.Context) error {
 		return fmt.Errorf("acquire the lease of the sweep: %w", err)
 	}
 	if !mine {
-		s.pending.Store(nil)
 		s.Metrics.WorkUnknown()
 		return nil
 	}
@@ -138,7 +135,7 @@ func (s *Sweep) Once(ctx context.Context) error {
 	if before == nil {
 		before = map[string]submitted{}
 	}
-	s.submitted, s.counting = map[string]submitted{}, map[string]int{}
+	s.submitted = map[string]submitted{}
 	for _, t := range s.Targets {
 		look := s.target
 		if t.Kind.Creates() {
@@ -156,8 +153,6 @@ func (s *Sweep) Once(ctx context.Context) error {
 		s.After(ctx)
 	}
 	s.Metrics.Swept(len(errs) == 0)
-	counted := s.counting
-	s.pending.Store(&counted)
 	s.last.Store(s.Now().UnixNano())
 	return errors.Join(errs...)
 }
@@ -171,16 +166,6 @@ func (s *Sweep) Last() time.Time {
 	return time.Time{}
 }
 
-// Pending returns how many connections of each target were pending when this worker
-// last swept; nil if another worker sweeps. A target that could not be listed is left
-// out. It is safe for concurrent use; do not change the map.
-func (s *Sweep) Pending() map[string]int {
-	if counted := s.pending.Load(); counted != nil {
-		return *counted
-	}
-	return nil
-}
-
 // target looks at the connections of t. All events that were stored before
 // backlogSince have come.
 func (s *Sweep) target(ctx context.Context, t approval.Target, backlogSince time.Time, before map[string]submitted) error {
@@ -189,7 +174,6 @@ func (s *Sweep) target(ctx context.Context, t approval.Target, backlogSince time
 	if err != nil {
 		return fmt.Errorf("list pending connections: %w", err)
 	}
-	s.counting[t.Name] = len(pending)
 	work := metrics.Work{Pending: len(pending)}
 	defer func() { s.Metrics.WorkSeen(t.Name, work) }()
 	// What is held was recorded before the list was read, or its event is under way.

@@ -156,15 +156,9 @@ func TestOneReplicaSweeps(t *testing.T) {
 		if err := second.Once(t.Context()); err != nil || len(bus.got) != 0 {
 			t.Errorf("the second found %d (%v) while the first has the lease, want 0", len(bus.got), err)
 		}
-		if n, known := first.Pending()["payments"]; n != 1 || !known || second.Pending() != nil {
-			t.Errorf("the first says %v, the second %v; want one pending connection, and nothing", first.Pending(), second.Pending())
-		}
 		<-time.After(first.Interval)
 		if err := second.Once(t.Context()); err != nil || len(bus.got) != 1 {
 			t.Errorf("the second found %d (%v) after the lease, want 1", len(bus.got), err)
-		}
-		if err := first.Once(t.Context()); err != nil || first.Pending() != nil || len(second.Pending()) == 0 {
-			t.Errorf("after the lease the first says %v, the second %v, %v", first.Pending(), second.Pending(), err)
 		}
 	})
 }
