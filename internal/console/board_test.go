@@ -2,12 +2,17 @@ package console
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/review"
 )
 
 // fixed is a set that does not change.
@@ -89,6 +94,65 @@ func TestManyHeldRequests(t *testing.T) {
 	b.removed(list.Items[0].Request.Subject(), list.Items[0].Revision)
 	if len(b.records) != maxRecords-1 {
 		t.Errorf("%d are kept after one was removed", len(b.records))
+	}
+}
+
+// heldConsole is a console with n held requests, and the request of ann for the page.
+func heldConsole(t testing.TB, n int) (c *Console, board *board, page func(path string) *httptest.ResponseRecorder) {
+	t.Helper()
+	c, token := rateConsole(t)
+	board, at := heldBoard(t, n)
+	c.board, c.cfg.Policies = board, board.policies
+	c.cfg.Now, c.sessions.now = at.now, at.now
+	token = c.sessions.start("ann", review.SignIn{Method: "link", Subject: "ann"})
+	return c, board, func(path string) *httptest.ResponseRecorder {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://127.0.0.1:8090"+path, nil)
+		r.AddCookie(&http.Cookie{Name: c.cookieName(), Value: token})
+		w := httptest.NewRecorder()
+		c.ServeHTTP(w, r)
+		return w
+	}
+}
+
+// TestManyHeldRequestsOnPages: however many requests wait, a page has some of them, and
+// all pages have all of them.
+func TestManyHeldRequestsOnPages(t *testing.T) {
+	t.Parallel()
+	const all = 2030
+	_, _, page := heldConsole(t, all)
+	row, seen := regexp.MustCompile(`<tr id="r-([0-9a-f]{32})"`), map[string]bool{}
+	for n := range (all + pageSize - 1) / pageSize {
+		got := page(fmt.Sprintf("/reviews?page=%d", n+1))
+		rows := row.FindAllStringSubmatch(got.Body.String(), -1)
+		if got.Code != http.StatusOK || len(rows) > pageSize || got.Body.Len() > 100<<10 || !strings.Contains(got.Body.String(), "2030 requests wait") {
+			t.Fatalf("page %d: status %d, %d rows, %d bytes", n+1, got.Code, len(rows), got.Body.Len())
+		}
+		for _, r := range rows {
+			seen[r[1]] = true
+		}
+	}
+	if len(seen) != all {
+		t.Errorf("the pages have %d requests, want %d", len(seen), all)
+	}
+}
+
+// BenchmarkHeldPage is the whole page of 10,000 held requests, as a browser gets it: after
+// a change of the policies, and from then on.
+func BenchmarkHeldPage(b *testing.B) {
+	for _, again := range []bool{false, true} {
+		b.Run(fmt.Sprintf("judged=%v", again), func(b *testing.B) {
+			_, board, page := heldConsole(b, 10_000)
+			for b.Loop() {
+				if !again {
+					for _, j := range board.records {
+						j.digest = ""
+					}
+				}
+				if got := page("/reviews?page=3"); got.Code != http.StatusOK || strings.Count(got.Body.String(), "<tr id=") != pageSize {
+					b.Fatalf("status %d: %s", got.Code, got.Body)
+				}
+			}
+		})
 	}
 }
 

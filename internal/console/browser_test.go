@@ -19,6 +19,8 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"github.com/vpcep-approver/vpcep-approver/internal/console"
+	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 )
 
 var update = flag.Bool("update", false, "write the picture of the README")
@@ -31,14 +33,14 @@ const (
 )
 
 // chromium starts a browser that ends with the test.
-func chromium(t *testing.T) context.Context {
+func chromium(t *testing.T, options ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	if os.Getenv(chromiumVariable) == "" {
 		t.Skip("needs chromium; set " + chromiumVariable + "=require to run it")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
-	ctx, stop := chromedp.NewContext(ctx)
+	ctx, stop := chromedp.NewContext(ctx, chromedp.WithAllocatorOptions(options...))
 	t.Cleanup(stop)
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("start chromium: %v", err)
@@ -111,7 +113,7 @@ func (p *tab) sees(what, expression string) {
 	p.o.t.Helper()
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
-	end := time.After(20 * time.Second)
+	end := time.After(time.Minute)
 	for {
 		done, err := chromedp.Run(p.ctx, chromedp.Evaluate[bool](expression))
 		if err == nil && done {
@@ -244,11 +246,22 @@ func TestBrowserPages(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%s must name axe.min.js of axe-core: %v", axeVariable, err)
 	}
-	o := newOffice(t, "review: {by: [network], approvals: 2}\n")
+	o := newOffice(t, "review: {by: [network], approvals: 2}\n", func(cfg *console.Config) {
+		cfg.TraceURL = func(id string) string { return "https://traces.example.org/trace/" + id }
+	})
 	held := o.hold("1", func(r *approval.Request, _ *approval.Facts) {
+		r.TraceParent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 		r.Claims = approval.Claims{"requester": "dev@example.org", "tags": map[string]any{"env": "prod"}, "note": "urgent \u202egnp.exe"}
 	})
 	o.hold("2")
+	now := time.Now()
+	worker := approval.WorkerStatus{
+		Instance: "7QXRVOEB5ZP2MQ6K", Host: "approver-7d9c5b6f4-x2x8k", Version: "v1.0.0", State: approval.WorkerRunning, StartedAt: now.Add(-26 * time.Hour), SentAt: now, LastSweep: now.Add(-time.Minute),
+		Targets: []string{"payments"}, PolicyDigest: o.Current().Digest(), InFlight: 3,
+		Connections: map[string]approval.Connections{"payments": {Pending: approval.ConnectionCount{N: 2, At: now.Add(-time.Minute)}}},
+		Faults:      []approval.WorkerFault{{Kind: approval.FaultOperator, API: "vpcep", Operation: "list", Target: "payments", Code: "EndPoint.0004", Text: "The user has no permission for this operation."}},
+	}
+	o.beat(worker)
 	for n := range 12 {
 		o.tell(n, approval.Outcomes()[n%10], "The account is on the list.")
 	}
@@ -269,7 +282,7 @@ func TestBrowserPages(t *testing.T) {
 		got.follow(got.post("/requests/"+held.Request.ID+"/review", form(held, "approve", "Known partner, ticket 4711.\nChecked by phone.")))
 	}
 	folder := t.ArtifactDir()
-	for _, page := range []struct {
+	pages := []struct {
 		tab        *tab
 		name, path string
 	}{
@@ -282,17 +295,49 @@ func TestBrowserPages(t *testing.T) {
 		{ann, "targets", "/targets"},
 		{ann, "system", "/system"},
 		{ann, "error", "/requests/" + strings.Repeat("0", 32)},
-	} {
-		page.tab.look(folder, page.name, page.path, string(axe))
+	}
+	all := []shot{{"light", 1280}, {"light", 390}, {"dark", 1280}, {"dark", 390}}
+	for _, page := range pages {
+		page.tab.look(folder, page.name, page.path, string(axe), all)
 	}
 	if *update {
 		ann.picture("/requests/"+held.Request.ID, "../../docs/console.png")
 	}
-	ann.do(chromedp.Click("button[name=language]"))
-	ann.look(folder, "request-zh", "/requests/"+held.Request.ID, string(axe))
+	for _, p := range []*tab{ann, visitor} {
+		p.do(chromedp.Click("button[name=language]"), chromedp.WaitVisible("html[lang=zh-CN]"))
+	}
+	for _, page := range pages {
+		page.tab.look(folder, page.name+"-zh", page.path, string(axe), []shot{all[0], all[3]})
+	}
 	ann.quiet("404")
 	visitor.quiet()
 	t.Logf("pictures are in %s", folder)
+}
+
+// beat stores the heartbeats of a worker until the test ends.
+func (o *office) beat(worker approval.WorkerStatus) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var beating sync.WaitGroup
+	beating.Go(func() {
+		workers, again := ledger.NewWorkers(o.bus), time.NewTicker(time.Second)
+		defer again.Stop()
+		for revision := uint64(0); ; {
+			worker.SentAt = time.Now()
+			var err error
+			if revision, err = workers.Store(ctx, worker, revision); err != nil && ctx.Err() == nil {
+				o.t.Log(err)
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-again.C:
+			}
+		}
+	})
+	o.t.Cleanup(func() {
+		cancel()
+		beating.Wait()
+	})
 }
 
 // picture writes the picture of the README.
@@ -313,38 +358,42 @@ func (p *tab) picture(path, file string) {
 	}
 }
 
-// look takes a picture of a page in each theme and at two widths, and has axe check it.
-func (p *tab) look(folder, name, path, axe string) {
+// shot is how a page is looked at.
+type shot struct {
+	theme string
+	width int64
+}
+
+// look takes pictures of a page, and has axe check each.
+func (p *tab) look(folder, name, path, axe string, shots []shot) {
 	p.o.t.Helper()
-	for _, theme := range []string{"light", "dark"} {
-		media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}}}
+	for _, s := range shots {
+		media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: s.theme}}}
 		if _, err := chromedp.Call(p.ctx, emulation.SetEmulatedMedia, media); err != nil {
 			p.o.t.Fatal(err)
 		}
-		for _, width := range []int64{1280, 390} {
-			p.do(chromedp.EmulateViewport(width, 800))
-			p.open(path)
-			picture, err := chromedp.Run(p.ctx, chromedp.FullScreenshot(100))
-			if err != nil {
-				p.o.t.Fatal(err)
-			}
-			if err := os.WriteFile(filepath.Join(folder, fmt.Sprintf("%s-%s-%d.png", name, theme, width)), picture, 0o600); err != nil {
-				p.o.t.Fatal(err)
-			}
-			if wide, err := chromedp.Run(p.ctx, chromedp.Evaluate[int64]("document.documentElement.scrollWidth")); err != nil || wide > width {
-				p.o.t.Errorf("%s at %d pixels is %d wide, %v", name, width, wide, err)
-			}
-			if _, err := chromedp.Run(p.ctx, chromedp.Evaluate[int](axe+";0")); err != nil {
-				p.o.t.Fatal(err)
-			}
-			found, err := chromedp.Run(p.ctx, chromedp.Evaluate[string](
-				`axe.run(document).then((r) => r.violations.map((v) => v.id + ": " + v.help + " " + v.nodes.map((n) => n.html).slice(0, 3).join(" ")).join("\n"))`, chromedp.EvalAwaitPromise))
-			if err != nil {
-				p.o.t.Fatal(err)
-			}
-			if found != "" {
-				p.o.t.Errorf("%s in %s at %d pixels: axe finds\n%s", name, theme, width, found)
-			}
+		p.do(chromedp.EmulateViewport(s.width, 800))
+		p.open(path)
+		picture, err := chromedp.Run(p.ctx, chromedp.FullScreenshot(100))
+		if err != nil {
+			p.o.t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(folder, fmt.Sprintf("%s-%s-%d.png", name, s.theme, s.width)), picture, 0o600); err != nil {
+			p.o.t.Fatal(err)
+		}
+		if wide, err := chromedp.Run(p.ctx, chromedp.Evaluate[int64]("document.documentElement.scrollWidth")); err != nil || wide > s.width {
+			p.o.t.Errorf("%s at %d pixels is %d wide, %v", name, s.width, wide, err)
+		}
+		if _, err := chromedp.Run(p.ctx, chromedp.Evaluate[int](axe+";0")); err != nil {
+			p.o.t.Fatal(err)
+		}
+		found, err := chromedp.Run(p.ctx, chromedp.Evaluate[string](
+			`axe.run(document).then((r) => r.violations.map((v) => v.id + ": " + v.help + " " + v.nodes.map((n) => n.html).slice(0, 3).join(" ")).join("\n"))`, chromedp.EvalAwaitPromise))
+		if err != nil {
+			p.o.t.Fatal(err)
+		}
+		if found != "" {
+			p.o.t.Errorf("%s in %s at %d pixels: axe finds\n%s", name, s.theme, s.width, found)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
@@ -45,6 +46,7 @@ type office struct {
 	public  string // of the console
 	server  *httptest.Server
 	console *console.Console
+	spki    string // hash of the key of the server's certificate; empty: it serves plain HTTP
 
 	mu     sync.Mutex
 	links  map[string]string // by name
@@ -124,7 +126,14 @@ func newOffice(t *testing.T, rule string, edit ...func(*console.Config)) *office
 		t.Fatal(err)
 	}
 	o.server.Config.Handler = o.console
-	o.server.Start()
+	if cfg.Site.TLS {
+		var cert tls.Certificate
+		cert, o.spki = selfSigned(t)
+		o.server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+		o.server.StartTLS()
+	} else {
+		o.server.Start()
+	}
 	o.run()
 	return o
 }
@@ -326,7 +335,7 @@ func (o *office) until(what string, done func() bool) {
 	o.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	end := time.After(20 * time.Second)
+	end := time.After(time.Minute)
 	for !done() {
 		select {
 		case <-tick.C:

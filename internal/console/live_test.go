@@ -34,7 +34,7 @@ func (o *office) tell(n int, outcome approval.Outcome, reason string) {
 // events reads rows of a stream until there are n, and returns their ids and texts.
 func (b *browser) events(path, last string, n int) (ids, texts []string) {
 	b.o.t.Helper()
-	ctx, cancel := context.WithTimeout(b.o.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(b.o.t.Context(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.o.server.URL+path, nil)
 	if err != nil {

@@ -100,7 +100,7 @@ func complete(t *testing.T, what string, p *pipe, first, last uint64, wantGap bo
 }
 
 // rateConsole is a console without a bus, at which ann has the session of the token.
-func rateConsole(t *testing.T) (c *Console, token string) {
+func rateConsole(t testing.TB) (c *Console, token string) {
 	t.Helper()
 	pair, err := nkeys.CreateUser()
 	if err != nil {

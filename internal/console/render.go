@@ -71,7 +71,7 @@ func functions(code string) template.FuncMap {
 			if t.IsZero() {
 				return "–"
 			}
-			return t.UTC().Format("2006-01-02 15:04:05")
+			return t.UTC().Format("2006-01-02 15:04:05 UTC")
 		},
 		"clock":   func(t time.Time) string { return t.UTC().Format(time.TimeOnly) },
 		"machine": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },

@@ -71,7 +71,7 @@ func texts() map[string][2]string {
 		"request.title":       {"Request", "请求"},
 		"request.why":         {"Why", "原因"},
 		"request.verdict":     {"Verdict", "结论"},
-		"request.decided":     {"Decided", "审批时间"},
+		"request.decided":     {"Decided", "决策时间"},
 		"request.contact":     {"Contact", "联系人"},
 		"request.facts":       {"Facts", "事实"},
 		"request.facts_hint":  {"What the cloud itself shows. A review is about exactly this.", "由云端接口给出。审核针对的正是这些内容。"},

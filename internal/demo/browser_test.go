@@ -33,7 +33,7 @@ func newTab(t *testing.T) *tab {
 	if os.Getenv(chromiumVariable) == "" {
 		t.Skip("needs chromium; set " + chromiumVariable + "=require to run it")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	ctx, stop := chromedp.NewContext(ctx)
 	t.Cleanup(stop)
