@@ -37,8 +37,8 @@ type reviewRow struct {
 	ID, Target, Account, Asks string
 	HeldAt, Until             time.Time
 	Missing                   []missing
-	Who                       []string
-	Mine                      bool
+	Mine                      bool     // the person may decide
+	Who                       []string // the others who may
 }
 
 // missing is how many approvals a policy still wants.
@@ -93,7 +93,7 @@ func rowOf(item *review.Item, name string) reviewRow {
 	for _, rule := range item.State.Rules {
 		row.Missing = append(row.Missing, missing{rule.Policy, rule.Missing, rule.Approvals})
 		for _, who := range rule.May {
-			if !slices.Contains(row.Who, who) {
+			if who != name && !slices.Contains(row.Who, who) {
 				row.Who = append(row.Who, who)
 			}
 		}

@@ -163,11 +163,16 @@ func (s *Output) invite(d *Demo, base string) {
 	s.line("  go run ./cmd/worker watch --config %s", d.ConfigFile())
 	s.line("  curl -s %s/metrics", base)
 	s.line("")
+	s.line("Review what is held, in another terminal or, as below, in the browser:")
+	s.line("")
+	s.line("  go run ./cmd/worker reviews list --config %s", d.ConfigFile())
+	s.line("  go run ./cmd/worker reviews approve ID --config %s --key %s --reason \"known partner\" --wait", d.ConfigFile(), d.reviewerKeyFile())
+	s.line("")
 	s.line("Edit the policies in %s; they are loaded when they change.", d.Dir+"/policies")
 }
 
 // link prints where to review in the browser.
 func (s *Output) link(_, url string) {
-	s.line("Review what is held in the browser; the link works once, then there is a new one:")
+	s.line("Open the console in a browser; the link works once, then there is a new one:")
 	s.line("  %s", s.paint.Bold(url))
 }

@@ -22,22 +22,29 @@ const reviewer = "demo-user"
 // demoReviewers is reviewers.yaml of the demo.
 const demoReviewers = `version: 1
 reviewers:
-  - {name: ` + reviewer + `, email: demo-user@example.org, groups: [demo], roles: [reviewer, operator]}
+  - {name: ` + reviewer + `, key: %s, email: demo-user@example.org, groups: [demo], roles: [reviewer, operator]}
 consoles:
   - {name: demo-console, key: %s}
 `
 
 func (d *Demo) keyFile() string { return filepath.Join(d.Dir, "console.nk") }
 
-// addReviews lets people decide what the policy payments holds, by a console whose
-// key is made here.
+// reviewerKeyFile has the key with which the reviewer signs in a terminal.
+func (d *Demo) reviewerKeyFile() string { return filepath.Join(d.Dir, reviewer+".nk") }
+
+// addReviews lets people decide what the policy payments holds, by a console or in a
+// terminal, with keys that are made here.
 func (d *Demo) addReviews() error {
 	public, err := review.NewKey(d.keyFile(), "demo-console")
 	if err != nil {
 		return err
 	}
+	own, err := review.NewKey(d.reviewerKeyFile(), reviewer)
+	if err != nil {
+		return err
+	}
 	folder := filepath.Join(d.Dir, "policies")
-	if err := os.WriteFile(filepath.Join(folder, policy.ReviewersFile), fmt.Appendf(nil, demoReviewers, public), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, policy.ReviewersFile), fmt.Appendf(nil, demoReviewers, own, public), 0o600); err != nil {
 		return fmt.Errorf("the reviewers of the demo: %w", err)
 	}
 	file := filepath.Join(folder, "payments.yaml")

@@ -8,14 +8,19 @@ import (
 	"net/http/cookiejar"
 	"net/url"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nkeys"
+
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
+	"github.com/vpcep-approver/vpcep-approver/internal/policy"
+	"github.com/vpcep-approver/vpcep-approver/internal/review"
 )
 
 // printed is what the demo prints. It is safe for concurrent use.
@@ -76,7 +81,7 @@ func TestReviewInTheBrowser(t *testing.T) {
 	}
 	find := func(what string, pattern string, in func() string) string {
 		t.Helper()
-		end := time.After(30 * time.Second)
+		end := time.After(time.Minute)
 		for {
 			if m := regexp.MustCompile(pattern).FindStringSubmatch(in()); m != nil {
 				return m[1]
@@ -91,6 +96,22 @@ func TestReviewInTheBrowser(t *testing.T) {
 	link, err := url.Parse(find("link", `(http://\S+/sign-in/link\?token=\S+)`, out.String))
 	if err != nil {
 		t.Fatal(err)
+	}
+	key := find("command to approve", `reviews approve ID --config `+regexp.QuoteMeta(d.ConfigFile())+` --key (\S+) --reason`, out.String)
+	seed, _, err := review.ReadKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := nkeys.FromSeed(seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := pair.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if people, err := os.ReadFile(filepath.Join(d.Dir, "policies", policy.ReviewersFile)); err != nil || !strings.Contains(string(people), "{name: "+reviewer+", key: "+public+",") {
+		t.Errorf("the key %s of the command is not that of %s in:\n%s%v", public, reviewer, people, err)
 	}
 	base := "http://" + link.Host
 	read(http.MethodPost, base+"/sign-in/link", url.Values{"token": {link.Query().Get("token")}})

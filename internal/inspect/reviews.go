@@ -145,6 +145,14 @@ func (list Reviews) JSON() []ReviewJSON {
 	return out
 }
 
+// timeLeft is how long it is until then, in one or two units.
+func timeLeft(now, then time.Time) string {
+	if !then.After(now) {
+		return "0s"
+	}
+	return cli.Age(then, now)
+}
+
 // Table writes the requests as the rows of a table.
 func (list Reviews) Table(row cli.Row, now time.Time) {
 	row("REQUEST", "TARGET", "ACCOUNT", "ASKS", "HELD FOR", "LEFT", "MISSING", "WHO")
@@ -160,7 +168,7 @@ func (list Reviews) Table(row cli.Row, now time.Time) {
 			}
 		}
 		row(item.Request.ID[:min(len(item.Request.ID), 12)], cli.Printable(item.Request.Target.Name), cli.Printable(cli.OrDash(item.Facts.DomainID)), cli.Printable(Asks(item.Request)),
-			cli.Age(now, item.Reviews.HeldAt), cli.ShortDuration(item.Until().Sub(now)), cli.Printable(strings.Join(missing, ", ")), cli.Printable(cli.OrDash(strings.Join(who, ", "))))
+			cli.Age(now, item.Reviews.HeldAt), timeLeft(now, item.Until()), cli.Printable(strings.Join(missing, ", ")), cli.Printable(cli.OrDash(strings.Join(who, ", "))))
 	}
 }
 
