@@ -92,11 +92,12 @@ func (p PauseChange) confirm(ctx context.Context, workers *ledger.Workers, done 
 	defer cancel()
 	again := time.NewTicker(confirmEvery)
 	defer again.Stop()
-	var missing []approval.WorkerStatus
+	var live, missing []approval.WorkerStatus // of the last read that did not fail
 	failed := fmt.Errorf("nothing was read within %s", cli.ShortDuration(p.Timeout))
 	for {
-		live, err := workers.List(waiting)
+		listed, err := workers.List(waiting)
 		if err == nil {
+			live = listed
 			missing, failed = slices.DeleteFunc(slices.Clone(live), func(w approval.WorkerStatus) bool { return sawPauses(w, done) }), nil
 			if len(missing) == 0 {
 				_, err = fmt.Fprintf(out, "seen by all live workers: %d\n", len(live))
