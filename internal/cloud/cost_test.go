@@ -160,6 +160,9 @@ func TestCostDoesNotGrowWithTheList(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%s, %d accepted, rate %v, %d slots", tt.target.Kind, tt.accepted, tt.rate, tt.slots), func(t *testing.T) {
 			t.Parallel()
+			if tt.accepted > 5000 {
+				cloud.Counted(t)
+			}
 			synctest.Test(t, func(t *testing.T) {
 				sim, p, c := bench(t, tt.rate, tt.target)
 				long := time.Now().Add(-24 * time.Hour)
@@ -194,6 +197,9 @@ func TestCostOfManyTargets(t *testing.T) {
 	for _, rate := range []float64{10, 100, 1000} {
 		t.Run(fmt.Sprint(rate), func(t *testing.T) {
 			t.Parallel()
+			if rate != 100 {
+				cloud.Counted(t)
+			}
 			synctest.Test(t, func(t *testing.T) {
 				var all []approval.Target
 				for i := range 1000 {

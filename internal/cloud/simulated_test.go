@@ -173,7 +173,7 @@ func TestSimulatedFaults(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			sim, c := start(t, simulator.Config{}, signed())
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			var wg sync.WaitGroup
 			for _, target := range targets().Connections() {

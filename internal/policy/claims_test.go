@@ -173,7 +173,7 @@ func TestAllowOnClaimsAloneIsAnError(t *testing.T) {
 // into a reject, nor an accept of a request that has no verified allow.
 func TestForgedClaimsNeverAct(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(500) {
+	for seed := range uint64(Tries(500)) {
 		r := rand.New(rand.NewPCG(seed, 38))
 		texts := randomPolicies(r)
 		set := load(t, texts...)

@@ -110,7 +110,7 @@ func FuzzEvaluate(f *testing.F) {
 func TestEvaluateAgainstReference(t *testing.T) {
 	t.Parallel()
 	counts := make(map[approval.Verdict]int)
-	for seed := range uint64(1_000) {
+	for seed := range uint64(Tries(1_000)) {
 		for _, v := range checkSome(t, rand.New(rand.NewPCG(seed, 42)), 10) {
 			counts[v]++
 		}
@@ -119,7 +119,7 @@ func TestEvaluateAgainstReference(t *testing.T) {
 		}
 	}
 	for _, v := range approval.Verdicts() {
-		if counts[v] < 100 {
+		if counts[v] < Tries(100) {
 			t.Errorf("only %d of the inputs end in %s; the generator is too narrow", counts[v], v)
 		}
 	}

@@ -217,7 +217,7 @@ func (e *entry) nearlyMatches(in *approval.Input) bool {
 // same, with its rule, limit and reasons.
 func TestIndexDecidesAsEveryEntryInTurn(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(40) {
+	for seed := range uint64(Tries(40)) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		var b strings.Builder
 		pick := func(words ...string) string { return words[r.IntN(len(words))] }

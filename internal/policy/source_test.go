@@ -212,8 +212,8 @@ func TestReloadsUnderLoad(t *testing.T) {
 		})
 	}
 	bad := 0
-	rounds := 200
-	if os.Getenv("FAULT_COUNTS") != "" { // as .ci/run does
+	rounds := Tries(200)
+	if os.Getenv("FAULT_COUNTS") == "ci" { // as .ci/run does
 		rounds = 1000
 	}
 	for i := range rounds {

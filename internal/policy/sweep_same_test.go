@@ -29,7 +29,9 @@ import (
 // so must what explain says of the record, and the decision on what the sweep submits.
 func TestTheSweepDecidesAlike(t *testing.T) {
 	t.Parallel()
-	const sets, inputs, shares = 200, 50, 4
+	const inputs = 50
+	sets := uint64(policy.Tries(200))
+	shares := (sets + 49) / 50
 	for share := range uint64(shares) {
 		t.Run(fmt.Sprintf("share %d", share), func(t *testing.T) {
 			t.Parallel()
@@ -65,11 +67,11 @@ func decideAlike(t *testing.T, from, to uint64, inputs int) {
 		}
 	}
 	for _, v := range approval.Verdicts() {
-		if said[v] < 20 {
+		if said[v] < policy.Tries(20) {
 			t.Errorf("only %d of the connections end in %s; the generator is too narrow", said[v], v)
 		}
 	}
-	if limits < 20 || full < 20 {
+	if least := policy.Tries(20); limits < least || full < least {
 		t.Errorf("%d are accepted within a limit and %d held at one; the generator is too narrow", limits, full)
 	}
 }
