@@ -19,6 +19,9 @@ import (
 func TestDuplicates(t *testing.T) {
 	together(t)
 	events := times(1000, 5000, 100_000)
+	if counts.least() {
+		events = 400
+	}
 	w := newWorld(t, simulator.Config{})
 	for i := range 2 {
 		w.start(fmt.Sprintf("replica-%d", i), options{slots: 256, rate: 5000}).ready()
@@ -78,6 +81,9 @@ func (w *world) drained() bool {
 func TestBrokerRestarts(t *testing.T) {
 	t.Parallel()
 	restarts := times(2, 5, 50)
+	if counts.least() {
+		restarts = 1 // which takes longest
+	}
 	w := newWorld(t, simulator.Config{})
 	p := w.start("worker", options{}).ready()
 	var f findings

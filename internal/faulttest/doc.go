@@ -10,8 +10,8 @@
 //  5. there is exactly one result for a decision;
 //  6. every action has its decision record, written before it.
 //
-// How much is tried is set by FAULT_COUNTS: without it the short form runs, with "ci"
-// the counts of .ci/run and with "full" those of `make faults`. Each run makes a table
+// How much is tried is set by FAULT_COUNTS: "short", "ci" and "full" are the columns of
+// docs/reliability.md. Without it the short form runs, less what takes long. Each run makes a table
 // of what was tried and what was found. It is printed with -v, and written to the file
 // that FAULT_TABLE names.
 package faulttest

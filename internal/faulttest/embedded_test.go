@@ -21,6 +21,7 @@ func TestTwoProcessesOnOneFolder(t *testing.T) {
 	t.Parallel()
 	rounds := times(2, 2, 60)
 	w := newCloudWorld(t, simulator.Config{})
+	w.noCreations = counts.least()
 	data, listen := filepath.Join(w.dir, "data"), freeAddress(t)
 	p := w.start("first", options{data: data, nats: listen}).ready()
 	password, err := broker.ReadPassword(data, broker.WorkerUser)

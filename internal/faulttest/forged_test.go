@@ -49,7 +49,7 @@ func (a *forger) event(mark, from, id, reason string) {
 func (a *forger) put(subject string, header nats.Header, body []byte) {
 	a.t.Helper()
 	a.tries++
-	ctx, cancel := context.WithTimeout(a.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(a.t.Context(), time.Minute)
 	defer cancel()
 	if _, err := a.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: header, Data: body}); err != nil {
 		a.t.Fatalf("the forger publishes on %s: %v", subject, err)

@@ -16,26 +16,35 @@ var (
 	turns  = &pace{}
 )
 
-// level is how much is tried: the counts of CI, the full ones, which take hours, or
-// neither.
-type level struct{ ci, full bool }
+// level is how much is tried: the short counts, those of CI, the full ones, which take
+// hours, or the least.
+type level struct{ short, ci, full bool }
+
+// least reports whether a row runs at few of its points and only with what is quick.
+func (l level) least() bool { return l == level{} }
 
 func countsOf(name string) level {
 	switch name {
 	case "":
 		return level{}
+	case "short":
+		return level{short: true}
 	case "ci":
 		return level{ci: true}
 	case "full":
 		return level{full: true}
 	}
-	panic(fmt.Sprintf("FAULT_COUNTS=%q is neither ci nor full", name))
+	panic(fmt.Sprintf("FAULT_COUNTS=%q is none of short, ci and full", name))
 }
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	// These tests wait for other processes more than they compute.
-	if err := flag.Set("test.parallel", "12"); err != nil {
+	parallel := "12"
+	if counts.least() {
+		parallel = "16"
+	}
+	if err := flag.Set("test.parallel", parallel); err != nil {
 		panic(err) // there is no such flag any more
 	}
 	for _, role := range []string{"WORKER", "SETUP", "PRODUCER", "READER", "OPERATOR", "REVIEWER", "CONSOLE"} {
@@ -57,7 +66,7 @@ func TestMain(m *testing.M) {
 	before.remove()
 }
 
-// times returns how often to try something.
+// times returns how often to try something; the least form tries it as often as the short one.
 func times(short, ci, full int) int {
 	switch {
 	case counts.full:

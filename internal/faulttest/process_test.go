@@ -42,7 +42,7 @@ func (b *binary) path(t testing.TB) string {
 				return
 			}
 		}
-		c := exec.Command("go", "build", "-tags", "failpoints", "-o", filepath.Join(b.dir, "worker"), "./cmd/worker")
+		c := exec.Command("go", "build", "-tags", "failpoints", "-ldflags", "-s -w", "-o", filepath.Join(b.dir, "worker"), "./cmd/worker")
 		c.Dir = root
 		out, err := c.CombinedOutput()
 		if err != nil {
