@@ -116,7 +116,7 @@ func producer(t *testing.T, url, data string) {
 		"$JS.API.STREAM.PURGE.KV_ledger":    false,
 		"$JS.API.STREAM.INFO.VPCEP_RESULTS": false,
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		if !may {
 			ctx, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
 		}

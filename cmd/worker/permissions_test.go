@@ -30,9 +30,7 @@ import (
 // as the user whose permission file is for it. The server must not have denied
 // anything to any of them.
 func TestRolesDoTheirWork(t *testing.T) {
-	for _, role := range []string{"WORKER", "SETUP", "PRODUCER", "READER", "OPERATOR", "REVIEWER", "CONSOLE"} {
-		t.Setenv("VPCEP_"+role+"_PASSWORD", "p")
-	}
+	t.Parallel()
 	server, denied := natstest.StartOptions(t, natstest.Options(t, "../../deploy/nats/nats-server.conf"))
 	url := server.ClientURL()
 
@@ -63,7 +61,7 @@ func TestRolesDoTheirWork(t *testing.T) {
 		if role == "producer" {
 			inbox = "_INBOX"
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		return call{
 			args:    append(args, "--config", "worker.yaml", "--nats-url", url, "--nats-inbox-prefix", inbox),
@@ -223,7 +221,7 @@ func forbidden(t *testing.T, url string, subjects map[string][]string) {
 				if !strings.Contains(err.Error(), subject) {
 					t.Errorf("%s publishes on %s: %v", role, subject, err)
 				}
-			case <-time.After(5 * time.Second):
+			case <-time.After(time.Minute):
 				t.Errorf("%s may publish on %s", role, subject)
 			}
 		}
@@ -236,7 +234,7 @@ func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
-	for end := time.Now().Add(30 * time.Second); !ok(); <-again.C {
+	for end := time.Now().Add(2 * time.Minute); !ok(); <-again.C {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain until %s", what)
 		}
@@ -246,9 +244,7 @@ func await(t *testing.T, what string, ok func() bool) {
 // TestDoctorOfALeastPrivilegeUser wants doctor to be content with the worker's own
 // rights, and to name each that others lack.
 func TestDoctorOfALeastPrivilegeUser(t *testing.T) {
-	for _, role := range []string{"WORKER", "SETUP", "PRODUCER", "READER", "OPERATOR", "REVIEWER", "CONSOLE"} {
-		t.Setenv("VPCEP_"+role+"_PASSWORD", "p")
-	}
+	t.Parallel()
 	server, _ := natstest.StartOptions(t, natstest.Options(t, "../../deploy/nats/nats-server.conf"))
 	c := doctored(t)
 	run := func(role string, args ...string) result {

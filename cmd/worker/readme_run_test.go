@@ -50,7 +50,7 @@ func TestReadmeRunsForReal(t *testing.T) {
 	shell := &readmeShell{bash: bash, dir: freshCopy(t), env: append(os.Environ(),
 		"HUAWEICLOUD_SDK_AK="+simulator.DefaultAuth().AccessKey, "HUAWEICLOUD_SDK_SK="+simulator.DefaultAuth().SecretKey,
 		"APPROVER_CLOUD_ENDPOINTS_VPCEP="+simulated,
-		"GOFLAGS=-trimpath", // what was compiled in another copy counts
+		"GOFLAGS=-trimpath -ldflags=-s", // what was compiled in another copy counts; quicker to link
 		"APPROVER_NATS_LISTEN="+freeAddress(t), "APPROVER_HTTP_LISTEN="+freeAddress(t), "APPROVER_HTTP_PROBES="+freeAddress(t),
 	)}
 	did := map[string]string{}

@@ -135,8 +135,8 @@ func TestSubmitWithAUsedID(t *testing.T) {
 func TestSubmitSaysThatNobodyServes(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	got := f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpointA, "--wait", "--timeout", "200ms")
-	if got.code != cli.ExitFailed || !strings.Contains(got.stderr, "no worker takes requests") || !strings.Contains(got.stderr, "no result within 200ms") {
+	got := f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpointA, "--wait", "--timeout", "6s")
+	if got.code != cli.ExitFailed || !strings.Contains(got.stderr, "no worker takes requests") || !strings.Contains(got.stderr, "no result within 6s") {
 		t.Errorf("%+v", got)
 	}
 }

@@ -143,8 +143,8 @@ func (r *running) submitTo(t *testing.T, endpoints map[string]string, ids ...str
 // was decided before has no second result there, and new ones are decided.
 func TestBackupAndRestore(t *testing.T) {
 	t.Parallel()
-	r := start(t, nil, nil)
-	before, after := r.Sim.Connect(Service, simulator.Connection{DomainID: Acme}), r.Sim.Connect(Service, simulator.Connection{DomainID: Acme})
+	r := start(t, map[string]string{"sweep.interval": "1h"}, nil) // it leaves what is new to the events
+	before := r.Sim.Connect(Service, simulator.Connection{DomainID: Acme})
 	r.submitTo(t, map[string]string{"before": before.ID}, "before")
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
@@ -168,6 +168,7 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	r.server = server
 	r.serve(t)
+	after := r.Sim.Connect(Service, simulator.Connection{DomainID: Acme})
 	r.submitTo(t, map[string]string{"before": before.ID, "after": after.ID}, "before", "after")
 
 	// The repeated request is done when nothing is left to acknowledge.

@@ -14,7 +14,7 @@ import (
 // wait in the worker; they are not delivered again and again.
 func TestDeliveriesOfAQueue(t *testing.T) {
 	t.Parallel()
-	const queued = 40
+	const queued = 24
 	settings := map[string]string{"cloud.rate_per_second": "100", "worker.slots": "8", "sweep.interval": "1h"}
 	r := start(t, settings, func(cfg *simulator.Config) { cfg.Delays = simulator.Delays{} })
 	seen := listen(t, r.server.URL())

@@ -75,7 +75,7 @@ func listen(t *testing.T, url string) *listener {
 // untilAcknowledged collects what is heard until a request is acknowledged.
 func (l *listener) untilAcknowledged(t *testing.T) {
 	t.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		var m *nats.Msg
 		select {

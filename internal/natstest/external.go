@@ -121,7 +121,7 @@ func startExternal(program string, o broker.Options) (*external, error) {
 func readPorts(name string, ended <-chan struct{}) (string, error) {
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		var ports struct {
 			NATS []string `json:"nats"`
 		}
@@ -148,7 +148,7 @@ func (e *external) Shutdown() {
 	_ = e.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	select {
 	case <-e.ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		_ = e.cmd.Process.Kill()
 		<-e.ended
 	}

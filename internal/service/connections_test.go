@@ -45,7 +45,7 @@ func dial(t *testing.T, addr net.Addr) net.Conn {
 // get asks on a connection of its own.
 func get(t *testing.T, addr net.Addr) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr.String()+"/livez", nil)
 	if err != nil {

@@ -79,7 +79,7 @@ func (p *protected) certify() {
 // failed handshake is an error.
 func (p *protected) get(password string) (int, error) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.l.urls().Metrics+"/metrics", nil)
 	if err != nil {

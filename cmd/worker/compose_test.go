@@ -1,14 +1,18 @@
-package e2e
+package main
 
 import (
+	"bytes"
+	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"go.yaml.in/yaml/v4"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 )
 
 // composeFile is what the test looks at of a compose file.
@@ -43,9 +47,18 @@ func TestCompose(t *testing.T) {
 	if file.Services["worker"].Image == "" || !file.Services["worker"].ReadOnly {
 		t.Errorf("the worker is not there, or its root can be written: %+v", file.Services["worker"])
 	}
-	worker := filepath.Join(t.TempDir(), "worker")
-	if out, err := exec.Command("go", "build", "-o", worker, "../../cmd/worker").CombinedOutput(); err != nil {
-		t.Fatalf("build the worker: %v\n%s", err, out)
+	var environ []string
+	for name, value := range file.Services["worker"].Environment {
+		if name != "APPROVER_CONFIG" { // another path below
+			environ = append(environ, name+"="+value)
+		}
+	}
+	do := func(args ...string) (string, int) {
+		var out bytes.Buffer
+		env := cli.ProcessEnvironment()
+		env.Args, env.Environ, env.Stdout, env.Stderr = args, environ, &out, &out
+		code := execute(context.Background(), env)
+		return out.String(), code
 	}
 	for name, s := range file.Services {
 		if s.Build.Context != "" {
@@ -53,8 +66,8 @@ func TestCompose(t *testing.T) {
 				t.Errorf("service %s: %v", name, err)
 			}
 			// --help refuses flags that do not exist when they come before it.
-			if out, err := exec.Command(worker, append(s.Command, "--help")...).CombinedOutput(); err != nil {
-				t.Errorf("service %s: worker %s: %v\n%s", name, strings.Join(s.Command, " "), err, out)
+			if out, code := do(slices.Concat(s.Command, []string{"--help"})...); code != cli.ExitDone {
+				t.Errorf("service %s: worker %s ended with %d\n%s", name, strings.Join(s.Command, " "), code, out)
 			}
 		}
 		for _, other := range s.DependsOn {
@@ -72,18 +85,12 @@ func TestCompose(t *testing.T) {
 			}
 		}
 	}
-	cmd := exec.Command(worker, "config", "show", "--config", "worker.yaml")
-	cmd.Dir = dir
-	for name, value := range file.Services["worker"].Environment {
-		cmd.Env = append(cmd.Env, name+"="+value)
+	settings := filepath.Join(dir, "worker.yaml")
+	if out, code := do("config", "show", "--config", settings); code != cli.ExitDone {
+		t.Errorf("worker.yaml: ended with %d\n%s", code, out)
 	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("worker.yaml: %v\n%s", err, out)
-	}
-	check := exec.Command(worker, "policy", "check", "--config", "worker.yaml", "--policies-dir", filepath.Join("..", "..", "policies"))
-	check.Dir = dir
-	if out, err := check.CombinedOutput(); err != nil {
-		t.Errorf("the policies with the targets of worker.yaml: %v\n%s", err, out)
+	if out, code := do("policy", "check", "--config", settings, "--policies-dir", filepath.Join("..", "..", "policies")); code != cli.ExitDone {
+		t.Errorf("the policies with the targets of worker.yaml: ended with %d\n%s", code, out)
 	}
 }
 
