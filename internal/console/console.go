@@ -194,10 +194,14 @@ type response struct {
 // pageLimit bounds a page, so that a broker that is away is said to be.
 const pageLimit = 12 * time.Second
 
+// refreshHeader marks what a page loads by itself. It is no sign that the person is there,
+// so it keeps no session alive.
+const refreshHeader = "Vpcep-Refresh"
+
 // page serves what show returns to people who have signed in.
 func (c *Console) page(show func(*http.Request, *visitor) (response, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		v, err := c.visitor(r, true)
+		v, err := c.visitor(r, r.Header.Get(refreshHeader) == "")
 		if err != nil {
 			c.fail(w, r, nil, err)
 			return

@@ -98,6 +98,14 @@ func TestWhoMayNot(t *testing.T) {
 			t.Errorf("%s: status %d", name, got.status)
 		}
 	}
+	// Who has lost the role may look, and nothing else.
+	o.load(one, strings.Replace(strings.Replace(people, "%s", o.public, 1), "name: ann,", "name: ann, roles: [viewer],", 1))
+	if got := ann.get(path); got.status != http.StatusOK || strings.Contains(got.text, `value="approve"`) {
+		t.Errorf("without the role: status %d, %s", got.status, got.text)
+	}
+	if got := ann.post(path+"/review", form(held, "approve", "x")); got.status != http.StatusForbidden {
+		t.Errorf("without the role: status %d", got.status)
+	}
 	record, err := o.book.Review(t.Context(), held.Request.Subject())
 	if err != nil || len(record.Reviews.Said) != 0 {
 		t.Errorf("counted %+v, %v", record, err)

@@ -129,6 +129,12 @@ func TestSessionsEnd(t *testing.T) {
 				b.get("/reviews")
 			}
 		}, false},
+		"a page that loads itself": {func(o *office, b *browser) {
+			for range 2 {
+				o.later(20 * time.Minute)
+				b.get("/reviews", func(r *http.Request) { r.Header.Set("Vpcep-Refresh", "1") })
+			}
+		}, false},
 		"a stream only": {func(o *office, b *browser) {
 			for range 2 {
 				o.later(20 * time.Minute)

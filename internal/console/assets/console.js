@@ -25,7 +25,7 @@ const list = document.querySelector("[data-follow]");
 if (list) {
   let running = false, again = false;
   const load = async () => {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+    const answer = await fetch(location.href, { headers: { Accept: "text/html", "Vpcep-Refresh": "1" } });
     if (answer.redirected || !answer.ok) { location.reload(); return; }
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = page.getElementById(list.id);
