@@ -2,6 +2,7 @@ package events
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -543,6 +544,29 @@ func BenchmarkDecode(b *testing.B) {
 	for b.Loop() {
 		if _, err := DecodeRequest(nil, body, ts); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// TestClaimsHaveOneReading: events read claims faster than the ledger does, and
+// everything that both take is the same for both.
+func TestClaimsHaveOneReading(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		`null`, `{}`, `{"a":null}`, `{"a":[],"b":{}}`, `{"a":"x\u00e9\n","b":true,"c":false}`, `{"a":[1,"2",[null],{"b":[{}]}]}`,
+		`{"n":[0,-0,1e3,1e18,1e19,1e20,0.1,12345678901234567890,0.12345678901234567890,1e400,-9223372036854775808]}`,
+	} {
+		var want approval.Claims
+		if err := json.Unmarshal([]byte(text), &want); err != nil {
+			t.Fatal(err)
+		}
+		r, err := DecodeRequest(nil, []byte(event(TypeConnection, `{"target":"payments","endpoint_id":"`+endpoint+`","claims":`+text+`}`)), targets())
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if d := cmp.Diff(want, r.Claims); d != "" {
+			t.Errorf("%s (-ledger +event):\n%s", text, d)
 		}
 	}
 }

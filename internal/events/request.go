@@ -168,6 +168,9 @@ func decodeRequest(header nats.Header, body []byte, targets approval.Targets, li
 	if err != nil {
 		return approval.Request{}, err
 	}
+	if messageSize(header, body) <= alwaysStorable {
+		return r, nil
+	}
 	if err := storable(r); err != nil {
 		return approval.Request{}, err
 	}
@@ -175,6 +178,9 @@ func decodeRequest(header nats.Header, body []byte, targets approval.Targets, li
 }
 
 const (
+	// alwaysStorable is the size up to which an event cannot become longer than
+	// maxStoredEvent when it is written again: no value becomes longer than 8 times.
+	alwaysStorable = MaxEvent / 8
 	// envelopeSize is more than what we write of an event and its producer did not.
 	envelopeSize = 1 << 10
 	// maxStoredEvent is the size of an event as we write it, at most, in bytes.
@@ -380,12 +386,74 @@ func (d dataArtsInsightData) creation() (*approval.DataArtsInsightEndpoint, erro
 	return &out, nil
 }
 
+// strictly reads what an event has in it, with claims as approval.Claims reads them, which
+// takes three passes where readClaims takes one.
+var strictly = json.JoinOptions(json.RejectUnknownMembers(true), json.WithUnmarshalers(json.UnmarshalFromFunc(readClaims))) //nolint:gochecknoglobals // constant; it has a cache
+
+func readClaims(dec *jsontext.Decoder, into *approval.Claims) error {
+	if dec.PeekKind() != '{' {
+		value, err := dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		return into.UnmarshalJSON(value)
+	}
+	v, err := readClaim(dec)
+	if m, ok := v.(map[string]any); ok {
+		*into = m
+	}
+	return err
+}
+
+// readClaim reads the next value of claims.
+func readClaim(dec *jsontext.Decoder) (any, error) {
+	token, err := dec.ReadToken()
+	if err != nil {
+		return nil, err
+	}
+	switch token.Kind() {
+	case '{':
+		m := map[string]any{}
+		for dec.PeekKind() != '}' {
+			token, err := dec.ReadToken()
+			if err != nil {
+				return nil, err
+			}
+			name := token.String()
+			if m[name], err = readClaim(dec); err != nil {
+				return nil, err
+			}
+		}
+		_, err := dec.ReadToken()
+		return m, err
+	case '[':
+		list := []any{}
+		for dec.PeekKind() != ']' {
+			v, err := readClaim(dec)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		}
+		_, err := dec.ReadToken()
+		return list, err
+	case '0':
+		return approval.ClaimNumber(token.String()), nil
+	case '"':
+		return token.String(), nil
+	case 't', 'f':
+		return token.Bool(), nil
+	default:
+		return nil, nil //nolint:nilnil // null
+	}
+}
+
 // decodeData reads data strictly into the struct that into points to.
 func decodeData(data jsontext.Value, into any) error {
 	if data == nil || data.Kind() != '{' {
 		return invalid(ReasonBadParameters, "data", "it is missing or not an object")
 	}
-	err := json.Unmarshal(data, into, json.RejectUnknownMembers(true))
+	err := json.Unmarshal(data, into, strictly)
 	if err == nil {
 		return nil
 	}
@@ -530,11 +598,7 @@ func encodeRequest(r approval.Request) ([]byte, nats.Header, error) {
 		e.Type = TypeConnection
 		data = connectionData{Target: r.Target.Name, EndpointID: r.EndpointID, Claims: r.Claims}
 	}
-	var err error
-	if e.Data, err = json.Marshal(data, json.Deterministic(true)); err != nil {
-		return nil, nil, fmt.Errorf("encode the request %.100q: %w", r.EventID, err)
-	}
-	return e.Encode()
+	return e.EncodeWith(data)
 }
 
 func endpointDataOf(r approval.Request) endpointData {

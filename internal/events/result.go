@@ -60,13 +60,12 @@ type Version struct {
 }
 
 // MarshalJSON writes d as it is written into events, whatever library prints it.
-func (d Record) MarshalJSON() ([]byte, error) { return d.encode() }
-
-// encode writes d itself: what a MarshalJSON returns is read once more.
-func (d *Record) encode() ([]byte, error) {
-	type plain Record
-	return json.Marshal((*plain)(d), json.Deterministic(true))
+func (d Record) MarshalJSON() ([]byte, error) {
+	return json.Marshal((*plainRecord)(&d), json.Deterministic(true))
 }
+
+// plainRecord is a Record without its MarshalJSON: what that returns is read once more.
+type plainRecord Record
 
 // RequestRecord is the request in a Record.
 type RequestRecord struct {
@@ -182,19 +181,19 @@ func encodeResult(r approval.Result, id string, limit int64) ([]byte, nats.Heade
 
 func encodeResultData(r approval.Result, id string, dropClaims bool) ([]byte, nats.Header, error) {
 	record := newRecord(approval.Entry{Request: r.Request, Decision: r.Decision, Result: &r}, dropClaims)
-	data, err := record.encode()
-	if err != nil {
-		return nil, nil, fmt.Errorf("encode the result of request %s: %w", r.Request.ID, err)
-	}
 	e := cloudevent.Event{
 		ID: id, Source: resultSource, Type: resultType(r.Outcome), Subject: r.Request.EndpointID,
-		Time: r.At.UTC(), Data: data,
+		Time:       r.At.UTC(),
 		Extensions: map[string]string{"causationid": r.Request.EventID},
 	}
 	if r.Request.TraceParent != "" {
 		e.Extensions["traceparent"] = r.Request.TraceParent
 	}
-	return e.Encode()
+	body, header, err := e.EncodeWith((*plainRecord)(&record))
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode the result of request %s: %w", r.Request.ID, err)
+	}
+	return body, header, nil
 }
 
 // NewRecord returns what is known of a request.

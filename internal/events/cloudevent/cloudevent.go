@@ -138,18 +138,80 @@ func parseBinary(attributes map[string]string, contentType string, body []byte) 
 // write before UTF-8. RFC 8259, section 8.1, lets a reader ignore it.
 func withoutBOM(text []byte) []byte { return bytes.TrimPrefix(text, []byte("\uFEFF")) }
 
-func parseStructured(body []byte) (Event, error) {
-	body = withoutBOM(body)
+// member is a member of an event's JSON object.
+type member struct {
+	name  string
+	value jsontext.Value
+}
+
+// members returns the members of the JSON object body, by name, after the same checks
+// as wellFormed makes, in one pass.
+func members(body []byte) ([]member, error) {
+	out := make([]member, 0, 8)
+	d := jsontext.NewDecoder(bytes.NewBuffer(body))
+	if token, err := d.ReadToken(); err != nil || token.Kind() != '{' {
+		return nil, notAnObject(body)
+	}
+	for d.PeekKind() == '"' {
+		token, err := d.ReadToken()
+		if err != nil {
+			return nil, notAnObject(body)
+		}
+		name := token.String()
+		value, err := d.ReadValue()
+		if err != nil || deeperThan(value, maxDepth-1) {
+			return nil, notAnObject(body)
+		}
+		out = append(out, member{name, value})
+	}
+	if _, err := d.ReadToken(); err != nil {
+		return nil, notAnObject(body)
+	}
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, notAnObject(body)
+	}
+	slices.SortFunc(out, func(a, b member) int { return strings.Compare(a.name, b.name) })
+	return out, nil
+}
+
+// notAnObject says why body is not a JSON object.
+func notAnObject(body []byte) error {
 	if err := wellFormed(body, ""); err != nil {
+		return err
+	}
+	return invalid("", "the event is not a JSON object")
+}
+
+// deeperThan reports whether more than most objects and lists lie inside one another in
+// value, which is valid JSON.
+func deeperThan(value jsontext.Value, most int) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(value); i++ {
+		switch c := value[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{', c == '[':
+			if depth++; depth > most {
+				return true
+			}
+		case c == '}', c == ']':
+			depth--
+		}
+	}
+	return false
+}
+
+func parseStructured(body []byte) (Event, error) {
+	all, err := members(withoutBOM(body))
+	if err != nil {
 		return Event{}, err
 	}
-	var members map[string]jsontext.Value
-	if err := json.Unmarshal(body, &members); err != nil || members == nil {
-		return Event{}, invalid("", "the event is not a JSON object")
-	}
-	e := builder{values: map[string]string{}}
-	for _, name := range slices.Sorted(maps.Keys(members)) {
-		value := members[name]
+	e := builder{values: make(map[string]string, len(all))}
+	for _, m := range all {
+		name, value := m.name, m.value
 		switch name {
 		case "data":
 			e.data = value
@@ -158,7 +220,7 @@ func parseStructured(body []byte) (Event, error) {
 			if value.Kind() == 'n' {
 				continue // as of any attribute, null says that it is absent
 			}
-			if data, both := members["data"]; both && data.Kind() != 'n' {
+			if e.data != nil && e.data.Kind() != 'n' { // "data" comes before it in the order of names
 				return Event{}, invalid(name, "the event has data and data_base64; it can have only one")
 			}
 			data, err := fromBase64(value)
@@ -168,11 +230,11 @@ func parseStructured(body []byte) (Event, error) {
 			e.data = data
 			continue
 		}
-		lower, err := attributeName(name, members)
+		lower, err := attributeName(name, all)
 		if err != nil {
 			return Event{}, err
 		}
-		if kind := value.Kind(); slices.Contains(coreAttributes(), name) && kind != '"' && kind != 'n' {
+		if kind := value.Kind(); isCore(name) && kind != '"' && kind != 'n' {
 			return Event{}, invalid(name, "it must be a JSON string")
 		}
 		text, present, err := attributeValue(name, value)
@@ -193,7 +255,7 @@ func parseStructured(body []byte) (Event, error) {
 // specification asks for lower case, and many producers write extensions in
 // camel case. What a reader that ignores case could take for another member is
 // refused.
-func attributeName(name string, members map[string]jsontext.Value) (string, error) {
+func attributeName(name string, all []member) (string, error) {
 	lower := strings.Map(func(r rune) rune {
 		if r >= 'A' && r <= 'Z' {
 			r += 'a' - 'A'
@@ -203,11 +265,10 @@ func attributeName(name string, members map[string]jsontext.Value) (string, erro
 	if lower == name {
 		return name, nil
 	}
-	_, twice := members[lower]
-	for other := range members {
-		twice = twice || other != name && strings.EqualFold(other, name)
-	}
-	if twice || slices.Contains(coreAttributes(), lower) || lower == "data" || lower == "data_base64" {
+	twice := slices.ContainsFunc(all, func(m member) bool {
+		return m.name != name && (m.name == lower || strings.EqualFold(m.name, name))
+	})
+	if twice || isCore(lower) || lower == "data" || lower == "data_base64" {
 		return "", invalid(Shorten(name), "it differs from another member only in case; two readers could see two events")
 	}
 	return lower, nil
@@ -226,10 +287,14 @@ func fromBase64(value jsontext.Value) (jsontext.Value, error) {
 	return data, wellFormed(data, "data_base64")
 }
 
-// coreAttributes are those of the specification itself. An id that is a number for
+// isCore reports whether an attribute is of the specification itself. An id that is a number for
 // one reader and a string for the next would be two identities of one event.
-func coreAttributes() []string {
-	return []string{"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema"}
+func isCore(name string) bool {
+	switch name {
+	case "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema":
+		return true
+	}
+	return false
 }
 
 // attributeValue returns a JSON value as the string that it is in binary mode;
@@ -239,7 +304,9 @@ func attributeValue(name string, value jsontext.Value) (text string, present boo
 	case 'n':
 		return "", false, nil
 	case '"':
-		err = json.Unmarshal(value, &text)
+		var unquoted []byte
+		unquoted, err = jsontext.AppendUnquote(nil, value)
+		text = string(unquoted)
 	case 't', 'f':
 		text = string(value)
 	case '0':
@@ -414,6 +481,11 @@ func Shorten(name string) string {
 // Encode returns e as a message in structured mode. The same event always has the
 // same JSON.
 func (e Event) Encode() (body []byte, header map[string][]string, err error) {
+	return e.EncodeWith(e.Data)
+}
+
+// EncodeWith is Encode of e with data, which is written as JSON in the same pass.
+func (e Event) EncodeWith(data any) (body []byte, header map[string][]string, err error) {
 	wire := struct {
 		SpecVersion     string            `json:"specversion"`
 		ID              string            `json:"id"`
@@ -422,10 +494,10 @@ func (e Event) Encode() (body []byte, header map[string][]string, err error) {
 		Subject         string            `json:"subject,omitzero"`
 		Time            time.Time         `json:"time,omitzero"`
 		DataContentType string            `json:"datacontenttype"`
-		Data            jsontext.Value    `json:"data"`
+		Data            any               `json:"data"`
 		Extensions      map[string]string `json:",embed"`
-	}{"1.0", e.ID, e.Source, e.Type, e.Subject, e.Time, "application/json", e.Data, e.Extensions}
-	body, err = json.Marshal(wire, json.Deterministic(true))
+	}{"1.0", e.ID, e.Source, e.Type, e.Subject, e.Time, "application/json", data, e.Extensions}
+	body, err = json.Marshal(&wire, json.Deterministic(true))
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the event %.100q: %w", e.ID, err)
 	}
