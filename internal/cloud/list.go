@@ -45,19 +45,22 @@ type pageReader func(context.Context, filter) (page[connection], time.Time, erro
 
 // connectionReader reads the connection list of one target for all callers. Callers
 // that arrive during a read share the next one, so that no result is older than its
-// request. There is one read at a time, limited by the read budget. It is safe for
-// concurrent use.
+// request. Reads are limited by the read budget. One that many wait for runs side by side
+// with others. It is safe for concurrent use.
 type connectionReader struct {
 	pageSize int
 	readPage pageReader
 	report   func(error) error // called with the error of each read; returns the error for the callers
 	budget   *readBudget
 	reading  chan struct{} // capacity 1; held by the current read
+	extra    chan struct{} // one token for each read next to it
 
 	mu      sync.Mutex
 	next    *batch                // joined by new callers; nil if there are none
 	pending map[string]pendingRow // of the latest reads, by id
 	counts  approval.Connections  // of the latest complete reads
+	shownAt time.Time             // when the last read was sent whose rows are in pending
+	pruneAt time.Time             // when old rows were last removed from it
 	acting  []string              // ids of decisions that are being sent, in order
 	known   lists
 }
@@ -89,7 +92,9 @@ type batch struct {
 	needs   map[string]*waiters // by id
 	list    int                 // number of waiters for the whole list
 	waiters int
+	joined  int // callers, with those that have left
 	cancel  context.CancelFunc
+	enough  chan struct{} // closed when there are enoughWaiters
 	done    chan struct{} // closed when shown and err are set
 	shown   snapshot
 	err     error
@@ -101,9 +106,18 @@ type waiters struct{ all, facts int }
 func newConnectionReader(size int, perSecond func() float64, readPage pageReader, report func(error) error) *connectionReader {
 	return &connectionReader{
 		pageSize: size, readPage: readPage, report: report, reading: make(chan struct{}, 1),
-		budget: newReadBudget(perSecond),
+		extra: make(chan struct{}, min(int(perSecond()/minExtraRate), maxExtra)), budget: newReadBudget(perSecond),
 	}
 }
+
+const (
+	// enoughWaiters is the number of callers from which a read does not wait for the current
+	// one. As the read budget allows one for about as many approvals, waiting longer
+	// would only make an API with slow answers slower.
+	enoughWaiters = 16
+	maxExtra      = 3  // reads of a list next to the current one
+	minExtraRate  = 50 // calls a second for each of them
+)
 
 // read returns the row of id, or the whole list.
 func (l *connectionReader) read(ctx context.Context, id string, what need) (snapshot, error) {
@@ -112,11 +126,14 @@ func (l *connectionReader) read(ctx context.Context, id string, what need) (snap
 	b := l.next
 	if b == nil {
 		run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		b = &batch{needs: map[string]*waiters{}, cancel: cancel, done: make(chan struct{})}
+		b = &batch{needs: map[string]*waiters{}, cancel: cancel, enough: make(chan struct{}), done: make(chan struct{})}
 		l.next = b
 		go l.run(run, b) // ends after the read, or when the last waiter leaves
 	}
 	b.change(id, what, 1)
+	if b.joined++; b.joined == enoughWaiters {
+		close(b.enough)
+	}
 	l.mu.Unlock()
 
 	defer l.leave(b, id, what)
@@ -162,16 +179,14 @@ func (l *connectionReader) leave(b *batch, id string, what need) {
 	}
 }
 
-// run waits for the previous read and the read budget, then reads b.
+// run waits for an earlier read and the read budget, then reads b.
 func (l *connectionReader) run(ctx context.Context, b *batch) {
 	defer close(b.done)
-	select {
-	case l.reading <- struct{}{}:
-		defer func() { <-l.reading }()
-	case <-ctx.Done():
-		b.err = ctx.Err()
+	release, err := l.turn(ctx, b)
+	if b.err = err; err != nil {
 		return
 	}
+	defer release()
 	if b.err = l.budget.Take(ctx); b.err != nil {
 		return
 	}
@@ -194,6 +209,23 @@ func (l *connectionReader) run(ctx context.Context, b *batch) {
 		l.keepPending(w.ids, r.allPending, b.shown)
 		if r.all {
 			l.count(b.shown)
+		}
+	}
+}
+
+// turn waits until b may be read.
+func (l *connectionReader) turn(ctx context.Context, b *batch) (release func(), err error) {
+	extra := chan struct{}(nil)
+	for enough := b.enough; ; {
+		select {
+		case l.reading <- struct{}{}:
+			return func() { <-l.reading }, nil
+		case extra <- struct{}{}:
+			return func() { <-extra }, nil
+		case <-enough:
+			enough, extra = nil, l.extra
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	}
 }
@@ -246,7 +278,7 @@ func (l *connectionReader) act(id string) (done func()) {
 	}
 }
 
-// pendingMemory is how long a row is kept that was pending and is not read any more.
+// pendingMemory is how long a row is kept at least that was pending and is not read any more.
 const pendingMemory = time.Minute
 
 // keepPending keeps what a read of ids shows as pending. complete says that it shows all
@@ -254,10 +286,17 @@ const pendingMemory = time.Minute
 func (l *connectionReader) keepPending(ids []string, complete bool, shown snapshot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if complete || l.pending == nil {
-		l.pending = map[string]pendingRow{}
+	if shown.at.Before(l.shownAt) {
+		return // a younger read was quicker
 	}
-	maps.DeleteFunc(l.pending, func(_ string, r pendingRow) bool { return shown.at.Sub(r.at) > pendingMemory })
+	l.shownAt = shown.at
+	switch {
+	case complete || l.pending == nil:
+		l.pending = map[string]pendingRow{}
+	case shown.at.Sub(l.pruneAt) > pendingMemory/4:
+		l.pruneAt = shown.at
+		maps.DeleteFunc(l.pending, func(_ string, r pendingRow) bool { return shown.at.Sub(r.at) > pendingMemory })
+	}
 	for _, id := range ids {
 		delete(l.pending, id)
 	}

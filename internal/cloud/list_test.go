@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -114,7 +115,7 @@ func TestNoAnswerIsOlderThanItsQuestion(t *testing.T) {
 			res, err := w.answer(r, body) // what is shown is of now, and arrives a second later
 			_ = sleep(r.Context(), time.Second)
 			return res, err
-		}))
+		}), func(cfg *Config) { cfg.RatePerSecond = 10 })
 		var wg sync.WaitGroup
 		ask := func(want approval.State) {
 			asked := time.Now()
@@ -524,6 +525,47 @@ func TestConnections(t *testing.T) {
 		}
 		if got := l.counted(); got != want {
 			t.Errorf("after a read that failed: %+v, want %+v", got, want)
+		}
+	})
+}
+
+// TestReadsSideBySide: a read that many wait for does not wait for one with a slow answer,
+// and what it shows stays, although that arrives later.
+func TestReadsSideBySide(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		all := ids(enoughWaiters)
+		w, lists := newWorld(all...), atomic.Int32{}
+		c := client(t, script(func(r *http.Request, body string) (*http.Response, error) {
+			res, err := w.answer(r, body) // what is shown is of now
+			if lists.Add(1) == 2 {
+				_ = sleep(r.Context(), 10*time.Second)
+			}
+			return res, err
+		}))
+		ask := func(id string) approval.Facts {
+			f, err := c.Facts(t.Context(), approval.Request{Target: service(), EndpointID: id})
+			if err != nil {
+				t.Error(err)
+			}
+			return f
+		}
+		ask(all[0]) // the first call of a credential is made alone
+		var slow, quick sync.WaitGroup
+		slow.Go(func() { ask(all[0]) })
+		_ = sleep(t.Context(), 100*time.Millisecond)
+		w.set(all[0], approval.Accepted)
+		began := time.Now()
+		for _, id := range all {
+			quick.Go(func() { ask(id) })
+		}
+		quick.Wait()
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %s", took)
+		}
+		slow.Wait()
+		if f, ok := c.LatestPending(approval.Request{Target: service(), EndpointID: all[0]}); ok {
+			t.Errorf("%+v, as the older read shows that arrived last", f)
 		}
 	})
 }
