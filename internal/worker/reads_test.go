@@ -240,3 +240,48 @@ func (l noteless) Put(ctx context.Context, e *approval.Entry) error {
 	}
 	return l.Ledger.Put(ctx, e)
 }
+
+// TestFactsThatAnotherReadHasShown: a request that is new is decided by what a read for
+// others has just shown, and by nothing older. One that came before, or whose id did,
+// may have acted and is read by itself.
+func TestFactsThatAnotherReadHasShown(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		age     time.Duration
+		attempt int
+		shown   bool
+		asked   int
+	}{
+		{"just shown", recentFacts, 1, true, 0},
+		{"shown a while ago", recentFacts + 1, 1, true, 1},
+		{"shown by a clock that was set back", -1, 1, true, 1},
+		{"not shown as pending", 0, 1, false, 1},
+		{"delivered again", 0, 2, true, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				<-time.After(time.Minute)
+				cloud := &queued{fakeCloud: newFakeCloud(approval.Pending), waits: func() {}}
+				at := time.Now().Add(-tt.age)
+				cloud.latest = func() (approval.Facts, bool) {
+					f := cloud.facts[endpoint]
+					f.ReadAt = at
+					return f, tt.shown
+				}
+				b := newBench(t, cloud.fakeCloud, byAccount)
+				b.Cloud = cloud
+				d := connection("1")
+				d.Attempt = tt.attempt
+				res, _ := b.deliver(t, d, tt.attempt)
+				if res.Outcome != approval.OutcomeAccepted || cloud.asked != tt.asked {
+					t.Errorf("ended %s after %d reads, want accepted after %d", res.Outcome, cloud.asked, tt.asked)
+				}
+				if tt.asked == 0 && !res.Decision.Facts.ReadAt.Equal(at) {
+					t.Errorf("decided by facts of %v, want those of %v", res.Decision.Facts.ReadAt, at)
+				}
+			})
+		})
+	}
+}

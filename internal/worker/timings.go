@@ -52,6 +52,9 @@ const (
 	// actWithin bounds how long an act waits for its turn at the cloud, its calls
 	// included. It is longer than one call takes.
 	actWithin = 45 * time.Second
+	// recentFacts is how old the facts of a request may be that another's read has shown
+	// before it came. It is far shorter than FactsMaxAge, up to which they hold for an act.
+	recentFacts = time.Second
 	// noteActedAfter is how long after an act the ledger is told that the cloud took it,
 	// unless the wanted state shows before: just before the list is read for the second
 	// time. It is shorter than SlotTimeout; a worker that dies before acts again, which
