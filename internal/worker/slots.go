@@ -9,14 +9,14 @@ import (
 
 // TargetSlots divides the slots among the targets, so that a slow one cannot take
 // them all: some are reserved for each, and of the rest one target gets at most
-// half. Callers without a slot wait, first come first served, or are told to retry after
+// half, unless it is fast: what it takes is soon free again. Callers without a slot wait, first come first served, or are told to retry after
 // about one mean handling time per busy slot. It is safe for concurrent use.
 type TargetSlots struct {
 	now      func() time.Time
 	mu       sync.Mutex
 	reserved int // slots for each target
 	free     int // slots that are shared and not in use
-	burst    int // most shared slots of one target
+	burst    int // most shared slots of one target that is not fast
 	targets  map[string]*usage
 
 	open    bool          // callers may wait
@@ -28,6 +28,7 @@ type TargetSlots struct {
 // usage is what one target uses.
 type usage struct {
 	used    int
+	handled bool          // whether anything was
 	mean    time.Duration // moving average of the handling time
 	due     time.Time     // when the last caller without a slot retries
 	refused time.Time     // when one was last told to retry
@@ -150,7 +151,8 @@ func (s *TargetSlots) usage(target string) *usage {
 }
 
 func (s *TargetSlots) has(t *usage) bool {
-	return t.used < s.reserved || s.free > 0 && t.used-s.reserved < s.burst
+	fast := t.handled && t.mean < fastBelow
+	return t.used < s.reserved || s.free > 0 && (fast || t.used-s.reserved < s.burst)
 }
 
 // take takes a slot that t has.
@@ -163,22 +165,26 @@ func (s *TargetSlots) take(t *usage) (release func()) {
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		t.handled = true
 		t.mean += (s.now().Sub(since) - t.mean) / 8
 		s.put(t)
 	}
 }
 
-// put gives a slot of t back, and to the first that waits and can have it.
+// put gives a slot of t back, and serves those that wait and can have one now: several, if t
+// has become fast.
 func (s *TargetSlots) put(t *usage) {
 	if t.used > s.reserved {
 		s.free++
 	}
 	t.used--
-	for i, w := range s.waiters {
-		if s.has(w.target) {
-			s.leave(i, answer{release: s.take(w.target)})
-			return
+	for i := 0; i < len(s.waiters); {
+		target := s.waiters[i].target
+		if !s.has(target) {
+			i++
+			continue
 		}
+		s.leave(i, answer{release: s.take(target)})
 	}
 }
 

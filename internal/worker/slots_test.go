@@ -47,17 +47,64 @@ func TestASlowTargetLeavesRoomForTheOthers(t *testing.T) {
 
 func TestSharesComeBack(t *testing.T) {
 	t.Parallel()
-	s := NewTargetSlots(16, 2, time.Now)
-	want := len(all(NewTargetSlots(16, 2, time.Now), "a"))
-	for range 1000 {
-		releases := append(all(s, "a"), all(s, "b")...)
-		for _, release := range releases {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewTargetSlots(16, 2, time.Now)
+		want := len(all(NewTargetSlots(16, 2, time.Now), "a"))
+		for range 1000 {
+			releases := append(all(s, "a"), all(s, "b")...)
+			<-time.After(2 * fastBelow)
+			for _, release := range releases {
+				release()
+			}
+		}
+		if n := len(all(s, "a")); n != want {
+			t.Errorf("after 1000 rounds one target gets %d slots, want %d", n, want)
+		}
+	})
+}
+
+// TestAFastTargetGetsAllThatIsShared: it leaves the others what is reserved for them, and
+// gets no more than half again as soon as it is fast no more.
+func TestAFastTargetGetsAllThatIsShared(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := NewTargetSlots(64, 4, time.Now)
+		s.Open()
+		releases := all(s, "fast")
+		half := len(releases)
+		var waiters sync.WaitGroup
+		served := make(chan func(), 64)
+		for range 64 - half {
+			waiters.Go(func() {
+				if release, _ := s.Wait(t.Context(), "fast"); release != nil {
+					served <- release
+				}
+			})
+		}
+		synctest.Wait()
+		<-time.After(fastBelow / 2)
+		releases[0]()
+		synctest.Wait()
+		if n := half - 1 + len(served); n < 45 {
+			t.Errorf("a fast target alone gets %d of 64 slots", n)
+		}
+		if n := len(all(s, "other")); n != s.reserved {
+			t.Errorf("another gets %d slots next to it, want the %d that are reserved", n, s.reserved)
+		}
+		<-time.After(10 * slowAfter)
+		s.Close()
+		waiters.Wait()
+		close(served)
+		for release := range served {
 			release()
 		}
-	}
-	if n := len(all(s, "a")); n != want {
-		t.Errorf("after 1000 rounds one target gets %d slots, want %d", n, want)
-	}
+		for _, release := range releases[1:] {
+			release()
+		}
+		if n := len(all(s, "fast")); n != half {
+			t.Errorf("after it was slow, it gets %d of 64 slots, want %d", n, half)
+		}
+	})
 }
 
 // TestWhoIsSentAwayComesInTurn: a crowd that finds no slot comes again one after

@@ -98,6 +98,9 @@ const (
 	// retryFor is how long requests without a slot are told to retry, so that those behind
 	// them get through, after the last of those was served.
 	retryFor = 10 * time.Second
+	// fastBelow is the mean handling time below which a target is fast. It is well below
+	// slowAfter, so that a target that becomes slow gets less before others have to wait long.
+	fastBelow = slowAfter / 2
 	// slowAfter is the mean handling time from which a target is slow. It is shorter
 	// than SlotTimeout, which handling takes while nothing gets confirmed.
 	slowAfter = 10 * time.Second

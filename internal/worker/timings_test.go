@@ -34,6 +34,8 @@ func TestTimingsFitTogether(t *testing.T) {
 		{"a creation has time to show before it ends unseen", l.confirmReadBack(), l.StabilizeFor},
 		{"facts are fresh for less time than an act may wait for its turn", actWithin, l.FactsMaxAge},
 		{"facts that another read has shown are fresh for long enough to act", l.FactsMaxAge, 2 * recentFacts},
+		{"a target gets less before it is slow", slowAfter, fastBelow},
+		{"a target that has handled nothing yet is not slow", slowAfter, minRetryWait},
 		{"one call of an act can end before the act does", actWithin, cloud.CallTimeout},
 		{"a holder of an answer tries several times to note it", answerGrace, 4 * maxNoteWait},
 		{"a stalled request cannot be between two deliveries", stalledAfter, maxBusyWait*5/4 + maxRetryWait*5/4 + 2*ackWait},
