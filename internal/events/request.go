@@ -590,15 +590,13 @@ func encodeRequest(r approval.Request) ([]byte, nats.Header, error) {
 	if r.TraceParent != "" {
 		e.Extensions = map[string]string{"traceparent": r.TraceParent}
 	}
-	var data any
 	if r.Creates() {
 		e.Type = TypeEndpoint
-		data = endpointDataOf(r)
-	} else {
-		e.Type = TypeConnection
-		data = connectionData{Target: r.Target.Name, EndpointID: r.EndpointID, Claims: r.Claims}
+		data := endpointDataOf(r)
+		return cloudevent.EncodeWith(e, &data)
 	}
-	return e.EncodeWith(data)
+	e.Type = TypeConnection
+	return cloudevent.EncodeWith(e, &connectionData{Target: r.Target.Name, EndpointID: r.EndpointID, Claims: r.Claims})
 }
 
 func endpointDataOf(r approval.Request) endpointData {

@@ -189,7 +189,7 @@ func encodeResultData(r approval.Result, id string, dropClaims bool) ([]byte, na
 	if r.Request.TraceParent != "" {
 		e.Extensions["traceparent"] = r.Request.TraceParent
 	}
-	body, header, err := e.EncodeWith((*plainRecord)(&record))
+	body, header, err := cloudevent.EncodeWith(e, (*plainRecord)(&record))
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the result of request %s: %w", r.Request.ID, err)
 	}

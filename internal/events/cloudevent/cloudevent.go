@@ -481,23 +481,26 @@ func Shorten(name string) string {
 // Encode returns e as a message in structured mode. The same event always has the
 // same JSON.
 func (e Event) Encode() (body []byte, header map[string][]string, err error) {
-	return e.EncodeWith(e.Data)
+	return EncodeWith(e, e.Data)
+}
+
+// wire is an event in structured mode, with data of a type that encoders know in advance.
+type wire[T any] struct {
+	SpecVersion     string            `json:"specversion"`
+	ID              string            `json:"id"`
+	Source          string            `json:"source"`
+	Type            string            `json:"type"`
+	Subject         string            `json:"subject,omitzero"`
+	Time            time.Time         `json:"time,omitzero"`
+	DataContentType string            `json:"datacontenttype"`
+	Data            T                 `json:"data"`
+	Extensions      map[string]string `json:",embed"`
 }
 
 // EncodeWith is Encode of e with data, which is written as JSON in the same pass.
-func (e Event) EncodeWith(data any) (body []byte, header map[string][]string, err error) {
-	wire := struct {
-		SpecVersion     string            `json:"specversion"`
-		ID              string            `json:"id"`
-		Source          string            `json:"source"`
-		Type            string            `json:"type"`
-		Subject         string            `json:"subject,omitzero"`
-		Time            time.Time         `json:"time,omitzero"`
-		DataContentType string            `json:"datacontenttype"`
-		Data            any               `json:"data"`
-		Extensions      map[string]string `json:",embed"`
-	}{"1.0", e.ID, e.Source, e.Type, e.Subject, e.Time, "application/json", data, e.Extensions}
-	body, err = json.Marshal(&wire, json.Deterministic(true))
+func EncodeWith[T any](e Event, data T) (body []byte, header map[string][]string, err error) {
+	w := wire[T]{"1.0", e.ID, e.Source, e.Type, e.Subject, e.Time, "application/json", data, e.Extensions}
+	body, err = json.Marshal(&w, json.Deterministic(true))
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the event %.100q: %w", e.ID, err)
 	}
