@@ -12,9 +12,12 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/worker"
 )
 
-// memoryLimit is from where on the collector runs more often, in bytes. Below it the
-// default share of garbage costs the least time.
+// memoryLimit is from where on the collector runs more often, in bytes.
 const memoryLimit = 56 << 20
+
+// garbage is how much may be garbage below it, in percent of what is used. Most of what a
+// request takes is gone when it ends, so that the collector has less to do the later it runs.
+const garbage = 200
 
 // manySlots is from where on the stacks of the requests in progress are most of the
 // memory, and the collector lets the heap grow by a share of them, too.
@@ -27,8 +30,12 @@ func limitMemory(env cli.Environment, slots int) {
 	if variables["GOMEMLIMIT"] == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
-	if variables["GOGC"] == "" && slots > manySlots {
+	switch {
+	case variables["GOGC"] != "":
+	case slots > manySlots:
 		debug.SetGCPercent(5)
+	default:
+		debug.SetGCPercent(garbage)
 	}
 }
 
