@@ -79,6 +79,7 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 		return refused
 	}
 	call.sent = time.Now()
+	host.limit.sent(call.sent)
 	e := c.traced(ctx, host, call, body, p)
 	if e != nil {
 		e.Target = targetOf(ctx)

@@ -15,31 +15,33 @@ type FleetShare struct {
 	ttl    time.Duration
 
 	mu    sync.Mutex
-	first time.Time // when the workers were first counted
-	begun bool      // this worker has a share
-	last  int       // number of workers at the latest count
+	first time.Time   // when the workers were first counted
+	begun bool        // this worker has a share
+	last  workerCount // the latest one
 	seen  []workerCount
 }
 
 // workerCount is a number of live workers.
 type workerCount struct {
-	at time.Time
-	n  int
+	at   time.Time
+	n    int
+	rank int // of this one among them
 }
 
 // NewFleetShare holds all calls of c until the first count. ttl is how long a worker counts
 // as alive after its last heartbeat.
 func NewFleetShare(c *Client, ttl time.Duration) *FleetShare {
-	c.divideRates(0)
+	c.divideRates(0, 0)
 	return &FleetShare{client: c, ttl: ttl}
 }
 
 // Count sets the share for n live workers, with this one, whose heartbeat must be stored
-// before they are counted. It must be called several times in each TTL.
-func (f *FleetShare) Count(n int) {
+// before they are counted. rank of them come before it, in an order that all workers
+// share. It must be called several times in each TTL.
+func (f *FleetShare) Count(n, rank int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.last = max(1, n)
+	f.last = workerCount{n: max(1, n), rank: rank}
 	f.update()
 }
 
@@ -48,11 +50,12 @@ func (f *FleetShare) Count(n int) {
 func (f *FleetShare) Unknown() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.last == 0 {
+	if f.last.n == 0 {
 		return
 	}
 	if now := time.Now(); now.Sub(f.seen[len(f.seen)-1].at) >= f.ttl {
-		f.last++
+		f.last.n++
+		f.last.rank++
 		f.update()
 	}
 }
@@ -62,26 +65,27 @@ func (f *FleetShare) update() {
 	now := time.Now()
 	if f.first.IsZero() {
 		f.first = now
-		f.begun = f.last == 1
+		f.begun = f.last.n == 1
 	}
 	f.begun = f.begun || now.Sub(f.first) >= f.ttl
-	f.seen = append(f.seen, workerCount{now, f.last})
+	f.last.at = now
+	f.seen = append(f.seen, f.last)
 	for len(f.seen) > 1 && now.Sub(f.seen[0].at) >= f.ttl {
 		f.seen = f.seen[1:]
 	}
-	most := 0
+	var most workerCount
 	for _, c := range f.seen {
-		most = max(most, c.n)
+		most.n, most.rank = max(most.n, c.n), max(most.rank, c.rank)
 	}
 	if !f.begun {
-		most = 0
+		most.n = 0
 	}
-	f.client.divideRates(most)
+	f.client.divideRates(most.n, most.rank)
 }
 
 // divideRates sets the share of the rates of all APIs, see limit.divide.
-func (c *Client) divideRates(workers int) {
+func (c *Client) divideRates(workers, rank int) {
 	for _, h := range c.hosts {
-		h.limit.divide(workers)
+		h.limit.divide(workers, rank)
 	}
 }

@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -18,6 +19,9 @@ const (
 	maxPauseWait     = 5 * time.Second  // a longer pause is returned as an error
 	maxRateWait      = 30 * time.Second // as is a longer wait for a rate below one call per second, see enqueue
 	maxRetryHint     = time.Minute      // longest retry time in such an error
+
+	// A call leaves a moment after it was let pass, so a second counts with this margin.
+	countedFor = time.Second + time.Second/50
 )
 
 // limit limits the rate and the concurrency of the calls to one API host. It is safe
@@ -26,19 +30,26 @@ const (
 // A throttling response pauses all calls and halves the rate, which then rises
 // linearly to the configured one. Callers pass one by one, see turns, so that a pause or
 // a new rate applies from the next call on.
+//
+// The limiter keeps the mean rate and catches up after a delay. That alone lets more
+// calls pass within one second, so the calls of the latest second are counted, too.
 type limit struct {
 	api      string
 	fleet    rate.Limit // the configured rate, of all workers
 	observer Observer
 	head     turns         // held by the first in the queue
 	slots    chan struct{} // one for each call in flight
+	counted  chan struct{} // gets a token when an admitted call was sent, or will not be
 
 	mu          sync.Mutex
 	configured  rate.Limit    // this worker's share of the rate
 	held        chan struct{} // closed when this worker gets a share; nil: it has one
 	limiter     *rate.Limiter
-	queue       int       // callers that wait for the rate
-	nextRetry   time.Time // latest retry time given to a rejected caller
+	most        int         // calls within any second
+	admitted    int         // calls that are neither sent nor given up yet
+	sentAt      []time.Time // of the calls of the latest second, oldest first
+	queue       int         // callers that wait for the rate
+	nextRetry   time.Time   // latest retry time given to a rejected caller
 	pausedUntil time.Time
 	cutAt       time.Time     // last reduction of the rate
 	recoveredAt time.Time     // the rise is applied up to this time
@@ -49,18 +60,33 @@ func newLimit(api string, perSecond float64, concurrency int, obs Observer) *lim
 	if perSecond < 1 {
 		perSecond *= 0.999 // rounding must not allow an extra call per minute
 	}
-	return &limit{
-		api: api, fleet: rate.Limit(perSecond), configured: rate.Limit(perSecond), observer: obs,
-		slots:   make(chan struct{}, concurrency),
-		limiter: rate.NewLimiter(rate.Limit(perSecond), burstOf(rate.Limit(perSecond))),
+	l := &limit{
+		api: api, fleet: rate.Limit(perSecond), observer: obs,
+		slots: make(chan struct{}, concurrency), counted: make(chan struct{}, 1),
 	}
+	l.configured, l.most = l.shareOf(1, 0)
+	l.limiter = rate.NewLimiter(l.configured, burstOf(l.configured))
+	return l
 }
 
 func burstOf(perSecond rate.Limit) int { return max(1, int(perSecond/10)) }
 
-// divide gives this worker the share of one of so many workers; 0: none, so that calls
-// wait until there is one.
-func (l *limit) divide(workers int) {
+// shareOf returns the share of one of so many workers, of which rank come before it: its
+// rate, and its most calls within any second. Whole calls are divided, so that all
+// workers together make no more than the rate allows; only if there are more workers
+// than calls, each may make one.
+func (l *limit) shareOf(workers, rank int) (perSecond rate.Limit, most int) {
+	all := int(math.Ceil(float64(l.fleet)))
+	if workers > all {
+		return l.fleet / rate.Limit(workers), 1
+	}
+	most = (all-1-rank)/workers + 1
+	return l.fleet * rate.Limit(most) / rate.Limit(all), most
+}
+
+// divide gives this worker the share of one of so many workers, see shareOf; 0: none, so
+// that calls wait until there is one.
+func (l *limit) divide(workers, rank int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if workers == 0 {
@@ -69,7 +95,9 @@ func (l *limit) divide(workers int) {
 		}
 		return
 	}
-	share, now := l.fleet/rate.Limit(workers), time.Now()
+	share, most := l.shareOf(workers, min(rank, workers-1))
+	now := time.Now()
+	l.most = most
 	if at := l.limiter.Limit(); at >= l.configured || at > share { // else it was throttled, and rises
 		l.limiter.SetLimitAt(now, share)
 	}
@@ -104,7 +132,8 @@ func (l *limit) waitForShare(ctx context.Context) error {
 	}
 }
 
-// acquire waits until a call may be made. The caller must call release after it.
+// acquire waits until a call may be made. The caller must call sent and, after the call,
+// release; or releaseUnused.
 // acquire returns an error immediately if the host is paused for long, or if the wait
 // for a slow rate is long, see enqueue.
 func (l *limit) acquire(ctx context.Context, of lane, patient bool) error {
@@ -183,6 +212,7 @@ func (l *limit) release() {
 func (l *limit) releaseUnused() {
 	_, pace := l.next()
 	pace.ReserveN(time.Now(), -1)
+	l.decided()
 	l.release()
 }
 
@@ -200,7 +230,7 @@ func (l *limit) wait(ctx context.Context, dequeue func()) error {
 			}
 			continue
 		}
-		if err := ctx.Err(); err != nil {
+		if err := l.waitForSecond(ctx); err != nil {
 			return err
 		}
 		call := pace.Reserve()
@@ -217,8 +247,72 @@ func (l *limit) wait(ctx context.Context, dequeue func()) error {
 			}
 		}
 		if pause, _ := l.next(); pause <= 0 {
-			return ctx.Err() // a canceled call is not made
+			if err := ctx.Err(); err != nil {
+				return err // a canceled call is not made
+			}
+			l.mu.Lock()
+			l.admitted++
+			l.mu.Unlock()
+			return nil
 		}
+	}
+}
+
+// waitForSecond waits until another call may be made within the latest second. Only the
+// first in the queue calls it.
+func (l *limit) waitForSecond(ctx context.Context) error {
+	for {
+		wait := l.untilNext()
+		if wait <= 0 {
+			return ctx.Err()
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-l.counted:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// untilNext returns how long no call may be made because of those of the latest second.
+// A call that is given up may shorten that.
+func (l *limit) untilNext() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	for len(l.sentAt) > 0 && now.Sub(l.sentAt[0]) >= countedFor {
+		l.sentAt = l.sentAt[1:]
+	}
+	switch {
+	case len(l.sentAt)+l.admitted < l.most:
+		return 0
+	case len(l.sentAt) == 0: // all of them are about to be sent
+		return countedFor
+	}
+	return countedFor - now.Sub(l.sentAt[0])
+}
+
+// sent counts a call that is being sent.
+func (l *limit) sent(at time.Time) {
+	l.mu.Lock()
+	l.sentAt = append(l.sentAt, at)
+	l.mu.Unlock()
+	l.decided()
+}
+
+// decided ends the admission of a call: it was sent, or it will not be.
+func (l *limit) decided() {
+	l.mu.Lock()
+	l.admitted--
+	l.mu.Unlock()
+	select {
+	case l.counted <- struct{}{}:
+	default:
 	}
 }
 

@@ -263,10 +263,10 @@ type found[T any] struct {
 	raw  map[string]json.RawMessage
 }
 
-// lookup asks the broker about a stream or a consumer. It returns nil if what is
-// asked for is not there.
-func lookup[T any](ctx context.Context, b *Bus, what, operation string) (*found[T], error) {
-	msg, err := b.request(ctx, b.api(operation), nil)
+// lookup asks the broker about a stream or a consumer; body may be nil. It returns nil if
+// what is asked for is not there.
+func lookup[T any](ctx context.Context, b *Bus, what, operation string, body []byte) (*found[T], error) {
+	msg, err := b.request(ctx, b.api(operation), body)
 	if err != nil {
 		return nil, apiError(what, err)
 	}
@@ -292,7 +292,7 @@ func lookup[T any](ctx context.Context, b *Bus, what, operation string) (*found[
 
 // streamInfo is nil if there is no such stream.
 func (b *Bus) streamInfo(ctx context.Context, name string) (*found[jetstream.StreamInfo], error) {
-	return lookup[jetstream.StreamInfo](ctx, b, "look at the "+resourceOf(name), "STREAM.INFO."+name)
+	return lookup[jetstream.StreamInfo](ctx, b, "look at the "+resourceOf(name), "STREAM.INFO."+name, nil)
 }
 
 // consumerLookup is nil if there is no such consumer, or no stream for it.
@@ -301,7 +301,7 @@ func (b *Bus) consumerLookup(ctx context.Context) (*found[jetstream.ConsumerInfo
 }
 
 func (b *Bus) lookupConsumer(ctx context.Context, stream, name string) (*found[jetstream.ConsumerInfo], error) {
-	return lookup[jetstream.ConsumerInfo](ctx, b, "look at the consumer "+name, "CONSUMER.INFO."+stream+"."+name)
+	return lookup[jetstream.ConsumerInfo](ctx, b, "look at the consumer "+name, "CONSUMER.INFO."+stream+"."+name, nil)
 }
 
 // consumerInfo is consumerLookup for those who do not compare.
@@ -321,6 +321,22 @@ func (b *Bus) Bucket(ctx context.Context) (jetstream.KeyValue, error) {
 // WorkersBucket returns the bucket of the heartbeats.
 func (b *Bus) WorkersBucket(ctx context.Context) (jetstream.KeyValue, error) {
 	return b.openBucket(ctx, WorkersBucket)
+}
+
+// WorkerKeys returns the keys of the bucket of the heartbeats.
+func (b *Bus) WorkerKeys(ctx context.Context) ([]string, error) {
+	have, err := lookup[jetstream.StreamInfo](ctx, b, "list the keys of the bucket "+WorkersBucket, "STREAM.INFO."+bucketPrefix+WorkersBucket, []byte(`{"subjects_filter":">"}`))
+	if err != nil {
+		return nil, err
+	}
+	if have == nil {
+		return nil, fmt.Errorf("the bucket %s is missing", WorkersBucket)
+	}
+	var keys []string
+	for subject := range have.info.State.Subjects {
+		keys = append(keys, strings.TrimPrefix(subject, "$KV."+WorkersBucket+"."))
+	}
+	return keys, nil
 }
 
 func (b *Bus) openBucket(ctx context.Context, name string) (jetstream.KeyValue, error) {

@@ -22,6 +22,8 @@ type Buckets interface {
 	Bucket(ctx context.Context) (jetstream.KeyValue, error)
 	// WorkersBucket opens the bucket of the heartbeats.
 	WorkersBucket(ctx context.Context) (jetstream.KeyValue, error)
+	// WorkerKeys returns the keys of the bucket of the heartbeats, in any order.
+	WorkerKeys(ctx context.Context) ([]string, error)
 	// RemoveKey removes the values of a key of the ledger's bucket up to a
 	// revision, and leaves no marker.
 	RemoveKey(ctx context.Context, key string, revision uint64) error

@@ -39,6 +39,8 @@ func (b *buckets) Bucket(context.Context) (jetstream.KeyValue, error) { return b
 
 func (b *buckets) WorkersBucket(context.Context) (jetstream.KeyValue, error) { return b.workers, nil }
 
+func (b *buckets) WorkerKeys(ctx context.Context) ([]string, error) { return b.workers.Keys(ctx) }
+
 func (b *buckets) RemoveKey(ctx context.Context, key string, revision uint64) error {
 	if b.broken != nil {
 		return b.broken
@@ -226,8 +228,10 @@ func TestHeartbeats(t *testing.T) {
 	if all, err := w.List(t.Context()); err != nil || len(all) != 1 || all[0].Instance != "a" {
 		t.Errorf("listed %+v, %v", all, err)
 	}
-	if n, err := w.Count(t.Context()); err != nil || n != 1 {
-		t.Errorf("counted %d, %v", n, err)
+	for instance, want := range map[string]int{"0": 0, "a": 0, "b": 1} {
+		if n, before, err := w.Count(t.Context(), instance); err != nil || n != 1 || before != want {
+			t.Errorf("counted %d, of them %d before %s, %v", n, before, instance, err)
+		}
 	}
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
 		if is, err := w.CheckLiveness(t.Context(), "a", third); err != nil || is == approval.InstanceDead {

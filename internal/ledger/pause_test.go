@@ -20,6 +20,7 @@ type oneBucket struct{ kv jetstream.KeyValue }
 
 func (b oneBucket) Bucket(context.Context) (jetstream.KeyValue, error)        { return b.kv, nil }
 func (b oneBucket) WorkersBucket(context.Context) (jetstream.KeyValue, error) { return b.kv, nil }
+func (b oneBucket) WorkerKeys(context.Context) ([]string, error)              { return nil, nil }
 func (b oneBucket) RemoveKey(context.Context, string, uint64) error           { return nil }
 
 // TestPausesAreKept: concurrent changes are all kept, and what is unreadable is an error.

@@ -16,11 +16,16 @@ import (
 )
 
 // Workers keeps the heartbeats of the workers. It is safe for concurrent use.
-type Workers struct{ bucket bucket }
+type Workers struct {
+	bucket bucket
+	keys   func(context.Context) ([]string, error)
+}
 
 // NewWorkers returns the heartbeats in the bucket of the workers, which is opened
 // when it is first needed.
-func NewWorkers(b Buckets) *Workers { return &Workers{bucket: bucket{open: b.WorkersBucket}} }
+func NewWorkers(b Buckets) *Workers {
+	return &Workers{bucket: bucket{open: b.WorkersBucket}, keys: b.WorkerKeys}
+}
 
 // storedWorker is an approval.WorkerStatus as it is stored, which others read, too.
 type storedWorker struct {
@@ -214,17 +219,20 @@ func (w *Workers) CheckLiveness(ctx context.Context, instance string, since uint
 	return approval.InstanceUnknown, nil
 }
 
-// Count returns the number of workers that live or whose heartbeat has not expired yet.
-func (w *Workers) Count(ctx context.Context) (int, error) {
-	kv, err := w.bucket.get(ctx)
+// Count returns the number of workers that live or whose heartbeat has not expired yet,
+// and of those among them whose instance comes before the given one.
+func (w *Workers) Count(ctx context.Context, instance string) (n, before int, err error) {
+	keys, err := w.keys(ctx)
 	if err != nil {
-		return 0, err
+		return 0, 0, fmt.Errorf("count the workers: %w", err)
 	}
-	status, err := kv.Status(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("count the workers: %w", err)
+	own := workerKey(instance)
+	for _, key := range keys {
+		if key < own {
+			before++
+		}
 	}
-	return int(status.Values()), nil //nolint:gosec // G115: one for each worker
+	return len(keys), before, nil
 }
 
 // List returns the workers that live, by host and start. It is empty too if no

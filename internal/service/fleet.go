@@ -17,9 +17,10 @@ func countedRecords(share *cloud.FleetShare) func(*events.Bus) (events.CrashReco
 	}
 }
 
-// workerCounter counts the live workers; *ledger.Workers provides it.
+// workerCounter counts the live workers, and those whose instance comes before one;
+// *ledger.Workers provides it.
 type workerCounter interface {
-	Count(ctx context.Context) (int, error)
+	Count(ctx context.Context, instance string) (n, before int, err error)
 }
 
 // countedHeartbeats counts the workers after each heartbeat of this one, so that it is one of
@@ -36,8 +37,8 @@ func (h countedHeartbeats) Store(ctx context.Context, s approval.WorkerStatus, l
 	if err != nil {
 		return revision, err
 	}
-	if n, err := h.workers.Count(ctx); err == nil {
-		h.share.Count(n)
+	if n, before, err := h.workers.Count(ctx, s.Instance); err == nil {
+		h.share.Count(n, before)
 	} else {
 		h.share.Unknown()
 	}

@@ -24,9 +24,9 @@ func (h *heartbeats) CheckLiveness(context.Context, string, uint64) (approval.Li
 	return approval.InstanceUnknown, nil
 }
 
-func (h *heartbeats) Count(context.Context) (int, error) {
+func (h *heartbeats) Count(context.Context, string) (n, before int, err error) {
 	h.counted++
-	return h.workers, h.counting
+	return h.workers, 0, h.counting
 }
 
 // TestHeartbeatsCountTheFleet: the workers are counted after each heartbeat that was stored,
