@@ -21,14 +21,15 @@ type Admission interface {
 const (
 	lookEvery   = 200 * time.Millisecond // for requests that could run, while others wait for a slot
 	lookTarget  = 2 * time.Millisecond   // and longer by this for each target
-	pullAnyway  = time.Second            // after which one is pulled all the same
+	pullAnyway  = time.Second            // after which one that was given back is pulled all the same
 	waitingPart = 4                      // of the slots: the part that may wait before no more is pulled
 )
 
 // room returns how many requests to pull at most. While many wait for a slot, those
 // behind them stay at the broker: they would only be given back. If one of them could
 // run, for its target has slots, those that wait are given back instead. Now and
-// then one is pulled all the same: what was given back is not among those that are looked for.
+// then one is pulled all the same if some were given back, or are with other workers: these
+// are not among those that are looked for, and come first.
 func (c *consumeLoop) room(ctx context.Context) int {
 	a := c.cfg.Admission
 	if a == nil || a.Waiting() <= c.cfg.Slots/waitingPart {
@@ -44,7 +45,9 @@ func (c *consumeLoop) room(ctx context.Context) int {
 	}
 	if now.Sub(c.pulledAnyway) >= pullAnyway {
 		c.pulledAnyway = now
-		return 1
+		if c.elsewhere(ctx) {
+			return 1
+		}
 	}
 	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
@@ -76,6 +79,13 @@ func (c *consumeLoop) runnable(ctx context.Context) bool {
 		return false
 	}
 	return c.publishedAfter(ctx, info.Delivered.Stream, targets)
+}
+
+// elsewhere reports whether requests were delivered that neither ended nor are with this
+// worker. It is true if the broker cannot tell.
+func (c *consumeLoop) elsewhere(ctx context.Context) bool {
+	info, err := c.consumerInfo(ctx)
+	return err != nil || info == nil || info.NumAckPending > len(c.inFlight())
 }
 
 // publishedAfter reports whether a request was stored behind a sequence that may be of

@@ -2,6 +2,7 @@ package events
 
 import (
 	"testing"
+	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
@@ -62,6 +63,21 @@ func TestNothingIsPulledThatCannotRun(t *testing.T) {
 		t.Errorf("%d are pulled, and those that wait were told to retry %d times; want all and once", n, admission.refused)
 	}
 	admission.can[idle] = false
+	if n := c.room(t.Context()); n != 0 {
+		t.Errorf("%d are pulled, want none: no request was given back", n)
+	}
+	consumer, err := b.js.Consumer(t.Context(), RequestsStream, ConsumerName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	given, err := consumer.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := given.NakWithDelay(time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	c.pulledAnyway = time.Time{}
 	if n := c.room(t.Context()); n != 1 {
 		t.Errorf("%d are pulled, want one, which may have been given back before", n)
 	}
