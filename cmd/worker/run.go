@@ -64,7 +64,7 @@ workers, takes nothing from them, and neither the broker nor the cloud is change
 		}
 		log.Info().Str("file", config.Source(env, config.FlagsOf(c))).Msg("configuration")
 		limits := worker.DefaultLimits()
-		limits.MaxAge, limits.ConfirmFor = cfg.Worker.MaxAge, cfg.Worker.ConfirmFor
+		limits.MaxAge, limits.ConfirmFor, limits.LedgerMaxAge = cfg.Worker.MaxAge, cfg.Worker.ConfirmFor, cfg.Ledger.MaxAge
 		limitMemory(env, cfg.Worker.Slots)
 		s := service.Service{Config: cfg, Log: log, Limits: limits, WatchEvery: 2 * time.Second}
 		if *dry {

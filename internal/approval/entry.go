@@ -9,7 +9,8 @@ import (
 // Nothing was written; read it again and go on from there.
 var ErrConflict = errors.New("the ledger was changed by another worker meanwhile")
 
-// LedgerMemory is how long the ledger keeps what it holds of a request.
+// LedgerMemory is how long the ledger keeps what it holds of a request by default. It is
+// longer than anything is stored that could come again.
 const LedgerMemory = 400 * 24 * time.Hour
 
 // Entry is all that the ledger holds of one request.

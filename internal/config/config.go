@@ -21,6 +21,7 @@ type Config struct {
 	Targets  approval.Targets
 	Policies Policies
 	Sweep    Sweep
+	Ledger   Ledger
 	HTTP     HTTP
 	Worker   Worker
 	Console  Console
@@ -79,6 +80,9 @@ type Policies struct {
 
 // Sweep says when unannounced connections are looked for.
 type Sweep struct{ Interval time.Duration }
+
+// Ledger says what is kept of requests.
+type Ledger struct{ MaxAge time.Duration }
 
 // HTTP is the listener of metrics, and the one of probes.
 type HTTP struct {

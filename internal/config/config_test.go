@@ -54,6 +54,7 @@ targets:
   - {name: insight, kind: dataarts-insight, project_id: 6e9dfd51d1124e8d8498dce894923a0d, workspace_id: 7e9dfd51d1124e8d8498dce894923a0d}
 policies: {dir: /etc/worker/policies, stable_for: 30s}
 sweep: {interval: 90s}
+ledger: {max_age: 2400h}
 http: {listen: ":8081", probes: ":8082", web_config: web.yml, pprof: true}
 worker: {slots: 12, max_age: 2h, confirm_for: 20m, shutdown_grace: 5s}
 log: {level: debug, format: json}
@@ -84,6 +85,7 @@ func TestConfigFromAFullFile(t *testing.T) {
 		},
 		Policies: Policies{Dir: "/etc/worker/policies", StableFor: 30 * time.Second},
 		Sweep:    Sweep{Interval: 90 * time.Second},
+		Ledger:   Ledger{MaxAge: 2400 * time.Hour},
 		HTTP:     HTTP{Listen: ":8081", Probes: ":8082", WebConfig: "web.yml", Pprof: true},
 		Worker:   Worker{Slots: 12, MaxAge: 2 * time.Hour, ConfirmFor: 20 * time.Minute, ShutdownGrace: 5 * time.Second},
 		Console:  Console{Listen: "127.0.0.1:8090"},
@@ -118,6 +120,8 @@ func TestEverySettingHasThreeSpellings(t *testing.T) {
 			text = "tls://other:4222"
 		case "console.trace_url":
 			text += "/{trace_id}"
+		case "ledger.max_age":
+			text = "2401h"
 		}
 		section, rest, _ := strings.Cut(s.key, ".")
 		inner, outer := rest, ""

@@ -45,6 +45,11 @@ func envSuffix(key string) string {
 // vanish without a result.
 const mostTried = 20 * 24 * time.Hour
 
+// leastRemembered is the least that ledger.max_age can be. It is longer than the 90 days
+// for which results stay stored: a decision that the ledger had forgotten before would
+// meet the result of the first one.
+const leastRemembered = 100 * 24 * time.Hour
+
 // Settings returns the table, in the order of the documentation.
 func Settings() []Setting {
 	rows := []Setting{
@@ -121,6 +126,7 @@ func Settings() []Setting {
 		filePath("policies.shadow_dir", "", "folder of candidate policies; what they would decide is counted and told, and nothing is done by it", func(c *Config) *string { return &c.Policies.ShadowDir }),
 		duration("policies.stable_for", "5s", 100*time.Millisecond, 10*time.Minute, "how long the content of a folder of policies must have been the same before it is loaded", func(c *Config) *time.Duration { return &c.Policies.StableFor }),
 		duration("sweep.interval", "5m", time.Second, 24*time.Hour, "interval between looks for pending connections that no event reported", func(c *Config) *time.Duration { return &c.Sweep.Interval }),
+		duration("ledger.max_age", "9600h", leastRemembered, 10*365*24*time.Hour, "how long the ledger that is made keeps what was decided and done; what was submitted before that is not carried out; 9600h are 400 days", func(c *Config) *time.Duration { return &c.Ledger.MaxAge }),
 		Setting{
 			key: "http.listen", form: "host:port", def: "127.0.0.1:9090",
 			doc: "address of `/metrics`",

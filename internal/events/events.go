@@ -60,6 +60,7 @@ type Config struct {
 	RequestsMaxAge         time.Duration // how long requests are kept; default 30 days
 	ResultsMaxAge          time.Duration // default 90 days
 	DeadLettersMaxAge      time.Duration // default 365 days
+	LedgerMaxAge           time.Duration // default approval.LedgerMemory
 	Slots                  int           // requests handled concurrently; default 64
 	AckWait                time.Duration // after which requests without progress are redelivered; default 10 s
 	MaxAckPending          int           // of all workers: requests in flight or waiting for redelivery; default 100,000
@@ -103,6 +104,7 @@ func (c Config) withDefaults() Config {
 	def(&c.RequestsMaxAge, 30*day)
 	def(&c.ResultsMaxAge, 90*day)
 	def(&c.DeadLettersMaxAge, 365*day)
+	def(&c.LedgerMaxAge, approval.LedgerMemory)
 	def(&c.AckWait, DefaultAckWait)
 	def(&c.ShutdownGrace, 10*time.Second)
 	defInt(&c.Slots, 64)

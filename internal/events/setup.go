@@ -13,8 +13,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
 // minPayload is the least that the broker must take as one message, in bytes:
@@ -51,7 +49,7 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 			MaxAge: age, Duplicates: window, Replicas: b.cfg.Replicas, AllowDirect: true, MaxBytes: b.cfg.MaxBytes,
 		}
 	}
-	ledger := stream(bucketStream, "$KV."+LedgerBucket, "What the VPC endpoint approver decided", ledgerMaxAge, 2*time.Minute)
+	ledger := stream(bucketStream, "$KV."+LedgerBucket, "What the VPC endpoint approver decided", b.cfg.LedgerMaxAge, 2*time.Minute)
 	ledger.MaxMsgsPerSubject, ledger.AllowRollup, ledger.DenyDelete = ledgerHistory, true, true
 	ttl := b.cfg.heartbeatTTL()
 	workers := stream(bucketPrefix+WorkersBucket, "$KV."+WorkersBucket, "Heartbeats of the workers of the VPC endpoint approver", ttl, ttl)
@@ -64,10 +62,6 @@ func (b *Bus) streams() []jetstream.StreamConfig {
 		stream(ReviewsStream, ReviewsSubject, "What people say of held requests", b.cfg.ResultsMaxAge, 2*time.Minute),
 	}
 }
-
-// ledgerMaxAge bounds the ledger. It is longer than anything is stored that
-// could come again.
-const ledgerMaxAge = approval.LedgerMemory
 
 const (
 	bucketPrefix = "KV_" // of the stream in which the broker keeps a bucket

@@ -101,6 +101,7 @@ func TestSetupKeepsWhatDiffers(t *testing.T) {
 		{"few pending", consumer(func(c *jetstream.ConsumerConfig) { c.MaxAckPending = 10 }), "max ack pending is 10, should be 100000", true},
 		{"fewer pending", consumer(func(c *jetstream.ConsumerConfig) { c.MaxAckPending = 1000 }), "max ack pending is 1000", false},
 		{"a bucket that forgets", stream(3, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }), "bucket vpcep-ledger: time to live is 1h0m0s, should be 9600h0m0s", true},
+		{"a bucket that forgets later", stream(3, func(c *jetstream.StreamConfig) { c.MaxAge = 9601 * time.Hour }), "time to live is 9601h0m0s", false},
 		{"a bucket in which keys fill up", stream(3, func(c *jetstream.StreamConfig) { c.DiscardNewPerSubject = true }), "discard new per subject is true, should be false", true},
 		{"a bucket of which nothing can be purged", stream(3, func(c *jetstream.StreamConfig) { c.DenyPurge, c.AllowRollup = true, false }), "deny purge is true, should be false", true},
 		{"a bucket without direct reads", stream(3, func(c *jetstream.StreamConfig) { c.AllowDirect = false }), "$JS.API.STREAM.MSG.GET.KV_vpcep-ledger", false},

@@ -47,6 +47,7 @@ func BusConfig(cfg config.Config) events.Config {
 		Domain:          n.Domain,
 		InboxPrefix:     n.InboxPrefix,
 		MaxBytes:        int64(n.MaxBytes),
+		LedgerMaxAge:    cfg.Ledger.MaxAge,
 		Create:          n.Create,
 		Replicas:        n.Replicas,
 		Slots:           cfg.Worker.Slots,

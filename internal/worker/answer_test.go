@@ -180,15 +180,17 @@ func TestAnEventOlderThanTheLedgerIsNotCarriedOut(t *testing.T) {
 		says      time.Duration // ago; 0: nothing
 		known     bool
 		tooOld    bool
+		memory    time.Duration // 0: the default
 	}{
-		{"a creation of today", creation(functions()), 0, 0, false, false},
-		{"a creation of last year", creation(functions()), 0, approval.LedgerMemory - day, false, false},
-		{"a creation that says it is older", creation(functions()), 0, old, false, true},
-		{"a creation that was stored so long ago", creation(functions()), old, 0, false, true},
-		{"a creation that was stored so long ago and says it is new", creation(functions()), old, time.Second, false, true},
-		{"a connection that says it is older", connection("1"), 0, old, false, false},
-		{"a connection that was stored so long ago", connection("1"), old, 0, false, true},
-		{"an old creation that the ledger knows", creation(functions()), old, old, true, false},
+		{"a creation of today", creation(functions()), 0, 0, false, false, 0},
+		{"a creation from before a ledger that forgets sooner", creation(functions()), 0, 101 * day, false, true, 100 * day},
+		{"a creation of last year", creation(functions()), 0, approval.LedgerMemory - day, false, false, 0},
+		{"a creation that says it is older", creation(functions()), 0, old, false, true, 0},
+		{"a creation that was stored so long ago", creation(functions()), old, 0, false, true, 0},
+		{"a creation that was stored so long ago and says it is new", creation(functions()), old, time.Second, false, true, 0},
+		{"a connection that says it is older", connection("1"), 0, old, false, false, 0},
+		{"a connection that was stored so long ago", connection("1"), old, 0, false, true, 0},
+		{"an old creation that the ledger knows", creation(functions()), old, old, true, false, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -196,6 +198,9 @@ func TestAnEventOlderThanTheLedgerIsNotCarriedOut(t *testing.T) {
 				cloud := newFakeCloud(approval.Pending)
 				b := newBench(t, cloud, always(approval.Accept))
 				b.Started = time.Now()
+				if tt.memory > 0 {
+					b.Limits.LedgerMaxAge = tt.memory
+				}
 				d := tt.d
 				d.PublishedAt = time.Now().Add(-tt.published)
 				if tt.says > 0 {

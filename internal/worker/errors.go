@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -25,11 +26,12 @@ func (e *IDReusedError) Error() string {
 type TooOldError struct {
 	RequestID string
 	Field     string // what says so: "time" of the event, or empty for when the bus took it
+	kept      time.Duration
 }
 
 func (e *TooOldError) Error() string {
 	return fmt.Sprintf("request %s is older than the %d days that the ledger keeps, so it may have been carried out before; send a new event if it is still wanted",
-		e.RequestID, int(approval.LedgerMemory.Hours()/24))
+		e.RequestID, int(e.kept.Hours()/24))
 }
 
 // isInvalid reports whether err says that a request can only become a dead letter.

@@ -145,10 +145,10 @@ var errStored = errors.New("the ledger has an entry of the request")
 // only keep a creation from being sent, which shows nowhere that it was done before.
 func (w *Worker) tooOld(d *approval.Delivery) error {
 	switch {
-	case w.age(d) > approval.LedgerMemory:
-		return &TooOldError{RequestID: d.Request.ID}
-	case d.Request.Creates() && !d.Request.Time.IsZero() && w.Now().Sub(d.Request.Time) > approval.LedgerMemory:
-		return &TooOldError{RequestID: d.Request.ID, Field: "time"}
+	case w.age(d) > w.Limits.LedgerMaxAge:
+		return &TooOldError{RequestID: d.Request.ID, kept: w.Limits.LedgerMaxAge}
+	case d.Request.Creates() && !d.Request.Time.IsZero() && w.Now().Sub(d.Request.Time) > w.Limits.LedgerMaxAge:
+		return &TooOldError{RequestID: d.Request.ID, Field: "time", kept: w.Limits.LedgerMaxAge}
 	}
 	return nil
 }

@@ -1,6 +1,10 @@
 package worker
 
-import "time"
+import (
+	"time"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+)
 
 // Limits bound how long a request may take. Those that the configuration sets have
 // the defaults of DefaultLimits.
@@ -23,6 +27,8 @@ type Limits struct {
 	// FactsMaxAge is the age from which facts are read again before the act. It is
 	// far shorter than actWithin, which is for what waits for its turn already.
 	FactsMaxAge time.Duration
+	// LedgerMaxAge is how long the ledger remembers a request.
+	LedgerMaxAge time.Duration
 }
 
 // DefaultLimits suits the real cloud.
@@ -34,6 +40,7 @@ func DefaultLimits() Limits {
 		SlotTimeout:  20 * time.Second,
 		StabilizeFor: 30 * time.Second,
 		FactsMaxAge:  5 * time.Second,
+		LedgerMaxAge: approval.LedgerMemory,
 	}
 }
 

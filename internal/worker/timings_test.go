@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 )
@@ -21,7 +20,7 @@ func TestTimingsFitTogether(t *testing.T) {
 	}{
 		{"only errors end a request later than an act without a confirmation", l.MaxAge, l.ConfirmFor + actWithin},
 		{"a stalled request goes on before it is too old", l.MaxAge, stalledAfter},
-		{"the ledger remembers each request that may still be delivered", approval.LedgerMemory, l.MaxAge},
+		{"the ledger remembers each request that may still be delivered", l.LedgerMaxAge, l.MaxAge},
 		{"an endpoint is looked for several times before it is gone", l.Visible, 4 * maxLookWait},
 		{"an endpoint is not gone because a list shows the past", l.Visible / 2, listLag},
 		{"an act has time to show before nobody knows what came of it", l.ConfirmFor, actWithin + listLag},
