@@ -44,6 +44,19 @@ dependency is unreachable, 130 interrupted.`,
 	flags.Var(&cli.ChoiceFlag{Text: "auto", Choices: cli.ColorChoices()}, "color", "color on a terminal unless NO_COLOR is set, always, or never")
 	config.AddFlags(flags, "log")
 
+	if len(env.Args) > 0 && env.Args[0] == "run" {
+		root.AddCommand(newRunCommand(env)) // to make the others as well takes a tenth of the start
+	} else {
+		addCommands(root, env)
+	}
+	root.InitDefaultCompletionCmd()
+	root.SetHelpCommand(newHelpCommand())
+	root.InitDefaultHelpCmd()
+	finishCommands(root)
+	return root
+}
+
+func addCommands(root *cobra.Command, env cli.Environment) {
 	root.AddCommand(
 		newBusCommand(env),
 		newConfigCommand(env),
@@ -63,11 +76,6 @@ dependency is unreachable, 130 interrupted.`,
 		newWatchCommand(env),
 		newVersionCommand(),
 	)
-	root.InitDefaultCompletionCmd()
-	root.SetHelpCommand(newHelpCommand())
-	root.InitDefaultHelpCmd()
-	finishCommands(root)
-	return root
 }
 
 // newHelpCommand is "worker help config show".

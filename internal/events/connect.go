@@ -33,6 +33,7 @@ type Bus struct {
 	loop       atomic.Int64  // when the consume loop last iterated, in Unix nanoseconds; 0: it does not run
 	bound      atomic.Bool   // whether the consumer existed when last checked
 	setupDirty atomic.Bool   // whether streams, buckets and consumer must be checked
+	setupAt    atomic.Int64  // when they were found well, over this connection, in Unix nanoseconds; 0: not yet
 	refused    atomic.Pointer[VersionError]
 
 	asking atomic.Int32 // calls that end when the broker denies a permission
@@ -42,8 +43,9 @@ type Bus struct {
 	heartbeatNow chan struct{}            // gets a token when a heartbeat must be sent
 	present      atomic.Pointer[presence] // of the consume loop; nil: it does not run
 
-	mu   sync.Mutex
-	stop context.CancelFunc // cancels the running pull or bind
+	mu      sync.Mutex
+	stop    context.CancelFunc // cancels the running pull or bind
+	buckets openBuckets
 }
 
 const (
@@ -60,7 +62,7 @@ const (
 // refuses. A later loss of the connection is repaired until Close.
 func Connect(ctx context.Context, cfg Config) (*Bus, error) {
 	cfg = cfg.withDefaults()
-	b := &Bus{cfg: cfg, closed: make(chan struct{}), wake: make(chan struct{}, 1), heartbeatNow: make(chan struct{}, 1), trouble: newLogLimiter(maxWarnings, time.Minute)}
+	b := &Bus{cfg: cfg, buckets: openBuckets{}, closed: make(chan struct{}), wake: make(chan struct{}, 1), heartbeatNow: make(chan struct{}, 1), trouble: newLogLimiter(maxWarnings, time.Minute)}
 	opts, err := b.options()
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
@@ -253,6 +255,7 @@ func (b *Bus) onReconnect(nc *nats.Conn) {
 		nc.Close()
 		return
 	}
+	b.setupAt.Store(0)
 	b.cfg.Observer.BusConnected(true)
 	b.cfg.Observer.BusReconnected()
 	if ok, missed := b.trouble.allow(); ok {
@@ -313,6 +316,7 @@ func (b *Bus) interrupt() {
 // markSetupDirty makes the consume loop check streams, buckets and consumer
 // immediately.
 func (b *Bus) markSetupDirty() {
+	b.setupAt.Store(0)
 	if !b.setupDirty.Swap(true) {
 		b.interrupt()
 	}

@@ -173,6 +173,7 @@ func (c *consumeLoop) run(ctx context.Context) error {
 // repeatedly, the worker is not ready even if the consumer exists.
 func (c *consumeLoop) pullFailed(ctx context.Context, err error) {
 	c.failedPulls++
+	c.setupAt.Store(0)
 	if c.failedPulls > 1 {
 		c.setBound(false)
 	}
@@ -271,11 +272,13 @@ func (c *consumeLoop) lookup(ctx context.Context) error {
 	if info != nil && info.Paused {
 		return errPaused
 	}
-	if err := c.Setup(ctx); err != nil {
-		return err
-	}
-	if _, err := c.js.Consumer(ctx, RequestsStream, ConsumerName); err != nil {
-		return apiError("bind the consumer "+ConsumerName, err)
+	if info == nil || !c.justSetUp() {
+		if err := c.Setup(ctx); err != nil {
+			return err
+		}
+		if _, err := c.js.Consumer(ctx, RequestsStream, ConsumerName); err != nil {
+			return apiError("bind the consumer "+ConsumerName, err)
+		}
 	}
 	if c.present.lapsed() {
 		c.sendHeartbeat(ctx)
@@ -396,12 +399,12 @@ func (c *consumeLoop) watchBroker(ctx context.Context) {
 func (c *consumeLoop) checkBroker(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, backlogEvery)
 	defer cancel()
-	differences, err := c.Status(ctx)
-	if err != nil {
-		return // the next pull fails, too
-	}
-	for _, d := range differences {
-		if d.Matters {
+	if !c.justSetUp() {
+		differences, err := c.Status(ctx)
+		if err != nil {
+			return // the next pull fails, too
+		}
+		if slices.ContainsFunc(differences, func(d Difference) bool { return d.Matters }) {
 			c.markSetupDirty()
 			return
 		}

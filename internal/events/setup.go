@@ -114,7 +114,18 @@ func (b *Bus) Setup(ctx context.Context) error {
 	if len(differences) > 0 {
 		return &SetupError{Differences: differences}
 	}
+	b.setupAt.Store(time.Now().UnixNano())
 	return nil
+}
+
+// setupFor is how long nothing is looked at again that Setup found well, unless something
+// goes wrong meanwhile.
+const setupFor = 5 * time.Second
+
+// justSetUp reports whether Setup succeeded a moment ago, over this connection.
+func (b *Bus) justSetUp() bool {
+	at := b.setupAt.Load()
+	return at != 0 && time.Since(time.Unix(0, at)) < setupFor
 }
 
 // create makes what is missing. That another worker was quicker is no error.
@@ -333,15 +344,26 @@ func (b *Bus) WorkerKeys(ctx context.Context) ([]string, error) {
 	return keys, nil
 }
 
-func (b *Bus) openBucket(ctx context.Context, name string) (jetstream.KeyValue, error) {
-	var kv jetstream.KeyValue
-	err := b.abortOnDenial(ctx, b.api("STREAM.INFO."+bucketPrefix+name), func(ctx context.Context) (err error) {
+// openBuckets are the buckets that are open, by name.
+type openBuckets map[string]jetstream.KeyValue
+
+func (b *Bus) openBucket(ctx context.Context, name string) (kv jetstream.KeyValue, err error) {
+	b.mu.Lock()
+	kv = b.buckets[name]
+	b.mu.Unlock()
+	if kv != nil {
+		return kv, nil
+	}
+	err = b.abortOnDenial(ctx, b.api("STREAM.INFO."+bucketPrefix+name), func(ctx context.Context) (err error) {
 		kv, err = b.js.KeyValue(ctx, name)
 		return err
 	})
 	if err != nil {
 		return nil, apiError("open the bucket "+name, err)
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.buckets[name] = kv
 	return kv, nil
 }
 

@@ -2,6 +2,8 @@ package service
 
 import (
 	"context"
+	"sync"
+	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud"
@@ -9,11 +11,12 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 )
 
-// countedRecords is CrashRecords for a worker that shares the rates with others.
-func countedRecords(share *cloud.FleetShare) func(*events.Bus) (events.CrashRecords, events.Heartbeats) {
+// countedRecords is CrashRecords for a worker that shares the rates with others and that
+// can be paused.
+func countedRecords(share *cloud.FleetShare, p *pauses) func(*events.Bus) (events.CrashRecords, events.Heartbeats) {
 	return func(b *events.Bus) (events.CrashRecords, events.Heartbeats) {
-		workers := ledger.NewWorkers(b)
-		return ledger.NewDeliveries(b), countedHeartbeats{workers, workers, share}
+		workers, paused := ledger.NewWorkers(b), pausedTargetsOf{ledger.NewPauses(b), p}
+		return ledger.NewDeliveries(b), fleetHeartbeats{workers, workers, share, paused}
 	}
 }
 
@@ -23,24 +26,34 @@ type workerCounter interface {
 	Count(ctx context.Context, instance string) (n, before int, err error)
 }
 
-// countedHeartbeats counts the workers after each heartbeat of this one, so that it is one of
-// them, and divides the rates of the cloud's APIs by their number.
-type countedHeartbeats struct {
+// fleetHeartbeats says in each heartbeat what was read of the pauses. Once it is stored, it
+// reads them again, and counts the workers, of which this is one then, to divide the rates
+// of the cloud's APIs by their number.
+type fleetHeartbeats struct {
 	events.Heartbeats
 	workers workerCounter
 	share   *cloud.FleetShare
+	paused  pausedTargetsOf
 }
 
-// Store stores a heartbeat. That the workers cannot be counted is no error of it.
-func (h countedHeartbeats) Store(ctx context.Context, s approval.WorkerStatus, last uint64) (uint64, error) {
+// Store stores a heartbeat. That the workers cannot be counted, or the pauses not be read, is
+// no error of it.
+func (h fleetHeartbeats) Store(ctx context.Context, s approval.WorkerStatus, last uint64) (uint64, error) {
+	begun := time.Now()
+	s.PauseRevision, s.Paused = h.paused.seen()
 	revision, err := h.Heartbeats.Store(ctx, s, last)
 	if err != nil {
 		return revision, err
 	}
-	if n, before, err := h.workers.Count(ctx, s.Instance); err == nil {
-		h.share.Count(n, before)
-	} else {
-		h.share.Unknown()
-	}
+	var counting sync.WaitGroup
+	counting.Go(func() {
+		if n, before, err := h.workers.Count(ctx, s.Instance); err == nil {
+			h.share.Count(n, before)
+		} else {
+			h.share.Unknown()
+		}
+	})
+	h.paused.read(ctx, begun)
+	counting.Wait()
 	return revision, nil
 }

@@ -9,8 +9,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
-	"github.com/vpcep-approver/vpcep-approver/internal/events"
-	"github.com/vpcep-approver/vpcep-approver/internal/ledger"
 	"github.com/vpcep-approver/vpcep-approver/internal/metrics"
 )
 
@@ -88,33 +86,16 @@ type pauseReader interface {
 	Read(ctx context.Context) (approval.Pauses, error)
 }
 
-// pausableHeartbeats says in each heartbeat what was read of the pauses, and reads them
-// once it is stored.
-type pausableHeartbeats struct {
-	events.Heartbeats
+// pausedTargetsOf reads the pauses of a worker.
+type pausedTargetsOf struct {
 	reader pauseReader
-	pauses *pauses
+	*pauses
 }
 
-// Store stores a heartbeat. That the pauses cannot be read is no error of it.
-func (h pausableHeartbeats) Store(ctx context.Context, s approval.WorkerStatus, last uint64) (uint64, error) {
-	begun := time.Now()
-	s.PauseRevision, s.Paused = h.pauses.seen()
-	revision, err := h.Heartbeats.Store(ctx, s, last)
-	if err != nil {
-		return revision, err
-	}
+// read reads what is paused, after a heartbeat was stored that was begun at begun.
+func (p pausedTargetsOf) read(ctx context.Context, begun time.Time) {
 	ctx, cancel := context.WithTimeout(ctx, pauseReadTimeout)
 	defer cancel()
-	read, readErr := h.reader.Read(ctx)
-	h.pauses.heard(read, readErr, begun)
-	return revision, nil
-}
-
-// records is inner for a worker that can be paused.
-func (p *pauses) records(inner func(*events.Bus) (events.CrashRecords, events.Heartbeats)) func(*events.Bus) (events.CrashRecords, events.Heartbeats) {
-	return func(b *events.Bus) (events.CrashRecords, events.Heartbeats) {
-		deliveries, heartbeats := inner(b)
-		return deliveries, pausableHeartbeats{heartbeats, ledger.NewPauses(b), p}
-	}
+	read, err := p.reader.Read(ctx)
+	p.heard(read, err, begun)
 }

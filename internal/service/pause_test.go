@@ -52,7 +52,7 @@ func TestAWorkerActsOnlyByWhatItReadAfterAHeartbeat(t *testing.T) {
 			metrics: metrics.New(reg, metrics.Labels{Targets: []string{"payments", "orders"}}, metrics.Build{}), log: zerolog.New(io.Discard),
 		}
 		r := &pauseRecords{}
-		h := pausableHeartbeats{r, r, p}
+		h := fleetHeartbeats{r, &heartbeats{workers: 1}, newShare(t), pausedTargetsOf{r, p}}
 		beat := func() {
 			t.Helper()
 			if _, err := h.Store(t.Context(), approval.WorkerStatus{}, 0); !errors.Is(err, r.storing) {

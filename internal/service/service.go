@@ -83,12 +83,15 @@ func (s *Service) Run(ctx context.Context) (err error) {
 				w.Connections[t.Name] = client.Connections(t)
 			}
 		}
-		c.Ledger = stopped.records(countedRecords(share))
+		c.Ledger = countedRecords(share, stopped)
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, bus.Close()) }()
+	var opening sync.WaitGroup
+	opening.Go(func() { _, _ = bus.WorkersBucket(ctx) }) // the first heartbeat tells what is wrong with it
+	defer opening.Wait()
 	bucket, err := bus.Bucket(ctx)
 	if err != nil {
 		return cli.WithCode(cli.ExitUnreachable, err)
@@ -156,9 +159,9 @@ func (s *Service) Run(ctx context.Context) (err error) {
 }
 
 // releaseStart gives back the parts of the executable that only the start needed, once
-// requests are taken and again after the first sweep, connections and collections.
+// the first requests and the first sweep have used theirs, and again after collections.
 func (s *Service) releaseStart(ctx context.Context) {
-	for _, wait := range []time.Duration{0, 10 * time.Second} {
+	for _, wait := range []time.Duration{time.Second, 9 * time.Second} {
 		select {
 		case <-ctx.Done():
 			return
