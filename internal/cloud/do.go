@@ -76,6 +76,9 @@ func (c *Client) attempt(ctx context.Context, call *call, body []byte, second bo
 	host := c.hosts[call.api]
 	p, report, refused := c.begin(ctx, host, call)
 	if refused != nil {
+		if refused.Class == ClassCredentials {
+			c.faults.keep(call.api, targetOf(ctx))
+		}
 		return refused
 	}
 	call.sent = time.Now()

@@ -59,6 +59,17 @@ func (f *faults) report(e *Error, sent time.Time) {
 	f.observer.OperatorFault(e.Target, fault)
 }
 
+// keep has a fault stay active: a call of its target waits, which is not sent because the
+// credential is refused. Of all the calls that wait for the credential one is sent now
+// and then, and it may always be that of another target.
+func (f *faults) keep(api, target string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if a := f.active[faultKey{api, target}]; a != nil {
+		a.expiry.Reset(faultTTL)
+	}
+}
+
 // resolve records that an operation works, by a call that was sent at sent.
 func (f *faults) resolve(api, operation, target string, sent time.Time) {
 	f.mu.Lock()

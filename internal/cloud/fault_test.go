@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -163,6 +164,46 @@ func TestAFaultLastsAsLongAsItsCause(t *testing.T) {
 			t.Fatal(err)
 		}
 		if told := seen.told(); told[len(told)-1] != "payments vpcep over" {
+			t.Errorf("told %q", told)
+		}
+	})
+}
+
+// TestAFaultLastsWhileItsCallsAreNotSent: while a credential is refused, one call is sent
+// now and then, and it may be that of another target each time.
+func TestAFaultLastsWhileItsCallsAreNotSent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		seen, sent, fixed := &watcher{}, map[string]int{}, false
+		w := newWorld(endpoint)
+		c := client(t, script(func(r *http.Request, body string) (*http.Response, error) {
+			if fixed {
+				return w.answer(r, body)
+			}
+			sent[r.URL.Path]++
+			return says(401, errorJSON("APIGW.0307"))
+		}), func(cfg *Config) { cfg.Observer = seen })
+		other := service()
+		other.Name, other.ID = "ledger", "11111111-2222-4333-8444-555555555555"
+		_, _ = c.Facts(t.Context(), connect(service()))
+		for range int(3 * faultTTL / time.Minute) {
+			_ = sleep(t.Context(), time.Minute)
+			_, _ = c.Facts(t.Context(), connect(other))
+			_, _ = c.Facts(t.Context(), connect(service()))
+		}
+		synctest.Wait()
+		if told := seen.told(); slices.Contains(told, "payments vpcep over") {
+			t.Errorf("told %q", told)
+		}
+		if len(sent) != 2 {
+			t.Errorf("sent are %v, want calls about both", sent)
+		}
+		fixed = true
+		_ = sleep(t.Context(), 2*time.Minute)
+		if _, err := c.Facts(t.Context(), connect(service())); err != nil {
+			t.Fatal(err)
+		}
+		if told := seen.told(); !slices.Contains(told, "payments vpcep over") {
 			t.Errorf("told %q", told)
 		}
 	})
