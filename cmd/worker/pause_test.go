@@ -221,8 +221,8 @@ func TestPauseNamesWhoHasNotSeenIt(t *testing.T) {
 	}
 	f.serve(t, approval.OutcomeAccepted)
 	await(t, "the worker is alive", func() bool { return strings.Contains(f.do(t.Context(), "", "status").stdout, "running") })
-	got := f.do(t.Context(), "", "pause", "--timeout", "300ms")
-	if got.code != cli.ExitFailed || !strings.Contains(got.stdout, "NOT SEEN by ") || !strings.Contains(got.stderr, "1 of 1 live workers did not say within 300ms") {
+	got := f.do(t.Context(), "", "pause", "--timeout", "2s")
+	if got.code != cli.ExitFailed || !strings.Contains(got.stdout, "NOT SEEN by ") || !strings.Contains(got.stderr, "1 of 1 live workers did not say within 2s") {
 		t.Errorf("%+v", got)
 	}
 }
