@@ -140,8 +140,19 @@ func TestALateHeartbeatRevivesNobody(t *testing.T) {
 	b := connect(t, s, nil)
 	a := connect(t, s, func(c *Config) { c.URL = "nats://" + wire.Addr() })
 	consume(t, a, done)
-	eventually(t, "it is listed", func() bool { return len(workersOf(t, b)) == 1 })
-	before := workersOf(t, b)[0].Instance
+	// instance waits for it, which may lapse at any time while the machine is busy.
+	instance := func(what string) (id string) {
+		eventually(t, what, func() bool {
+			all := workersOf(t, b)
+			if len(all) != 1 || a.Ready() != nil {
+				return false
+			}
+			id = all[0].Instance
+			return true
+		})
+		return id
+	}
+	before := instance("it is listed")
 	for _, fault := range []func(){wire.Cut, func() { wire.Hold(proxytest.Up) }, func() { wire.Hold(proxytest.Up, proxytest.Down) }} {
 		fault()
 		workers := ledger.NewWorkers(b)
@@ -150,8 +161,7 @@ func TestALateHeartbeatRevivesNobody(t *testing.T) {
 			return err == nil && is == approval.InstanceDead
 		})
 		wire.Heal()
-		eventually(t, "it is back", func() bool { return len(workersOf(t, b)) == 1 && a.Ready() == nil })
-		after := workersOf(t, b)[0].Instance
+		after := instance("it is back")
 		if after == before {
 			t.Errorf("the dead instance %s was revived", before)
 		}
