@@ -9,8 +9,9 @@ import (
 
 // TargetSlots divides the slots among the targets, so that a slow one cannot take
 // them all: some are reserved for each, and of the rest one target gets at most
-// half, unless it is fast: what it takes is soon free again. Callers without a slot wait, first come first served, or are told to retry after
-// about one mean handling time per busy slot. It is safe for concurrent use.
+// half, unless it is fast: what it takes is soon free again. Callers without a slot
+// wait, first come first served, or are told to retry after about one mean handling
+// time per busy slot. It is safe for concurrent use.
 type TargetSlots struct {
 	now      func() time.Time
 	mu       sync.Mutex
