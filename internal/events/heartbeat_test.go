@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -69,6 +70,42 @@ func TestWorkersSayWhatTheyDo(t *testing.T) {
 	}
 	// A busy broker may answer the last heartbeat too late; then its age ends it.
 	eventually(t, "it is listed no more", func() bool { return len(workersOf(t, b)) == 0 })
+}
+
+// TestEachLiveWorkerIsListed while all of them send heartbeats. A pause that misses one
+// would say that all have seen it.
+func TestEachLiveWorkerIsListed(t *testing.T) {
+	t.Parallel()
+	b := connect(t, natstest.Start(t), func(c *Config) { c.AckWait = 5 * time.Minute })
+	if err := b.Setup(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	workers := ledger.NewWorkers(b)
+	var senders sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	defer senders.Wait()
+	defer stop()
+	const live = 3
+	for i := range live {
+		s := approval.WorkerStatus{Instance: fmt.Sprint("W", i), State: approval.WorkerRunning}
+		last, err := workers.Store(ctx, s, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		senders.Go(func() {
+			for err == nil {
+				last, err = workers.Store(ctx, s, last)
+			}
+			if ctx.Err() == nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range 300 {
+		if n := len(workersOf(t, b)); n != live {
+			t.Fatalf("%d workers are listed, want %d", n, live)
+		}
+	}
 }
 
 // TestAWorkerThatDiesIsListedNoMore after its time to live.

@@ -245,40 +245,44 @@ func (w *Workers) List(ctx context.Context) ([]approval.WorkerStatus, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	watch, err := kv.Watch(ctx, workerKey("*"), jetstream.IgnoreDeletes())
+	for range tries {
+		var out []approval.WorkerStatus
+		if out, err = w.list(ctx, kv); !errors.Is(err, jetstream.ErrKeyNotFound) {
+			return out, err
+		}
+	}
+	return nil, fmt.Errorf("list the workers, %d times: %w", tries, err)
+}
+
+// list reads the keys at once, and then each value. A watch leaves out a worker whose
+// heartbeat replaces the one before meanwhile. The error is jetstream.ErrKeyNotFound if a
+// heartbeat expired meanwhile, or has not come to the server that was asked.
+func (w *Workers) list(ctx context.Context, kv jetstream.KeyValue) ([]approval.WorkerStatus, error) {
+	keys, err := w.keys(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list the workers: %w", err)
 	}
-	defer watch.Stop() //nolint:errcheck // nothing depends on the end of a read
 	var out []approval.WorkerStatus
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("list the workers: %w", ctx.Err())
-		case found, ok := <-watch.Updates():
-			if found == nil {
-				if !ok {
-					return nil, errors.New("list the workers: the broker ended the list early")
-				}
-				slices.SortFunc(out, func(a, b approval.WorkerStatus) int {
-					return cmp.Or(strings.Compare(a.Host, b.Host), a.StartedAt.Compare(b.StartedAt), strings.Compare(a.Instance, b.Instance))
-				})
-				return out, nil
-			}
-			var s storedWorker
-			if err := decode(found.Key(), found.Revision(), found.Value(), &s); err != nil {
-				return nil, err
-			}
-			if s.State == approval.WorkerDead || s.State == approval.WorkerStopped {
-				continue
-			}
-			out = append(out, approval.WorkerStatus{
-				Instance: s.Instance, Host: s.Host, Version: s.Version, StartedAt: s.StartedAt, SentAt: s.SentAt, State: s.State,
-				Targets: s.Targets, InFlight: s.InFlight, PolicyDigest: s.PolicyDigest, LastSweep: s.LastSweep,
-				PauseRevision: s.PauseRevision, Paused: s.Paused, Connections: s.connections(), Faults: s.faults(),
-			})
+	for _, key := range keys {
+		found, err := kv.Get(ctx, key)
+		if err != nil {
+			return nil, fmt.Errorf("read the heartbeat %s: %w", key, err)
 		}
+		var s storedWorker
+		if err := decode(key, found.Revision(), found.Value(), &s); err != nil {
+			return nil, err
+		}
+		if s.State == approval.WorkerDead || s.State == approval.WorkerStopped {
+			continue
+		}
+		out = append(out, approval.WorkerStatus{
+			Instance: s.Instance, Host: s.Host, Version: s.Version, StartedAt: s.StartedAt, SentAt: s.SentAt, State: s.State,
+			Targets: s.Targets, InFlight: s.InFlight, PolicyDigest: s.PolicyDigest, LastSweep: s.LastSweep,
+			PauseRevision: s.PauseRevision, Paused: s.Paused, Connections: s.connections(), Faults: s.faults(),
+		})
 	}
+	slices.SortFunc(out, func(a, b approval.WorkerStatus) int {
+		return cmp.Or(strings.Compare(a.Host, b.Host), a.StartedAt.Compare(b.StartedAt), strings.Compare(a.Instance, b.Instance))
+	})
+	return out, nil
 }
