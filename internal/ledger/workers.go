@@ -254,7 +254,7 @@ func (w *Workers) List(ctx context.Context) ([]approval.WorkerStatus, error) {
 	return nil, fmt.Errorf("list the workers, %d times: %w", tries, err)
 }
 
-// list reads the keys at once, and then each value. A watch leaves out a worker whose
+// list reads all keys in one answer, and then each value. A watch leaves out a worker whose
 // heartbeat replaces the one before meanwhile. The error is jetstream.ErrKeyNotFound if a
 // heartbeat expired meanwhile, or has not come to the server that was asked.
 func (w *Workers) list(ctx context.Context, kv jetstream.KeyValue) ([]approval.WorkerStatus, error) {
