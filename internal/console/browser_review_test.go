@@ -117,6 +117,13 @@ func TestBrowserCookie(t *testing.T) {
 		t.Fatalf("cookies %+v, %v", got.Cookies, err)
 	}
 	stolen := network.SetCookieParams{Name: got.Cookies[0].Name, Value: got.Cookies[0].Value, URL: o.server.URL}
+	refusesCopies(t, ann, thief, stolen)
+}
+
+// refusesCopies signs owner out and finds that the copy of the cookie, which worked for
+// thief before, opens nothing any more.
+func refusesCopies(t *testing.T, owner, thief *tab, stolen network.SetCookieParams) {
+	t.Helper()
 	set := func(p *tab) {
 		t.Helper()
 		if _, err := chromedp.Call(p.ctx, network.SetCookie, stolen); err != nil {
@@ -126,12 +133,12 @@ func TestBrowserCookie(t *testing.T) {
 	}
 	set(thief)
 	thief.sees("a copy works before sign-out", `location.pathname === "/reviews"`)
-	ann.do(chromedp.Click(".who form[action='/sign-out'] button"))
-	ann.sees("signed out", `location.pathname === "/sign-in"`)
-	for _, p := range []*tab{ann, thief} {
+	owner.do(chromedp.Click(".who form[action='/sign-out'] button"))
+	owner.sees("signed out", `location.pathname === "/sign-in"`)
+	for _, p := range []*tab{owner, thief} {
 		set(p)
 		p.sees("a copy is refused after sign-out", `location.pathname === "/sign-in"`)
 	}
-	ann.quiet("401")
+	owner.quiet("401")
 	thief.quiet("401")
 }

@@ -80,21 +80,5 @@ func TestBrowserTLS(t *testing.T) {
 	ann.says("Connected")
 
 	stolen := network.SetCookieParams{Name: session.Name, Value: session.Value, URL: o.server.URL, Path: "/", Secure: new(true)}
-	set := func(p *tab) {
-		t.Helper()
-		if _, err := chromedp.Call(p.ctx, network.SetCookie, stolen); err != nil {
-			t.Fatal(err)
-		}
-		p.open("/reviews")
-	}
-	set(thief)
-	thief.sees("a copy works before sign-out", `location.pathname === "/reviews"`)
-	ann.do(chromedp.Click(".who form[action='/sign-out'] button"))
-	ann.sees("signed out", `location.pathname === "/sign-in"`)
-	for _, p := range []*tab{ann, thief} {
-		set(p)
-		p.sees("a copy is refused after sign-out", `location.pathname === "/sign-in"`)
-	}
-	ann.quiet("401")
-	thief.quiet("401")
+	refusesCopies(t, ann, thief, stolen)
 }
