@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"regexp"
@@ -14,7 +13,6 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
-	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 )
 
@@ -95,18 +93,7 @@ func wait(t *testing.T, what string, done func() bool, instead func() string) {
 func TestBrowserDemo(t *testing.T) {
 	t.Parallel()
 	p := newTab(t)
-	out := &printed{}
-	env := cli.Environment{Stdout: out, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
-	d := &Demo{Env: env, Dir: t.TempDir(), Requests: 1, Serve: true, Seed: 1, Faults: "none", Output: NewOutput(out, cli.Palette{})}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- d.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("the demo ended with %v", err)
-		}
-	}()
+	d, out := serveDemo(t, 1)
 	var link string
 	wait(t, "the link", func() bool {
 		link = regexp.MustCompile(`http://\S+/sign-in/link\?token=\S+|$`).FindString(out.String())

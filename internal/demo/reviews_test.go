@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -41,22 +40,27 @@ func (p *printed) String() string {
 	return p.text.String()
 }
 
+// serveDemo runs demo --serve, with so many requests of its own, until the test ends.
+func serveDemo(t *testing.T, requests int) (*Demo, *printed) {
+	t.Helper()
+	out := &printed{}
+	env := cli.Environment{Stdout: out, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
+	d := &Demo{Env: env, Dir: t.TempDir(), Requests: requests, Serve: true, Seed: 1, Faults: "none", Output: NewOutput(out, cli.Palette{})}
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(t.Context()) }() // which ends before the cleanup
+	t.Cleanup(func() {
+		if err := <-ended; err != nil {
+			t.Errorf("the demo ended with %v", err)
+		}
+	})
+	return d, out
+}
+
 // TestReviewInTheBrowser: who starts the demo can open the link, approve what is held,
 // and see it accepted by the cloud.
 func TestReviewInTheBrowser(t *testing.T) {
 	t.Parallel()
-	out := &printed{}
-	env := cli.Environment{Stdout: out, Stderr: io.Discard, ReadFile: os.ReadFile, IsTerminal: func(io.Writer) bool { return false }}
-	d := &Demo{Env: env, Dir: t.TempDir(), Requests: 2, Serve: true, Seed: 1, Faults: "none", Output: NewOutput(out, cli.Palette{})}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- d.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("the demo ended with %v", err)
-		}
-	}()
+	d, out := serveDemo(t, 2)
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +68,7 @@ func TestReviewInTheBrowser(t *testing.T) {
 	browser := &http.Client{Jar: jar}
 	read := func(method, address string, form url.Values) string {
 		t.Helper()
-		req, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(form.Encode()))
+		req, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(form.Encode()))
 		if err != nil {
 			t.Fatal(err)
 		}
