@@ -76,13 +76,16 @@ func TestGaps(t *testing.T) {
 		f.add(decided{Sequence: sequence})
 	}
 	for n := range 2*feedSize + 1 { // over the edge, and over the cleaning
-		first, before := f.kept()[0].Sequence, f.lastDropped()
-		want("the last that is not kept", before, false, feedSize)
-		want("right before the first", first-1, false, feedSize)
-		want("one is missing", before-1, true, feedSize)
-		want("the first", first, false, feedSize-1)
-		if t.Failed() {
-			t.Fatalf("with %d", n)
+		// Near the edge each is looked at, elsewhere one of many: a look copies all that is kept.
+		if n%feedSize < 5 || n%feedSize > feedSize-5 || n%101 == 0 {
+			first, before := f.kept()[0].Sequence, f.lastDropped()
+			want("the last that is not kept", before, false, feedSize)
+			want("right before the first", first-1, false, feedSize)
+			want("one is missing", before-1, true, feedSize)
+			want("the first", first, false, feedSize-1)
+			if t.Failed() {
+				t.Fatalf("with %d", n)
+			}
 		}
 		sequence += 2
 		f.add(decided{Sequence: sequence})

@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	// These tests wait for other processes more than they compute.
 	parallel := "12"
 	if counts.least() {
-		parallel = "16"
+		parallel = "24"
 	}
 	if err := flag.Set("test.parallel", parallel); err != nil {
 		panic(err) // there is no such flag any more
