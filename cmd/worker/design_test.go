@@ -72,7 +72,7 @@ func ourImports(t *testing.T) map[string][]string {
 func testPackages() []string {
 	return []string{
 		"internal/cloud/openapi", "internal/cloud/openapi/openapitest", "internal/e2e", "internal/faulttest",
-		"internal/ledger/ledgertest", "internal/natstest", "internal/promtest", "internal/proxytest", "internal/schematest",
+		"internal/jsonappend/jsonappendtest", "internal/ledger/ledgertest", "internal/natstest", "internal/promtest", "internal/proxytest", "internal/schematest",
 		"internal/tracing/tracingtest",
 	}
 }

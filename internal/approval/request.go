@@ -4,8 +4,8 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -56,11 +56,15 @@ func (r Request) Subject() string {
 
 // digest is the first half of the SHA-256 over parts and their lengths, in hex.
 func digest(parts ...string) string {
-	h := sha256.New()
+	var room [256]byte
+	text := room[:0]
 	for _, p := range parts {
-		h.Write(fmt.Appendf(nil, "%d:%s", len(p), p))
+		text = strconv.AppendInt(text, int64(len(p)), 10)
+		text = append(text, ':')
+		text = append(text, p...)
 	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:16])
 }
 
 // Creation holds the parameters of an endpoint to create: exactly the block

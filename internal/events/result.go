@@ -189,6 +189,9 @@ func encodeResultData(r approval.Result, id string, dropClaims bool) ([]byte, na
 	if r.Request.TraceParent != "" {
 		e.Extensions["traceparent"] = r.Request.TraceParent
 	}
+	if body, header, ok := encodeRecord(e, &record); ok {
+		return body, header, nil
+	}
 	body, header, err := cloudevent.EncodeWith(e, (*plainRecord)(&record))
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the result of request %s: %w", r.Request.ID, err)

@@ -89,7 +89,7 @@ func (l *Ledger) Put(ctx context.Context, e *approval.Entry) error {
 	if e.Revision == 0 {
 		write = func(ctx context.Context, key string, v any, _ uint64) (uint64, error) { return l.create(ctx, key, v) }
 	}
-	rev, err := write(ctx, key, newStoredEntry(e), e.Revision)
+	rev, err := write(ctx, key, e, e.Revision)
 	if err != nil {
 		return err
 	}

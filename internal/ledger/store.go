@@ -38,10 +38,10 @@ func newStoredEntry(e *approval.Entry) *storedEntry {
 	}
 	if e.Result != nil {
 		r := *e.Result
-		if reflect.DeepEqual(r.Request, e.Request) {
+		if reflect.DeepEqual(&r.Request, &e.Request) {
 			r.Request = approval.Request{}
 		}
-		if reflect.DeepEqual(r.Decision, e.Decision) {
+		if reflect.DeepEqual(&r.Decision, &e.Decision) {
 			r.Decision = approval.Decision{}
 		}
 		s.Result = &r
@@ -139,8 +139,15 @@ func (e *UnstorableError) Unwrap() error { return e.Err }
 // Unstorable reports true: the same value is refused however often it comes.
 func (e *UnstorableError) Unstorable() bool { return true }
 
+// encode returns v, an entry or one of the stored forms, as JSON.
 func encode(v any) ([]byte, error) {
-	data, err := json.Marshal(v, json.OmitZeroStructFields(true), json.Deterministic(true))
+	if e, ok := v.(*approval.Entry); ok {
+		if data, ok := encodeEntry(e); ok {
+			return data, nil
+		}
+		v = newStoredEntry(e)
+	}
+	data, err := json.Marshal(v, omitZero(), json.Deterministic(true))
 	if err != nil {
 		return nil, fmt.Errorf("encode for the ledger: %w", err)
 	}

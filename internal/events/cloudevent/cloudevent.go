@@ -22,6 +22,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/jsonappend"
 )
 
 const (
@@ -504,5 +506,29 @@ func EncodeWith[T any](e Event, data T) (body []byte, header map[string][]string
 	if err != nil {
 		return nil, nil, fmt.Errorf("encode the event %.100q: %w", e.ID, err)
 	}
-	return body, map[string][]string{"Content-Type": {structuredType + "; charset=UTF-8"}}, nil
+	return body, structuredHeader(), nil
+}
+
+// Append is EncodeWith that appends to w, for data that writes itself.
+func Append(w *jsonappend.Writer, e Event, data func()) (header map[string][]string) {
+	w.Open()
+	w.AnyString("specversion", "1.0")
+	w.AnyString("id", e.ID)
+	w.AnyString("source", e.Source)
+	w.AnyString("type", e.Type)
+	w.String("subject", e.Subject)
+	w.Time("time", e.Time)
+	w.AnyString("datacontenttype", "application/json")
+	w.Name("data")
+	data()
+	w.Comma()
+	for _, name := range slices.Sorted(maps.Keys(e.Extensions)) {
+		w.AnyString(name, e.Extensions[name])
+	}
+	w.Close()
+	return structuredHeader()
+}
+
+func structuredHeader() map[string][]string {
+	return map[string][]string{"Content-Type": {structuredType + "; charset=UTF-8"}}
 }
