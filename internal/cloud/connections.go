@@ -197,13 +197,41 @@ func (c *Client) Pending(ctx context.Context, t approval.Target) ([]approval.Fac
 		return nil, c.readError(&approval.Request{Target: t}, "pending", err)
 	}
 	var out []approval.Facts
+	filtered := true
 	for _, r := range list.rows {
-		if approval.State(r.Status) == approval.Pending && approval.ValidID(r.ID) == nil {
+		pending := approval.State(r.Status) == approval.Pending
+		filtered = filtered && pending
+		if pending && approval.ValidID(r.ID) == nil {
 			f := r.facts()
 			f.ReadAt = at
 			out = append(out, f)
 		}
 	}
-	c.readerOf(t).countPending(len(out), at)
+	c.readerOf(t).countPending(len(out), filtered, at)
 	return out, nil
+}
+
+// CountAccepted reads how many accepted connections t has, of all accounts, so that
+// Connections returns it: the total of a page of one row. It is for people; no decision
+// may use it. Call it after Pending, which shows whether the API filters by state.
+func (c *Client) CountAccepted(ctx context.Context, t approval.Target) error {
+	const op = "count_accepted"
+	ctx = forTarget(ctx, t.Name)
+	if t.Kind.Creates() {
+		return refuse(apiOf(t), op, "invalid_request", fmt.Errorf("target %s has no connections", t.Name))
+	}
+	l := c.readerOf(t)
+	p, at, err := l.readPage(ctx, filter{status: approval.Accepted, limit: 1})
+	switch {
+	case err != nil:
+	case p.total < 0 || len(p.rows) != min(p.total, 1):
+		err = incomplete("the total is %d rows, but a page of one row has %d", p.total, len(p.rows))
+	case !l.filtersByState() || len(p.rows) == 1 && approval.State(p.rows[0].Status) != approval.Accepted:
+		err = incomplete("the list shows other states than the one that was asked for")
+	}
+	if err != nil {
+		return c.readError(&approval.Request{Target: t}, op, err)
+	}
+	l.countAccepted(p.total, at)
+	return nil
 }

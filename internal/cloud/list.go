@@ -72,6 +72,7 @@ type lists struct {
 	pending   pages
 	pendingAt time.Time // when they were last read
 	noID      bool      // the API ignores the filter by id
+	filters   bool      // the API filtered by state when it was last asked to
 }
 
 // pages is what is known of a list.
@@ -323,11 +324,26 @@ func (l *connectionReader) count(shown snapshot) {
 	l.counts.Accepted = l.counts.Accepted.Newer(approval.ConnectionCount{N: n[approval.Accepted], At: shown.at})
 }
 
-// countPending takes a count of the pending rows from another read.
-func (l *connectionReader) countPending(n int, at time.Time) {
+// countPending takes a count of the pending rows from another read. filtered says that
+// the read showed no other rows.
+func (l *connectionReader) countPending(n int, filtered bool, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.counts.Pending = l.counts.Pending.Newer(approval.ConnectionCount{N: n, At: at})
+	l.known.filters = filtered
+}
+
+// countAccepted is countPending for the accepted rows.
+func (l *connectionReader) countAccepted(n int, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.counts.Accepted = l.counts.Accepted.Newer(approval.ConnectionCount{N: n, At: at})
+}
+
+func (l *connectionReader) filtersByState() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.known.filters
 }
 
 func (l *connectionReader) counted() approval.Connections {

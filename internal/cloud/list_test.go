@@ -508,7 +508,7 @@ func TestConnections(t *testing.T) {
 			t.Errorf("after a read of one connection: %+v", got)
 		}
 		first := time.Now()
-		l.countPending(7, first) // of a sweep
+		l.countPending(7, true, first) // of a sweep
 		<-time.After(time.Second)
 		read := time.Now()
 		if _, errs := find(t.Context(), l, needList, all[0]); errs[0] != nil {
@@ -518,7 +518,7 @@ func TestConnections(t *testing.T) {
 		if got := l.counted(); got != want {
 			t.Errorf("after a read of the list: %+v, want %+v", got, want)
 		}
-		l.countPending(9, first) // came late
+		l.countPending(9, true, first) // came late
 		s.fault = func(shown []connection, total int) ([]connection, int) { return shown[1:], total }
 		if _, errs := find(t.Context(), l, needList, all[0]); errs[0] == nil {
 			t.Error("a list without a row was taken for complete")
@@ -527,6 +527,67 @@ func TestConnections(t *testing.T) {
 			t.Errorf("after a read that failed: %+v, want %+v", got, want)
 		}
 	})
+}
+
+// TestCountAccepted: the accepted connections are counted with one call for one row. A
+// number that the list does not prove is not known.
+func TestCountAccepted(t *testing.T) {
+	t.Parallel()
+	accepted, pending := rowJSON(endpoint, approval.Accepted), rowJSON(endpoint, approval.Pending)
+	for _, target := range []approval.Target{service(), gateway()} {
+		for _, tt := range []struct {
+			name, pending, accepted string
+			want                    int // -1: not known
+		}{
+			{"many", rowsJSON(0), rowsJSON(123_456, accepted), 123_456},
+			{"none", rowsJSON(1, pending), rowsJSON(0), 0},
+			{"no total", rowsJSON(0), `{"connections":[` + accepted + `]}`, -1},
+			{"a row that is not shown", rowsJSON(0), rowsJSON(7), -1},
+			{"a row too many", rowsJSON(0), rowsJSON(0, accepted), -1},
+			{"a row of another state", rowsJSON(0), rowsJSON(1, pending), -1},
+			{"an API that does not filter by state", rowsJSON(2, accepted, rowJSON(serviceID, approval.Pending)), rowsJSON(2, accepted), -1},
+			{"a refusal", rowsJSON(0), "", -1},
+		} {
+			t.Run(target.Name+"/"+tt.name, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					var queries []string
+					c := client(t, script(func(r *http.Request, _ string) (*http.Response, error) {
+						queries = append(queries, r.URL.RawQuery)
+						if r.URL.Query().Get("status") == string(approval.Pending) {
+							return says(200, tt.pending)
+						}
+						if tt.accepted == "" {
+							return says(403, errorJSON("EndPoint.0004"))
+						}
+						return says(200, tt.accepted)
+					}))
+					if _, err := c.Pending(t.Context(), target); err != nil {
+						t.Fatal(err)
+					}
+					began := time.Now()
+					err := c.CountAccepted(t.Context(), target)
+					if (err == nil) != (tt.want >= 0) {
+						t.Errorf("the error is %v", err)
+					}
+					want := approval.ConnectionCount{}
+					if tt.want >= 0 {
+						want = approval.ConnectionCount{N: tt.want, At: began}
+					}
+					if got := c.Connections(target).Accepted; got != want {
+						t.Errorf("%+v, want %+v", got, want)
+					}
+					if tt.want >= 0 && (len(queries) != 2 || queries[1] != "limit=1&status=accepted") {
+						t.Errorf("called with %q", queries)
+					}
+				})
+			})
+		}
+	}
+	c := client(t, script(func(*http.Request, string) (*http.Response, error) { return nil, errors.New("called") }))
+	if err := c.CountAccepted(t.Context(), approval.Target{Name: "functions", Kind: approval.FunctionGraph}); err == nil {
+		t.Error("the connections of a place for functions were counted")
+	}
 }
 
 // TestReadsSideBySide: a read that many wait for does not wait for one with a slow answer,

@@ -147,16 +147,6 @@ func TestPoliciesAndSystem(t *testing.T) {
 	wants(t, "no account", ann.get("/policies?target=payments&domain_id=%3Cb%3E"), "The request cannot be read", "&lt;b&gt;")
 	wants(t, "an event", ann.get("/policies?data=%7B"), "The request cannot be read")
 
-	status := approval.WorkerStatus{
-		Instance: "told", Host: "host-a", State: approval.WorkerRunning, StartedAt: time.Now(), LastSweep: time.Now(),
-		SentAt: time.Now(), Targets: []string{"payments"},
-		Connections: map[string]approval.Connections{"payments": {Pending: approval.ConnectionCount{At: time.Now().Add(-90 * time.Second)}}},
-		Faults:      []approval.WorkerFault{{Kind: approval.FaultOperator, API: "vpcep", Target: "payments", Code: "EndPoint.0004", Text: "<grant> it"}},
-	}
-	if _, err := ledger.NewWorkers(o.bus).Store(t.Context(), status, 0); err != nil {
-		t.Fatal(err)
-	}
-	wants(t, "the system", ann.get("/system"), "host-a", "what only an operator can fix", "EndPoint.0004", "&lt;grant&gt; it")
 	shown := regexp.MustCompile(`(?s)data-label="(Pending|Accepted)"><span>(.*?)</span>`)
 	cells := func() map[string]string {
 		out := map[string]string{}
@@ -165,7 +155,29 @@ func TestPoliciesAndSystem(t *testing.T) {
 		}
 		return out
 	}
-	if got := cells(); !strings.HasPrefix(got["Pending"], "0 1m") || got["Accepted"] != "not read yet" {
+	if got := cells(); got["Pending"] != "not read yet: no running worker reads this target" || got["Accepted"] != got["Pending"] {
+		t.Errorf("without a worker the target has %q", got)
+	}
+	told, err := ledger.NewWorkers(o.bus).Store(t.Context(), approval.WorkerStatus{
+		Instance: "told", State: approval.WorkerRunning, StartedAt: time.Now(), SentAt: time.Now(), Targets: []string{"payments"}, Connections: map[string]approval.Connections{"payments": {}},
+	}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := cells(); got["Pending"] != "not read yet: the next sweep reads it" || got["Accepted"] != got["Pending"] {
+		t.Errorf("before a sweep the target has %q", got)
+	}
+	status := approval.WorkerStatus{
+		Instance: "told", Host: "host-a", State: approval.WorkerRunning, StartedAt: time.Now(), LastSweep: time.Now(),
+		SentAt: time.Now(), Targets: []string{"payments"},
+		Connections: map[string]approval.Connections{"payments": {Pending: approval.ConnectionCount{At: time.Now().Add(-90 * time.Second)}}},
+		Faults:      []approval.WorkerFault{{Kind: approval.FaultOperator, API: "vpcep", Target: "payments", Code: "EndPoint.0004", Text: "<grant> it"}},
+	}
+	if _, err := ledger.NewWorkers(o.bus).Store(t.Context(), status, told); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, "the system", ann.get("/system"), "host-a", "what only an operator can fix", "EndPoint.0004", "&lt;grant&gt; it")
+	if got := cells(); !strings.HasPrefix(got["Pending"], "0 1m") || got["Accepted"] != "not read yet: the cloud cannot be read" {
 		t.Errorf("the target has %q", got)
 	}
 	status.Instance, status.Connections = "other", map[string]approval.Connections{"payments": {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -24,8 +25,9 @@ type targetRow struct {
 	approval.Target
 
 	Waiting int // for a review
-	// What the workers have read in the cloud; nil: no worker says anything.
-	Connections *approval.Connections
+	// What the workers have read in the cloud.
+	Connections approval.Connections
+	Unread      string // key of the text that says why a number is not known
 	Paused      bool
 	Counts      []count // of results
 }
@@ -52,10 +54,7 @@ func (c *Console) targetsPage(r *http.Request, _ *visitor) (response, error) {
 	_, ended, since := c.feed.counted()
 	out := targetsView{Since: since}
 	for _, t := range c.cfg.Targets {
-		row := targetRow{Target: t, Waiting: waiting[t.Name], Paused: paused.Of(t.Name).Paused}
-		if read, ok := known[t.Name]; ok && !t.Kind.Creates() {
-			row.Connections = &read
-		}
+		row := targetRow{Target: t, Waiting: waiting[t.Name], Paused: paused.Of(t.Name).Paused, Connections: known[t.Name], Unread: whyUnread(workers, t)}
 		for _, o := range approval.Outcomes() {
 			if n := ended[t.Name][string(o)]; n > 0 {
 				row.Counts = append(row.Counts, count{string(o), n})
@@ -76,6 +75,27 @@ func latestReads(workers []approval.WorkerStatus) map[string]approval.Connection
 		}
 	}
 	return out
+}
+
+// whyUnread returns the key of the text that says why no worker has read the connections
+// of a target.
+func whyUnread(workers []approval.WorkerStatus, t approval.Target) string {
+	key, api := "targets.no_worker", "vpcep"
+	if t.Kind == approval.Gateway {
+		api = "apig"
+	}
+	for _, w := range workers {
+		if _, ok := w.Connections[t.Name]; !ok {
+			continue
+		}
+		key = "targets.next_sweep"
+		if slices.ContainsFunc(w.Faults, func(f approval.WorkerFault) bool {
+			return f.Kind == approval.FaultCredential || f.Target == t.Name || f.Target == "" && f.API == api
+		}) {
+			return "targets.fault"
+		}
+	}
+	return key
 }
 
 // systemView is how the workers and the bus are.

@@ -142,8 +142,13 @@ func texts() map[string][2]string {
 		"targets.ago":      {"%s ago", "%s 前"},
 		"targets.unread":   {"not read yet", "尚未读取"},
 		"targets.hint":     {"Pending and accepted connections are what the workers last read in the cloud.", "“待处理”与“已接受”为工作进程最近一次从云端读取的连接数。"},
-		"targets.results":  {"How requests ended", "请求结果"},
-		"targets.since":    {"Results are counted since", "结果统计自"},
+
+		"targets.no_worker":  {"no running worker reads this target", "没有运行中的工作进程读取此目标"},
+		"targets.next_sweep": {"the next sweep reads it", "将在下次巡检时读取"},
+		"targets.fault":      {"the cloud cannot be read", "无法读取云端"},
+
+		"targets.results": {"How requests ended", "请求结果"},
+		"targets.since":   {"Results are counted since", "结果统计自"},
 
 		"system.title":          {"System", "系统"},
 		"system.paused":         {"An operator has paused all acts:", "运维人员已暂停操作："},

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -132,4 +133,13 @@ func TestBrowserDemo(t *testing.T) {
 	p.says(reviewer)
 	p.says("known from the demo")
 	p.sees("it is accepted", `document.querySelector('h1 [data-outcome="accepted"]') !== null`)
+	wait(t, "the connections of all targets, also of those on which nothing happens", func() bool {
+		p.do(chromedp.Navigate("http://" + base.Host + "/targets"))
+		text, err := chromedp.Run(p.ctx, chromedp.Evaluate[string]("document.body.innerText"))
+		return err == nil && strings.Contains(text, "last read in the cloud") && !strings.Contains(text, "not read yet")
+	}, out.String)
+	p.do(chromedp.EmulateViewport(390, 800))
+	if wide, err := chromedp.Run(p.ctx, chromedp.Evaluate[int64]("document.documentElement.scrollWidth")); err != nil || wide > 390 {
+		t.Errorf("the targets at 390 pixels are %d wide, %v", wide, err)
+	}
 }

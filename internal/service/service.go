@@ -105,10 +105,12 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	}
 	installFailpoints(w)
 	handle := tracer.worker(w)
+	accepted := acceptedCount{cloud: client, log: s.Log, targets: cfg.Targets, swept: make(chan struct{}, 1)}
 	sweep = &worker.Sweep{
 		Cloud: client, Locks: book, Results: bus, Reviews: ledger.NewReviews(book, bus), Requests: bus, Policy: policies, Metrics: counters, Log: s.Log, Now: time.Now,
 		Targets: cfg.Targets, Interval: cfg.Sweep.Interval, InstanceID: instanceID(), Trigger: changed,
 		After: func(ctx context.Context) {
+			accepted.afterSweep()
 			measureReviews(ctx, book.ReviewRecords(ctx, ""), policies.Current(), cfg.Targets, counters)
 		},
 	}
@@ -133,6 +135,7 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	group.Go(func() error { return listeners.serveProbes(serving, probes.handler(), s.Log) })
 	group.Go(func() error { s.watch(working, policies, listeners.web); return nil })
 	group.Go(func() error { sweep.Run(working); return nil })
+	group.Go(func() error { accepted.run(working); return nil })
 	group.Go(func() error { s.releaseStart(working); return nil })
 	watch := approvalWatch{cloud: client, metrics: counters, log: s.Log, targets: cfg.Targets}
 	group.Go(func() error { watch.run(working); return nil })
