@@ -58,7 +58,9 @@ type Console struct {
 	attempts *attempts
 	handler  http.Handler
 	changes  *changes      // of the board
+	rights   *changes      // of who may look, after which each stream checks its session
 	streams  atomic.Int64  // open ones
+	beat     time.Duration // streamBeat
 	closing  chan struct{} // closed when Run ends, which ends the streams
 }
 
@@ -77,10 +79,11 @@ func New(cfg Config) (*Console, error) {
 		return nil, err
 	}
 	c := &Console{
-		cfg: cfg, public: public, board: newBoard(cfg.Policies, cfg.Now), feed: newFeed(), sessions: newSessions(cfg.Now),
-		notes: newNotes(cfg.Now), attempts: newAttempts(cfg.Now), changes: newChanges(),
-		closing: make(chan struct{}),
+		cfg: cfg, public: public, board: newBoard(cfg.Policies, cfg.Now), feed: newFeed(),
+		notes: newNotes(cfg.Now), attempts: newAttempts(cfg.Now), changes: newChanges(), rights: newChanges(),
+		beat: streamBeat, closing: make(chan struct{}),
 	}
+	c.sessions = newSessions(cfg.Now, c.rights.tell)
 	c.board.changed = c.changes.tell
 	c.links = newLinks(cfg.Now, cfg.Site.base(), cfg.SignIn.OnLink)
 	if cfg.SignIn.OIDC != nil {
@@ -95,6 +98,10 @@ func New(cfg Config) (*Console, error) {
 
 // ServeHTTP serves the pages.
 func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.handler.ServeHTTP(w, r) }
+
+// PoliciesChanged ends the streams of people whom the policies in force do not name any
+// more. Call it after each change of the policies; without it, they end within 15 s.
+func (c *Console) PoliciesChanged() { c.rights.tell() }
 
 // Run follows the bus and the ledger until ctx ends. Call it once.
 func (c *Console) Run(ctx context.Context) {

@@ -80,6 +80,8 @@ func (c *Console) liveStream(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "after must be a sequence", http.StatusBadRequest)
 		return
 	}
+	rights, stopRights := c.rights.watch()
+	defer stopRights()
 	s, ok := c.open(w, r)
 	if !ok {
 		return
@@ -97,7 +99,7 @@ func (c *Console) liveStream(w http.ResponseWriter, r *http.Request) {
 	if !c.sendRows(s, l, filter, missed) {
 		return
 	}
-	beat := time.NewTicker(streamBeat)
+	beat := time.NewTicker(c.beat)
 	defer beat.Stop()
 	for {
 		var sent bool
@@ -108,6 +110,8 @@ func (c *Console) liveStream(w http.ResponseWriter, r *http.Request) {
 			return
 		case <-beat.C:
 			sent = c.valid(r) && s.send(": beat\n\n")
+		case <-rights:
+			sent = c.valid(r)
 		case d, open := <-next:
 			// After a restart of the console, what the browser has is read again.
 			rows := slices.DeleteFunc(append([]decided{d}, waitingIn(next)...), func(d decided) bool { return d.Sequence <= sequence })

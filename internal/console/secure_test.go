@@ -1,6 +1,8 @@
 package console_test
 
 import (
+	"context"
+	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -105,6 +107,64 @@ func TestSignedOut(t *testing.T) {
 	if got := nobody.post("/requests/"+held.Request.ID+"/review", form(held, "approve", "x")); got.status != http.StatusUnauthorized {
 		t.Errorf("a review: %d", got.status)
 	}
+}
+
+// TestStreamsEndWithTheSession: an open stream ends when its person signs out or is not
+// in reviewers.yaml any more, and those of others go on.
+func TestStreamsEndWithTheSession(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*office, *browser){
+		"sign-out": func(_ *office, b *browser) { b.post("/sign-out", nil) },
+		"another name": func(o *office, _ *browser) {
+			o.load(one, strings.Replace(strings.Replace(people, "%s", o.public, 1), "name: ann", "name: anna", 1))
+			o.console.PoliciesChanged()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOffice(t, one)
+			o.console.SetBeat(time.Hour) // what ends a stream is not the beat
+			ann, bob := o.signIn("ann"), o.signIn("bob")
+			for _, path := range []string{"/reviews/stream", "/live/stream?after=0"} {
+				gone, stays := ann.stream(path), bob.stream(path)
+				end(o, ann)
+				select {
+				case <-gone:
+				case <-time.After(time.Minute):
+					t.Errorf("%s goes on after the session", path)
+				}
+				select {
+				case <-stays:
+					t.Errorf("%s of somebody else ended", path)
+				default:
+				}
+				o.load(one, strings.Replace(people, "%s", o.public, 1))
+				ann = o.signIn("ann")
+			}
+		})
+	}
+}
+
+// stream opens a stream, and returns a channel that is closed when it has ended.
+func (b *browser) stream(path string) <-chan struct{} {
+	b.o.t.Helper()
+	ctx, cancel := context.WithCancel(b.o.t.Context())
+	b.o.t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.o.server.URL+path, nil)
+	if err != nil {
+		b.o.t.Fatal(err)
+	}
+	resp, err := b.Do(req) //nolint:bodyclose // the goroutine closes it
+	if err != nil || resp.StatusCode != http.StatusOK {
+		b.o.t.Fatalf("%s: %+v, %v", path, resp, err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer resp.Body.Close()               //nolint:errcheck // only read
+		_, _ = io.Copy(io.Discard, resp.Body) // it is cut
+	}()
+	return ended
 }
 
 // TestSessionsEnd: after sign-out, without use, at their age, and with the person's entry.

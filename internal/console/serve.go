@@ -32,6 +32,7 @@ type Server struct {
 	OnLink func(name, url string)
 
 	refused atomic.Value // string: why the policies could not be loaded last
+	console *Console     // set before the policies are watched
 }
 
 // watchPolicies is the time between looks at the policy files.
@@ -73,6 +74,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return cli.WithCode(cli.ExitInvalid, err)
 	}
+	s.console = c
 	s.Log.Info().Str("url", c.cfg.Site.base()).Str("key", c.public).Msg("serving the console")
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -118,7 +120,12 @@ func (s *Server) loadPolicies(ctx context.Context) (*policy.Source, error) {
 	policies := policy.NewSource(dirs.Dir, s.Config.Targets, nil)
 	policies.StableFor = dirs.StableFor
 	s.refused.Store("")
-	policies.OnReload = func(*policy.Set) { s.refused.Store("") }
+	policies.OnReload = func(*policy.Set) {
+		s.refused.Store("")
+		if s.console != nil {
+			s.console.PoliciesChanged()
+		}
+	}
 	policies.OnError = func(err error) {
 		s.refused.Store(err.Error())
 		s.Log.Error().Err(err).Msg("the policies cannot be loaded; the last good ones stay in use")

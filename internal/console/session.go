@@ -27,13 +27,14 @@ type session struct {
 // sessions are kept in memory only, so a restart ends them all. It is safe for
 // concurrent use.
 type sessions struct {
-	now func() time.Time
-	mu  sync.Mutex
-	all map[[sha256.Size]byte]*session // by the hash of the token
+	now   func() time.Time
+	ended func() // called when a session has ended; it must not wait
+	mu    sync.Mutex
+	all   map[[sha256.Size]byte]*session // by the hash of the token
 }
 
-func newSessions(now func() time.Time) *sessions {
-	return &sessions{now: now, all: map[[sha256.Size]byte]*session{}}
+func newSessions(now func() time.Time, ended func()) *sessions {
+	return &sessions{now: now, ended: ended, all: map[[sha256.Size]byte]*session{}}
 }
 
 // start begins a session and returns its token.
@@ -62,6 +63,7 @@ func (s *sessions) clean(now time.Time) {
 	}
 	if len(s.all) >= maxSessions {
 		delete(s.all, oldest)
+		s.ended()
 	}
 }
 
@@ -92,7 +94,10 @@ func (s *sessions) find(token string, touch bool) (session, bool) {
 func (s *sessions) end(token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.all, sha256.Sum256([]byte(token)))
+	if key := sha256.Sum256([]byte(token)); s.all[key] != nil {
+		delete(s.all, key)
+		s.ended()
+	}
 }
 
 // cookieName is the name of the cookie with the token. A browser takes __Host- only

@@ -114,6 +114,8 @@ func (c *Console) valid(r *http.Request) bool {
 func (c *Console) reviewsStream(w http.ResponseWriter, r *http.Request) {
 	changed, stop := c.changes.watch()
 	defer stop()
+	rights, stopRights := c.rights.watch()
+	defer stopRights()
 	seen := r.URL.Query().Get("after")
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		seen = last
@@ -123,7 +125,7 @@ func (c *Console) reviewsStream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer c.streams.Add(-1)
-	beat := time.NewTicker(streamBeat)
+	beat := time.NewTicker(c.beat)
 	defer beat.Stop()
 	for {
 		if version := c.changes.version(); version != seen {
@@ -139,6 +141,10 @@ func (c *Console) reviewsStream(w http.ResponseWriter, r *http.Request) {
 			return
 		case <-beat.C:
 			if !c.valid(r) || !s.send(": beat\n\n") {
+				return
+			}
+		case <-rights:
+			if !c.valid(r) {
 				return
 			}
 		case <-changed:
