@@ -76,13 +76,13 @@ func object(dec *jsontext.Decoder, known []string, read func(name string) error)
 		return err
 	}
 	for dec.PeekKind() != '}' {
-		token, err := dec.ReadToken()
+		quoted, err := dec.ReadValue()
 		if err != nil {
 			return err
 		}
-		name := token.String()
+		name, ok := oneOf(known, quoted)
 		switch {
-		case slices.Contains(known, name):
+		case ok:
 			err = read(name)
 		case alike(known, name):
 			return incomplete("misspelled JSON member %.40q", name)
@@ -95,6 +95,21 @@ func object(dec *jsontext.Decoder, known []string, read func(name string) error)
 	}
 	_, err := dec.ReadToken()
 	return err
+}
+
+// oneOf returns the string that quoted spells, and whether it is one of known. A name without an
+// escape, as all are, is not made again for each row.
+func oneOf(known []string, quoted jsontext.Value) (name string, ok bool) {
+	plain := quoted[1 : len(quoted)-1]
+	if bytes.IndexByte(plain, '\\') >= 0 {
+		plain, _ = jsontext.AppendUnquote(nil, quoted) // which is valid
+	}
+	for _, k := range known {
+		if string(plain) == k {
+			return k, true
+		}
+	}
+	return string(plain), false
 }
 
 // alike reports whether name differs from one of known in spelling only.
