@@ -20,22 +20,23 @@ const memoryLimit = 56 << 20
 const garbage = 200
 
 // manySlots is from where on the stacks of the requests in progress are most of the
-// memory, and the collector lets the heap grow by a share of them, too.
+// memory, and the collector lets the heap grow by a share of them, too. With a limit of
+// the operator's own there is room for that.
 const manySlots = 512
 
 // limitMemory has the collector keep the worker small, unless the environment says
 // otherwise.
 func limitMemory(env cli.Environment, slots int) {
 	variables := env.Variables()
-	if variables["GOMEMLIMIT"] == "" {
+	limited, percent := variables["GOMEMLIMIT"] != "", garbage
+	if !limited {
 		debug.SetMemoryLimit(memoryLimit)
+		if slots > manySlots {
+			percent = 5
+		}
 	}
-	switch {
-	case variables["GOGC"] != "":
-	case slots > manySlots:
-		debug.SetGCPercent(5)
-	default:
-		debug.SetGCPercent(garbage)
+	if variables["GOGC"] == "" {
+		debug.SetGCPercent(percent)
 	}
 }
 
