@@ -475,11 +475,21 @@ func (s *Set) deniedEverywhere(p *policy, f field, v string) *entry {
 				here = d
 			}
 		}
-		for _, d := range view.deny.rest {
+		var last *entry // of those without a key
+		look := func(d *entry) bool {
 			fc := d.field(f)
-			if len(d.conds) == 0 || len(d.conds) == 1 && fc != nil && fc.values.has(v) {
-				here = d
+			meets := len(d.conds) == 0 || len(d.conds) == 1 && fc != nil && fc.values.has(v)
+			if meets && (last == nil || d.order > last.order) {
+				last = d
 			}
+			return true
+		}
+		if patterns := view.deny.globs[f]; patterns != nil {
+			patterns.each(v, look)
+		}
+		all(view.deny.scan, look)
+		if last != nil {
+			here = last
 		}
 		if here == nil {
 			return nil

@@ -3,6 +3,7 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -185,9 +186,71 @@ func TestLintOfManyEntries(t *testing.T) {
 	for i := range 5_000 {
 		fmt.Fprintf(&b, "  - {id: g%d, domain_id: \"%08x*\", limit: 1}\n  - {id: e%d, domain_id: %032x, limit: 2}\n", i, i, i, 1<<40+i)
 	}
+	b.WriteString("deny:\n")
+	for i := range 20_000 {
+		fmt.Fprintf(&b, "  - {id: d%d, domain_id: \"f%07x*\"}\n", i, i)
+	}
 	set := load(t, b.String()) // would take minutes
 	in := connection("payments", acme)
 	if d := set.Evaluate(&in); d.Verdict != approval.Hold {
 		t.Errorf("%s %q", d.Verdict, d.Reasons)
+	}
+}
+
+// TestDeniedByPatterns: the index finds the deny that asking each in turn finds.
+func TestDeniedByPatterns(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 2))
+	denied, not := 0, 0
+	for range 300 {
+		id := func() string { return fmt.Sprintf("%d%030d%d", r.IntN(3), 0, r.IntN(3)) }
+		var text strings.Builder
+		text.WriteString(head("p") + "allow:\n")
+		for i := range 4 {
+			fmt.Fprintf(&text, "  - {id: a%d, domain_id: [%q, %q]}\n", i, id(), id())
+		}
+		text.WriteString("deny:\n")
+		for i := range 1 + r.IntN(4) {
+			value := id()
+			entry := []string{
+				fmt.Sprintf("domain_id: %q", value), fmt.Sprintf("domain_id: %q", value[:30]+"*"), fmt.Sprintf("domain_id: %q", "*"+value[30:]),
+				fmt.Sprintf("domain_id: %q", "*"+value[20:31]+"?*"), fmt.Sprintf("domain_id: [%q, %q]", "f*", value),
+				fmt.Sprintf("domain_id: %q, claims: {team: web}", value[:31]+"?"), "any_domain: true, claims: {team: web}",
+				fmt.Sprintf("endpoint_id: %q", value+"*"),
+			}[r.IntN(8)]
+			fmt.Fprintf(&text, "  - {id: d%d, %s}\n", i, entry)
+		}
+		s, err := Load(folder(text.String()), demoTargets())
+		if err != nil {
+			continue // an entry twice
+		}
+		p := s.policies[0]
+		for _, e := range p.allow {
+			for f := range numFields {
+				c := e.field(f)
+				if c == nil {
+					continue
+				}
+				for _, v := range c.values.exact {
+					var want *entry
+					for _, d := range p.deny {
+						if fc := d.field(f); len(d.conds) == 1 && fc != nil && fc.values.has(v) && (want == nil || want.keyed || !d.keyed) {
+							want = d
+						}
+					}
+					if got := s.deniedEverywhere(p, f, v); got != want {
+						t.Fatalf("%s\n%s is denied by %+v, want %+v", text.String(), v, got, want)
+					}
+					if want == nil {
+						not++
+					} else {
+						denied++
+					}
+				}
+			}
+		}
+	}
+	if denied < 100 || not < 100 {
+		t.Errorf("%d values denied, %d not; the test needs more", denied, not)
 	}
 }
