@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -19,8 +20,8 @@ type connectionCounter interface {
 }
 
 const (
-	countAtLeast = 10 // targets that are counted again after a sweep
-	countWithin  = 12 // sweeps in which each of more targets is counted again
+	countAtLeast = 10 // targets that are counted after a sweep
+	countWithin  = 12 // sweeps in which each of more targets is counted
 )
 
 // acceptedCount counts the accepted connections of the targets after sweeps. The worker's
@@ -30,7 +31,8 @@ type acceptedCount struct {
 	cloud   connectionCounter
 	log     zerolog.Logger
 	targets approval.Targets
-	swept   chan struct{} // capacity 1; gets a token after each sweep
+	swept   chan struct{}        // capacity 1; gets a token after each sweep
+	tried   map[string]time.Time // when each target was counted last, also without success
 }
 
 // afterSweep asks for a count. It never waits.
@@ -50,6 +52,7 @@ func (a *acceptedCount) run(ctx context.Context) {
 		case <-a.swept:
 		}
 		for _, t := range a.due() {
+			a.tried[t.Name] = time.Now()
 			if err := a.cloud.CountAccepted(ctx, t); err != nil && ctx.Err() == nil {
 				a.log.Debug().Err(err).Str("target", t.Name).Msg("the accepted connections cannot be counted; they are counted again after the next sweep")
 			}
@@ -57,24 +60,23 @@ func (a *acceptedCount) run(ctx context.Context) {
 	}
 }
 
-// due returns the targets to count: all that were never counted, and those whose count
-// is the oldest, so that many targets cost few calls. A target whose pending
-// connections could not be read since its last count is left out.
+// due returns the targets to count: those whose count is the oldest, and few of many, so that
+// many targets do not delay what is decided. A target whose pending connections could not be
+// read since its last count is left out.
 func (a *acceptedCount) due() []approval.Target {
-	var never, again []approval.Target
-	at := map[string]int64{}
+	var due []approval.Target
+	last := map[string]time.Time{}
 	for _, t := range a.targets.Connections() {
 		known := a.cloud.Connections(t)
-		switch {
-		case !known.Pending.At.After(known.Accepted.At):
-		case known.Accepted.At.IsZero():
-			never = append(never, t)
-		default:
-			at[t.Name] = known.Accepted.At.UnixNano()
-			again = append(again, t)
+		last[t.Name] = known.Accepted.At
+		if tried := a.tried[t.Name]; tried.After(known.Accepted.At) {
+			last[t.Name] = tried
+		}
+		if known.Pending.At.After(last[t.Name]) {
+			due = append(due, t)
 		}
 	}
-	slices.SortStableFunc(again, func(x, y approval.Target) int { return int(at[x.Name] - at[y.Name]) })
+	slices.SortStableFunc(due, func(x, y approval.Target) int { return last[x.Name].Compare(last[y.Name]) })
 	most := max(countAtLeast, (len(a.targets)+countWithin-1)/countWithin)
-	return append(never, again[:min(most, len(again))]...)
+	return due[:min(most, len(due))]
 }
