@@ -70,7 +70,7 @@ func TestAcceptedConnectionsAreCounted(t *testing.T) {
 			{"one could be read", []approval.Target{quiet}, "quiet"},
 			{"nothing could be read", nil, ""},
 			{"both could be read", []approval.Target{quiet, broken}, "broken quiet"},
-			{"the one that failed is not tried before the other", []approval.Target{broken, quiet}, "broken quiet"},
+			{"the one that failed is not tried before the other", []approval.Target{broken, quiet}, "quiet broken"},
 		} {
 			if got := c.sweep(&a, tt.swept...); got != tt.want {
 				t.Errorf("%s: counted %q, want %q", tt.name, got, tt.want)

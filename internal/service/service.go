@@ -105,7 +105,10 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	}
 	installFailpoints(w)
 	handle := tracer.worker(w)
-	accepted := acceptedCount{cloud: client, log: s.Log, targets: cfg.Targets, swept: make(chan struct{}, 1), tried: map[string]time.Time{}}
+	accepted := acceptedCount{
+		cloud: client, log: s.Log, targets: cfg.Targets,
+		swept: make(chan struct{}, 1), tried: map[string]time.Time{},
+	}
 	sweep = &worker.Sweep{
 		Cloud: client, Locks: book, Results: bus, Reviews: ledger.NewReviews(book, bus), Requests: bus, Policy: policies, Metrics: counters, Log: s.Log, Now: time.Now,
 		Targets: cfg.Targets, Interval: cfg.Sweep.Interval, InstanceID: instanceID(), Trigger: changed,
