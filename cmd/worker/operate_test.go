@@ -197,6 +197,7 @@ func TestDoctor(t *testing.T) {
 	}{
 		{"nothing wrong", func(*testing.T, *call) {}, cli.ExitDone, nil, "0 connections pending"},
 		{"a setting", func(_ *testing.T, c *call) { c.environ["APPROVER_NAT_URL"] = "x" }, cli.ExitInvalid, map[string]string{"configuration": doctor.Failed, "everything else": doctor.Skipped}, "did you mean"},
+		{"several settings", func(_ *testing.T, c *call) { c.environ["APPROVER_NAT_URL"], c.environ["APPROVER_LOG_LEVEL"] = "x", "x" }, cli.ExitInvalid, map[string]string{"configuration": doctor.Failed, "everything else": doctor.Skipped}, "2 errors:\n" + strings.Repeat(" ", 38) + "APPROVER_"},
 		{"no targets", func(_ *testing.T, c *call) { c.files = nil }, cli.ExitInvalid, map[string]string{"configuration": doctor.Warning, "policies": doctor.Failed, "clock": doctor.Skipped}, "list yours under targets"},
 		{"wrong policies", func(_ *testing.T, c *call) { c.args = append(c.args, "--policies-dir", "testdata/policies/wrong") }, cli.ExitInvalid, map[string]string{"policies": doctor.Failed}, "worker policy check"},
 		{"odd policies", func(_ *testing.T, c *call) { c.args = append(c.args, "--policies-dir", "testdata/policies/odd") }, cli.ExitDone, map[string]string{"policies": doctor.Warning}, "1 warning"},
