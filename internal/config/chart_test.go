@@ -6,9 +6,12 @@ import (
 	"flag"
 	"maps"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
 var update = flag.Bool("update", false, "write the settings to the schema of the chart")
@@ -27,7 +30,7 @@ func TestChartKnowsTheSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	properties, _ := schema["properties"].(map[string]any)
-	properties["config"] = configSchema()
+	properties["config"] = configSchema(t)
 	var want bytes.Buffer
 	enc := json.NewEncoder(&want)
 	enc.SetEscapeHTML(false)
@@ -47,7 +50,8 @@ func TestChartKnowsTheSettings(t *testing.T) {
 }
 
 // configSchema is the JSON Schema of a configuration file.
-func configSchema() map[string]any {
+func configSchema(t *testing.T) map[string]any {
+	t.Helper()
 	root := section()
 	for _, s := range Settings() {
 		if s.secret {
@@ -63,12 +67,13 @@ func configSchema() map[string]any {
 			}
 			at = inner
 		}
-		at["properties"].(map[string]any)[parts[len(parts)-1]] = valueSchema(s.form)
+		at["properties"].(map[string]any)[parts[len(parts)-1]] = valueSchema(t, s)
 	}
 	target := section()
 	for _, f := range targetFields() {
 		target["properties"].(map[string]any)[f.key] = map[string]any{"type": "string"}
 	}
+	target["properties"].(map[string]any)["kind"] = map[string]any{"enum": approval.TargetKinds()}
 	target["properties"].(map[string]any)[targetPolicies] = map[string]any{"type": "array", "items": map[string]any{"type": "string"}}
 	target["required"] = []string{"name", "kind", "project_id"}
 	root["properties"].(map[string]any)[targetsKey] = map[string]any{"type": "array", "items": target}
@@ -79,15 +84,27 @@ func section() map[string]any {
 	return map[string]any{"type": "object", "additionalProperties": false, "properties": map[string]any{}}
 }
 
-func valueSchema(form string) map[string]any {
+// wholeRange is the end of an integer's text, which says what is allowed.
+var wholeRange = regexp.MustCompile(`; (\d+) to (\d+)$`)
+
+func valueSchema(t *testing.T, s Setting) map[string]any {
+	t.Helper()
 	types := map[string]any{
 		"bool": "boolean", "int": "integer", "number": "number", "rate": []string{"string", "number"},
 	}
 	switch {
-	case types[form] != nil:
-		return map[string]any{"type": types[form]}
-	case strings.Contains(form, "|"):
-		return map[string]any{"enum": strings.Split(form, "|")}
+	case s.form == "int":
+		limits := wholeRange.FindStringSubmatch(s.doc)
+		if limits == nil {
+			t.Fatalf("the text of %s does not end in what is allowed: %q", s.key, s.doc)
+		}
+		return map[string]any{"type": "integer", "minimum": json.Number(limits[1]), "maximum": json.Number(limits[2])}
+	case s.form == "duration":
+		return map[string]any{"type": "string", "pattern": `^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$`}
+	case types[s.form] != nil:
+		return map[string]any{"type": types[s.form]}
+	case strings.Contains(s.form, "|"):
+		return map[string]any{"enum": strings.Split(s.form, "|")}
 	}
 	return map[string]any{"type": "string"}
 }
