@@ -8,7 +8,8 @@
 #   PLATFORMS=linux/amd64 deploy/release.sh v0.1.0   this platform only
 #   RELEASE_TOOLS=DIR deploy/release.sh v0.1.0       keeps the tools that it builds there
 #
-# Needs Go, git, GNU tar and sha256sum, and a checkout without changes. The image is
+# Needs Go, git, GNU tar and sha256sum, and a clone without changes (the tool of the
+# SBOM does not read a linked worktree). The image is
 # made by: docker build --build-arg VERSION=v0.1.0 --build-arg REVISION=$(git rev-parse HEAD) .
 set -Eeuo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

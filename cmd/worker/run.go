@@ -46,7 +46,8 @@ func newRunCommand(env cli.Environment) *cobra.Command {
 		Short: "Run the worker",
 		Long: `run takes requests from NATS JetStream until it gets SIGTERM or SIGINT; it then
 takes no more, finishes or gives back what is in progress, and ends with 0. A
-second signal ends it immediately. The policies are watched; SIGHUP loads them now.
+second signal ends it immediately. Policies that changed are loaded once they have
+stayed the same for policies.stable_for; SIGHUP has it look at them now.
 
 With --dry-run it only says in the log what it would decide about each pending
 connection and each creation that was asked for. It is no replica: it may run next to

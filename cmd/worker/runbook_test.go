@@ -173,6 +173,27 @@ func TestTheRunbookCanBeFollowed(t *testing.T) {
 	}
 }
 
+// TestOperateNamesTheWorkersCommands: each command of docs/operate.md exists, with its
+// flags, whether it is called vpcep-approver there or worker.
+func TestOperateNamesTheWorkersCommands(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../docs/operate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined := regexp.MustCompile(`\\\n\s*`).ReplaceAllString(string(text), "")
+	commands := commandsIn(regexp.MustCompile(`(?m)^( *|.*PASSWORD=… |.*-- /)(vpcep-approver|worker) `).ReplaceAllString(joined, "worker "))
+	for _, line := range commands {
+		line, _, _ = strings.Cut(line, " |") // what follows reads its output
+		if err := commandExists(line); err != nil {
+			t.Errorf("docs/operate.md: worker %s: %v", line, err)
+		}
+	}
+	if len(commands) < 15 || !slices.Contains(commands, "doctor") {
+		t.Errorf("%d commands are found: %q; is the text read right?", len(commands), commands)
+	}
+}
+
 // commandsIn returns the command lines of the worker in code blocks and in code in
 // the text.
 func commandsIn(text string) []string {

@@ -3,7 +3,13 @@ package demo
 import (
 	"context"
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +20,7 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/cloud/simulator"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
 	"github.com/vpcep-approver/vpcep-approver/internal/events/broker"
+	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 )
 
 // saved is a stream as `nats stream backup` saves it: its settings and state, and
@@ -54,6 +61,9 @@ func backupStream(t *testing.T, nc *nats.Conn, stream string) saved {
 		piece, err := arriving.NextMsg(10 * time.Second)
 		if err != nil {
 			t.Fatalf("back up %s: %v", stream, err)
+		}
+		if status := piece.Header.Get("Status"); status != "" && status != "204" {
+			t.Fatalf("back up %s: the server ended it: %q", stream, piece.Header)
 		}
 		if len(piece.Data) == 0 {
 			return out
@@ -135,6 +145,85 @@ func (r *running) submitTo(t *testing.T, endpoints map[string]string, ids ...str
 		if ids = slices.DeleteFunc(ids, func(id string) bool { return id == res.Request.EventID }); len(ids) == 0 {
 			return
 		}
+	}
+}
+
+// TestOperateNamesTheRightsOfABackup backs up and restores a stream as users with the
+// rights that docs/operate.md names and no others. The stream is larger than what a
+// server sends before the first acknowledgement.
+func TestOperateNamesTheRightsOfABackup(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../../docs/operate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := `{user: admin, password: p}`
+	for _, role := range []string{"back up", "restore"} {
+		row := regexp.MustCompile(`(?m)^\| ` + role + ` \| (.*) \|$`).FindSubmatch(doc)
+		if row == nil {
+			t.Fatalf("docs/operate.md does not name the rights to %s", role)
+		}
+		subjects := strings.NewReplacer("`", `"`).Replace(string(row[1]))
+		users += fmt.Sprintf("\n{user: %q, password: p, permissions: {publish: {allow: [%s]}, subscribe: {allow: [\"_INBOX.>\"]}}}", role, subjects)
+	}
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(file, []byte("jetstream: enabled\nauthorization: {users: ["+users+"]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server, denied := natstest.StartOptions(t, natstest.Options(t, file))
+	as := func(user string) *nats.Conn {
+		t.Helper()
+		nc, err := nats.Connect(server.ClientURL(), nats.UserInfo(user, "p"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(nc.Close)
+		return nc
+	}
+
+	js, err := jetstream.New(as("admin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "LARGE", Subjects: []string{"large"}}); err != nil {
+		t.Fatal(err)
+	}
+	const messages = 24
+	random := rand.NewChaCha8([32]byte{}) // does not compress
+	for range messages {
+		body := make([]byte, 512<<10)
+		if _, err := random.Read(body); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.Publish(t.Context(), "large", body); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// The nats tool asks for the state of the stream before and after.
+	info := func(user string) {
+		t.Helper()
+		if _, err := as(user).Request("$JS.API.STREAM.INFO.LARGE", nil, 10*time.Second); err != nil {
+			t.Errorf("%s: %v: %q", user, err, denied.With("Violation"))
+		}
+	}
+	info("back up")
+	backup := backupStream(t, as("back up"), "LARGE")
+	restorer := as("restore")
+	if _, err := restorer.Request("$JS.API.STREAM.DELETE.LARGE", nil, 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	restoreStream(t, restorer, "LARGE", backup)
+	info("restore")
+	restored, err := js.Stream(t.Context(), "LARGE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := restored.CachedInfo().State.Msgs; n != messages {
+		t.Errorf("%d messages are restored, want %d", n, messages)
+	}
+	if lines := denied.With("Violation"); len(lines) > 0 {
+		t.Errorf("%q", lines)
 	}
 }
 
