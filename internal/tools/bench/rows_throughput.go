@@ -17,6 +17,11 @@ func throughputRows() []row {
 		compare("accept", "accepted requests, API of 0 ms", 10_000, func(n int) workload { return accepts(n, 0) }),
 		compare("accept5", "accepted requests, API of 5 ms", 10_000, func(n int) workload { return accepts(n, 5*time.Millisecond) }),
 		compare("accept50", "accepted requests, API of 50 ms, 256 slots", 10_000, func(n int) workload { return accepts(n, 50*time.Millisecond) }),
+		compare("accept50slots", "accepted requests, API of 50 ms, 1,024 slots; GOMEMLIMIT=400MiB is what deploy/ sets", 10_000, func(n int) workload {
+			w := accepts(n, 50*time.Millisecond)
+			w.slots = 1024
+			return w
+		}),
 		{"trips", "messages that a request takes, by kind", func(ctx context.Context, e *env) error {
 			return errors.Join(e.trips(ctx, "held", held(e.count(2_000))), e.trips(ctx, "accepted", accepts(e.count(2_000), 0)))
 		}},
