@@ -107,6 +107,9 @@ func TestRolesDoTheirWork(t *testing.T) {
 		t.Errorf("the ledger lists:\n%s", listed)
 	}
 	do("reader", "requests", "show", approval.RequestID("test", "told"))
+	for _, role := range []string{"reader", "operator", "reviewer"} {
+		do(role, "requests", "list", "--open")
+	}
 	do("reader", "bus", "status")
 	do("reader", "status")
 

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/natstest"
 )
@@ -61,5 +64,48 @@ func TestHeldFollowsTheResults(t *testing.T) {
 	publish(0, 2, approval.OutcomeHeld)
 	if got := held(); len(got) != 2 {
 		t.Errorf("got %v, want those of the new stream", got)
+	}
+}
+
+// TestUnacknowledgedListsAll: it yields every valid request that waits, in order, and
+// without a consumer, which its users may not create.
+func TestUnacknowledgedListsAll(t *testing.T) {
+	t.Parallel()
+	b := connect(t, natstest.Start(t), nil)
+	const many = directBatch + 10
+	for n := range many {
+		if err := b.Submit(t.Context(), connection(fmt.Sprint(n))); err != nil {
+			t.Fatal(err)
+		}
+		if n == directBatch/2 {
+			forged := nats.Header{jetstream.SubjectHeader: {"vpcep.requests.orders"}, jetstream.SequenceHeader: {"1"}}
+			if err := b.SubmitRaw(t.Context(), "payments", forged, []byte("no event")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	all, waiting, err := b.Unacknowledged(t.Context())
+	if err != nil || all != many+1 {
+		t.Errorf("%d wait, want %d: %v", all, many+1, err)
+	}
+	n := 0
+	for m, err := range waiting {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Request.EventID != fmt.Sprint(n) || m.Delivered || m.StoredAt.IsZero() {
+			t.Fatalf("request %d is %+v", n, m)
+		}
+		n++
+	}
+	if n != many {
+		t.Errorf("%d are listed, want %d", n, many)
+	}
+	stream, err := b.js.Stream(t.Context(), RequestsStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := stream.Info(t.Context()); err != nil || info.State.Consumers != 1 {
+		t.Errorf("%+v, want the consumer of the workers only: %v", info, err)
 	}
 }

@@ -28,19 +28,25 @@ func (b *Bus) Unacknowledged(ctx context.Context) (all int, _ iter.Seq2[Unacknow
 	if info == nil {
 		return 0, func(func(Unacknowledged, error) bool) {}, nil
 	}
-	opts := readOptions{stream: RequestsStream, from: info.AckFloor.Stream + 1}
 	return info.NumAckPending + int(info.NumPending), func(yield func(Unacknowledged, error) bool) { //nolint:gosec // no stream holds more
-		for msg, err := range b.read(ctx, opts) {
+		// Without a consumer: who may create one on this stream may replace that of the workers.
+		for from, more := info.AckFloor.Stream+1, true; more; {
+			var batch []message
+			var err error
+			batch, more, err = b.direct(ctx, RequestsStream, directGet{From: from, Next: RequestsSubject + ".>", Batch: directBatch, MaxBytes: directMaxBytes})
 			if err != nil {
 				yield(Unacknowledged{}, fmt.Errorf("list waiting requests: %w", err))
 				return
 			}
-			r, err := DecodeRequest(msg.Header, msg.Data, b.cfg.Targets)
-			if err != nil {
-				continue
-			}
-			if !yield(Unacknowledged{Request: r, Sequence: msg.sequence, StoredAt: msg.at, Delivered: msg.sequence <= info.Delivered.Stream}, nil) {
-				return
+			for _, m := range batch {
+				from = m.sequence + 1
+				r, err := DecodeRequest(m.Header, m.Data, b.cfg.Targets)
+				if err != nil {
+					continue
+				}
+				if !yield(Unacknowledged{Request: r, Sequence: m.sequence, StoredAt: m.at, Delivered: m.sequence <= info.Delivered.Stream}, nil) {
+					return
+				}
 			}
 		}
 	}, nil
