@@ -42,9 +42,9 @@ const (
 type Event struct {
 	ID, Source, Type string
 	Subject          string
-	Time             time.Time // zero if absent
-	Extensions       map[string]string
-	Data             jsontext.Value // nil if absent
+	Time             time.Time         // zero if absent
+	Extensions       map[string]string // nil if there are none
+	Data             jsontext.Value    // nil if absent
 }
 
 // Error says why a message is not a CloudEvent.
@@ -306,8 +306,10 @@ func attributeValue(name string, value jsontext.Value) (text string, present boo
 	case 'n':
 		return "", false, nil
 	case '"':
-		var unquoted []byte
-		unquoted, err = jsontext.AppendUnquote(nil, value)
+		unquoted := value[1 : len(value)-1]
+		if bytes.IndexByte(unquoted, '\\') >= 0 {
+			unquoted, err = jsontext.AppendUnquote(nil, value)
+		}
 		text = string(unquoted)
 	case 't', 'f':
 		text = string(value)
@@ -407,8 +409,14 @@ type builder struct {
 }
 
 func (b builder) event() (Event, error) {
-	e := Event{Data: b.data, Extensions: map[string]string{}}
-	for _, name := range slices.Sorted(maps.Keys(b.values)) {
+	e := Event{Data: b.data}
+	var room [16]string // for the names of most events
+	names := room[:0]
+	for name := range b.values {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
 		if err := b.check(name); err != nil {
 			return Event{}, err
 		}
@@ -430,6 +438,9 @@ func (b builder) event() (Event, error) {
 			}
 		case "specversion", "datacontenttype", "dataschema":
 		default:
+			if e.Extensions == nil {
+				e.Extensions = map[string]string{}
+			}
 			e.Extensions[name] = value
 		}
 	}
