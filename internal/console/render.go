@@ -168,18 +168,8 @@ func visible(page []byte) []byte {
 	return b.Bytes()
 }
 
-// hidden reports whether r is not seen, or changes what is seen of others.
-func hidden(r rune) bool {
-	switch {
-	case r == '\n' || r == '\t':
-		return false
-	case r < ' ', r >= 0x7f && r < 0xa0, r == 0xad, r == 0x61c, r == 0xfeff, r == 0xfffd:
-		return true
-	case r >= 0x200b && r <= 0x200f, r >= 0x2028 && r <= 0x202e, r >= 0x2060 && r <= 0x206f:
-		return true
-	}
-	return r >= 0xe0000 && r <= 0xe0fff // tags and variation selectors
-}
+// hidden is cli.Hidden but for the white space of our own pages.
+func hidden(r rune) bool { return r != '\n' && r != '\t' && cli.Hidden(r) }
 
 // assetURL is where an asset is served. It changes with the content, so that browsers
 // may keep it.
