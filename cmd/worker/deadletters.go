@@ -36,7 +36,7 @@ func newDeadLettersListCommand(env cli.Environment) *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List dead letters, the oldest first"}
 	f := c.Flags()
 	reason := reasonFlag(c)
-	limit := f.Int("limit", 50, "at most this many, the latest; 0: all")
+	limit := cli.Number(f, "limit", 50, "at most this many, the latest; 0: all")
 	output := cli.OutputFlag(c)
 	config.AddFlags(f, config.ClientSettings()...)
 	c.RunE = withBus(env, func(c *cobra.Command, _ config.Config, bus *events.Bus) error {

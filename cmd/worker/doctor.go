@@ -23,7 +23,7 @@ that the broker refuses to store.
 Exit code: that of the first check that failed; 3 for what is configured wrongly,
 5 for what cannot be reached, 1 for the rest.`,
 	}
-	timeout := c.Flags().Duration("timeout", 15*time.Second, "how long each check may take")
+	timeout := cli.Duration(c.Flags(), "timeout", 15*time.Second, "how long each check may take")
 	output := &cli.ChoiceFlag{Text: "text", Choices: []string{"text", "json"}}
 	c.Flags().VarP(output, "output", "o", "how to print; json: an object a line")
 	cli.CompleteFlag(c, "output", output.Choices)

@@ -19,7 +19,7 @@ func newHealthcheckCommand(env cli.Environment) *cobra.Command {
 ready; 1: it answers that it is not; 5: it does not answer.`,
 	}
 	live := c.Flags().Bool("live", false, "ask /livez instead: whether the process works at all")
-	timeout := c.Flags().Duration("timeout", 3*time.Second, "how long to wait for the answer")
+	timeout := cli.Duration(c.Flags(), "timeout", 3*time.Second, "how long to wait for the answer")
 	config.AddFlags(c.Flags(), "http")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := config.Load(env, config.FlagsOf(c))

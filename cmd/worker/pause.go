@@ -31,7 +31,7 @@ func newResumeCommand(env cli.Environment) *cobra.Command {
 
 func pauseCommand(env cli.Environment, paused bool, c *cobra.Command) *cobra.Command {
 	target := c.Flags().String("target", "", "only this target: `name` (default all)")
-	timeout := c.Flags().Duration("timeout", 15*time.Second, "how long to wait until every live worker has seen it")
+	timeout := cli.Duration(c.Flags(), "timeout", 15*time.Second, "how long to wait until every live worker has seen it")
 	config.AddFlags(c.Flags(), config.ClientSettings()...)
 	c.RunE = withBus(env, func(c *cobra.Command, cfg config.Config, bus *events.Bus) error {
 		change := inspect.PauseChange{Target: *target, Paused: paused, Known: targetNames(cfg.Targets), Timeout: *timeout}

@@ -135,6 +135,12 @@ func TestRolesDoTheirWork(t *testing.T) {
 			t.Errorf("reviews list %s: %+v, want a usage error", who, got)
 		}
 	}
+	if got := command("reviewer", "reviews", "list", "--target", "paymnts"); got.code != cli.ExitInvalid || !strings.Contains(got.stderr, "did you mean payments?") {
+		t.Errorf("the work list of a target that is not there: %+v", got)
+	}
+	if got := command("reviewer", "reviews", "keygen", "--name", "x: {y"); got.code != cli.ExitUsage {
+		t.Errorf("a key for a name that reviewers.yaml cannot have: %+v", got)
+	}
 	whole := regexp.MustCompile(`"id": "(` + held[1] + `[0-9a-f]{20})"`).FindStringSubmatch(do("reviewer", "reviews", "list", "-o", "json"))
 	if whole == nil || !strings.Contains(do("reviewer", "reviews", "show", whole[1]), stranger.ID) {
 		t.Errorf("the whole id %q is not found", whole)

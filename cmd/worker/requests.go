@@ -36,9 +36,9 @@ func newRequestsListCommand(env cli.Environment) *cobra.Command {
 	f.BoolVar(&filter.Open, "open", false, "only those that have not ended, with what they wait for, oldest first")
 	outcomes := f.StringSlice("outcome", nil, "only these outcomes: `name,…`")
 	cli.CompleteFlag(c, "outcome", inspect.OutcomeNames())
-	since := f.Duration("since", 0, "only those decided within the last `duration`")
-	until := f.Duration("until", 0, "only those decided before the last `duration`")
-	limit := f.Int("limit", 50, "at most this many; 0: all")
+	since := cli.Duration(f, "since", 0, "only those decided within the last `duration`")
+	until := cli.Duration(f, "until", 0, "only those decided before the last `duration`")
+	limit := cli.Number(f, "limit", 50, "at most this many; 0: all")
 	output := cli.OutputFlag(c)
 	config.AddFlags(f, config.ClientSettings()...)
 	list := func(c *cobra.Command, cfg config.Config, bus *events.Bus, book *ledger.Ledger) error {
@@ -73,6 +73,9 @@ func newRequestsListCommand(env cli.Environment) *cobra.Command {
 	c.RunE = func(c *cobra.Command, args []string) (err error) {
 		if filter.Outcomes, err = inspect.ParseOutcomes(*outcomes); err != nil {
 			return cli.UsageError(c.CommandPath(), err)
+		}
+		if *since > 0 && *since <= *until {
+			return cli.UsageError(c.CommandPath(), fmt.Errorf("--since %s and --until %s: nothing is between them; --since must be longer", *since, *until))
 		}
 		if filter.Open && len(filter.Outcomes) > 0 {
 			return cli.UsageError(c.CommandPath(), errors.New("--open and --outcome: an open request has no outcome yet; leave one out"))

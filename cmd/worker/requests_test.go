@@ -103,6 +103,9 @@ func TestRequests(t *testing.T) {
 		{"a target that is not there", `there is no target "paymnts" — did you mean payments?`, []string{"--target", "paymnts"}, cli.ExitInvalid},
 		{"an account that is no id", "--domain-id", []string{"--domain-id", "acme"}, cli.ExitUsage},
 		{"an endpoint that is no id", "--endpoint-id", []string{"--endpoint-id", "e"}, cli.ExitUsage},
+		{"a duration below zero", "--since", []string{"--since", "-5s"}, cli.ExitUsage},
+		{"a limit below zero", "--limit", []string{"--limit", "-1"}, cli.ExitUsage},
+		{"nothing between", "--since must be longer", []string{"--since", "1h", "--until", "2h"}, cli.ExitUsage},
 		{"open, with an outcome", "leave one out", []string{"--open", "--outcome", "held"}, cli.ExitUsage},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
 	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
@@ -57,6 +58,9 @@ it has only what you may still decide: say who you are with --key or --name.`,
 			return cli.UsageError(c.CommandPath(), err)
 		}
 		list, err := inspect.FindReviews(c.Context(), book, set, *target, who, time.Now())
+		if err == nil && len(list) == 0 {
+			err = configured(cfg, *target)
+		}
 		if err != nil {
 			return err
 		}
@@ -117,8 +121,8 @@ the public key for reviewers.yaml. The key signs reviews; do not use it to log i
 	name := f.String("name", "", "`name` of the reviewer in reviewers.yaml")
 	file := f.String("out", "", "`file` for the seed (default <name>.nk)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if *name == "" {
-			return cli.UsageError(c.CommandPath(), fmt.Errorf("say whose key it is, with --name"))
+		if err := approval.ValidName(*name); err != nil {
+			return cli.UsageError(c.CommandPath(), fmt.Errorf("say whose key it is, with --name: %w", err))
 		}
 		path := cmp.Or(*file, *name+".nk")
 		public, err := review.NewKey(path, *name)

@@ -35,7 +35,7 @@ its number, or the parameters of a creation. If they have changed, it does not c
 	key := f.String("key", "", "`file` with your seed, see: worker reviews keygen (required)")
 	name := f.String("name", "", "your `name` in reviewers.yaml (default as the key file says)")
 	wait := f.Bool("wait", false, "wait until the review is counted, and for the result if it decides the request")
-	timeout := f.Duration("timeout", time.Minute, "how long to wait")
+	timeout := cli.Duration(f, "timeout", time.Minute, "how long to wait")
 	config.AddFlags(f, config.ClientSettings()...)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		seed, who, err := signer(*key, *name, *reason)

@@ -41,7 +41,7 @@ unknown, or if no result came in time. That needs the right to read results.`,
 	f.StringVar(&s.ID, "id", "", "`id` of the event; the same source and id are the same request (default random)")
 	f.StringVar(&s.Source, "source", "", "`source` of the event (default "+submit.DefaultSource+")")
 	wait := f.Bool("wait", false, "wait for the result")
-	timeout := f.Duration("timeout", 5*time.Minute, "how long to wait")
+	timeout := cli.Duration(f, "timeout", 5*time.Minute, "how long to wait")
 	output := cli.OutputFlag(c)
 	config.AddFlags(f, config.ClientSettings()...)
 	c.RunE = func(c *cobra.Command, args []string) error {

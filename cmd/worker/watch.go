@@ -26,9 +26,9 @@ begins with those that are stored already, with --no-follow it ends after them.`
 	f.StringVar(&filter.RequestID, "request", "", "only this request: `id`")
 	outcomes := f.StringSlice("outcome", nil, "only these outcomes: `name,…`")
 	cli.CompleteFlag(c, "outcome", inspect.OutcomeNames())
-	since := f.Duration("since", 0, "begin with the results of the last `duration`")
+	since := cli.Duration(f, "since", 0, "begin with the results of the last `duration`")
 	noFollow := f.Bool("no-follow", false, "end after the stored results")
-	count := f.Int("count", 0, "end after this many results; 0: go on")
+	count := cli.Number(f, "count", 0, "end after this many results; 0: go on")
 	output := &cli.ChoiceFlag{Text: "text", Choices: []string{"text", "json"}}
 	f.VarP(output, "output", "o", "how to print; json: an object a line")
 	cli.CompleteFlag(c, "output", output.Choices)

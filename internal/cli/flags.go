@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -119,6 +120,20 @@ func (f *TimeFlag) Or(other time.Time) time.Time {
 		return other.UTC()
 	}
 	return f.At
+}
+
+// Duration adds a flag that takes a duration above zero, also in days.
+func Duration(f *pflag.FlagSet, name string, value time.Duration, usage string) *time.Duration {
+	flag := &DurationFlag{value}
+	f.Var(flag, name, usage)
+	return &flag.Duration
+}
+
+// Number adds a flag that takes a whole number from 0.
+func Number(f *pflag.FlagSet, name string, value int, usage string) *int {
+	flag := &CountFlag{approval.Counted(value)}
+	f.Var(flag, name, usage)
+	return &flag.N
 }
 
 // DurationFlag is a flag that takes a duration, also in days.

@@ -3,7 +3,27 @@ package cli
 import (
 	"testing"
 	"time"
+
+	"github.com/spf13/pflag"
 )
+
+// TestFlagsRefuseWhatCannotBe: a limit or a duration below zero is no filter.
+func TestFlagsRefuseWhatCannotBe(t *testing.T) {
+	t.Parallel()
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	since, limit := Duration(f, "since", 0, ""), Number(f, "limit", 50, "")
+	for _, args := range [][]string{{"--since", "-5s"}, {"--since", "0"}, {"--limit", "-1"}, {"--limit", "ten"}} {
+		if err := f.Parse(args); err == nil {
+			t.Errorf("%q is taken", args)
+		}
+	}
+	if *since != 0 || *limit != 50 {
+		t.Errorf("since %s, limit %d, want the defaults", *since, *limit)
+	}
+	if err := f.Parse([]string{"--since", "2d", "--limit", "0"}); err != nil || *since != 48*time.Hour || *limit != 0 {
+		t.Errorf("since %s, limit %d, %v", *since, *limit, err)
+	}
+}
 
 func TestSpans(t *testing.T) {
 	t.Parallel()
