@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 	"github.com/vpcep-approver/vpcep-approver/internal/events"
@@ -218,8 +219,8 @@ func (c *Console) review(r *http.Request, v *visitor) (response, error) {
 	if !ok {
 		return response{}, &pageError{http.StatusBadRequest, "error.form", nil}
 	}
-	if strings.TrimSpace(s.Reason) == "" || len([]rune(s.Reason)) > review.MaxReason {
-		return c.formAgain(ctx, id, v, s.Reason)
+	if wrong := reasonWrong(s.Reason); wrong != "" {
+		return c.formAgain(ctx, id, v, s.Reason, wrong)
 	}
 	entry, err := c.cfg.Ledger.Get(ctx, id)
 	if err != nil {
@@ -270,17 +271,27 @@ func (c *Console) submission(r *http.Request, id string, v *visitor) (*review.Su
 	return s, err == nil
 }
 
+// reasonWrong is the key of what is wrong with reason; empty: nothing.
+func reasonWrong(reason string) string {
+	switch {
+	case review.CheckReason(reason) == nil:
+		return ""
+	case review.Blank(reason):
+		return "review.reason_missing"
+	case utf8.RuneCountInString(reason) > review.MaxReason:
+		return "review.reason_long"
+	}
+	return "review.reason_characters"
+}
+
 // formAgain shows the form with what was written, and what is wrong with it.
-func (c *Console) formAgain(ctx context.Context, id string, v *visitor, reason string) (response, error) {
+func (c *Console) formAgain(ctx context.Context, id string, v *visitor, reason, wrong string) (response, error) {
 	out, err := c.showRequest(ctx, id, v)
 	if err != nil {
 		return response{}, err
 	}
 	if out.Reviews != nil {
-		out.Reviews.Reason, out.Reviews.Wrong = reason, "review.reason_missing"
-		if reason != "" {
-			out.Reviews.Wrong = "review.reason_long"
-		}
+		out.Reviews.Reason, out.Reviews.Wrong = reason, wrong
 	}
 	return response{status: http.StatusUnprocessableEntity, name: "request", title: "request.title", data: out}, nil
 }

@@ -25,6 +25,15 @@ func TestApprove(t *testing.T) {
 		t.Errorf("without a reason: status %d", missing.status)
 	}
 	wants(t, "without a reason", missing, "a reason is required", `aria-invalid="true"`)
+	for reason, want := range map[string]string{
+		"\u202e\u200b": "a reason is required", "a\x0bb": "control characters", "a\xffb": "control characters", strings.Repeat("x", 1001): "at most 1000",
+	} {
+		got := ann.post(path+"/review", form(held, "approve", reason))
+		if got.status != http.StatusUnprocessableEntity {
+			t.Errorf("reason %.20q: status %d", reason, got.status)
+		}
+		wants(t, "a wrong reason", got, want, `value="approve"`)
+	}
 
 	after := ann.follow(ann.post(path+"/review", form(held, "approve", "known partner")))
 	wants(t, "after", after, "Your review decided the request", "accepted", "See what was done")

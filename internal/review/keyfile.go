@@ -46,6 +46,9 @@ func ReadKey(path string) (seed []byte, name string, err error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("read the key: %w", err)
 	}
+	if !info.Mode().IsRegular() {
+		return nil, "", fmt.Errorf("read the key: %s is not a file", path)
+	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, "", fmt.Errorf("read the key: others may read %s; run: chmod 600 %s", path, path)
 	}

@@ -116,6 +116,14 @@ func TestSignTakesUserKeysOnly(t *testing.T) {
 	}
 }
 
+// TestKeyFileThatIsAFolder: nobody is told to change the mode of a folder.
+func TestKeyFileThatIsAFolder(t *testing.T) {
+	t.Parallel()
+	if _, _, err := ReadKey(t.TempDir()); err == nil || strings.Contains(err.Error(), "chmod") {
+		t.Errorf("%v, want an error that names the folder", err)
+	}
+}
+
 func TestDecodeRefuses(t *testing.T) {
 	t.Parallel()
 	good, err := sample().Encode()
@@ -128,6 +136,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"twice":                 {`"reason"`, `"reason":"x","reason"`, ""},
 		"other verdict":         {`"approve"`, `"accept"`, "verdict"},
 		"no reason":             {`"known partner"`, `"  "`, "reason"},
+		"a reason nobody sees":  {`"known partner"`, `"\u202e\u200b\u3164"`, "reason"},
 		"control characters":    {`"known partner"`, `"a\u001bb"`, "reason"},
 		"long reason":           {`known partner`, strings.Repeat("x", MaxReason+1), "reason"},
 		"request id":            {`"request_id":"`, `"request_id":"x`, "request_id"},

@@ -135,7 +135,7 @@ func (s *Submission) check() error {
 	if s.Verdict != Approve && s.Verdict != Reject {
 		return unreadable("verdict", "%.40q is neither %s nor %s", s.Verdict, Approve, Reject)
 	}
-	if err := checkReason(s.Reason); err != nil {
+	if err := CheckReason(s.Reason); err != nil {
 		return err
 	}
 	if !hexadecimal(s.Nonce, 2*nonceLen) {
@@ -193,9 +193,16 @@ func (s *Submission) Valid(now time.Time) error {
 	return nil
 }
 
-// checkReason reports what is wrong with the reason of a review.
-func checkReason(reason string) error {
-	if strings.TrimSpace(reason) == "" {
+// Blank reports whether nothing of text is seen.
+func Blank(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool {
+		return unicode.IsGraphic(r) && !unicode.IsSpace(r) && !unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r)
+	})
+}
+
+// CheckReason reports what is wrong with the reason of a review.
+func CheckReason(reason string) error {
+	if Blank(reason) {
 		return unreadable("reason", "say why: a reason is required")
 	}
 	if n := utf8.RuneCountInString(reason); n > MaxReason {
