@@ -52,12 +52,27 @@ type liveView struct {
 
 func (c *Console) livePage(r *http.Request, _ *visitor) (response, error) {
 	out := liveView{liveFilter: newLiveFilter(r.URL.Query()), Outcomes: inspect.OutcomeNames(), Targets: c.targetNames()}
+	if out.Outcome != "" && !slices.Contains(out.Outcomes, out.Outcome) {
+		return response{}, notFound("error.outcome", out.Outcome)
+	}
+	if err := c.configured(out.Target); err != nil {
+		return response{}, err
+	}
 	rows, newest, err := c.feed.latest(out.match, liveRows)
 	out.Rows, out.Stream = rows, "/live/stream?"+out.query(newest)
 	if err != nil {
 		out.Stale = err.Error()
 	}
 	return response{name: "live", title: "live.title", data: out}, nil
+}
+
+// configured refuses a target that is not in the configuration: an empty list of it
+// would say that nothing waits.
+func (c *Console) configured(target string) error {
+	if _, ok := c.cfg.Targets.ByName(target); ok || target == "" {
+		return nil
+	}
+	return notFound("error.target", target)
 }
 
 func (c *Console) targetNames() []string {

@@ -71,6 +71,11 @@ func TestLive(t *testing.T) {
 	stream := regexp.MustCompile(`data-stream="([^"]+)"`)
 	var shown page
 	o.until("first row", func() bool { shown = ann.get("/live"); return strings.Contains(shown.text, `id="s-`) })
+	for _, path := range []string{"/live?target=paymnts", "/live?outcome=acepted", "/reviews?target=paymnts"} {
+		if got := ann.get(path); got.status != http.StatusNotFound {
+			t.Errorf("%s: status %d", path, got.status)
+		}
+	}
 	wants(t, "the page", shown, "&lt;i&gt;first&lt;/i&gt;[U+202E]", "p/partner", "0.5 s")
 	from := strings.ReplaceAll(stream.FindStringSubmatch(shown.text)[1], "&amp;", "&")
 

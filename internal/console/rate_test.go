@@ -192,3 +192,33 @@ func TestLiveAtTwoHundredASecond(t *testing.T) {
 		}
 	})
 }
+
+// TestHosts: browsers leave the standard port of a scheme out.
+func TestHosts(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		site Site
+		yes  []string
+		no   []string
+	}{
+		{Site{URL: "https://Console.example.org:443", Listen: ":8090"}, []string{"console.example.org", "console.example.org:443"}, []string{"console.example.org:80", "console.example.org:8090", "localhost"}},
+		{Site{URL: "https://console.example.org", Listen: ":8090"}, []string{"console.example.org", "console.example.org:443"}, []string{"console.example.org:80"}},
+		{Site{URL: "https://console.example.org:8443", Listen: ":8090"}, []string{"console.example.org:8443"}, []string{"console.example.org", "console.example.org:443"}},
+		{Site{URL: "http://[::1]:80", Listen: "[::1]:80"}, []string{"[::1]", "[::1]:80"}, []string{"[::1]:443", "localhost"}},
+		{Site{Listen: "127.0.0.1:80"}, []string{"127.0.0.1", "127.0.0.1:80", "localhost", "[::1]"}, []string{"localhost:443"}},
+		{Site{Listen: "127.0.0.1:443", TLS: true}, []string{"127.0.0.1", "localhost"}, []string{"localhost:80"}},
+		{Site{Listen: "127.0.0.1:8090"}, []string{"127.0.0.1:8090", "localhost:8090"}, []string{"localhost", "127.0.0.1"}},
+	} {
+		hosts := tt.site.hosts()
+		for _, name := range tt.yes {
+			if !hosts[name] {
+				t.Errorf("%+v does not answer %s", tt.site, name)
+			}
+		}
+		for _, name := range tt.no {
+			if hosts[name] {
+				t.Errorf("%+v answers %s", tt.site, name)
+			}
+		}
+	}
+}

@@ -50,6 +50,9 @@ type missing struct {
 func (c *Console) reviewsPage(r *http.Request, v *visitor) (response, error) {
 	query := r.URL.Query()
 	out := reviewsView{Target: query.Get("target"), Mine: query.Get("mine") != "", Page: 1, Targets: c.targetNames()}
+	if err := c.configured(out.Target); err != nil {
+		return response{}, err
+	}
 	out.Stream = "/reviews/stream?after=" + c.changes.version() // before the list is read
 	mine := ""
 	if out.Mine {

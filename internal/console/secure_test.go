@@ -48,8 +48,10 @@ func TestForeignSites(t *testing.T) {
 			t.Errorf("%s: status %d, want %d", name, got.status, tt.want)
 		}
 	}
-	if got := o.browser().get("/livez", host("10.0.0.7:8090")); got.status != http.StatusOK {
-		t.Errorf("a probe gets %d", got.status)
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		if got := o.browser().get("/livez", host("10.0.0.7:8090"), func(r *http.Request) { r.Method = method }); got.status != http.StatusOK {
+			t.Errorf("a probe gets %d for %s", got.status, method)
+		}
 	}
 }
 
@@ -308,6 +310,8 @@ func TestWhereItIsServed(t *testing.T) {
 		"nobody":             {console.Site{Listen: "127.0.0.1:8090"}, console.SignIn{}, false},
 		"proxy, TLS":         {console.Site{Listen: "0.0.0.0:8090", URL: "https://console.example.org"}, proxy, true},
 		"proxy, clear":       {console.Site{Listen: "0.0.0.0:8090", URL: "http://console.example.org"}, proxy, false},
+		"nowhere":            {console.Site{Listen: "0.0.0.0:8090", TLS: true}, proxy, false},
+		"nowhere, IPv6":      {console.Site{Listen: "[::]:8090", TLS: true}, proxy, false},
 		"with a path":        {console.Site{Listen: "127.0.0.1:8090", URL: "https://example.org/console"}, link, false},
 		"both":               {console.Site{Listen: "0.0.0.0:8090", TLS: true}, console.SignIn{Links: link.Links, OnLink: link.OnLink, ProxyHeader: "X-User"}, false},
 		"loopback and proxy": {console.Site{Listen: "127.0.0.1:8090"}, proxy, true},

@@ -128,7 +128,11 @@ func (s *Server) loadPolicies(ctx context.Context) (*policy.Source, error) {
 	}
 	policies.OnError = func(err error) {
 		s.refused.Store(err.Error())
-		s.Log.Error().Err(err).Msg("the policies cannot be loaded; the last good ones stay in use")
+		what := "the policies cannot be loaded; the last good ones stay in use"
+		if !policies.Loaded() {
+			what = "the policies cannot be loaded; none are in use"
+		}
+		s.Log.Error().Err(err).Msg(what)
 	}
 	if err := policies.LoadStable(ctx, 2*dirs.StableFor); err != nil {
 		return nil, cli.WithCode(cli.ExitInvalid, fmt.Errorf("policies.dir %s: %w", dirs.Dir, err))

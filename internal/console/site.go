@@ -44,12 +44,25 @@ func (s Site) loopback() bool {
 // hosts are the values of the Host header that are answered.
 func (s Site) hosts() map[string]bool {
 	out := map[string]bool{}
-	if u, err := url.Parse(s.base()); err == nil && u.Host != "" {
-		out[strings.ToLower(u.Host)] = true
+	u, err := url.Parse(s.base())
+	if err != nil || u.Host == "" {
+		return out
 	}
+	standard := map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	// Browsers leave the standard port out.
+	add := func(host, port string) {
+		host = strings.ToLower(host)
+		if port != "" {
+			out[host+":"+port] = true
+		}
+		if port == "" || port == standard {
+			out[host], out[host+":"+standard] = true, true
+		}
+	}
+	add(strings.TrimSuffix(u.Host, ":"+u.Port()), u.Port())
 	if _, port, err := net.SplitHostPort(s.Listen); err == nil && s.loopback() && s.URL == "" {
 		for _, host := range []string{"localhost", "127.0.0.1", "[::1]"} {
-			out[host+":"+port] = true
+			add(host, port)
 		}
 	}
 	return out
@@ -71,6 +84,9 @@ func (c Config) check() error {
 	if !s.loopback() && !s.secureCookies() {
 		return fmt.Errorf("people must reach the console by https beyond this machine: set console.tls, or console.url to the https address of the proxy in front of it; it is %s", s.base())
 	}
+	if ip, err := netip.ParseAddr(u.Hostname()); u.Hostname() == "" || err == nil && ip.IsUnspecified() {
+		return fmt.Errorf("no browser asks for %s: set console.url to the address that people use", s.base())
+	}
 	if !c.SignIn.real() && len(c.SignIn.Links) == 0 {
 		return errors.New("nobody can sign in: name a person of reviewers.yaml with --person, or set console.oidc or console.proxy")
 	}
@@ -91,7 +107,7 @@ func (c *Console) secure(next http.Handler) http.Handler {
 	}))
 	protected := cross.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodGet && r.URL.Path == "/livez" { // probes do not know the name
+		if (r.Method == http.MethodGet || r.Method == http.MethodHead) && r.URL.Path == "/livez" { // probes do not know the name
 			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 			_, _ = w.Write([]byte("ok\n")) // a prober that hung up needs no answer
 			return

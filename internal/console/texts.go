@@ -45,6 +45,8 @@ func texts() map[string][2]string {
 		"error.back":           {"Back to the start", "返回首页"},
 		"error.page":           {"There is no such page.", "没有这个页面。"},
 		"error.request":        {"The ledger has no such request. It may not be decided yet.", "台账中没有此请求，可能尚未决策。"},
+		"error.target":         {"The configuration of this console has no such target.", "此控制台的配置中没有此目标。"},
+		"error.outcome":        {"There is no such outcome.", "没有这种结果。"},
 		"error.form":           {"The form was not complete. Go back, load the page again, and send it once more.", "表单不完整。请返回、重新加载页面后再次提交。"},
 		"error.signed_out":     {"You are not signed in any more. Nothing was sent.", "您已退出登录，内容未提交。"},
 		"error.cross_site":     {"The form was sent by another site, so it was refused.", "表单来自其他网站，已被拒绝。"},
