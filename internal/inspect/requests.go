@@ -141,5 +141,8 @@ func progress(e approval.Entry) string {
 	case e.Intent != nil:
 		return "about to create, " + cli.Plural(e.Intent.Sends, "send", "sends") + " with unknown outcome"
 	}
+	if !e.Decided() {
+		return "taken, and not decided yet"
+	}
 	return "decided to " + string(e.Decision.Verdict)
 }

@@ -21,7 +21,11 @@ func (s *Service) loadPolicies(ctx context.Context, counters *metrics.Metrics, c
 	policies := policy.NewSource(dirs.Dir, s.Config.Targets, live)
 	policies.StableFor = dirs.StableFor
 	policies.OnError = func(err error) {
-		s.Log.Error().Err(err).Msg("the policies cannot be loaded; the last good ones stay in force")
+		what := "the policies cannot be loaded; the last good ones stay in force"
+		if !policies.Loaded() {
+			what = "the policies cannot be loaded; none are in force"
+		}
+		s.Log.Error().Err(err).Msg(what)
 		live.PolicyFindings(string(strictyaml.SeverityError), errorsIn(err))
 	}
 	policies.Check = func(set *policy.Set) error { return RefuseExamples(s.Config, set) }
