@@ -17,6 +17,7 @@ import (
 
 const (
 	directBatch    = 256     // messages of one direct read
+	directScan     = 1024    // the same where all are read
 	directMaxBytes = 4 << 20 // of one direct read, about
 	directWithin   = 5 * time.Second
 )
@@ -37,35 +38,41 @@ type directGet struct {
 // direct reads stored messages without a consumer, which the client library can do
 // for single ones only. more says that there were more than fit.
 func (b *Bus) direct(ctx context.Context, stream string, get directGet) (out []message, more bool, err error) {
+	out, left, err := b.directLeft(ctx, stream, get)
+	return out, left > 0 && len(out) > 0, err
+}
+
+// directLeft is direct with the number of messages that did not fit.
+func (b *Bus) directLeft(ctx context.Context, stream string, get directGet) (out []message, left int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, directWithin)
 	defer cancel()
 	subject := b.api("DIRECT.GET." + stream)
 	err = b.abortOnDenial(ctx, subject, func(ctx context.Context) error {
-		out, more, err = b.readDirect(ctx, subject, get)
+		out, left, err = b.readDirect(ctx, subject, get)
 		return err
 	})
-	return out, more, err
+	return out, left, err
 }
 
-func (b *Bus) readDirect(ctx context.Context, subject string, get directGet) (out []message, more bool, err error) {
+func (b *Bus) readDirect(ctx context.Context, subject string, get directGet) (out []message, left int, err error) {
 	body, err := json.Marshal(get)
 	if err != nil {
-		return nil, false, err
+		return nil, 0, err
 	}
 	inbox, msgs := b.nc.NewInbox(), make(chan *nats.Msg, get.Batch+16)
 	sub, err := b.nc.ChanSubscribe(inbox, msgs)
 	if err != nil {
-		return nil, false, err
+		return nil, 0, err
 	}
 	defer sub.Unsubscribe() //nolint:errcheck // nothing depends on the end of a read
 	if err := b.nc.PublishRequest(subject, inbox, body); err != nil {
-		return nil, false, err
+		return nil, 0, err
 	}
 	for {
 		var m *nats.Msg
 		select {
 		case <-ctx.Done():
-			return out, false, ctx.Err()
+			return out, 0, ctx.Err()
 		case m = <-msgs:
 		}
 		// A stored message may have any header, so what only the broker adds comes first.
@@ -73,24 +80,28 @@ func (b *Bus) readDirect(ctx context.Context, subject string, get directGet) (ou
 			at, timeErr := time.Parse(time.RFC3339Nano, m.Header.Get(jetstream.TimeStampHeaer))
 			sequence, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64)
 			if err := errors.Join(err, timeErr); err != nil {
-				return out, false, fmt.Errorf("read a stored message: %w", err)
+				return out, 0, fmt.Errorf("read a stored message: %w", err)
 			}
 			m.Subject = subject
 			out = append(out, message{m, sequence, at})
 			if get.Batch == 0 {
-				return out, false, nil
+				return out, 0, nil
 			}
 			continue
 		}
 		switch status := m.Header.Get("Status"); status {
 		case "404":
-			return out, false, nil
+			return out, 0, nil
 		case "204":
-			return out, m.Header.Get("Nats-Num-Pending") != "0" && len(out) > 0, nil
+			left, err := strconv.Atoi(m.Header.Get("Nats-Num-Pending"))
+			if err != nil {
+				return out, 0, fmt.Errorf("read how many messages are left: %w", err)
+			}
+			return out, left, nil
 		case "503":
-			return out, false, ErrNotDirect
+			return out, 0, ErrNotDirect
 		default:
-			return out, false, fmt.Errorf("unexpected status %.20q from the broker: %.200q", status, m.Header.Get("Description"))
+			return out, 0, fmt.Errorf("unexpected status %.20q from the broker: %.200q", status, m.Header.Get("Description"))
 		}
 	}
 }

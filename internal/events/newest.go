@@ -3,11 +3,15 @@ package events
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -58,6 +62,26 @@ func (b *Bus) backwards(ctx context.Context, stream, subject string) iter.Seq2[m
 	}
 }
 
+// newest is backwards, also where few messages match.
+func (b *Bus) newest(ctx context.Context, stream, subject string) iter.Seq2[message, error] {
+	return func(yield func(message, error) bool) {
+		found, ok, err := b.few(ctx, stream, subject)
+		if err != nil {
+			yield(message{}, err)
+			return
+		}
+		if !ok {
+			b.backwards(ctx, stream, subject)(yield)
+			return
+		}
+		for _, m := range slices.Backward(found) {
+			if !yield(m, nil) {
+				return
+			}
+		}
+	}
+}
+
 // window reads the messages of a subject with sequences from one until before
 // another. fits is false if they are too many to be held.
 func (b *Bus) window(ctx context.Context, stream, subject string, from, before uint64) (found []message, fits bool, err error) {
@@ -77,6 +101,37 @@ func (b *Bus) window(ctx context.Context, stream, subject string, from, before u
 			return nil, false, nil
 		}
 	}
+	return found, true, nil
+}
+
+// maxFew is how many messages are read one by one.
+const maxFew = 256
+
+// few returns the messages of a subject with wildcards, oldest first, if they are at most
+// maxFew. ok is false if they are more. A read by sequence looks at all messages until
+// the next one that matches, so few of them among many take long; the broker knows their
+// subjects, and the last message of each, without a look at the others.
+func (b *Bus) few(ctx context.Context, stream, subject string) (found []message, ok bool, err error) {
+	first, left, err := b.directLeft(ctx, stream, directGet{From: 1, Next: subject, Batch: 1})
+	if err != nil || len(first)+left == 0 || len(first)+left > maxFew {
+		return nil, err == nil && len(first)+left == 0, err
+	}
+	filter, err := json.Marshal(map[string]string{"subjects_filter": subject})
+	if err != nil {
+		return nil, false, err
+	}
+	have, err := lookup[jetstream.StreamInfo](ctx, b, "look at the "+resourceOf(stream), "STREAM.INFO."+stream, filter)
+	if err != nil || have == nil {
+		return nil, false, err
+	}
+	for name, messages := range have.info.State.Subjects {
+		last, _, err := b.direct(ctx, stream, directGet{Last: name})
+		if err != nil || messages > 1 {
+			return nil, false, err
+		}
+		found = append(found, last...)
+	}
+	slices.SortFunc(found, func(a, b message) int { return cmp.Compare(a.sequence, b.sequence) })
 	return found, true, nil
 }
 
@@ -121,8 +176,9 @@ func (b *Bus) NewestResults(ctx context.Context, outcome approval.Outcome, targe
 	if target == "" {
 		target = "*"
 	}
+	subject := resultSubject(string(outcome), target, "*")
 	return func(yield func(approval.Result, error) bool) {
-		for m, err := range b.backwards(ctx, ResultsStream, resultSubject(string(outcome), target, "*")) {
+		for m, err := range b.newest(ctx, ResultsStream, subject) {
 			if err != nil {
 				yield(approval.Result{}, fmt.Errorf("read the newest results: %w", err))
 				return
@@ -161,6 +217,55 @@ func (b *Bus) ResultsSince(ctx context.Context) (time.Time, error) {
 		return time.Now(), nil
 	}
 	return have.info.State.FirstTime, nil
+}
+
+// maxSlow is how many batches of a long read may be asked for again.
+const maxSlow = 5
+
+// LedgerSince returns when the oldest change was made that the ledger has.
+func (b *Bus) LedgerSince(ctx context.Context) (time.Time, error) {
+	have, err := b.streamInfo(ctx, bucketStream)
+	if err != nil || have == nil {
+		return time.Time{}, err
+	}
+	return have.info.State.FirstTime, nil
+}
+
+// LedgerVersions yields the stored versions of the keys of the ledger that begin with
+// prefix, oldest first, with those that were superseded. A deletion has no value. An
+// error is the last item; ErrNotDirect if the ledger cannot be read so.
+func (b *Bus) LedgerVersions(ctx context.Context, prefix string) iter.Seq2[LedgerChange, error] {
+	return func(yield func(LedgerChange, error) bool) {
+		failed := 0
+		for from, more := uint64(1), true; more; {
+			var batch []message
+			var err error
+			// The broker counts what is left after each batch, which only takes no time for all.
+			get := directGet{From: from, Next: ">", Batch: directScan, MaxBytes: directMaxBytes}
+			batch, more, err = b.direct(ctx, bucketStream, get)
+			if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && failed < maxSlow {
+				failed, more = failed+1, true // a busy broker is slow now and then
+				continue
+			}
+			if err != nil {
+				yield(LedgerChange{}, fmt.Errorf("read the versions of the ledger: %w", err))
+				return
+			}
+			for _, m := range batch {
+				from = m.sequence + 1
+				key, value := strings.TrimPrefix(m.Subject, ledgerSubject("")), m.Data
+				if !strings.HasPrefix(key, prefix) {
+					continue
+				}
+				if m.Header.Get("KV-Operation") != "" {
+					value = nil
+				}
+				if !yield(LedgerChange{key, value, m.sequence, m.at}, nil) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Published returns a time before which every request was submitted whose result may not

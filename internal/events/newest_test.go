@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,6 +80,51 @@ func TestLedgerChangesAreNewestFirst(t *testing.T) {
 	}
 }
 
+// TestLedgerVersions: all versions show, the oldest first, and deletions without a value.
+func TestLedgerVersions(t *testing.T) {
+	t.Parallel()
+	b := connect(t, natstest.Start(t), nil)
+	versions := func() (got []string) {
+		t.Helper()
+		for v, err := range b.LedgerVersions(t.Context(), "request.") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, v.Key+"="+string(v.Value))
+		}
+		return got
+	}
+	if got := versions(); len(got) != 0 {
+		t.Errorf("nothing is stored, and got %v", got)
+	}
+	bucket, err := b.Bucket(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	put := func(key, value string) {
+		t.Helper()
+		if _, err := bucket.PutString(t.Context(), key, value); err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(key, "request.") {
+			want = append(want, key+"="+value)
+		}
+	}
+	for n := range directScan {
+		put(fmt.Sprintf("request.%04d.x", n), "open")
+		put(fmt.Sprintf("lock.%d", n), "x")
+	}
+	put("request.0003.x", "ended")
+	if err := bucket.Delete(t.Context(), "request.0004.x"); err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, "request.0004.x=")
+	if got := versions(); !slices.Equal(got, want) {
+		t.Errorf("got %d versions, want %d; the last are %v", len(got), len(want), got[max(0, len(got)-3):])
+	}
+}
+
 func natsJetStream(t *testing.T, b *Bus) jetstream.JetStream {
 	t.Helper()
 	js, err := jetstream.New(b.nc)
@@ -140,6 +186,36 @@ func TestNewestResults(t *testing.T) {
 	purged := time.Now()
 	if since, err = b.ResultsSince(t.Context()); err != nil || since.Before(purged) {
 		t.Errorf("all were removed, and all are there since %s (%v)", since, err)
+	}
+}
+
+// TestNewestResultsOfMany: results are found whether few match or many.
+func TestNewestResultsOfMany(t *testing.T) {
+	t.Parallel()
+	b := connect(t, natstest.Start(t), nil)
+	held := 0
+	for _, n := range []int{maxFew, 1} { // in total
+		for range n {
+			for _, outcome := range []approval.Outcome{approval.OutcomeHeld, approval.OutcomeAccepted} {
+				if err := b.Publish(t.Context(), result(fmt.Sprint(outcome, held), outcome)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			held++
+		}
+		found, ok, err := b.few(t.Context(), ResultsStream, resultSubject("held", "*", "*"))
+		if err != nil || ok != (held <= maxFew) || ok && len(found) != held {
+			t.Errorf("%d of %d one by one: %v, %v", len(found), held, ok, err)
+		}
+		next := held
+		for r, err := range b.NewestResults(t.Context(), approval.OutcomeHeld, "") {
+			if next--; err != nil || r.Request.EventID != fmt.Sprint(approval.OutcomeHeld, next) {
+				t.Fatalf("%s (%v), want number %d", r.Request.EventID, err, next)
+			}
+		}
+		if next != 0 {
+			t.Errorf("%d of %d were not found", next, held)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
@@ -90,15 +91,20 @@ func (f *finder) take(e approval.Entry, err error) error {
 // results that were published, or reads the whole ledger.
 func (f *finder) newest(ctx context.Context) error {
 	complete, err := f.backwards(ctx)
-	_, denied := errors.AsType[*events.DeniedError](err)
 	switch {
-	case denied, errors.Is(err, events.ErrNotDirect): // a list takes longer and shows the same
+	case notDirect(err): // a list takes longer and shows the same
 	case err != nil || complete:
 		return err
 	case len(f.filter.Outcomes) > 0:
 		return f.byResults(ctx)
 	}
 	return f.all(ctx)
+}
+
+// notDirect reports whether err says that messages cannot be read by direct reads.
+func notDirect(err error) bool {
+	_, denied := errors.AsType[*events.DeniedError](err)
+	return denied || errors.Is(err, events.ErrNotDirect)
 }
 
 // backwards reads changes, the latest first. It is complete if nothing is left, or
@@ -155,6 +161,10 @@ func (f *finder) byResults(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	oldest, err := f.bus.LedgerSince(ctx)
+	if err != nil || !oldest.Before(since) {
+		return err // all that ended has its result there
+	}
 	old := f.filter
 	old.ChangedBefore = since
 	return f.forward(ctx, old)
@@ -172,8 +182,47 @@ func (f *finder) get(ctx context.Context, id string) error {
 	return f.take(*e, nil)
 }
 
+// open reads all versions of all entries, and keeps those whose last one has no result:
+// they are few, while what ended is most of the ledger.
+func (f *finder) open(ctx context.Context) error {
+	entries, bad := map[string]approval.Entry{}, map[string]error{} // by key
+	for v, err := range f.bus.LedgerVersions(ctx, strings.TrimSuffix(ledger.RequestKeys(""), ">")) {
+		if err != nil {
+			return err
+		}
+		delete(entries, v.Key)
+		delete(bad, v.Key)
+		if v.Value == nil || ledger.Ended(v.Value) {
+			continue
+		}
+		e, err := ledger.DecodeEntry(v.Key, v.Revision, v.Value)
+		switch {
+		case err != nil:
+			bad[v.Key] = err
+		case f.filter.Match(e):
+			entries[v.Key] = e
+		}
+	}
+	for _, err := range bad {
+		if err := f.take(approval.Entry{}, err); err != nil {
+			return err
+		}
+	}
+	for _, e := range entries {
+		if err := f.take(e, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // forward lists the ledger from its oldest change on, and keeps the latest entries.
 func (f *finder) forward(ctx context.Context, filter ledger.Filter) error {
+	if filter.Open {
+		if err := f.open(ctx); !notDirect(err) {
+			return err
+		}
+	}
 	var latest []approval.Entry
 	for e, err := range f.book.List(ctx, filter) {
 		if err != nil {

@@ -124,6 +124,50 @@ func TestFindReadsBackwards(t *testing.T) {
 	}
 }
 
+// TestOpenIsWhatHasNoResult: an entry is open by its last version, and one that cannot be
+// read is told, with direct reads and without.
+func TestOpenIsWhatHasNoResult(t *testing.T) {
+	t.Parallel()
+	f := newFindFixture(t)
+	f.add(t, 0, "", false)
+	f.add(t, 1, approval.OutcomeAccepted, true)
+	f.add(t, 2, "", false)
+	ended, err := f.book.Get(t.Context(), ledgertest.Another("2").ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.book.Put(t.Context(), ledgertest.End(ended, approval.OutcomeHeld)); err != nil {
+		t.Fatal(err)
+	}
+	named := ledgertest.Another("3") // no result, whatever its claims are called
+	named.Claims = approval.Claims{"result": map[string]any{"result": "x"}}
+	if err := f.book.Put(t.Context(), &approval.Entry{Request: named, Wait: &approval.Wait{Since: time.Now(), Code: "x"}}); err != nil {
+		t.Fatal(err)
+	}
+	broken := "request.abcd.abcd0000000000000000000000000001"
+	if _, err := f.js.Publish(t.Context(), "$KV."+events.LedgerBucket+"."+broken, []byte(`{"v":1,`)); err != nil {
+		t.Fatal(err)
+	}
+	look := func() {
+		t.Helper()
+		found, err := FindOpen(t.Context(), f.bus, f.book, ledger.Filter{Open: true}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids []string
+		for _, r := range found.rows {
+			ids = append(ids, r.entry.Request.EventID)
+		}
+		slices.Sort(ids)
+		if !slices.Equal(ids, []string{"0", "3"}) || len(found.unreadable) != 1 || found.unreadable[0].Key != broken {
+			t.Errorf("open are %v, unreadable %v", ids, found.unreadable)
+		}
+	}
+	look()
+	f.withoutDirectReads(t)
+	look()
+}
+
 // TestFindMissesNoResult: requests whose results are not stored any more, or not yet, are
 // found all the same.
 func TestFindMissesNoResult(t *testing.T) {
@@ -172,13 +216,8 @@ func (f findFixture) purgeResults(t *testing.T) {
 	}
 }
 
-// TestFindWithoutDirectReads lists the ledger forward.
-func TestFindWithoutDirectReads(t *testing.T) {
-	t.Parallel()
-	f := newFindFixture(t)
-	for n := range 20 {
-		f.add(t, n, approval.OutcomeAccepted, true)
-	}
+func (f findFixture) withoutDirectReads(t *testing.T) {
+	t.Helper()
 	stream, err := f.js.Stream(t.Context(), "KV_"+events.LedgerBucket)
 	if err != nil {
 		t.Fatal(err)
@@ -188,6 +227,16 @@ func TestFindWithoutDirectReads(t *testing.T) {
 	if _, err := f.js.UpdateStream(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestFindWithoutDirectReads lists the ledger forward.
+func TestFindWithoutDirectReads(t *testing.T) {
+	t.Parallel()
+	f := newFindFixture(t)
+	for n := range 20 {
+		f.add(t, n, approval.OutcomeAccepted, true)
+	}
+	f.withoutDirectReads(t)
 	if got, more := f.find(t, ledger.Filter{}, 2, 1000); !slices.Equal(got, []string{"19", "18"}) || !more {
 		t.Errorf("got %v, more %v", got, more)
 	}

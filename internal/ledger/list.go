@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
@@ -159,4 +161,26 @@ func DecodeEntry(key string, revision uint64, value []byte) (approval.Entry, err
 		return approval.Entry{}, err
 	}
 	return *s.entry(revision), nil
+}
+
+// Ended reports whether the value of a key of RequestKeys is that of a request that has a
+// result, without decoding it. It is false for what cannot be read.
+func Ended(value []byte) bool {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(value), jsontext.AllowDuplicateNames(true))
+	if token, err := dec.ReadToken(); err != nil || token.Kind() != '{' {
+		return false
+	}
+	for dec.PeekKind() == '"' {
+		name, err := dec.ReadToken()
+		if err != nil {
+			return false
+		}
+		if name.String() == "result" {
+			return dec.PeekKind() == '{'
+		}
+		if dec.SkipValue() != nil {
+			return false
+		}
+	}
+	return false
 }
