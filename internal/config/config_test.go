@@ -209,6 +209,8 @@ func TestConfigProblems(t *testing.T) {
 		{"a provider in clear", "console: {oidc: {issuer: 'http://id.example.org', client_id: a}}\n", nil, "not the https address of a provider"},
 		{"a provider", "console: {oidc: {issuer: 'https://id.example.org/realms/a/', client_id: a}}\n", []string{"APPROVER_CONSOLE_OIDC_CLIENT_SECRET=" + secretText}, ""},
 		{"a proxy from anywhere", "console: {proxy: {header: X-User}}\n", nil, "header and addresses go together"},
+		{"a proxy that is everybody", "console: {proxy: {header: X-User, addresses: '10.0.0.1, 0.0.0.0/0'}}\n", nil, `"0.0.0.0/0" is everybody`},
+		{"a proxy that is everybody by IPv6", "console: {proxy: {header: X-User, addresses: '::/0'}}\n", nil, `"::/0" is everybody`},
 		{"a proxy without an address", "console: {proxy: {header: X-User, addresses: '10.0.0.1, proxy'}}\n", nil, `"proxy" is neither an address nor a network`},
 		{"a proxy", "console: {proxy: {header: X-User, addresses: '10.0.0.1, fd00::/8'}}\n", nil, ""},
 		{"a header with a blank", "console: {proxy: {header: 'X User', addresses: 10.0.0.1}}\n", nil, "is not the name of a header"},

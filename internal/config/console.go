@@ -65,6 +65,9 @@ func setPrefixes(at *[]netip.Prefix, text string) error {
 		if err != nil {
 			return fmt.Errorf("%.60q is neither an address nor a network such as 10.0.0.0/8", part)
 		}
+		if network.Bits() == 0 {
+			return fmt.Errorf("%.60q is everybody, who could then say to be anybody; name the addresses of the proxy", part)
+		}
 		out = append(out, network.Masked())
 	}
 	*at = out

@@ -6,11 +6,17 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/rs/zerolog"
+
+	"github.com/vpcep-approver/vpcep-approver/internal/config"
 	"github.com/vpcep-approver/vpcep-approver/internal/console"
+	"github.com/vpcep-approver/vpcep-approver/internal/review"
 )
 
 // TestForeignSites: the name under which the console is reached, and the site that sent
@@ -320,5 +326,32 @@ func TestWhereItIsServed(t *testing.T) {
 		if (err == nil) != tt.ok {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestMissingCertificate: what cannot be served is said before a link is printed.
+func TestMissingCertificate(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, one)
+	dir := t.TempDir()
+	key := filepath.Join(dir, "ops.nk")
+	if _, err := review.NewKey(key, "ops"); err != nil {
+		t.Fatal(err)
+	}
+	policies := filepath.Join(dir, "policies")
+	if err := os.Mkdir(policies, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	text := "version: 1\nreviewers:\n  - {name: ann, email: ann@example.org}\n"
+	if err := os.WriteFile(filepath.Join(policies, "reviewers.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var cfg config.Config
+	cfg.Targets, cfg.Policies = o.targets, config.Policies{Dir: policies, StableFor: 100 * time.Millisecond}
+	cfg.Console.Listen, cfg.Console.KeyFile = "127.0.0.1:0", key
+	cfg.Console.TLS.Cert, cfg.Console.TLS.Key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	s := console.Server{Config: cfg, Bus: o.bus, Ledger: o.book, Log: zerolog.Nop(), People: []string{"ann"}, OnLink: func(_, url string) { t.Errorf("the link %s is printed", url) }}
+	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "console.tls: ") {
+		t.Errorf("%v, want an error of console.tls", err)
 	}
 }

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,6 +56,11 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, name := range s.People {
 		if policies.Current().Reviewers().ByName(name) == nil {
 			return cli.WithCode(cli.ExitInvalid, fmt.Errorf("--person %s: reviewers.yaml names nobody called so%s", name, cli.DidYouMean(name, namesOf(policies.Current()))))
+		}
+	}
+	if files := settings.TLS; files.Cert != "" { // before a link is printed that leads nowhere
+		if _, err := tls.LoadX509KeyPair(files.Cert, files.Key); err != nil {
+			return cli.WithCode(cli.ExitInvalid, fmt.Errorf("console.tls: %w", err))
 		}
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", settings.Listen)
@@ -158,8 +164,8 @@ func (s *Server) serve(ctx context.Context, listener net.Listener, c *Console) e
 	})
 	defer stop()
 	var err error
-	if tls := s.Config.Console.TLS; tls.Cert != "" {
-		err = server.ServeTLS(listener, tls.Cert, tls.Key)
+	if files := s.Config.Console.TLS; files.Cert != "" {
+		err = server.ServeTLS(listener, files.Cert, files.Key)
 	} else {
 		err = server.Serve(listener)
 	}
