@@ -117,24 +117,33 @@ func (c *Console) Run(ctx context.Context) {
 	following.Wait()
 }
 
-// followEvery is the time between tries to follow what cannot be read.
-const followEvery = 2 * time.Second
+const (
+	followEvery = 2 * time.Second  // between tries to follow what cannot be read
+	tellEvery   = 30 * time.Second // between log lines about it, however often it is tried
+)
 
 // keepFollowing follows until ctx ends, and tells failed of each end before that.
 func (c *Console) keepFollowing(ctx context.Context, what string, follow func() error, failed func(error)) {
+	var told time.Time
 	for ctx.Err() == nil {
 		err := follow()
 		if ctx.Err() != nil {
 			return
 		}
 		failed(err)
-		c.cfg.Log.Warn().Err(err).Msg(what + " cannot be followed; trying again")
+		if now := time.Now(); now.Sub(told) >= tellEvery {
+			told = now
+			c.cfg.Log.Warn().Err(err).Msg(what + " cannot be followed; trying again")
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(followEvery):
 		}
 	}
 }
+
+// connected reports whether the bus can be read now. Tests of pages alone have no bus.
+func (c *Console) connected() bool { return c.cfg.Bus == nil || c.cfg.Bus.Connected() }
 
 // name is what reviewers.yaml calls this console; empty: it does not name its key.
 func (c *Console) name(set *policy.Set) string {
@@ -246,6 +255,9 @@ func (c *Console) fail(w http.ResponseWriter, r *http.Request, v *visitor, err e
 	if !ok {
 		if r.Context().Err() != nil {
 			return // nobody waits for it
+		}
+		if !c.connected() { // the client's own error speaks of its buffers
+			err = errors.New("not connected to NATS")
 		}
 		c.cfg.Log.Error().Err(err).Str("path", r.URL.Path).Msg("a page cannot be shown")
 		shown = &pageError{http.StatusServiceUnavailable, "error.unavailable", []any{err.Error()}}

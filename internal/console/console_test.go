@@ -39,6 +39,7 @@ const (
 // publish what they decide.
 type office struct {
 	t       *testing.T
+	broker  *natstest.Server
 	bus     *events.Bus
 	book    *ledger.Ledger
 	targets approval.Targets
@@ -86,8 +87,9 @@ func newOffice(t *testing.T, rule string, edit ...func(*console.Config)) *office
 	t.Helper()
 	o := &office{t: t, links: map[string]string{}}
 	o.targets = approval.Targets{{Name: "payments", Kind: approval.Service, ID: "4189d3c2-8882-4871-a3c2-d380272eed88", Region: "cn-north-4"}}
+	o.broker = natstest.Start(t)
 	var err error
-	if o.bus, err = events.Connect(t.Context(), events.Config{URL: natstest.Start(t).URL, Create: true, Targets: o.targets, Ledger: service.CrashRecords}); err != nil {
+	if o.bus, err = events.Connect(t.Context(), events.Config{URL: o.broker.URL, Create: true, Targets: o.targets, Ledger: service.CrashRecords}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = o.bus.Close() })

@@ -1,7 +1,9 @@
 package console
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -221,4 +223,20 @@ func TestHosts(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestTroubleIsToldSeldom: what cannot be followed is tried again soon, and fills no log.
+func TestTroubleIsToldSeldom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		c := &Console{cfg: Config{Log: zerolog.New(&log)}}
+		ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute-time.Second)
+		defer stop()
+		tries := 0
+		c.keepFollowing(ctx, "the results", func() error { tries++; return errors.New("away") }, func(error) {})
+		if lines := strings.Count(log.String(), "\n"); tries != 150 || lines != 10 {
+			t.Errorf("%d lines for %d tries, want 10 for 150", lines, tries)
+		}
+	})
 }

@@ -132,6 +132,8 @@ func (c *Console) render(w http.ResponseWriter, r *http.Request, v *visitor, out
 func (c *Console) problem() string {
 	set := c.cfg.Policies.Current()
 	switch {
+	case !c.connected():
+		return "problem.disconnected"
 	case set.Digest() == "":
 		return "problem.no_policies"
 	case c.name(set) == "":

@@ -214,3 +214,22 @@ func TestChinese(t *testing.T) {
 		}
 	}
 }
+
+// TestWithoutTheBus: a list that may be old says so, and what cannot be read says why.
+func TestWithoutTheBus(t *testing.T) {
+	t.Parallel()
+	o := newOffice(t, one)
+	held := o.hold("1")
+	ann := o.signIn("ann")
+	path := "/requests/" + held.Request.ID
+	o.until("row of the request", func() bool { return strings.Contains(ann.get("/reviews").text, path) })
+	o.broker.Stop()
+	o.until("no connection", func() bool { return !o.bus.Connected() })
+	wants(t, "the work list", ann.get("/reviews"), "not connected to the bus", path)
+	for name, got := range map[string]page{"the request": ann.get(path), "a review": ann.post(path+"/review", form(held, "approve", "x"))} {
+		if got.status != http.StatusServiceUnavailable {
+			t.Errorf("%s: status %d", name, got.status)
+		}
+		wants(t, name, got, "not connected to NATS")
+	}
+}

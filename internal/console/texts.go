@@ -30,6 +30,7 @@ func texts() map[string][2]string {
 		"parameters":     {"Parameters", "参数"},
 		"parameters_sum": {"SHA-256 of the parameters", "参数的 SHA-256"},
 
+		"problem.disconnected":    {"The console is not connected to the bus, so what it shows may be old, and nothing can be sent.", "控制台未连接消息总线，显示的内容可能已过时，也无法提交。"},
 		"problem.no_policies":     {"The policies are not loaded, so nothing can be reviewed here. See the log of the console.", "策略尚未加载，暂时无法审核。请查看控制台日志。"},
 		"problem.unknown_console": {"reviewers.yaml does not name the key of this console, so no review from here counts.", "reviewers.yaml 中没有此控制台的密钥，在此提交的审核不会生效。"},
 

@@ -354,12 +354,15 @@ func (b *Bus) Alive() bool {
 	return last.IsZero() || time.Since(last) < stalledAfter
 }
 
+// Connected reports whether there is a connection to the broker now.
+func (b *Bus) Connected() bool { return b.nc.IsConnected() }
+
 // Ready returns why no requests can be delivered now; nil if they can.
 func (b *Bus) Ready() error {
 	switch {
 	case b.nc.IsClosed():
 		return b.closedError()
-	case !b.nc.IsConnected():
+	case !b.Connected():
 		return errors.New("not connected to NATS")
 	case !b.bound.Load():
 		return errors.New("the consumer " + ConsumerName + " is not bound")

@@ -58,3 +58,16 @@ func TestRecordsKeepReviews(t *testing.T) {
 		}
 	}
 }
+
+// TestProgressBeforeTheDecision: an entry without a decision is no decision.
+func TestProgressBeforeTheDecision(t *testing.T) {
+	t.Parallel()
+	var e approval.Entry
+	if got := progress(e); got != "taken, and not decided yet" {
+		t.Errorf("%q", got)
+	}
+	e.Decision = approval.Decision{ID: "1", Verdict: approval.Hold}
+	if got := progress(e); got != "decided to hold" {
+		t.Errorf("%q", got)
+	}
+}
