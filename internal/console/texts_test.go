@@ -29,6 +29,9 @@ func TestTexts(t *testing.T) {
 	for _, kind := range []approval.FaultKind{approval.FaultBreaker, approval.FaultCredential, approval.FaultOperator} {
 		used["fault."+string(kind)] = true
 	}
+	for _, state := range []approval.WorkerState{approval.WorkerRunning, approval.WorkerStopping, approval.WorkerStopped, approval.WorkerDead} {
+		used["state."+string(state)] = true
+	}
 	for _, name := range sections() {
 		used["nav."+name] = true
 	}
