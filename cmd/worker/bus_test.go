@@ -138,6 +138,9 @@ func TestSubmitSaysHowItFailed(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.serve(t, approval.OutcomeFailed)
+	if slip := f.do(t.Context(), "", "submit", "--target", "paymnts", "--endpoint-id", endpointA); slip.code != cli.ExitInvalid || !strings.Contains(slip.stderr, "did you mean payments?") {
+		t.Errorf("a slip in the target: %+v", slip)
+	}
 	got := f.do(t.Context(), "", "submit", "--target", "payments", "--endpoint-id", endpointA, "--wait")
 	if got.code != cli.ExitFailed || !strings.HasPrefix(got.stdout, "failed payments ") || got.stderr != "" {
 		t.Errorf("%+v, want the failure on stdout and exit 1", got)

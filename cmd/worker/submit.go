@@ -52,6 +52,9 @@ unknown, or if no result came in time. That needs the right to read results.`,
 		if err != nil {
 			return err
 		}
+		if err := configured(cfg, s.Target); err != nil {
+			return err
+		}
 		req, err := s.Request(cfg.Targets, env)
 		if err != nil {
 			return cli.WithCode(cli.ExitInvalid, err)
