@@ -38,6 +38,9 @@ func (r *batchRead) read(ctx context.Context, w wanted) (snapshot, error) {
 		}
 	}
 	s, err := r.readAll(ctx)
+	if err == nil {
+		r.learnPage(&s, w.ids)
+	}
 	if err == nil && !w.list && s.contradicted() && len(s.missing(w.ids)) > 0 {
 		err = incomplete("two rows contradict each other, and a connection is not shown")
 	}
@@ -167,15 +170,16 @@ func (r *batchRead) readSome(ctx context.Context, s *snapshot, ids []string, sta
 		if rest = left; found > best {
 			best, list.hint = found, index
 		}
-		if found >= 2 {
-			continue
-		}
-		if n > 0 {
-			break
+		if found >= 2 || n == 0 && index > 0 && index == list.hint {
+			continue // newer requests are on the page before the one that helped last
 		}
 		// Requests are handled in their order, so those of the oldest pending rows come first.
-		if oldest := r.oldestPending(list.count, status); !jumped && oldest > 0 && oldest != index {
+		oldest := r.oldestPending(list.count, status)
+		switch {
+		case !jumped && oldest > 0 && oldest != index:
 			start, n, jumped = oldest, -1, true
+		case n > 0:
+			n = maxSome // no page helps
 		}
 	}
 	if best < 2 {
@@ -244,6 +248,23 @@ func (r *batchRead) readAll(ctx context.Context) (snapshot, error) {
 	r.learn(func(k *lists) { k.all.count = r.pagesOf(c.total) })
 	r.reader.budget.SetPages(r.pagesOf(c.total))
 	return snapshot{collector: *c}, nil
+}
+
+// learnPage learns from the whole list on which page most of ids are, so that the next read
+// begins there.
+func (r *batchRead) learnPage(s *snapshot, ids []string) {
+	on, best := map[int]int{}, 0
+	for _, id := range ids {
+		if at, ok := s.index[id]; ok {
+			page := at / r.reader.pageSize
+			if on[page]++; on[page] > on[best] {
+				best = page
+			}
+		}
+	}
+	if n := on[best]; n >= 2 && 2*n > len(ids) {
+		r.learn(func(k *lists) { k.all.hint, k.all.skip = best, 0 })
+	}
 }
 
 // readByID adds the rows of ids, read one by one. honored is false if the API ignored or

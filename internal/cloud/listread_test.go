@@ -183,6 +183,42 @@ func TestOnePageShowsDecidedAndPending(t *testing.T) {
 	})
 }
 
+// TestALongQueueTakesFewCalls: requests that are decided in the order of their creation take
+// about one page for each batch, also where a whole batch is on the page before the last one
+// and the number of pending rows has changed since it was read.
+func TestALongQueueTakesFewCalls(t *testing.T) {
+	t.Parallel()
+	for _, per := range []int{5, 7, 10, 13, 25} {
+		synctest.Test(t, func(t *testing.T) {
+			const size, n = 50, 1000
+			s := newShelf(many(n, approval.Pending)...)
+			l := s.reader(size)
+			for first := n; first > 0; first -= per { // the newest come first in the list
+				var asked []string
+				for i := max(first-per, 0); i < first; i++ {
+					asked = append(asked, s.rows[i].ID)
+				}
+				if first == n {
+					find(t.Context(), l, needFacts, asked...)
+				}
+				for i := max(first-per, 0); i < first; i++ {
+					s.rows[i].Status = string(approval.Accepted)
+				}
+				rows, errs := find(t.Context(), l, needState, asked...)
+				for i := range asked {
+					if errs[i] != nil || rows[i].Status != string(approval.Accepted) {
+						t.Fatalf("batches of %d, %d left: %s is %+v: %v", per, first, asked[i], rows[i], errs[i])
+					}
+				}
+			}
+			batches := (n + per - 1) / per
+			if most := batches + 2*n/size + 10; len(s.calls) > most {
+				t.Errorf("%d batches of %d took %d calls, want at most %d", batches, per, len(s.calls), most)
+			}
+		})
+	}
+}
+
 // TestPendingRowsStayFresh: while decisions wait for their turn, each read shows their
 // rows, also if nobody asks for them.
 func TestPendingRowsStayFresh(t *testing.T) {
