@@ -41,6 +41,43 @@ func TestEntriesAreWrittenAlike(t *testing.T) {
 	}
 }
 
+// TestEnded: what is stored of a request tells whether it has a result, and what cannot be
+// read does not.
+func TestEnded(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(3, 4))
+	ended := 0
+	for range 2_000 {
+		e := &approval.Entry{}
+		jsonappendtest.Fill(r, e, false)
+		if e.Request.Claims == nil {
+			e.Request.Claims = approval.Claims{}
+		}
+		e.Request.Claims["Result"] = map[string]any{"Result": map[string]any{}} // of others, and no result
+		data, err := encode(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := Ended(data), e.Result != nil; got != want {
+			t.Fatalf("%v, want %v: %s", got, want, data)
+		}
+		if e.Result != nil {
+			ended++
+		}
+	}
+	if ended < 100 || ended > 1_900 {
+		t.Errorf("%d of 2,000 have a result; the test needs more of both", ended)
+	}
+	for _, text := range []string{
+		``, `null`, `[]`, `{}`, `{"v":1}`, `{"Result":{}}`, `{"v":2,"Result":{}}`, `{"v":1,"Result":null}`, `{"v":1,"Result":{}`,
+		`{"v":1,"Result":{}} {}`, `{"v":1,"Result":{},"Result":{}}`, `{"v":1,"result":{}}`, `{"v":1,"Result":{},`,
+	} {
+		if Ended([]byte(text)) {
+			t.Errorf("%s counts as ended", text)
+		}
+	}
+}
+
 func BenchmarkEncodeEntry(b *testing.B) {
 	e := heldEntry()
 	b.Run("append", func(b *testing.B) {

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -164,23 +166,36 @@ func DecodeEntry(key string, revision uint64, value []byte) (approval.Entry, err
 }
 
 // Ended reports whether the value of a key of RequestKeys is that of a request that has a
-// result, without decoding it. It is false for what cannot be read.
+// result, without decoding all of it. It is false for another format, and for what is not JSON.
 func Ended(value []byte) bool {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(value), jsontext.AllowDuplicateNames(true))
+	dec := jsontext.NewDecoder(bytes.NewBuffer(value))
 	if token, err := dec.ReadToken(); err != nil || token.Kind() != '{' {
 		return false
 	}
+	known, ended := false, false
 	for dec.PeekKind() == '"' {
 		name, err := dec.ReadToken()
 		if err != nil {
 			return false
 		}
-		if name.String() == "result" {
-			return dec.PeekKind() == '{'
+		switch name.String() {
+		case "v":
+			v, err := dec.ReadValue()
+			if err != nil {
+				return false
+			}
+			known = string(v) == strconv.Itoa(format)
+			continue
+		case "Result":
+			ended = dec.PeekKind() == '{'
 		}
 		if dec.SkipValue() != nil {
 			return false
 		}
 	}
-	return false
+	if _, err := dec.ReadToken(); err != nil { // the end of the object
+		return false
+	}
+	_, err := dec.ReadToken()
+	return known && ended && errors.Is(err, io.EOF)
 }
