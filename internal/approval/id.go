@@ -3,6 +3,7 @@ package approval
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // An id of the cloud can be written in upper and lower case, with dashes and
@@ -16,7 +17,17 @@ func CanonicalID(id string) string {
 	if len(id) == uuidLen && IsID(id) {
 		id = strings.ReplaceAll(id, "-", "")
 	}
-	return strings.ToLower(id) // no copy if it is in lower case already
+	return lower(id)
+}
+
+// lower is strings.ToLower, faster for what is in lower case already, as ids are.
+func lower(s string) string {
+	for i := range len(s) {
+		if c := s[i]; c-'A' < 26 || c >= utf8.RuneSelf {
+			return strings.ToLower(s)
+		}
+	}
+	return s
 }
 
 // UUID is id in lower case and with dashes, as the cloud writes the ids of
@@ -25,12 +36,12 @@ func UUID(id string) string {
 	if len(id) == hexLen && IsID(id) {
 		id = id[:8] + "-" + id[8:12] + "-" + id[12:16] + "-" + id[16:20] + "-" + id[20:]
 	}
-	return strings.ToLower(id)
+	return lower(id)
 }
 
 // SameID reports whether a and b are spellings of the same id.
 func SameID(a, b string) bool {
-	return len(a) == len(b) && strings.EqualFold(a, b) || CanonicalID(a) == CanonicalID(b)
+	return a == b || len(a) == len(b) && strings.EqualFold(a, b) || CanonicalID(a) == CanonicalID(b)
 }
 
 // UUIDAtEnd is name with the id behind its last dot as UUID writes it, if it ends
