@@ -108,9 +108,9 @@ func (c *fieldCondition) seen(in *approval.Input, deny bool) string {
 // claimCondition asks a claim for one of the values.
 type claimCondition struct {
 	reasonNumber
-	path   string   // as approval.ClaimPath writes it
-	steps  []string // the names in it
+	steps  []string // the names in path, see claimPath
 	values matcher
+	path   string
 	at     strictyaml.Position
 	file   bool // the values come from a value file
 }

@@ -13,6 +13,30 @@ type decoder struct {
 	side     func(name string) ([]byte, error) // reads a value file
 	show     func(name string) string          // how findings name a file
 	targets  approval.Targets
+	paths    map[string]claimPath // of claims that were read, by the text; entries share them
+}
+
+// claimPath is the path of a claim.
+type claimPath struct {
+	text  string   // as approval.ClaimPath writes it
+	steps []string // the names in it
+}
+
+// claimPath reads the path of a claim.
+func (d *decoder) claimPath(text string) (claimPath, error) {
+	if p, ok := d.paths[text]; ok {
+		return p, nil
+	}
+	steps, err := approval.ParseClaimPath(text)
+	if err != nil {
+		return claimPath{}, err
+	}
+	if d.paths == nil {
+		d.paths = make(map[string]claimPath)
+	}
+	p := claimPath{approval.ClaimPath(steps), steps}
+	d.paths[text] = p
+	return p, nil
 }
 
 // key is one key of a mapping in a policy.

@@ -378,17 +378,16 @@ func readClaims(d *decoder, n *strictyaml.Node, e *entry) {
 	}
 	seen := make(map[string]int, len(n.Content)/2)
 	d.Pairs(n, "a mapping of claims to values", func(k, v *strictyaml.Node) {
-		steps, err := approval.ParseClaimPath(k.Value)
+		path, err := d.claimPath(k.Value)
 		if err != nil {
 			d.Fail(k, "claim-path", err.Error(), `write names separated by dots, such as tags.env; a name with other characters in double quotes: 'tags."example.com/team"'`)
 			return
 		}
-		path := approval.ClaimPath(steps)
-		if line, twice := seen[path]; twice {
-			d.Fail(k, "duplicate-key", fmt.Sprintf("duplicate claim %s, first on line %d", strictyaml.Cut(path), line), "keep one of them")
+		if line, twice := seen[path.text]; twice {
+			d.Fail(k, "duplicate-key", fmt.Sprintf("duplicate claim %s, first on line %d", strictyaml.Cut(path.text), line), "keep one of them")
 			return
 		}
-		seen[path] = k.Line
+		seen[path.text] = k.Line
 		if v.Kind == strictyaml.Mapping && (len(v.Content) != 2 || v.Content[0].Value != "file") {
 			d.Fail(v, "type", "got a mapping, want values", "write the path with dots, such as tags.env: [prod]")
 			return
@@ -397,7 +396,7 @@ func readClaims(d *decoder, n *strictyaml.Node, e *entry) {
 		if !ok {
 			return
 		}
-		c := &claimCondition{path: path, steps: steps, values: newMatcher(vs, claimSpelling), at: strictyaml.At(v), file: v.Kind == strictyaml.Mapping}
+		c := &claimCondition{path: path.text, steps: path.steps, values: newMatcher(vs, claimSpelling), at: strictyaml.At(v), file: v.Kind == strictyaml.Mapping}
 		e.never = e.never || c.values.empty()
 		e.conds = append(e.conds, c)
 	})
