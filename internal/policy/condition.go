@@ -32,7 +32,7 @@ func truthOf(b bool) truth {
 type condition interface {
 	// test answers for in; deny tells the list of the entry: where a request
 	// carries several values, an allow must cover them all and a deny needs one.
-	test(in *approval.Input, deny bool) truth
+	test(in input, deny bool) truth
 	// name is that of the key in the file.
 	name() string
 	// reason tells the requester why the entry does not match. It names no value.
@@ -73,13 +73,13 @@ type fieldCondition struct {
 	file   bool // the values come from a value file
 }
 
-func (c *fieldCondition) test(in *approval.Input, deny bool) truth {
+func (c *fieldCondition) test(in input, deny bool) truth {
 	var cov covers
-	each(in, c.field, deny, func(v string) bool {
-		cov.add(c.values.has(v))
+	in.each(c.field, deny, func(v string) bool {
+		cov.add(c.values.hasSpelled(v))
 		return true
 	})
-	if deny && leftOpen(in, c.field) {
+	if deny && leftOpen(in.Input, c.field) {
 		return unknown
 	}
 	return cov.answer(deny)
@@ -115,7 +115,7 @@ type claimCondition struct {
 	file   bool // the values come from a value file
 }
 
-func (c *claimCondition) test(in *approval.Input, deny bool) truth {
+func (c *claimCondition) test(in input, deny bool) truth {
 	var cov covers
 	eachClaim(in.Request.Claims, c.steps, func(v string, plain bool) bool {
 		cov.add(plain && c.values.has(v))

@@ -25,41 +25,51 @@ type policy struct {
 	reviewAt  strictyaml.Position
 }
 
-// entry is one allow or deny of a policy.
+// entry is one allow or deny of a policy. With many of them a decision waits for memory
+// most of the time, so what it reads is together, at the beginning.
 type entry struct {
-	policy *policy
-	id     string
-	deny   bool
-	at     strictyaml.Position
-	index  int  // in its list of the file, from 0
-	faulty bool // something in it is wrong already
-	order  int  // among all entries of the set, by policy and id
-
 	conds     []condition // all must hold; a verified field that identifies comes first
-	anyDomain bool
-	anyAt     strictyaml.Position
+	order     int         // among all entries of the set, by policy and id
 	limit     int
-	when      *strictyaml.Node // until it is compiled
-	never     bool             // an empty list: matches nobody
-	keyed     bool             // found by a value, see index
-	onClaims  bool             // some condition depends on claims
+	key       *fieldCondition // the index finds e by its values; nil: by something else
+	deny      bool
+	anyDomain bool
+	onClaims  bool // some condition depends on claims
+	never     bool // an empty list: matches nobody
+	faulty    bool // something in it is wrong already
+	policy    *policy
+	id        string
+	matched   []approval.Reason // given when e decides
+	contact   string
+	room      [2]condition // what conds is made of, unless there are more
 
-	reasonText string // of a deny, for the requester
-	contact    string
-	matched    []approval.Reason // given when e decides
 	softened   []approval.Reason // given when a deny decides that may not reject
-	alone      []*entry          // e by itself; what most buckets of the index are
+	reasonText string            // of a deny, for the requester
+	at         strictyaml.Position
+	anyAt      strictyaml.Position
+	index      int              // in its list of the file, from 0
+	when       *strictyaml.Node // until it is compiled
 }
 
 // judge tests the conditions of e up to the first that does not hold, which it
 // returns; nil if all hold. If the only one that is not known is the limit, the
 // answer is uncounted.
 //
+// found says that the index found e for q by key, if it has one. About a connection that
+// answers key, because a connection has one value of each field.
+//
 // This is the only place that matches an entry.
-func (e *entry) judge(q *query) (truth, condition) {
+func (e *entry) judge(q *query, found bool) (truth, condition) {
+	var met condition
+	if found && !q.in.Request.Creates() {
+		met = e.key
+	}
 	result := yes
 	var first condition
 	for _, c := range e.conds {
+		if c == met {
+			continue
+		}
 		switch q.test(c, e.deny) {
 		case no:
 			return no, c
@@ -73,6 +83,13 @@ func (e *entry) judge(q *query) (truth, condition) {
 		}
 	}
 	return result, first
+}
+
+// nearly reports whether e, an allow that was tested and does not match because of
+// failed, is worth explaining: the index found it by a value, it is for any account, or
+// its first condition holds.
+func (e *entry) nearly(q *query, failed condition) bool {
+	return e.key != nil || e.anyDomain || failed != e.conds[0] && q.test(e.conds[0], false) == yes
 }
 
 // failed returns every condition of e that is known not to hold.

@@ -40,13 +40,13 @@ func (s *Set) decide(q *query) approval.Decision {
 		d.Reasons = s.fixed.onlyShadow
 	} else {
 		sc.live.decide(q, &s.fixed, &d)
-		sc.live.review(in, s.reviewers, &d)
+		sc.live.review(in.Input, s.reviewers, &d)
 	}
 	if sc.shadow != nil {
 		would := approval.Decision{Verdict: approval.Hold}
 		q.again() // shadow policies do not use the budget of those in force
 		sc.shadow.decide(q, &s.fixed, &would)
-		sc.shadow.review(in, s.reviewers, &would)
+		sc.shadow.review(in.Input, s.reviewers, &would)
 		d.Shadow = shadowOf(&would)
 	}
 	return d
@@ -116,7 +116,7 @@ func newFixed() fixed {
 
 // decide writes the decision on q to d, whose verdict is hold.
 func (v *view) decide(q *query, fix *fixed, d *approval.Decision) {
-	if r := unfit(q.in, fix); r != nil {
+	if r := unfit(q.in.Input, fix); r != nil {
 		d.Reasons = r
 		return
 	}
@@ -166,7 +166,7 @@ func unfit(in *approval.Input, fix *fixed) []approval.Reason {
 // holds, and a deny that could not be evaluated. Both mean nothing once q is spent.
 func (v *view) denied(q *query) (stands, doubt *entry) {
 	v.deny.each(q.in, true, func(e *entry) bool {
-		switch t, _ := e.judge(q); t {
+		switch t, _ := e.judge(q, true); t {
 		case yes:
 			if stands == nil || e.denyBefore(stands) {
 				stands = e
@@ -210,8 +210,13 @@ func (e *entry) allowBefore(other *entry) bool {
 // allowed writes the decision where no deny matches.
 func (v *view) allowed(q *query, fix *fixed, d *approval.Decision) {
 	var best, needs, doubt *entry
+	var near nearby
 	v.allow.each(q.in, false, func(e *entry) bool {
-		switch t, _ := e.judge(q); t {
+		t, failed := e.judge(q, true)
+		if t != yes && e.nearly(q, failed) {
+			near.add(e)
+		}
+		switch t {
 		case yes:
 			if best == nil || e.allowBefore(best) {
 				best = e
@@ -245,14 +250,13 @@ func (v *view) allowed(q *query, fix *fixed, d *approval.Decision) {
 	if doubt != nil {
 		d.Verdict, d.Policy, d.Rule, d.Reasons = approval.Hold, doubt.policy.name, doubt.id, fix.notEvaluated
 	}
-	d.Reasons = v.objections(d.Reasons, doubt != nil, q)
+	d.Reasons = v.objections(d.Reasons, doubt != nil, q, &near)
 }
 
 // objections adds to reasons what keeps each entry that nearly matches from matching,
-// each thing once.
-func (v *view) objections(reasons []approval.Reason, doubt bool, q *query) []approval.Reason {
-	var near nearby
-	v.allow.nearly(q.in, &near)
+// each thing once. near holds those that the index found for q.
+func (v *view) objections(reasons []approval.Reason, doubt bool, q *query, near *nearby) []approval.Reason {
+	v.allow.nearly(q.in, near)
 	o := objections{doubt: doubt}
 	var more []reasonNumber
 	for _, e := range near.all() {
@@ -289,14 +293,18 @@ func (v *view) fails(e *entry, c condition, q *query) bool {
 // set of fields. An empty claim says nothing; one that is not a plain value or a
 // list of them cannot be the fact. A claim about what is no fact of this
 // request can be neither confirmed nor contradicted.
-func contradicted(in *approval.Input) (mismatched uint32) {
-	for name, v := range in.Request.Claims {
-		f, ok := fieldNamed(name)
-		if !ok || v == nil || v == "" {
+func contradicted(in input) (mismatched uint32) {
+	creates := in.Request.Creates()
+	for f := range numFields + 1 {
+		if !f.of(creates) {
+			continue
+		}
+		v := in.Request.Claims[f.name()]
+		if v == nil || v == "" {
 			continue
 		}
 		known := false
-		each(in, f, false, func(string) bool { known = true; return false })
+		in.each(f, false, func(string) bool { known = true; return false })
 		if known && !confirmed(in, f, v) {
 			mismatched |= 1 << f
 		}
@@ -305,7 +313,7 @@ func contradicted(in *approval.Input) (mismatched uint32) {
 }
 
 // confirmed reports whether each value of the claim v is one of those of f.
-func confirmed(in *approval.Input, f field, v any) bool {
+func confirmed(in input, f field, v any) bool {
 	items, ok := v.([]any)
 	if !ok {
 		return confirmedOne(in, f, v)
@@ -318,14 +326,14 @@ func confirmed(in *approval.Input, f field, v any) bool {
 	return true
 }
 
-func confirmedOne(in *approval.Input, f field, v any) bool {
+func confirmedOne(in input, f field, v any) bool {
 	text, ok := approval.ClaimText(v)
 	if !ok {
 		return false
 	}
 	found := false
-	each(in, f, false, func(fact string) bool {
-		found = text == fact || f.canonical(text) == f.canonical(fact)
+	in.each(f, false, func(fact string) bool {
+		found = text == fact || f.canonical(text) == fact
 		return !found
 	})
 	return found

@@ -399,10 +399,12 @@ deny:
 // a field that it does not have.
 func TestFields(t *testing.T) {
 	t.Parallel()
+	names := map[string]bool{}
 	for f := range numFields + 1 {
-		if got, ok := fieldNamed(f.name()); f.name() == "" || !ok || got != f {
-			t.Errorf("fieldNamed(%q) = %d, %t; want %d", f.name(), got, ok, f)
+		if f.name() == "" || names[f.name()] {
+			t.Errorf("the name %q of field %d is empty or that of another", f.name(), f)
 		}
+		names[f.name()] = true
 	}
 	for _, tt := range []struct {
 		in   approval.Input
@@ -431,7 +433,15 @@ func TestFields(t *testing.T) {
 	} {
 		got := ""
 		for f := range numFields + 1 {
-			each(&tt.in, f, false, func(v string) bool { got += " " + f.name() + "=" + v; return true })
+			n := 0
+			each(&tt.in, f, false, func(v string) bool { got += " " + f.name() + "=" + v; n++; return true })
+			creates := tt.in.Request.Creates()
+			if n > 0 && !f.of(creates) {
+				t.Errorf("%s has a value, but of(%t) is false", f.name(), creates)
+			}
+			if n > 1 && !creates {
+				t.Errorf("%s has %d values; entry.judge relies on one for a connection", f.name(), n)
+			}
 		}
 		if got = strings.TrimSpace(got); got != tt.want {
 			t.Errorf("the fields of %+v are %s, want %s", tt.in.Request, got, tt.want)

@@ -89,7 +89,7 @@ func (s *Set) Explain(in *approval.Input) Explanation {
 
 func (e *entry) explain(q *query) EntryAnswer {
 	x := EntryAnswer{List: e.list(), ID: e.id, Line: e.at.Line, Answer: Matches}
-	t, c := e.judge(q)
+	t, c := e.judge(q, false)
 	if t == yes {
 		return x
 	}
@@ -97,7 +97,7 @@ func (e *entry) explain(q *query) EntryAnswer {
 	if w, ok := c.(*whenCondition); ok {
 		x.Failed.Seen = q.when(w).seen
 	} else {
-		x.Failed.Seen = c.seen(q.in, e.deny)
+		x.Failed.Seen = c.seen(q.in.Input, e.deny)
 	}
 	x.Near = c != e.conds[0]
 	if t == no {

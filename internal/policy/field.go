@@ -91,16 +91,6 @@ func (f field) name() string {
 	}
 }
 
-// fieldNamed returns the field of a name that policies and claims use.
-func fieldNamed(name string) (field, bool) {
-	for f := range numFields + 1 {
-		if f.name() == name {
-			return f, true
-		}
-	}
-	return numFields, false
-}
-
 // folds reports whether values of f are cloud ids.
 func (f field) folds() bool {
 	switch f {
@@ -108,6 +98,19 @@ func (f field) folds() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// of reports whether a request can have f: one that creates endpoints, or one about a
+// connection.
+func (f field) of(creates bool) bool {
+	switch f {
+	case fieldRegion, fieldWorkspaceID:
+		return true
+	case fieldDomainID, fieldEndpointID, fieldMarkerID:
+		return !creates
+	default:
+		return creates
 	}
 }
 

@@ -2,8 +2,7 @@ package policy
 
 import (
 	"slices"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/approval"
+	"strings"
 )
 
 // index finds the entries of a list that can match a request, without looking
@@ -12,14 +11,14 @@ import (
 // begin or end; by the time of the week; or it is tested each time.
 type index struct {
 	fields []field // those that keyed or globs have
-	keyed  [numFields]map[string][]*entry
+	keyed  [numFields]buckets
 	globs  [numFields]*globs
 	hours  hours
 	scan   []*entry
 	rest   []*entry // all but those in keyed
 	// Not to match requests, but to explain to a requester what is missing:
-	near [numFields]map[string][]*entry // entries by another of their fields than keyed has
-	any  []*entry                       // the first entries for any domain
+	near [numFields]buckets // entries by another of their fields than keyed has
+	any  []*entry           // the first entries for any domain
 }
 
 // add puts e into the index; entries come in their order. Then seal is called.
@@ -45,10 +44,10 @@ func (x *index) add(e *entry) {
 		}
 	}
 	if key != nil {
-		e.keyed = true
-		file(&x.keyed, key, e, 0)
+		e.key = key
+		x.keyed[key.field].addAll(key.values.exact, e, 0)
 		if second != nil && !e.deny {
-			file(&x.near, second, e, maxNear)
+			x.near[second.field].addAll(second.values.exact, e, maxNear)
 		}
 		return
 	}
@@ -82,33 +81,9 @@ func (x *index) byPattern(c *fieldCondition, e *entry) bool {
 func (x *index) seal() {
 	x.scan = append(x.scan, x.hours.seal()...)
 	for f := range numFields {
-		if x.keyed[f] != nil || x.globs[f] != nil {
+		if x.keyed[f].first != nil || x.globs[f] != nil {
 			x.fields = append(x.fields, f)
 		}
-	}
-}
-
-// file puts e into the buckets of the values of c, unless a bucket holds most
-// entries already; 0: any number.
-func file(x *[numFields]map[string][]*entry, c *fieldCondition, e *entry, most int) {
-	if x[c.field] == nil {
-		x[c.field] = make(map[string][]*entry)
-	}
-	for _, v := range c.values.exact {
-		put(x[c.field], v, e, most)
-	}
-}
-
-// put adds e to the bucket of v, unless it holds most entries already; 0: any number.
-func put(buckets map[string][]*entry, v string, e *entry, most int) {
-	old, ok := buckets[v]
-	switch {
-	case most > 0 && len(old) >= most:
-		return
-	case ok:
-		buckets[v] = grow(old, e)
-	default:
-		buckets[v] = e.alone
 	}
 }
 
@@ -116,7 +91,7 @@ func put(buckets map[string][]*entry, v string, e *entry, most int) {
 // entry may come more than once; of entries that differ only in their hours and
 // limits, only the one comes that decides. An allow must cover every value of a
 // request, so it is found by the first; a deny by any.
-func (x *index) each(in *approval.Input, deny bool, yield func(*entry) bool) {
+func (x *index) each(in input, deny bool, yield func(*entry) bool) {
 	if !x.byField(in, deny, yield) || !x.hours.each(in.Now, yield) {
 		return
 	}
@@ -125,24 +100,21 @@ func (x *index) each(in *approval.Input, deny bool, yield func(*entry) bool) {
 
 // byField is each of the entries that are found by a field. It reports whether yield
 // wants more.
-func (x *index) byField(in *approval.Input, deny bool, yield func(*entry) bool) bool {
+func (x *index) byField(in input, deny bool, yield func(*entry) bool) bool {
 	more := true
 	for _, f := range x.fields {
-		buckets, patterns := x.keyed[f], x.globs[f]
-		if deny && leftOpen(in, f) { // any of them may be meant
-			for _, entries := range buckets {
-				if !all(entries, yield) {
-					return false
-				}
+		keyed, patterns := &x.keyed[f], x.globs[f]
+		if deny && leftOpen(in.Input, f) { // any of them may be meant
+			if !keyed.all(yield) {
+				return false
 			}
 			if patterns != nil && !all(patterns.entries, yield) {
 				return false
 			}
 			continue
 		}
-		each(in, f, deny, func(v string) bool {
-			v = f.canonical(v)
-			more = all(buckets[v], yield) && (patterns == nil || patterns.each(v, yield))
+		in.each(f, deny, func(v string) bool {
+			more = keyed.each(v, yield) && (patterns == nil || patterns.each(v, yield))
 			return more && deny
 		})
 		if !more {
@@ -163,18 +135,65 @@ func all(entries []*entry, yield func(*entry) bool) bool {
 	return true
 }
 
-// grow appends e to a bucket; one of a single entry may be shared.
-func grow(bucket []*entry, e *entry) []*entry {
-	if len(bucket) == 1 {
-		bucket = bucket[:1:1]
+// buckets finds entries by a text. Few texts have more than one entry: the lists are
+// apart, so that the large map is small in memory.
+type buckets struct {
+	first map[string]*entry
+	more  map[string][]*entry // those after the first
+}
+
+// add puts e into the bucket of text, unless it holds most entries already; 0: any
+// number.
+func (b *buckets) add(text string, e *entry, most int) {
+	if b.first == nil {
+		b.first = make(map[string]*entry)
 	}
-	return append(bucket, e)
+	if b.first[text] == nil {
+		b.first[text] = e
+		return
+	}
+	if b.more == nil {
+		b.more = make(map[string][]*entry)
+	}
+	if more := b.more[text]; most == 0 || 1+len(more) < most {
+		b.more[text] = append(more, e)
+	}
+}
+
+func (b *buckets) addAll(texts []string, e *entry, most int) {
+	for _, text := range texts {
+		b.add(text, e, most)
+	}
+}
+
+// each calls yield with the entries of text until it returns false, and reports whether
+// it wants more.
+func (b *buckets) each(text string, yield func(*entry) bool) bool {
+	e := b.first[text]
+	return e == nil || yield(e) && all(b.more[text], yield)
+}
+
+// eachOf is each without a copy of text.
+func (b *buckets) eachOf(text []byte, yield func(*entry) bool) bool {
+	e := b.first[string(text)]
+	return e == nil || yield(e) && all(b.more[string(text)], yield)
+}
+
+// all is each of every text.
+func (b *buckets) all(yield func(*entry) bool) bool {
+	for text := range b.first {
+		if !b.each(text, yield) {
+			return false
+		}
+	}
+	return true
 }
 
 // maxNear bounds how many entries that nearly match are explained to a requester.
 const maxNear = 16
 
-// nearby holds the first entries that nearly match, in their order and once each.
+// nearby holds the first entries that nearly match, in their order and once each, to
+// explain to the requester what is missing.
 type nearby struct {
 	entries [maxNear]*entry
 	n       int
@@ -196,33 +215,22 @@ func (b *nearby) add(e *entry) {
 	b.entries[i] = e
 }
 
-// nearly finds entries that almost match in, to explain to the requester what is
-// missing: those found by a value of the request, and those for any domain. They are
-// few.
-func (x *index) nearly(in *approval.Input, out *nearby) {
-	x.byField(in, false, func(e *entry) bool {
-		if e.keyed || e.anyDomain || e.conds[0].test(in, false) == yes {
-			out.add(e)
-		}
-		return true
-	})
-	for _, e := range x.any {
-		out.add(e)
-	}
-	for _, e := range x.scan {
-		if !e.anyDomain && e.conds[0].test(in, false) == yes {
+// nearly adds to out the entries that nearly match in and that each need not find: those
+// for any account, and those with a value of the request in another field.
+func (x *index) nearly(in input, out *nearby) {
+	if out.n == 0 { // as for most requests
+		out.n = copy(out.entries[:], x.any)
+	} else {
+		for _, e := range x.any {
 			out.add(e)
 		}
 	}
 	for f := range numFields {
-		buckets := x.near[f]
-		if buckets == nil {
+		if x.near[f].first == nil {
 			continue
 		}
-		each(in, f, false, func(v string) bool {
-			for _, e := range buckets[f.canonical(v)] {
-				out.add(e)
-			}
+		in.each(f, false, func(v string) bool {
+			x.near[f].each(v, func(e *entry) bool { out.add(e); return true })
 			return false
 		})
 	}
@@ -232,14 +240,14 @@ func (x *index) nearly(in *approval.Input, out *nearby) {
 // count, because a pattern of an id matches it with dashes or without.
 type globs struct {
 	entries  []*entry
-	full     map[string][]*entry // by values that are no patterns
+	full     buckets // by values that are no patterns
 	prefixes affixes
 	suffixes affixes
 }
 
 // affixes finds entries by texts of some lengths.
 type affixes struct {
-	buckets map[string][]*entry
+	buckets
 	lengths []int // of the texts, in order
 }
 
@@ -261,19 +269,11 @@ func (x *globs) add(c *fieldCondition, e *entry) {
 			x.suffixes.add(suffix, e)
 		}
 	}
-	for _, v := range c.values.exact {
-		if x.full == nil {
-			x.full = make(map[string][]*entry)
-		}
-		put(x.full, v, e, 0)
-	}
+	x.full.addAll(c.values.exact, e, 0)
 }
 
 func (a *affixes) add(text string, e *entry) {
-	if a.buckets == nil {
-		a.buckets = make(map[string][]*entry)
-	}
-	put(a.buckets, text, e, 0)
+	a.buckets.add(text, e, 0)
 	if i, ok := slices.BinarySearch(a.lengths, len(text)); !ok {
 		a.lengths = slices.Insert(a.lengths, i, len(text))
 	}
@@ -282,24 +282,22 @@ func (a *affixes) add(text string, e *entry) {
 // each calls yield with the entries that can match v, which is spelled as the field
 // has it. It reports whether yield wants more.
 func (x *globs) each(v string, yield func(*entry) bool) bool {
-	var room [maxGlob]byte
-	text := room[:0]
-	for i := range len(v) {
-		if v[i] != '-' {
-			if len(text) == maxGlob {
-				return all(x.entries, yield) // too long to have a name
-			}
-			text = append(text, v[i])
-		}
+	if len(v) > maxGlob {
+		return all(x.entries, yield) // too long to have a name
 	}
-	if !all(x.full[v], yield) {
+	var room [maxGlob]byte // keeps the text off the heap
+	text := append(room[:0], v...)
+	if strings.Contains(v, "-") {
+		text = slices.DeleteFunc(text, func(b byte) bool { return b == '-' })
+	}
+	if !x.full.each(v, yield) {
 		return false
 	}
 	for _, n := range x.prefixes.lengths {
 		if n > len(text) {
 			break
 		}
-		if !all(x.prefixes.buckets[string(text[:n])], yield) {
+		if !x.prefixes.eachOf(text[:n], yield) {
 			return false
 		}
 	}
@@ -307,7 +305,7 @@ func (x *globs) each(v string, yield func(*entry) bool) bool {
 		if n > len(text) {
 			break
 		}
-		if !all(x.suffixes.buckets[string(text[len(text)-n:])], yield) {
+		if !x.suffixes.eachOf(text[len(text)-n:], yield) {
 			return false
 		}
 	}

@@ -178,10 +178,10 @@ func (d *decoder) entryList(n *strictyaml.Node, p *policy, deny bool) []*entry {
 	var out []*entry
 	d.Items(n, "a list of entries", func(i int, item *strictyaml.Node) {
 		e := &entry{policy: p, deny: deny, index: i, at: strictyaml.At(item)}
+		e.conds = e.room[:0]
 		before := d.Count()
 		strictyaml.ReadMapping(d, item, "an entry", d.keys.entry, e)
 		e.faulty = d.FailedSince(before)
-		e.alone = []*entry{e}
 		out = append(out, e)
 	})
 	return out

@@ -326,14 +326,12 @@ func (x *index) wider(e *entry, work *int) *entry {
 	}
 	for f := range numFields {
 		c := e.field(f)
-		if c == nil || x.keyed[f] == nil {
+		if c == nil || x.keyed[f].first == nil {
 			continue
 		}
 		for _, v := range c.values.exact {
-			for _, other := range x.keyed[f][v] {
-				if !try(other) {
-					return found
-				}
+			if !x.keyed[f].each(v, try) {
+				return found
 			}
 		}
 	}
@@ -375,7 +373,7 @@ func sameCondition(a, b condition) bool { return a.name() == b.name() && a.wante
 // crowded reports whether the index finds other entries where it finds e; only
 // those can say the same.
 func (s *Set) crowded(e *entry) bool {
-	if !e.keyed {
+	if e.key == nil {
 		return !e.never
 	}
 	x := s.view(e.policy, e.policy.targets[0]).allow
@@ -384,7 +382,7 @@ func (s *Set) crowded(e *entry) bool {
 		if c == nil || len(c.values.globs) > 0 || f == fieldRegion {
 			continue
 		}
-		return slices.ContainsFunc(c.values.exact, func(v string) bool { return len(x.keyed[f][v]) > 1 })
+		return slices.ContainsFunc(c.values.exact, func(v string) bool { return len(x.keyed[f].more[v]) > 0 })
 	}
 	return false
 }
@@ -470,11 +468,12 @@ func (s *Set) deniedEverywhere(p *policy, f field, v string) *entry {
 	for _, t := range p.targets {
 		view := s.view(p, t)
 		var here *entry
-		for _, d := range view.deny.keyed[f][v] {
+		view.deny.keyed[f].each(v, func(d *entry) bool {
 			if len(d.conds) == 1 {
 				here = d
 			}
-		}
+			return true
+		})
 		var last *entry // of those without a key
 		look := func(d *entry) bool {
 			fc := d.field(f)

@@ -234,7 +234,7 @@ func TestDeniedByPatterns(t *testing.T) {
 				for _, v := range c.values.exact {
 					var want *entry
 					for _, d := range p.deny {
-						if fc := d.field(f); len(d.conds) == 1 && fc != nil && fc.values.has(v) && (want == nil || want.keyed || !d.keyed) {
+						if fc := d.field(f); len(d.conds) == 1 && fc != nil && fc.values.has(v) && (want == nil || want.key != nil || d.key == nil) {
 							want = d
 						}
 					}

@@ -53,9 +53,11 @@ func (m *matcher) empty() bool { return len(m.exact) == 0 && len(m.globs) == 0 }
 
 // has reports whether s is one of the values.
 func (m *matcher) has(s string) bool {
-	s = m.spelled(s)
-	return m.hasExact(s) || m.hasGlob(s)
+	return m.hasSpelled(m.spelled(s))
 }
+
+// hasSpelled is has of what is spelled as m compares it.
+func (m *matcher) hasSpelled(s string) bool { return m.hasExact(s) || m.hasGlob(s) }
 
 func (m *matcher) hasExact(s string) bool {
 	if m.many != nil {

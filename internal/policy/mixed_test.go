@@ -122,7 +122,7 @@ func linear(s *Set, in *approval.Input) approval.Decision {
 		d.Reasons = r
 		return d
 	}
-	mismatched := contradicted(in)
+	mismatched := contradicted(q.in)
 	q.mismatch = mismatched != 0
 	deny, _, denyDoubt := strongest(entries, true, &q)
 	allow, needs, allowDoubt := strongest(entries, false, &q)
@@ -152,7 +152,7 @@ func linear(s *Set, in *approval.Input) approval.Decision {
 		d.Reasons = slices.Clone(d.Reasons)
 		near := 0
 		for _, e := range entries {
-			if e.deny || e.never || near == maxNear || !e.nearlyMatches(in) {
+			if e.deny || e.never || near == maxNear || !e.nearlyMatches(q.in) {
 				continue
 			}
 			near++
@@ -177,7 +177,7 @@ func strongest(entries []*entry, deny bool, q *query) (stands, needs, doubt *ent
 		if deny {
 			before = e.denyBefore
 		}
-		switch t, _ := e.judge(q); {
+		switch t, _ := e.judge(q, false); {
 		case t == yes && (stands == nil || before(stands)):
 			stands = e
 		case t == uncounted && (needs == nil || before(needs)):
@@ -191,7 +191,7 @@ func strongest(entries []*entry, deny bool, q *query) (stands, needs, doubt *ent
 
 // nearlyMatches reports whether an allow is worth explaining to the requester: it is for
 // any account, or one of its two most selective fields matches.
-func (e *entry) nearlyMatches(in *approval.Input) bool {
+func (e *entry) nearlyMatches(in input) bool {
 	keys := 0
 	for f := range numFields {
 		c := e.field(f)
@@ -199,7 +199,7 @@ func (e *entry) nearlyMatches(in *approval.Input) bool {
 			continue
 		}
 		found := false
-		each(in, f, false, func(v string) bool {
+		each(in.Input, f, false, func(v string) bool {
 			found = c.values.hasExact(f.canonical(v))
 			return false
 		})

@@ -7,16 +7,36 @@ import "github.com/vpcep-approver/vpcep-approver/internal/approval"
 // order in which they are asked makes no difference.
 const maxEvaluation = 1_000_000
 
+// input is what a query is about.
+type input struct {
+	*approval.Input
+	domain string // the account as policies spell it, because nearly every entry asks for it
+}
+
+// each calls yield with the values of f, as policies spell them, until it returns
+// false; deny tells the list that asks.
+func (in input) each(f field, deny bool, yield func(string) bool) {
+	if f == fieldDomainID && !in.Request.Creates() {
+		if in.domain != "" {
+			yield(in.domain)
+		}
+		return
+	}
+	each(in.Input, f, deny, func(v string) bool { return yield(f.canonical(v)) })
+}
+
 // query is one question to a set, and what was found out for it so far.
 type query struct {
-	in       *approval.Input
+	in       input
 	mismatch bool // a claim contradicts a fact: conditions on claims are not evaluated
 	left     int  // units of CEL that expressions may still take; negative: they took too many
 	turn     int  // counts the uses of the same answers, see again
 	cel      map[*whenCondition]*celAnswer
 }
 
-func newQuery(in *approval.Input) query { return query{in: in, left: maxEvaluation, turn: 1} }
+func newQuery(in *approval.Input) query {
+	return query{in: input{in, fieldDomainID.canonical(in.Facts.DomainID)}, left: maxEvaluation, turn: 1}
+}
 
 // celAnswer is the result of an expression for a query.
 type celAnswer struct {
@@ -56,7 +76,7 @@ func (q *query) when(w *whenCondition) celAnswer {
 	}
 	a := q.cel[w]
 	if a == nil {
-		a = w.evaluate(q.in)
+		a = w.evaluate(q.in.Input)
 		if q.cel == nil {
 			q.cel = make(map[*whenCondition]*celAnswer)
 		}

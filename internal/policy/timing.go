@@ -18,7 +18,7 @@ type fromCondition struct {
 	place strictyaml.Position
 }
 
-func (c *fromCondition) test(in *approval.Input, _ bool) truth {
+func (c *fromCondition) test(in input, _ bool) truth {
 	if in.Now.IsZero() {
 		return unknown
 	}
@@ -45,7 +45,7 @@ type expiresCondition struct {
 	line  []byte // of the file, for an excerpt
 }
 
-func (c *expiresCondition) test(in *approval.Input, _ bool) truth {
+func (c *expiresCondition) test(in input, _ bool) truth {
 	if in.Now.IsZero() {
 		return unknown
 	}
@@ -102,7 +102,7 @@ type hoursCondition struct {
 
 const dayMinutes = 24 * 60
 
-func (c *hoursCondition) test(in *approval.Input, _ bool) truth {
+func (c *hoursCondition) test(in input, _ bool) truth {
 	if in.Now.IsZero() {
 		return unknown
 	}
@@ -264,7 +264,7 @@ type limitCondition struct {
 	place strictyaml.Position
 }
 
-func (c *limitCondition) test(in *approval.Input, _ bool) truth {
+func (c *limitCondition) test(in input, _ bool) truth {
 	if !in.Facts.Accepted.Known {
 		return unknown
 	}

@@ -32,7 +32,7 @@ type whenCondition struct {
 }
 
 // test is part of condition; a query has the answer without evaluating again.
-func (c *whenCondition) test(in *approval.Input, _ bool) truth { return c.evaluate(in).truth }
+func (c *whenCondition) test(in input, _ bool) truth { return c.evaluate(in.Input).truth }
 
 // evaluate answers unknown if the evaluation fails: a fact that the cloud does not
 // show, a claim that is missing or of another type, too much work.
