@@ -92,5 +92,4 @@ type Held struct {
 	Target    string // name
 	Outcome   Outcome
 	At        time.Time
-	Position  uint64 // of the result
 }

@@ -91,8 +91,8 @@ func (c *consumeLoop) elsewhere(ctx context.Context) bool {
 // publishedAfter reports whether a request was stored behind a sequence that may be of
 // one of targets. Its subject tells, or does not tell anything.
 func (c *consumeLoop) publishedAfter(ctx context.Context, sequence uint64, targets []string) bool {
-	last, more, err := c.direct(ctx, RequestsStream, directGet{LastOf: []string{RequestsSubject + ".>"}, Batch: maxSubjects})
-	if err != nil || more {
+	last, left, err := c.direct(ctx, RequestsStream, directGet{LastOf: []string{RequestsSubject + ".>"}, Batch: maxSubjects})
+	if err != nil || left > 0 {
 		return true
 	}
 	can := map[string]bool{}

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
 const (
@@ -35,45 +32,74 @@ type directGet struct {
 	MaxBytes int      `json:"max_bytes,omitzero"`
 }
 
-// direct reads stored messages without a consumer, which the client library can do
-// for single ones only. more says that there were more than fit.
-func (b *Bus) direct(ctx context.Context, stream string, get directGet) (out []message, more bool, err error) {
-	out, left, err := b.directLeft(ctx, stream, get)
-	return out, left > 0 && len(out) > 0, err
+// maxSlow is how many times a part of a long read may be asked for again.
+const maxSlow = 5
+
+// patient is direct for long reads: it asks again if the broker does not answer in time,
+// which a busy one does now and then. more says that there were more than fit.
+func (b *Bus) patient(ctx context.Context, stream string, gets ...directGet) (out []message, more bool, err error) {
+	err = patiently(ctx, func() error {
+		var left int
+		out, left, err = b.direct(ctx, stream, gets...)
+		more = left > 0 && len(out) > 0
+		return err
+	})
+	return out, more, err
 }
 
-// directLeft is direct with the number of messages that did not fit.
-func (b *Bus) directLeft(ctx context.Context, stream string, get directGet) (out []message, left int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, directWithin)
-	defer cancel()
+func patiently(ctx context.Context, read func() error) (err error) {
+	for range maxSlow + 1 {
+		if err = read(); !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			break
+		}
+	}
+	return err
+}
+
+// direct reads stored messages without a consumer, which the client library can do for
+// single ones only, and returns how many did not fit. Several reads are sent together; those of
+// single messages leave out what is not stored.
+func (b *Bus) direct(ctx context.Context, stream string, gets ...directGet) (out []message, left int, err error) {
 	subject := b.api("DIRECT.GET." + stream)
 	err = b.abortOnDenial(ctx, subject, func(ctx context.Context) error {
-		out, left, err = b.readDirect(ctx, subject, get)
+		out, left, err = b.readDirect(ctx, subject, gets)
 		return err
 	})
 	return out, left, err
 }
 
-func (b *Bus) readDirect(ctx context.Context, subject string, get directGet) (out []message, left int, err error) {
-	body, err := json.Marshal(get)
-	if err != nil {
-		return nil, 0, err
+// readDirect waits at most directWithin for each message.
+func (b *Bus) readDirect(ctx context.Context, subject string, gets []directGet) (out []message, left int, err error) {
+	room := 16
+	for _, get := range gets {
+		room += get.Batch + 1
 	}
-	inbox, msgs := b.nc.NewInbox(), make(chan *nats.Msg, get.Batch+16)
+	inbox, msgs := b.nc.NewInbox(), make(chan *nats.Msg, room)
 	sub, err := b.nc.ChanSubscribe(inbox, msgs)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer sub.Unsubscribe() //nolint:errcheck // nothing depends on the end of a read
-	if err := b.nc.PublishRequest(subject, inbox, body); err != nil {
-		return nil, 0, err
+	for _, get := range gets {
+		body, err := json.Marshal(get)
+		if err != nil {
+			return nil, 0, err
+		}
+		if err := b.nc.PublishRequest(subject, inbox, body); err != nil {
+			return nil, 0, err
+		}
 	}
-	for {
+	silence := time.NewTimer(directWithin)
+	defer silence.Stop()
+	for answered := 0; answered < len(gets); {
 		var m *nats.Msg
 		select {
 		case <-ctx.Done():
 			return out, 0, ctx.Err()
+		case <-silence.C:
+			return out, 0, fmt.Errorf("the broker sent nothing for %s: %w", directWithin, context.DeadlineExceeded)
 		case m = <-msgs:
+			silence.Reset(directWithin)
 		}
 		// A stored message may have any header, so what only the broker adds comes first.
 		if subject := m.Header.Get(jetstream.SubjectHeader); subject != "" && m.Header.Get(jetstream.SequenceHeader) != "" {
@@ -84,64 +110,23 @@ func (b *Bus) readDirect(ctx context.Context, subject string, get directGet) (ou
 			}
 			m.Subject = subject
 			out = append(out, message{m, sequence, at})
-			if get.Batch == 0 {
-				return out, 0, nil
+			if gets[0].Batch == 0 {
+				answered++
 			}
 			continue
 		}
+		answered++
 		switch status := m.Header.Get("Status"); status {
 		case "404":
-			return out, 0, nil
 		case "204":
-			left, err := strconv.Atoi(m.Header.Get("Nats-Num-Pending"))
-			if err != nil {
+			if left, err = strconv.Atoi(m.Header.Get("Nats-Num-Pending")); err != nil {
 				return out, 0, fmt.Errorf("read how many messages are left: %w", err)
 			}
-			return out, left, nil
 		case "503":
 			return out, 0, ErrNotDirect
 		default:
 			return out, 0, fmt.Errorf("unexpected status %.20q from the broker: %.200q", status, m.Header.Get("Description"))
 		}
 	}
-}
-
-// Held yields the requests that ended with an outcome, oldest first, from behind a
-// position; 0: all that are stored. If the stream of results was made again, it
-// begins at its beginning. An error is the last item. Results that are no results of a
-// worker are left out.
-func (b *Bus) Held(ctx context.Context, outcome approval.Outcome, after uint64) iter.Seq2[approval.Held, error] {
-	return func(yield func(approval.Held, error) bool) {
-		filter := resultSubject(string(outcome), "*", "*")
-		for from, more := after+1, true; more; {
-			var batch []message
-			var err error
-			batch, more, err = b.direct(ctx, ResultsStream, directGet{From: from, Next: filter, Batch: directBatch, MaxBytes: directMaxBytes})
-			if err == nil && len(batch) == 0 && from > 1 && from == after+1 {
-				var last []message
-				if last, _, err = b.direct(ctx, ResultsStream, directGet{Last: filter}); err == nil && len(last) > 0 && last[0].sequence < after {
-					from, after, more = 1, 0, true
-					continue
-				}
-			}
-			if err != nil {
-				yield(approval.Held{}, fmt.Errorf("read the results that are %s: %w", outcome, err))
-				return
-			}
-			for _, m := range batch {
-				from = m.sequence + 1
-				r, err := DecodeResult(m.Header, m.Data)
-				if err != nil || m.Subject != resultSubject(string(outcome), r.Request.Target.Name, r.Decision.ID) {
-					continue
-				}
-				held := approval.Held{
-					RequestID: r.Request.ID, Subject: r.Request.Subject(), Target: r.Request.Target.Name,
-					Outcome: outcome, At: r.At, Position: m.sequence,
-				}
-				if !yield(held, nil) {
-					return
-				}
-			}
-		}
-	}
+	return out, left, nil
 }

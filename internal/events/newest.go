@@ -3,15 +3,11 @@ package events
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/go-json-experiment/json"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
@@ -20,8 +16,8 @@ import (
 // before the one that was read last. Sequences have holes, so windows grow while they
 // hold little.
 const (
-	firstWindow = 64  // sequences
-	fewMessages = 256 // a window with fewer is followed by one twice as wide
+	firstWindow = 64         // sequences
+	fewMessages = directScan // a window with fewer is followed by one twice as wide
 	maxMessages = 2048
 )
 
@@ -87,8 +83,8 @@ func (b *Bus) newest(ctx context.Context, stream, subject string) iter.Seq2[mess
 func (b *Bus) window(ctx context.Context, stream, subject string, from, before uint64) (found []message, fits bool, err error) {
 	for more := true; more && from < before; {
 		var batch []message
-		get := directGet{From: from, Next: subject, Batch: int(min(directBatch, before-from)), MaxBytes: directMaxBytes}
-		if batch, more, err = b.direct(ctx, stream, get); err != nil {
+		get := directGet{From: from, Next: subject, Batch: int(min(directScan, before-from)), MaxBytes: directMaxBytes}
+		if batch, more, err = b.patient(ctx, stream, get); err != nil {
 			return nil, false, err
 		}
 		for _, m := range batch {
@@ -105,31 +101,20 @@ func (b *Bus) window(ctx context.Context, stream, subject string, from, before u
 }
 
 // maxFew is how many messages are read one by one.
-const maxFew = 256
+const maxFew = 1024
 
 // few returns the messages of a subject with wildcards, oldest first, if they are at most
-// maxFew. ok is false if they are more. A read by sequence looks at all messages until
-// the next one that matches, so few of them among many take long; the broker knows their
-// subjects, and the last message of each, without a look at the others.
+// maxFew. ok is false if they are more.
 func (b *Bus) few(ctx context.Context, stream, subject string) (found []message, ok bool, err error) {
-	first, left, err := b.directLeft(ctx, stream, directGet{From: 1, Next: subject, Batch: 1})
-	if err != nil || len(first)+left == 0 || len(first)+left > maxFew {
-		return nil, err == nil && len(first)+left == 0, err
-	}
-	filter, err := json.Marshal(map[string]string{"subjects_filter": subject})
-	if err != nil {
+	all, err := b.count(ctx, stream, subject)
+	if err != nil || all > maxFew {
 		return nil, false, err
 	}
-	have, err := lookup[jetstream.StreamInfo](ctx, b, "look at the "+resourceOf(stream), "STREAM.INFO."+stream, filter)
-	if err != nil || have == nil {
-		return nil, false, err
-	}
-	for name, messages := range have.info.State.Subjects {
-		last, _, err := b.direct(ctx, stream, directGet{Last: name})
-		if err != nil || messages > 1 {
+	for m, err := range b.ofSubjects(ctx, stream, subject) {
+		if err != nil {
 			return nil, false, err
 		}
-		found = append(found, last...)
+		found = append(found, m)
 	}
 	slices.SortFunc(found, func(a, b message) int { return cmp.Compare(a.sequence, b.sequence) })
 	return found, true, nil
@@ -219,9 +204,6 @@ func (b *Bus) ResultsSince(ctx context.Context) (time.Time, error) {
 	return have.info.State.FirstTime, nil
 }
 
-// maxSlow is how many batches of a long read may be asked for again.
-const maxSlow = 5
-
 // LedgerSince returns when the oldest change was made that the ledger has.
 func (b *Bus) LedgerSince(ctx context.Context) (time.Time, error) {
 	have, err := b.streamInfo(ctx, bucketStream)
@@ -236,18 +218,12 @@ func (b *Bus) LedgerSince(ctx context.Context) (time.Time, error) {
 // error is the last item; ErrNotDirect if the ledger cannot be read so.
 func (b *Bus) LedgerVersions(ctx context.Context, prefix string) iter.Seq2[LedgerChange, error] {
 	return func(yield func(LedgerChange, error) bool) {
-		failed := 0
 		for from, more := uint64(1), true; more; {
 			var batch []message
 			var err error
 			// The broker counts what is left after each batch, which only takes no time for all.
 			get := directGet{From: from, Next: ">", Batch: directScan, MaxBytes: directMaxBytes}
-			batch, more, err = b.direct(ctx, bucketStream, get)
-			if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && failed < maxSlow {
-				failed, more = failed+1, true // a busy broker is slow now and then
-				continue
-			}
-			if err != nil {
+			if batch, more, err = b.patient(ctx, bucketStream, get); err != nil {
 				yield(LedgerChange{}, fmt.Errorf("read the versions of the ledger: %w", err))
 				return
 			}
@@ -278,7 +254,7 @@ func (b *Bus) Published(ctx context.Context) (time.Time, error) {
 	if info == nil || info.NumAckPending == 0 {
 		return time.Now(), nil
 	}
-	oldest, _, err := b.direct(ctx, RequestsStream, directGet{From: info.AckFloor.Stream + 1, Next: RequestsSubject + ".>"})
+	oldest, _, err := b.patient(ctx, RequestsStream, directGet{From: info.AckFloor.Stream + 1, Next: RequestsSubject + ".>"})
 	if err != nil || len(oldest) == 0 {
 		return time.Now(), err
 	}

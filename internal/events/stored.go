@@ -13,7 +13,7 @@ import (
 // configured target is left out.
 func (b *Bus) StoredRequests(ctx context.Context, after uint64, each func(approval.Request)) (last uint64, err error) {
 	for more := true; more; {
-		batch, next, err := b.direct(ctx, RequestsStream, directGet{From: after + 1, Next: RequestsSubject + ".>", Batch: directBatch, MaxBytes: directMaxBytes})
+		batch, next, err := b.patient(ctx, RequestsStream, directGet{From: after + 1, Next: RequestsSubject + ".>", Batch: directBatch, MaxBytes: directMaxBytes})
 		if err != nil {
 			return after, fmt.Errorf("read the stored requests: %w", err)
 		}

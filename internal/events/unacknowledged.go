@@ -33,7 +33,7 @@ func (b *Bus) Unacknowledged(ctx context.Context) (all int, _ iter.Seq2[Unacknow
 		for from, more := info.AckFloor.Stream+1, true; more; {
 			var batch []message
 			var err error
-			batch, more, err = b.direct(ctx, RequestsStream, directGet{From: from, Next: RequestsSubject + ".>", Batch: directBatch, MaxBytes: directMaxBytes})
+			batch, more, err = b.patient(ctx, RequestsStream, directGet{From: from, Next: RequestsSubject + ".>", Batch: directBatch, MaxBytes: directMaxBytes})
 			if err != nil {
 				yield(Unacknowledged{}, fmt.Errorf("list waiting requests: %w", err))
 				return

@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"iter"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -266,13 +266,11 @@ func (s *site) Publish(_ context.Context, r approval.Result) error {
 	return nil
 }
 
-func (s *site) Held(_ context.Context, outcome approval.Outcome, after uint64) iter.Seq2[approval.Held, error] {
-	return func(yield func(approval.Held, error) bool) {
-		for i, r := range s.results {
-			h := approval.Held{RequestID: r.Request.ID, Subject: r.Request.Subject(), Target: r.Request.Target.Name, Outcome: r.Outcome, At: r.At, Position: uint64(i) + 1}
-			if r.Outcome == outcome && h.Position > after && !yield(h, nil) {
-				return
-			}
+func (s *site) Held(_ context.Context, after uint64, each func(approval.Held), outcomes ...approval.Outcome) (uint64, error) {
+	for _, r := range s.results[after:] {
+		if slices.Contains(outcomes, r.Outcome) {
+			each(approval.Held{RequestID: r.Request.ID, Subject: r.Request.Subject(), Target: r.Request.Target.Name, Outcome: r.Outcome, At: r.At})
 		}
 	}
+	return uint64(len(s.results)), nil
 }

@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"errors"
-	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -252,22 +251,19 @@ func (r *fakeResults) Publish(_ context.Context, res approval.Result) error {
 	return nil
 }
 
-// Held yields as the bus does.
-func (r *fakeResults) Held(_ context.Context, outcome approval.Outcome, after uint64) iter.Seq2[approval.Held, error] {
+// Held calls each as the bus does.
+func (r *fakeResults) Held(_ context.Context, after uint64, each func(approval.Held), outcomes ...approval.Outcome) (uint64, error) {
 	r.mu.Lock()
 	all := slices.Clone(r.all)
 	r.mu.Unlock()
-	return func(yield func(approval.Held, error) bool) {
-		for i, res := range all {
-			h := approval.Held{
-				RequestID: res.Request.ID, Subject: res.Request.Subject(), Target: res.Request.Target.Name,
-				Outcome: res.Outcome, At: res.At, Position: uint64(i) + 1,
-			}
-			if res.Outcome == outcome && h.Position > after && !yield(h, nil) {
-				return
-			}
+	for _, res := range all[after:] {
+		if slices.Contains(outcomes, res.Outcome) {
+			each(approval.Held{
+				RequestID: res.Request.ID, Subject: res.Request.Subject(), Target: res.Request.Target.Name, Outcome: res.Outcome, At: res.At,
+			})
 		}
 	}
+	return uint64(len(all)), nil
 }
 
 // bench is a worker with all its neighbours in memory.

@@ -13,30 +13,30 @@ import (
 // at again, by target and subject. It follows the results: a request that acts on
 // nothing has no lock.
 type heldIndex struct {
-	positions map[approval.Outcome]uint64
-	targets   map[string]map[string]approval.Held
+	position uint64 // in the results
+	targets  map[string]map[string]approval.Held
 }
 
 // read adds what has ended since the last time.
 func (x *heldIndex) read(ctx context.Context, results HeldResults) error {
-	if x.targets == nil {
-		x.positions, x.targets = map[approval.Outcome]uint64{}, map[string]map[string]approval.Held{}
-	}
-	for _, outcome := range []approval.Outcome{approval.OutcomeHeld, approval.OutcomeIgnored} {
-		for h, err := range results.Held(ctx, outcome, x.positions[outcome]) {
-			if err != nil {
-				return fmt.Errorf("read what is held: %w", err)
-			}
-			x.positions[outcome] = h.Position
-			if x.targets[h.Target] == nil {
-				x.targets[h.Target] = map[string]approval.Held{}
-			}
-			if known, ok := x.targets[h.Target][h.Subject]; !ok || !h.At.Before(known.At) {
-				x.targets[h.Target][h.Subject] = h
-			}
-		}
+	position, err := results.Held(ctx, x.position, x.add, approval.OutcomeHeld, approval.OutcomeIgnored)
+	x.position = position
+	if err != nil {
+		return fmt.Errorf("read what is held: %w", err)
 	}
 	return nil
+}
+
+func (x *heldIndex) add(h approval.Held) {
+	if x.targets == nil {
+		x.targets = map[string]map[string]approval.Held{}
+	}
+	if x.targets[h.Target] == nil {
+		x.targets[h.Target] = map[string]approval.Held{}
+	}
+	if known, ok := x.targets[h.Target][h.Subject]; !ok || !h.At.Before(known.At) {
+		x.targets[h.Target][h.Subject] = h
+	}
 }
 
 // of yields the subjects of a target.

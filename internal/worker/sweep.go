@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
 	"sync/atomic"
 	"time"
@@ -38,9 +37,10 @@ type Locks interface {
 
 // HeldResults reads the results; *events.Bus provides it.
 type HeldResults interface {
-	// Held yields the requests that ended with outcome, oldest first, from behind a
-	// position; 0: all that are stored. An error is the last item.
-	Held(ctx context.Context, outcome approval.Outcome, after uint64) iter.Seq2[approval.Held, error]
+	// Held calls each with the requests that ended with one of outcomes, in any order, from
+	// behind a position; 0: all that are stored. It returns the position to continue from,
+	// also with an error.
+	Held(ctx context.Context, after uint64, each func(approval.Held), outcomes ...approval.Outcome) (last uint64, err error)
 }
 
 // Submitter publishes a request like any event; *events.Bus provides it. The same
