@@ -3,6 +3,7 @@ package events
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"iter"
 	"slices"
@@ -128,22 +129,28 @@ type LedgerChange struct {
 	At       time.Time
 }
 
-// LedgerChanges yields the values of the ledger whose keys pattern matches, the latest
-// change first and each key once. An error is the last item. It remembers each key that
-// it yields: to read a large ledger to its end, list it forward.
-func (b *Bus) LedgerChanges(ctx context.Context, pattern string) iter.Seq2[LedgerChange, error] {
+// LedgerChanges yields the values of the keys of the ledger that begin with prefix, the
+// latest change first and each key once. An error is the last item; ErrNotDirect if the
+// ledger cannot be read so.
+func (b *Bus) LedgerChanges(ctx context.Context, prefix string) iter.Seq2[LedgerChange, error] {
 	return func(yield func(LedgerChange, error) bool) {
-		seen := map[string]bool{}
-		for m, err := range b.backwards(ctx, bucketStream, ledgerSubject(pattern)) {
+		seen := map[[16]byte]struct{}{} // beginnings of hashes: there may be millions
+		// The broker counts what is left after each batch, which only takes no time for all.
+		for m, err := range b.backwards(ctx, bucketStream, ">") {
 			if err != nil {
 				yield(LedgerChange{}, fmt.Errorf("read the latest changes of the ledger: %w", err))
 				return
 			}
 			key := strings.TrimPrefix(m.Subject, ledgerSubject(""))
-			if seen[key] {
+			if !strings.HasPrefix(key, prefix) {
 				continue
 			}
-			seen[key] = true
+			hash := sha256.Sum256([]byte(key))
+			short := [16]byte(hash[:])
+			if _, ok := seen[short]; ok {
+				continue
+			}
+			seen[short] = struct{}{}
 			if m.Header.Get("KV-Operation") != "" { // it was deleted
 				continue
 			}

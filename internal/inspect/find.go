@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -50,23 +51,17 @@ func newFinder(bus *events.Bus, book *ledger.Ledger, filter ledger.Filter, limit
 }
 
 func (f *finder) find(ctx context.Context) (Requests, error) {
-	read := f.newest
-	if f.limit == 0 && f.filter.Since.IsZero() {
-		read = f.all
+	err := f.read(ctx)
+	if notDirect(err) { // a list takes longer and shows the same
+		f.found = Requests{}
+		clear(f.have)
+		err = f.list(ctx)
 	}
-	err := read(ctx)
 	slices.SortFunc(f.found.Entries, func(a, b approval.Entry) int { return cmp.Compare(b.Revision, a.Revision) })
 	if f.full() {
 		f.found.Entries, f.found.More = f.found.Entries[:f.limit], true
 	}
 	return f.found, err
-}
-
-// all reads the whole ledger.
-func (f *finder) all(ctx context.Context) error {
-	f.found = Requests{}
-	clear(f.have)
-	return f.forward(ctx, f.filter)
 }
 
 // full reports whether there are more entries than asked for.
@@ -87,18 +82,24 @@ func (f *finder) take(e approval.Entry, err error) error {
 	return err
 }
 
-// newest reads the latest changes. If they do not suffice, it finds the rest by the
-// results that were published, or reads the whole ledger.
-func (f *finder) newest(ctx context.Context) error {
-	complete, err := f.backwards(ctx)
+// read reads the latest changes. If they do not suffice, it finds what ended by the results
+// that were published, and the rest by all changes.
+func (f *finder) read(ctx context.Context) error {
+	if f.filter.Open && f.filter.Since.IsZero() && f.limit == 0 {
+		return f.open(ctx)
+	}
+	complete, err := f.backwards(ctx, f.changes)
+	if err == nil && !complete && len(f.filter.Outcomes) > 0 {
+		complete, err = f.byResults(ctx)
+	}
 	switch {
-	case notDirect(err): // a list takes longer and shows the same
 	case err != nil || complete:
 		return err
-	case len(f.filter.Outcomes) > 0:
-		return f.byResults(ctx)
+	case f.filter.Open:
+		return f.open(ctx)
 	}
-	return f.all(ctx)
+	_, err = f.backwards(ctx, math.MaxInt)
+	return err
 }
 
 // notDirect reports whether err says that messages cannot be read by direct reads.
@@ -108,14 +109,14 @@ func notDirect(err error) bool {
 }
 
 // backwards reads changes, the latest first. It is complete if nothing is left, or
-// nothing that is wanted.
-func (f *finder) backwards(ctx context.Context) (complete bool, err error) {
+// nothing that is wanted. For a list with a limit, it looks at no more than most.
+func (f *finder) backwards(ctx context.Context, most int) (complete bool, err error) {
 	published, err := f.bus.Published(ctx)
 	if err != nil {
 		return false, err
 	}
 	n := 0
-	for v, err := range f.bus.LedgerChanges(ctx, ledger.RequestKeys("")) {
+	for v, err := range f.bus.LedgerChanges(ctx, requestPrefix()) {
 		if err != nil {
 			return false, err
 		}
@@ -125,7 +126,7 @@ func (f *finder) backwards(ctx context.Context) (complete bool, err error) {
 		switch {
 		case f.full(), v.At.Before(f.filter.Since.Add(-clockSkew)):
 			return true, nil
-		case f.limit > 0 && n > f.changes && reached:
+		case f.limit > 0 && n > most && reached:
 			return false, nil
 		}
 		if err := f.take(ledger.DecodeEntry(v.Key, v.Revision, v.Value)); err != nil {
@@ -135,39 +136,34 @@ func (f *finder) backwards(ctx context.Context) (complete bool, err error) {
 	return true, nil
 }
 
-// byResults finds requests that ended by their results, and those whose results are
-// not stored any more by reading the old part of the ledger.
-func (f *finder) byResults(ctx context.Context) error {
+// byResults finds requests that ended by their results. It is not complete if there may be
+// requests whose results are not stored any more.
+func (f *finder) byResults(ctx context.Context) (complete bool, err error) {
 	for _, outcome := range f.filter.Outcomes {
 		before := len(f.found.Entries)
 		for r, err := range f.bus.NewestResults(ctx, outcome, f.filter.Target) {
 			if err != nil {
-				return err
+				return false, err
 			}
 			if r.At.Before(f.filter.Since.Add(-clockSkew)) || len(f.found.Entries)-before > f.limit {
 				break
 			}
 			if !f.have[r.Request.ID] && f.filter.Match(approval.Entry{Request: r.Request, Decision: r.Decision, Result: &r}) {
 				if err := f.get(ctx, r.Request.ID); err != nil {
-					return err
+					return false, err
 				}
 			}
 		}
 	}
 	if f.full() {
-		return nil
+		return true, nil
 	}
 	since, err := f.bus.ResultsSince(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	oldest, err := f.bus.LedgerSince(ctx)
-	if err != nil || !oldest.Before(since) {
-		return err // all that ended has its result there
-	}
-	old := f.filter
-	old.ChangedBefore = since
-	return f.forward(ctx, old)
+	return err == nil && !oldest.Before(since), err
 }
 
 // get takes the entry of a request, if there is one.
@@ -186,7 +182,7 @@ func (f *finder) get(ctx context.Context, id string) error {
 // they are few, while what ended is most of the ledger.
 func (f *finder) open(ctx context.Context) error {
 	entries, bad := map[string]approval.Entry{}, map[string]error{} // by key
-	for v, err := range f.bus.LedgerVersions(ctx, strings.TrimSuffix(ledger.RequestKeys(""), ">")) {
+	for v, err := range f.bus.LedgerVersions(ctx, requestPrefix()) {
 		if err != nil {
 			return err
 		}
@@ -216,22 +212,14 @@ func (f *finder) open(ctx context.Context) error {
 	return nil
 }
 
-// forward lists the ledger from its oldest change on, and keeps the latest entries.
-func (f *finder) forward(ctx context.Context, filter ledger.Filter) error {
-	if filter.Open {
-		if err := f.open(ctx); !notDirect(err) {
-			return err
-		}
-	}
+// list lists the ledger from its oldest change on, and keeps the latest entries.
+func (f *finder) list(ctx context.Context) error {
 	var latest []approval.Entry
-	for e, err := range f.book.List(ctx, filter) {
+	for e, err := range f.book.List(ctx, f.filter) {
 		if err != nil {
 			if err := f.take(e, err); err != nil {
 				return err
 			}
-			continue
-		}
-		if f.have[e.Request.ID] {
 			continue
 		}
 		latest = append(latest, e)
@@ -242,3 +230,6 @@ func (f *finder) forward(ctx context.Context, filter ledger.Filter) error {
 	f.found.Entries = append(f.found.Entries, latest...)
 	return nil
 }
+
+// requestPrefix is that of the keys of requests.
+func requestPrefix() string { return strings.TrimSuffix(ledger.RequestKeys(""), ">") }

@@ -168,6 +168,55 @@ func TestOpenIsWhatHasNoResult(t *testing.T) {
 	look()
 }
 
+// TestListsNeedNoConsumer: whatever is looked for, and also where results are not stored any
+// more. The broker looks at the whole ledger to make one, and answers nobody meanwhile.
+func TestListsNeedNoConsumer(t *testing.T) {
+	t.Parallel()
+	f := newFindFixture(t)
+	f.add(t, 0, approval.OutcomeHeld, true)
+	f.add(t, 1, "", false)
+	f.purgeResults(t)
+	for n := range 10 {
+		f.add(t, 2+n, approval.OutcomeAccepted, true)
+	}
+	made, err := f.js.Conn().SubscribeSync("$JS.API.CONSUMER.CREATE.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		filter ledger.Filter
+		limit  int
+		want   int
+	}{
+		{ledger.Filter{}, 0, 12},
+		{ledger.Filter{Target: "rare"}, 5, 0},
+		{ledger.Filter{EndpointID: ledgertest.Another("0").EndpointID}, 5, 1},
+		{ledger.Filter{Open: true}, 5, 1},
+		{ledger.Filter{Open: true}, 0, 1},
+		{ledger.Filter{Outcomes: []approval.Outcome{approval.OutcomeHeld}}, 5, 1},
+	} {
+		if got, _ := f.find(t, tt.filter, tt.limit, 1); len(got) != tt.want {
+			t.Errorf("%+v: %v, want %d", tt.filter, got, tt.want)
+		}
+	}
+	if err := f.js.Conn().FlushTimeout(natstest.Hang); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := made.Pending(); n != 0 || err != nil {
+		t.Errorf("%d consumers were made: %v", n, err)
+	}
+	f.withoutDirectReads(t)
+	if got, _ := f.find(t, ledger.Filter{}, 5, 1); len(got) != 5 {
+		t.Errorf("without direct reads: %v", got)
+	}
+	if err := f.js.Conn().FlushTimeout(natstest.Hang); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := made.Pending(); n == 0 || err != nil {
+		t.Errorf("a consumer would not have been seen: %v", err)
+	}
+}
+
 // TestFindMissesNoResult: requests whose results are not stored any more, or not yet, are
 // found all the same.
 func TestFindMissesNoResult(t *testing.T) {

@@ -27,9 +27,6 @@ type Filter struct {
 	Open       bool               // only those without a result
 	Since      time.Time          // decided at or after
 	Until      time.Time          // decided before
-
-	// ChangedBefore has List end at the first entry that changed then or later.
-	ChangedBefore time.Time
 }
 
 // Match reports whether f chooses e. What is not decided yet is only among what
@@ -59,9 +56,6 @@ func (l *Ledger) List(ctx context.Context, f Filter) iter.Seq2[approval.Entry, e
 		for found, err := range l.stored(ctx, RequestKeys("")) {
 			var e approval.Entry
 			if err == nil {
-				if !f.ChangedBefore.IsZero() && !found.Created().Before(f.ChangedBefore) {
-					return
-				}
 				e, err = entryOf(found)
 			}
 			if err == nil && !f.Match(e) {
