@@ -61,9 +61,9 @@ func failures(errs []error) (n int) {
 func TestRefusedKeyIsNotLocked(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		calls := 0
+		var calls atomic.Int32
 		c := client(t, script(func(*http.Request, string) (*http.Response, error) {
-			calls++
+			calls.Add(1)
 			return says(401, errorJSON("APIGW.0301"))
 		}))
 		errs := callAll(t.Context(), c, 64)
@@ -73,20 +73,20 @@ func TestRefusedKeyIsNotLocked(t *testing.T) {
 				t.Fatalf("error %v, retry after %v", err, e.RetryAfter())
 			}
 		}
-		if calls != 1 {
-			t.Errorf("the refused key was called %d times", calls)
+		if calls.Load() != 1 {
+			t.Errorf("the refused key was called %d times", calls.Load())
 		}
 		for range 60 { // five minutes of knocking
 			_ = sleep(t.Context(), 5*time.Second)
 			callAll(t.Context(), c, 10)
 		}
-		if calls != 1 {
-			t.Errorf("within five minutes %d calls", calls)
+		if calls.Load() != 1 {
+			t.Errorf("within five minutes %d calls", calls.Load())
 		}
 		_ = sleep(t.Context(), 31*time.Second)
 		callAll(t.Context(), c, 64)
-		if calls != 2 {
-			t.Errorf("%d calls after the probe, want 2", calls)
+		if calls.Load() != 2 {
+			t.Errorf("%d calls after the probe, want 2", calls.Load())
 		}
 	})
 }
@@ -211,9 +211,9 @@ func TestProbeAfterRefusal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		locked := true
-		calls := 0
+		var calls atomic.Int32
 		c := client(t, script(func(*http.Request, string) (*http.Response, error) {
-			if calls++; locked {
+			if calls.Add(1); locked {
 				return says(401, errorJSON("APIGW.0301"))
 			}
 			return says(200, rowsJSON(0))
@@ -221,8 +221,8 @@ func TestProbeAfterRefusal(t *testing.T) {
 		callAll(t.Context(), c, 8)
 		locked = false
 		_ = sleep(t.Context(), keyLockTime)
-		if n := failures(callAll(t.Context(), c, 8)); n != 0 || calls != 9 {
-			t.Errorf("%d failures, %d calls", n, calls)
+		if n := failures(callAll(t.Context(), c, 8)); n != 0 || calls.Load() != 9 {
+			t.Errorf("%d failures, %d calls", n, calls.Load())
 		}
 	})
 }
