@@ -7,19 +7,19 @@ import (
 )
 
 const (
-	factsCredit    = 0.02  // reads that a request adds when it asks for facts, which it may do again,
-	actCredit      = 0.025 // and when it has acted
-	refillShare    = 0.04  // of the API's rate is added per second in any case, between
-	minRefillRate  = 0.1   // this, in reads a second,
-	maxRefillRate  = 1.2   // and this, times the pages of the list,
-	maxRefillShare = 0.1   // but for long lists no more than this share of the API's rate
-	minCapacity    = 6     // reads saved while idle, so that a single request never waits
+	factsCredit    = 0.02 // reads that a request adds when it asks for facts, which it may do again,
+	actCredit      = 0.05 // and when it has acted, unless time has added them already
+	refillShare    = 0.04 // of the API's rate is added per second in any case, between
+	minRefillRate  = 0.1  // this, in reads a second,
+	maxRefillRate  = 1.2  // and this, times the pages of the list,
+	maxRefillShare = 0.1  // but for long lists no more than this share of the API's rate
+	minCapacity    = 6    // reads saved while idle, so that a single request never waits
 	maxDebt        = 4 * time.Second
 )
 
 // readBudget is a token bucket that limits the reads of one target's list. It
 // refills with time and with requests, so that under load a thousand approvals cost
-// about 80 reads, however many run concurrently. Take has one caller at a time; the
+// about 70 reads, however many run concurrently. Take has one caller at a time; the
 // other methods are safe for concurrent use.
 type readBudget struct {
 	perSecond func() float64 // rate of the API
@@ -28,14 +28,14 @@ type readBudget struct {
 	pages      float64 // of the whole list
 	tokens     float64 // one for each read; negative after Borrow
 	refilledAt time.Time
-	creditedAt time.Time
+	ahead      float64       // tokens that time has added and no request yet
 	credited   chan struct{} // capacity 1; wakes Take
 }
 
 func newReadBudget(perSecond func() float64) *readBudget {
 	return &readBudget{
 		perSecond: perSecond, pages: 1,
-		tokens: minCapacity, refilledAt: time.Now(), creditedAt: time.Now(),
+		tokens: minCapacity, refilledAt: time.Now(),
 		credited: make(chan struct{}, 1),
 	}
 }
@@ -73,13 +73,14 @@ func (b *readBudget) Borrow() {
 	b.tokens = max(b.tokens-1, min(b.tokens, 1-b.refillRate()*maxDebt.Seconds()))
 }
 
-// Credit adds tokens, less what time has added since the last Credit.
+// Credit adds tokens, less those that time has added.
 func (b *readBudget) Credit(tokens float64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.refill()
-	b.tokens = min(b.capacity(), b.tokens+max(0, tokens-b.refillRate()*b.refilledAt.Sub(b.creditedAt).Seconds()))
-	b.creditedAt = b.refilledAt
+	added := min(b.ahead, tokens)
+	b.ahead -= added
+	b.tokens = min(b.capacity(), b.tokens+tokens-added)
 	select {
 	case b.credited <- struct{}{}:
 	default:
@@ -108,6 +109,8 @@ func (b *readBudget) capacity() float64 { return max(minCapacity, 2*b.pages) }
 // refill adds the tokens for the time that has passed. The caller holds b.mu.
 func (b *readBudget) refill() {
 	now := time.Now()
-	b.tokens = min(b.capacity(), b.tokens+b.refillRate()*now.Sub(b.refilledAt).Seconds())
+	add := b.refillRate() * now.Sub(b.refilledAt).Seconds()
+	b.tokens = min(b.capacity(), b.tokens+add)
+	b.ahead = min(b.capacity(), b.ahead+add)
 	b.refilledAt = now
 }
