@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -171,6 +172,31 @@ func (r *results) add(m *nats.Msg) {
 	case r.changed <- struct{}{}:
 	default:
 	}
+}
+
+// ages returns the seconds of each accepted request in the stages that decide and act, in
+// order.
+func (r *results) ages() ([]float64, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []float64
+	for _, body := range r.bodies {
+		var result struct {
+			Data struct {
+				Outcome string
+				Seconds map[string]float64
+			}
+		}
+		if err := json.Unmarshal(body, &result); err != nil {
+			return nil, fmt.Errorf("result: %w", err)
+		}
+		if result.Data.Outcome != accepted {
+			return nil, fmt.Errorf("a result is %q instead of %q", result.Data.Outcome, accepted)
+		}
+		out = append(out, result.Data.Seconds["decide"]+result.Data.Seconds["act"])
+	}
+	slices.Sort(out)
+	return out, nil
 }
 
 // progress is how many results there are, and when some of them came.

@@ -156,11 +156,11 @@ func (e *env) prepare(ctx context.Context) (func(), error) {
 }
 
 // policies writes the policies for n services into a new folder; refuse is the number
-// of an account that no rule allows, 0 for none.
-func (e *env) policies(n, refuse int) (string, error) {
+// of an account that no rule allows, 0 for none, and limit that of each rule.
+func (e *env) policies(n, refuse, limit int) (string, error) {
 	dir, err := os.MkdirTemp(e.dir, "policies.")
 	if err != nil {
 		return "", err
 	}
-	return dir, writePolicies(dir, n, refuse)
+	return dir, writePolicies(dir, n, refuse, limit)
 }

@@ -102,16 +102,21 @@ func (e *event) encode() []byte {
 }
 
 // writePolicies writes rules that allow all accounts but one: skip, or none if that is 0.
-func writePolicies(dir string, services, skip int) error {
+// With limit, an account may have so many connections.
+func writePolicies(dir string, services, skip, limit int) error {
 	var names []string
 	for i := range services {
 		names = append(names, serviceName(i))
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "version: 1\npolicy: partners\nowner: bench\ntargets: [%s]\nallow:\n", strings.Join(names, ", "))
+	within := ""
+	if limit > 0 {
+		within = fmt.Sprintf(", limit: %d", limit)
+	}
 	for i := range domains {
 		if i != skip || skip == 0 {
-			fmt.Fprintf(&b, "  - {id: partner-%d, domain_id: %s}\n", i, domainID(i))
+			fmt.Fprintf(&b, "  - {id: partner-%d, domain_id: %s%s}\n", i, domainID(i), within)
 		}
 	}
 	place := "version: 1\npolicy: functions\nowner: bench\ntargets: [functions]\nallow:\n" +

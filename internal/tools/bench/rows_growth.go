@@ -18,6 +18,8 @@ func growthRows() []row {
 		{"connections10", "the same at 10 calls a second, for 2 minutes each", func(ctx context.Context, e *env) error {
 			return e.connections(ctx, 10, 2*time.Minute)
 		}},
+		{"limits", "the same with rules with a limit, 500 calls a second", func(ctx context.Context, e *env) error { return e.limits(ctx, 500) }},
+		{"limits10", "the same at 10 calls a second, for a minute each", func(ctx context.Context, e *env) error { return e.limits(ctx, 10) }},
 		{"targets", "1,000 targets with one request each", targetsRow},
 		{"replicas", "two workers, 50 calls a second", replicasRow},
 	}
@@ -96,6 +98,44 @@ func (e *env) connections(ctx context.Context, rate int, limit time.Duration) er
 	e.table(lines)
 	return nil
 }
+
+// limits measures what an approval by a rule with a limit costs, which counts the accepted
+// connections of the account. The age of a count is at most the time of a request in the
+// stages that decide and act.
+func (e *env) limits(ctx context.Context, rate int) error {
+	lines := [][]string{{"accepted before", "results", "results/s", "calls per result", "pages of lists", "pages per result", "age of the count s: median", "longest"}}
+	for _, n := range []int{500, 5_000, 50_000, 100_000} {
+		w := accepts(e.count(1_000), 0)
+		w.accepted, w.rate, w.concurrency, w.limit = n, rate, 64, maxLimit
+		r, err := e.begin(ctx, workerOnly(), w, true)
+		if err != nil {
+			return err
+		}
+		m, err := r.finish(ctx)
+		r.stop()
+		if errors.Is(err, errNoResult) {
+			e.printf("%d connections: %v\n\n", n, err)
+			continue
+		}
+		if err != nil && !errors.Is(err, errTooLong) {
+			return fmt.Errorf("%d connections: %w", n, err)
+		}
+		ages, err := r.results.ages()
+		if err != nil {
+			return err
+		}
+		lists := m.stats.Calls["list"]
+		lines = append(lines, []string{
+			strconv.Itoa(n), strconv.Itoa(m.n), number(m.rate()), number(m.calls), strconv.Itoa(lists), number(float64(lists) / float64(m.n)),
+			number(ages[len(ages)/2]), number(ages[len(ages)-1]),
+		})
+	}
+	e.table(lines)
+	return nil
+}
+
+// maxLimit is a limit that is never reached.
+const maxLimit = 1_000_000
 
 // targetsRow measures many targets that have one request each.
 func targetsRow(ctx context.Context, e *env) error {

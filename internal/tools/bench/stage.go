@@ -46,6 +46,7 @@ type workload struct {
 	concurrency int
 	workers     int // processes; 0: one
 	refuse      int // account that no rule allows; 0: none
+	limit       int // of each rule; 0: none
 }
 
 // held is requests that end without a call.
@@ -107,7 +108,7 @@ func (e *env) load(ctx context.Context, w workload) (*running, error) {
 }
 
 func (r *running) fill(ctx context.Context) error {
-	dir, err := r.env.policies(r.work.targets, r.work.refuse)
+	dir, err := r.env.policies(r.work.targets, r.work.refuse, r.work.limit)
 	if err != nil {
 		return err
 	}
