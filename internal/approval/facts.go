@@ -1,6 +1,9 @@
 package approval
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // State is the status of a connection as the cloud spells it. Values that are
 // not listed here do occur; they are never final.
@@ -53,6 +56,20 @@ type Count struct {
 
 // Counted returns n as a count that was taken.
 func Counted(n int) Count { return Count{N: n, Known: true} }
+
+// AccountCount is how many connections an account has on a target.
+type AccountCount struct {
+	Accepted int
+	Creating int       // accepted just now, or so new that they wait for nothing yet: a list does not tell which
+	At       time.Time // when the read began
+}
+
+// Most is how many connections may be accepted.
+func (c AccountCount) Most() int { return c.Accepted + c.Creating }
+
+// ErrCountUnclear says that a limit may or may not be reached: connections of the account
+// are being created, which a list shows after an accept and also before one.
+var ErrCountUnclear = errors.New("connections of the account are being created, and it does not show yet whether they were accepted")
 
 // Found reports whether the cloud shows the connection.
 func (f Facts) Found() bool { return f.State != Absent }

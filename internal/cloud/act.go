@@ -40,7 +40,7 @@ func (c *Client) Act(ctx context.Context, req *approval.Request, v approval.Verd
 	e, _ := asError(err)
 	switch {
 	case e == nil:
-		l.budget.Credit(actCredit)
+		l.rows.budget.Credit(actCredit)
 	case e.Class == ClassAlreadyDone:
 		if ok, _ := done(ctx); ok { // else the list may be stale; the caller retries
 			return nil

@@ -42,11 +42,11 @@ func TestRequestsPayForReads(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range minCapacity / 2 {
-			l.budget.Borrow()
+			l.rows.budget.Borrow()
 		}
-		before := l.budget.tokens
-		if _, err := c.Facts(t.Context(), connect(service())); err != nil || l.budget.tokens <= before-1 {
-			t.Errorf("%v, %v tokens in the budget, before %v", err, l.budget.tokens, before)
+		before := l.rows.budget.tokens
+		if _, err := c.Facts(t.Context(), connect(service())); err != nil || l.rows.budget.tokens <= before-1 {
+			t.Errorf("%v, %v tokens in the budget, before %v", err, l.rows.budget.tokens, before)
 		}
 	})
 }

@@ -96,7 +96,7 @@ func (c *Client) Facts(ctx context.Context, req approval.Request) (approval.Fact
 	if err != nil {
 		return approval.Facts{}, err
 	}
-	l.budget.Credit(factsCredit)
+	l.rows.budget.Credit(factsCredit)
 	shown, err := l.read(ctx, req.EndpointID, needFacts)
 	if err != nil {
 		return approval.Facts{}, c.readError(&req, "facts", err)
@@ -127,51 +127,34 @@ func (c *Client) LatestPending(req approval.Request) (f approval.Facts, ok bool)
 	return f, true
 }
 
-// Accepted returns the number of accepted connections that the account domainID has on
-// t, not counting endpointID, from a read that began after the call. The read is of the
-// whole list and shared with concurrent callers. It is a retryable error if the list
+// Accepted returns how many connections the account domainID has on t, not counting
+// endpointID. They are counted by a read of the whole list that ended less than countValidFor
+// ago, or that began after the call; callers share it. It is a retryable error if the list
 // does not show endpointID, or shows it with another account.
-func (c *Client) Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (int, error) {
+func (c *Client) Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (approval.AccountCount, error) {
 	ctx = forTarget(ctx, t.Name)
 	req := approval.Request{Target: t, EndpointID: endpointID}
 	l, err := c.reader(&req)
 	if err != nil {
-		return 0, err
+		return approval.AccountCount{}, err
 	}
-	shown, err := l.read(ctx, req.EndpointID, needList)
-	if err != nil {
-		return 0, c.readError(&req, "count", err)
-	}
-	row, ok := shown.row(endpointID)
-	if !ok || domainID == "" || row.contradicted || !approval.SameID(row.DomainID, domainID) {
-		return 0, c.readError(&req, "count", errNotCountable)
-	}
-	n, err := shown.accepted(domainID, endpointID)
-	if err != nil {
-		return 0, c.reportList(t, apiOf(t), "count", err)
-	}
-	return n, nil
-}
-
-// accepted counts the accepted connections of domainID, except endpointID. It is an
-// error if a row may or may not be one of them.
-func (s snapshot) accepted(domainID, endpointID string) (int, error) {
-	n := 0
-	for _, r := range s.rows {
-		state := approval.State(r.Status)
-		switch mine := approval.SameID(r.DomainID, domainID); {
-		case r.contradicted:
-			return 0, incomplete("two rows of one endpoint contradict each other")
-		case r.DomainID == "" && (state == approval.Accepted || !state.Known()):
-			return 0, incomplete("an accepted connection has no account")
-		case approval.SameID(r.ID, endpointID) || !mine:
-		case !state.Known():
-			return 0, incomplete("a connection of the account has an undocumented state")
-		case state == approval.Accepted:
-			n++
+	for read := false; ; read = true {
+		if counted := l.latestCount(); counted != nil {
+			n, err := counted.of(domainID, endpointID)
+			switch {
+			case err == nil:
+				return n, nil
+			case !read: // the connection may be younger
+			case isIncomplete(err):
+				return n, c.reportList(t, apiOf(t), "count", err)
+			default:
+				return n, c.readError(&req, "count", err)
+			}
+		}
+		if _, err := l.read(ctx, endpointID, needList); err != nil {
+			return approval.AccountCount{}, c.readError(&req, "count", err)
 		}
 	}
-	return n, nil
 }
 
 // errNotCountable says that a list does not show the connection in question.

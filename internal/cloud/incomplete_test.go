@@ -178,7 +178,7 @@ func TestContradictoryRowsShowNoAccount(t *testing.T) {
 						t.Errorf("%s: facts %+v, %v", name, f, err)
 					}
 					if n, err := c.Accepted(t.Context(), target, domainID, endpoint); err == nil {
-						t.Errorf("%s: counted %d", name, n)
+						t.Errorf("%s: counted %+v", name, n)
 					}
 					if s, err := c.Await(t.Context(), connect(target), approval.Accepted, time.Time{}); !isIncomplete(err) {
 						t.Errorf("%s: await %q, %v", name, s, err)
@@ -249,23 +249,28 @@ func TestCountIsOfTheAccountThatWasJudged(t *testing.T) {
 	}
 	own := func(domain string, s approval.State) string { return rowOf(endpoint, domain, 9, s) }
 	tests := []struct {
-		name string
-		rows []string
-		want int // -1: an error
+		name     string
+		rows     []string
+		want     int // -1: an error
+		creating int
 	}{
-		{"as it was judged", append(accepted(domainID), own(domainID, approval.Pending)), 2},
-		{"it is accepted itself", append(accepted(domainID), own(domainID, approval.Accepted)), 2},
-		{"capitals", append(accepted(strings.ToUpper(domainID)), own(domainID, approval.Pending)), 2},
-		{"its own row does not show", accepted(domainID), -1},
-		{"an empty list", nil, -1},
-		{"it is another account's", append(accepted(domainID), own(otherDomain, approval.Pending)), -1},
-		{"it shows no account", append(accepted(domainID), own("", approval.Pending)), -1},
-		{"an accepted one shows no account", append(accepted(""), own(domainID, approval.Pending)), -1},
-		{"a pending one shows no account", append(accepted(domainID), own(domainID, approval.Pending), rowOf(more[3], "", 4, approval.Pending)), 2},
-		{"one is in a state that is not documented", append(accepted(domainID), own(domainID, approval.Pending), rowOf(more[3], domainID, 4, "switchingPool")), -1},
-		{"one of others is", append(accepted(domainID), own(domainID, approval.Pending), rowOf(more[3], otherDomain, 4, "switchingPool")), 2},
-		{"its own state is not documented", append(accepted(domainID), own(domainID, "switchingPool")), 2},
-		{"another one contradicts itself", append(accepted(domainID), own(domainID, approval.Pending), rowOf(more[3], otherDomain, 4, approval.Pending), rowOf(more[3], domainID, 4, approval.Accepted)), -1},
+		{"as it was judged", append(accepted(domainID), own(domainID, approval.Pending)), 2, 0},
+		{"it is accepted itself", append(accepted(domainID), own(domainID, approval.Accepted)), 2, 0},
+		{"capitals", append(accepted(strings.ToUpper(domainID)), own(domainID, approval.Pending)), 2, 0},
+		{"its own row does not show", accepted(domainID), -1, 0},
+		{"an empty list", nil, -1, 0},
+		{"it is another account's", append(accepted(domainID), own(otherDomain, approval.Pending)), -1, 0},
+		{"it shows no account", append(accepted(domainID), own("", approval.Pending)), -1, 0},
+		{"an accepted one shows no account", append(accepted(""), own(domainID, approval.Pending)), -1, 0},
+		{"a pending one shows no account", append(accepted(domainID), own(domainID, approval.Pending), rowOf(more[3], "", 4, approval.Pending)), 2, 0},
+		{"one is in a state that is not documented", append(accepted(domainID), own(domainID, approval.Pending), rowOf(more[3], domainID, 4, "switchingPool")), -1, 0},
+		{"one of others is", append(accepted(domainID), own(domainID, approval.Pending), rowOf(more[3], otherDomain, 4, "switchingPool")), 2, 0},
+		{"its own state is not documented", append(accepted(domainID), own(domainID, "switchingPool")), 2, 0},
+		{"one is being created", append(accepted(domainID), own(domainID, approval.Pending), rowOf(more[3], domainID, 4, approval.Creating)), 2, 1},
+		{"one of others is being created", append(accepted(domainID), own(domainID, approval.Pending), rowOf(more[3], otherDomain, 4, approval.Creating)), 2, 0},
+		{"one that shows no account is being created", append(accepted(domainID), own(domainID, approval.Pending), rowOf(more[3], "", 4, approval.Creating)), 2, 1},
+		{"it is being created itself", append(accepted(domainID), own(domainID, approval.Creating)), 2, 0},
+		{"another one contradicts itself", append(accepted(domainID), own(domainID, approval.Pending), rowOf(more[3], otherDomain, 4, approval.Pending), rowOf(more[3], domainID, 4, approval.Accepted)), -1, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -276,12 +281,12 @@ func TestCountIsOfTheAccountThatWasJudged(t *testing.T) {
 			n, err := c.Accepted(t.Context(), service(), domainID, endpoint)
 			if tt.want < 0 {
 				if e, ok := asError(err); !ok || !e.Retryable() {
-					t.Errorf("counted %d, %v", n, err)
+					t.Errorf("counted %+v, %v", n, err)
 				}
 				return
 			}
-			if n != tt.want || err != nil {
-				t.Errorf("counted %d, %v, want %d", n, err, tt.want)
+			if n.Accepted != tt.want || n.Creating != tt.creating || err != nil {
+				t.Errorf("counted %+v, %v, want %d and %d", n, err, tt.want, tt.creating)
 			}
 		})
 	}
@@ -289,7 +294,7 @@ func TestCountIsOfTheAccountThatWasJudged(t *testing.T) {
 		return says(200, rowsJSON(1, own("", approval.Pending)))
 	}))
 	if n, err := c.Accepted(t.Context(), service(), "", endpoint); err == nil {
-		t.Errorf("counted %d for no account", n)
+		t.Errorf("counted %+v for no account", n)
 	}
 }
 
@@ -397,8 +402,8 @@ func TestRandomListsThatLie(t *testing.T) {
 			}), func(cfg *Config) { cfg.RatePerSecond = 1e6 })
 			req := approval.Request{Target: service(), EndpointID: all[0]}
 			if n, err := c.Accepted(t.Context(), req.Target, domainID, all[0]); err == nil {
-				if good++; n != accepted {
-					t.Fatalf("seed %d: counted %d of %d accepted ones", seed, n, accepted)
+				if good++; n.Accepted != accepted {
+					t.Fatalf("seed %d: counted %+v of %d accepted ones", seed, n, accepted)
 				}
 			}
 			if got, err := c.Pending(t.Context(), req.Target); err == nil {

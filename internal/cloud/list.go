@@ -51,18 +51,17 @@ type connectionReader struct {
 	pageSize int
 	readPage pageReader
 	report   func(error) error // called with the error of each read; returns the error for the callers
-	budget   *readBudget
-	reading  chan struct{} // capacity 1; held by the current read
-	extra    chan struct{} // one token for each read next to it
+	rows     queue             // for single connections
+	whole    queue             // for the whole list, whose many calls must not hold up the others
 
-	mu      sync.Mutex
-	next    *batch                // joined by new callers; nil if there are none
-	pending map[string]pendingRow // of the latest reads, by id
-	counts  approval.Connections  // of the latest complete reads
-	shownAt time.Time             // when the last read was sent whose rows are in pending
-	pruneAt time.Time             // when old rows were last removed from it
-	acting  []string              // ids of decisions that are being sent, in order
-	known   lists
+	mu        sync.Mutex
+	lastCount *listCount            // of the latest read of the whole list, as long as it is used
+	pending   map[string]pendingRow // of the latest reads, by id
+	counts    approval.Connections  // of the latest complete reads
+	shownAt   time.Time             // when the last read was sent whose rows are in pending
+	pruneAt   time.Time             // when old rows were last removed from it
+	acting    []string              // ids of decisions that are being sent, in order
+	known     lists
 }
 
 // lists is what a reader knows of the length of its lists, which decides how it reads them.
@@ -88,10 +87,18 @@ type pendingRow struct {
 	at  time.Time // when the read was sent
 }
 
+// queue is where callers wait for reads of one kind.
+type queue struct {
+	budget  *readBudget
+	reading chan struct{} // capacity 1; held by the current read
+	extra   chan struct{} // one token for each read next to it; nil: none
+	next    *batch        // joined by new callers; nil if there are none. connectionReader.mu guards it.
+}
+
 // batch is one read and its waiters.
 type batch struct {
+	queue   *queue
 	needs   map[string]*waiters // by id
-	list    int                 // number of waiters for the whole list
 	waiters int
 	joined  int // callers, with those that have left
 	cancel  context.CancelFunc
@@ -106,8 +113,12 @@ type waiters struct{ all, facts int }
 
 func newConnectionReader(size int, perSecond func() float64, readPage pageReader, report func(error) error) *connectionReader {
 	return &connectionReader{
-		pageSize: size, readPage: readPage, report: report, reading: make(chan struct{}, 1),
-		extra: make(chan struct{}, min(int(perSecond()/minExtraRate), maxExtra)), budget: newReadBudget(perSecond),
+		pageSize: size, readPage: readPage, report: report,
+		rows: queue{
+			budget: newReadBudget(perSecond), reading: make(chan struct{}, 1),
+			extra: make(chan struct{}, min(int(perSecond()/minExtraRate), maxExtra)),
+		},
+		whole: queue{budget: newReadBudget(perSecond), reading: make(chan struct{}, 1)},
 	}
 }
 
@@ -123,12 +134,16 @@ const (
 // read returns the row of id, or the whole list.
 func (l *connectionReader) read(ctx context.Context, id string, what need) (snapshot, error) {
 	id = approval.UUID(id)
+	q := &l.rows
+	if what == needList {
+		q = &l.whole
+	}
 	l.mu.Lock()
-	b := l.next
+	b := q.next
 	if b == nil {
 		run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		b = &batch{needs: map[string]*waiters{}, cancel: cancel, enough: make(chan struct{}), done: make(chan struct{})}
-		l.next = b
+		b = &batch{queue: q, needs: map[string]*waiters{}, cancel: cancel, enough: make(chan struct{}), done: make(chan struct{})}
+		q.next = b
 		go l.run(run, b) // ends after the read, or when the last waiter leaves
 	}
 	b.change(id, what, 1)
@@ -155,12 +170,8 @@ func (b *batch) change(id string, what need, n int) {
 	}
 	b.waiters += n
 	w.all += n
-	switch what {
-	case needFacts:
+	if what == needFacts {
 		w.facts += n
-	case needList:
-		b.list += n
-	case needState:
 	}
 	if w.all == 0 {
 		delete(b.needs, id)
@@ -174,8 +185,8 @@ func (l *connectionReader) leave(b *batch, id string, what need) {
 	b.change(id, what, -1)
 	if b.waiters == 0 {
 		b.cancel()
-		if l.next == b {
-			l.next = nil
+		if b.queue.next == b {
+			b.queue.next = nil
 		}
 	}
 }
@@ -183,22 +194,22 @@ func (l *connectionReader) leave(b *batch, id string, what need) {
 // run waits for an earlier read and the read budget, then reads b.
 func (l *connectionReader) run(ctx context.Context, b *batch) {
 	defer close(b.done)
-	release, err := l.turn(ctx, b)
+	release, err := b.turn(ctx)
 	if b.err = err; err != nil {
 		return
 	}
 	defer release()
-	if b.err = l.budget.Take(ctx); b.err != nil {
+	if b.err = b.queue.budget.Take(ctx); b.err != nil {
 		return
 	}
 	l.mu.Lock()
-	if l.next == b {
-		l.next = nil // nobody can join from here on
+	if b.queue.next == b {
+		b.queue.next = nil // nobody can join from here on
 	}
 	w := l.wantedBy(b)
 	l.mu.Unlock()
 
-	r := &batchRead{reader: l}
+	r := &batchRead{reader: l, budget: b.queue.budget}
 	r.paid.Store(true)
 	if w.decided {
 		ctx = inLane(ctx, laneConfirm)
@@ -211,20 +222,23 @@ func (l *connectionReader) run(ctx context.Context, b *batch) {
 		if r.all {
 			l.count(b.shown)
 		}
+		if w.list {
+			l.keepCount(countList(b.shown))
+		}
 	}
 }
 
 // turn waits until b may be read.
-func (l *connectionReader) turn(ctx context.Context, b *batch) (release func(), err error) {
+func (b *batch) turn(ctx context.Context) (release func(), err error) {
 	extra := chan struct{}(nil)
 	for enough := b.enough; ; {
 		select {
-		case l.reading <- struct{}{}:
-			return func() { <-l.reading }, nil
+		case b.queue.reading <- struct{}{}:
+			return func() { <-b.queue.reading }, nil
 		case extra <- struct{}{}:
 			return func() { <-extra }, nil
 		case <-enough:
-			enough, extra = nil, l.extra
+			enough, extra = nil, b.queue.extra
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -241,17 +255,17 @@ type wanted struct {
 
 // wantedBy returns what b must find out. The caller holds l.mu.
 func (l *connectionReader) wantedBy(b *batch) wanted {
-	w := wanted{ids: slices.Sorted(maps.Keys(b.needs)), list: b.list > 0}
+	w := wanted{ids: slices.Sorted(maps.Keys(b.needs)), list: b.queue == &l.whole}
 	for _, id := range w.ids {
 		n := b.needs[id]
 		if n.facts > 0 {
 			w.pending = append(w.pending, id)
 		}
-		w.decided = w.decided || n.facts < n.all && b.list == 0
+		w.decided = w.decided || n.facts < n.all && !w.list
 	}
 	// Decisions that wait for their turn need facts that are not old.
 	if len(l.acting) > 1 && time.Since(l.known.pendingAt) >= refreshAfter {
-		most := max(2, int(l.budget.perSecond()*refreshFor.Seconds()))
+		most := max(2, int(l.rows.budget.perSecond()*refreshFor.Seconds()))
 		w.pending = append(w.pending, l.acting[:min(most, len(l.acting))]...)
 	}
 	return w

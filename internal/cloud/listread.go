@@ -22,6 +22,7 @@ import (
 // A page counts only if it has all rows that its offset and the total leave for it.
 type batchRead struct {
 	reader     *connectionReader
+	budget     *readBudget
 	paid       atomic.Bool // for the first call
 	allPending bool        // all pending rows are shown
 	all        bool        // all rows are
@@ -97,7 +98,7 @@ func (k *lists) of(status approval.State) *pages {
 // call reads a page, for a token.
 func (r *batchRead) call(ctx context.Context, f filter) (page[connection], error) {
 	if !r.paid.CompareAndSwap(true, false) {
-		r.reader.budget.Borrow()
+		r.budget.Borrow()
 	}
 	p, sent, err := r.reader.readPage(ctx, f)
 	r.mu.Lock()
@@ -246,7 +247,7 @@ func (r *batchRead) readAll(ctx context.Context) (snapshot, error) {
 	}
 	r.allPending, r.all = true, true
 	r.learn(func(k *lists) { k.all.count = r.pagesOf(c.total) })
-	r.reader.budget.SetPages(r.pagesOf(c.total))
+	r.reader.setPages(r.pagesOf(c.total))
 	return snapshot{collector: *c}, nil
 }
 

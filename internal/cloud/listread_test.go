@@ -66,7 +66,11 @@ func (s *shelf) reader(size int) *connectionReader {
 func find(ctx context.Context, l *connectionReader, what need, ids ...string) ([]connection, []error) {
 	rows, errs := make([]connection, len(ids)), make([]error, len(ids))
 	var wg sync.WaitGroup
-	l.reading <- struct{}{}
+	q := &l.rows
+	if what == needList {
+		q = &l.whole
+	}
+	q.reading <- struct{}{}
 	for i, id := range ids {
 		wg.Go(func() {
 			shown, err := l.read(ctx, id, what)
@@ -75,7 +79,7 @@ func find(ctx context.Context, l *connectionReader, what need, ids ...string) ([
 		})
 	}
 	synctest.Wait()
-	<-l.reading
+	<-q.reading
 	wg.Wait()
 	return rows, errs
 }
@@ -164,7 +168,7 @@ func TestOnePageShowsDecidedAndPending(t *testing.T) {
 		for round, want := range []int{2, 1, 1} { // page 0, and then the right one
 			s.calls = nil
 			var both sync.WaitGroup
-			l.reading <- struct{}{}
+			l.rows.reading <- struct{}{}
 			for i, id := range ids(71, 79) {
 				both.Go(func() {
 					shown, err := l.read(t.Context(), id, []need{needFacts, needState}[i/4])
@@ -174,7 +178,7 @@ func TestOnePageShowsDecidedAndPending(t *testing.T) {
 				})
 			}
 			synctest.Wait()
-			<-l.reading
+			<-l.rows.reading
 			both.Wait()
 			if len(s.calls) != want {
 				t.Errorf("round %d: %d calls, want %d: %+v", round, len(s.calls), want, s.calls)

@@ -239,8 +239,8 @@ func TestSimulatedLies(t *testing.T) {
 					sim.Inject(f)
 				}
 				n, err := c.Accepted(t.Context(), target, own.DomainID, own.ID)
-				if (err != nil) != tt.fails || err == nil && n != 4 {
-					t.Errorf("%s: counted %d, %v", target.Name, n, err)
+				if (err != nil) != tt.fails || err == nil && n.Accepted != 4 {
+					t.Errorf("%s: counted %+v, %v", target.Name, n, err)
 				}
 				pending, err := c.Pending(t.Context(), target)
 				if (err != nil) != tt.fails || err == nil && len(pending) != 5 {
@@ -265,7 +265,7 @@ func TestSimulatedLies(t *testing.T) {
 				t.Errorf("%s: facts %+v, %v", target.Name, facts, err)
 			}
 			if n, err := c.Accepted(t.Context(), target, own.DomainID, own.ID); err == nil {
-				t.Errorf("%s: counted %d", target.Name, n)
+				t.Errorf("%s: counted %+v", target.Name, n)
 			}
 			sim.ClearFaults()
 		}
@@ -277,7 +277,7 @@ func TestSimulatedLies(t *testing.T) {
 		own := sim.Connect(target.ID, simulator.Connection{State: simulator.PendingAcceptance})
 		sim.Inject(simulator.Fault{Kind: simulator.DelayedRows})
 		if n, err := c.Accepted(t.Context(), target, own.DomainID, own.ID); err == nil {
-			t.Errorf("counted %d by a list that does not show the connection", n)
+			t.Errorf("counted %+v by a list that does not show the connection", n)
 		}
 	})
 }

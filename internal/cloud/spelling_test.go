@@ -29,12 +29,15 @@ func TestRowsInAnySpelling(t *testing.T) {
 				if _, ok := s.row(asked); !ok {
 					t.Errorf("the row of %s is not found by %s", at, asked)
 				}
-				if n, err := s.accepted(of, asked); n != 0 || err != nil {
-					t.Errorf("%s counts itself, written %s: %d, %v", at, asked, n, err)
+				if n, err := countList(s).of(of, asked); n.Accepted != 0 || err != nil {
+					t.Errorf("%s counts itself, written %s: %+v, %v", at, asked, n, err)
 				}
 			}
-			if n, err := s.accepted(of, strings.Replace(id, "7", "8", 1)); n != 1 || err != nil {
-				t.Errorf("the account %s has %d accepted, %v; want 1", of, n, err)
+			another := row
+			another.ID = strings.Replace(row.ID, "7", "8", 1)
+			s.join([]connection{another})
+			if n, err := countList(s).of(of, another.ID); n.Accepted != 1 || err != nil {
+				t.Errorf("the account %s has %+v, %v; want 1", of, n, err)
 			}
 		}
 	}

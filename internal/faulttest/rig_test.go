@@ -105,7 +105,7 @@ type places struct {
 	store *ledgertest.Fake
 }
 
-func (p places) Reserve(ctx context.Context, req approval.Request, domain string, limit, counted int) (bool, error) {
+func (p places) Reserve(ctx context.Context, req approval.Request, domain string, limit int, counted approval.AccountCount) (bool, error) {
 	return p.store.Reserve(ctx, req, domain, limit, counted)
 }
 

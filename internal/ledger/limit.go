@@ -53,12 +53,13 @@ const (
 
 // Reserve reports whether req's may be the next accepted connection of domain on
 // its target, of which there shall be at most limit. counted is what the cloud
-// counts now, without the connection that is asked for. Requests for the same
-// connection share a reservation; it is an error, which passes, if too many of them are
-// under way. A request that has its reservation keeps it until it ends; then a later
-// Reserve counts the connection as accepted if any of them ended so, and frees
-// the reservation once none is left.
-func (l *Ledger) Reserve(ctx context.Context, req approval.Request, domain string, limit, counted int) (bool, error) {
+// counts, without the connection that is asked for. It is approval.ErrCountUnclear if that
+// depends on connections that are being created. Requests for the same connection share a
+// reservation; it is an error, which passes, if too many of them are under way. A request
+// that has its reservation keeps it until it ends; then a later Reserve counts the
+// connection as accepted if any of them ended so, and frees the reservation once none is
+// left.
+func (l *Ledger) Reserve(ctx context.Context, req approval.Request, domain string, limit int, counted approval.AccountCount) (bool, error) {
 	select {
 	case l.reserving <- struct{}{}:
 		defer func() { <-l.reserving }()
@@ -73,18 +74,21 @@ func (l *Ledger) Reserve(ctx context.Context, req approval.Request, domain strin
 			return false, err
 		}
 		if !ok {
-			s = storedLimit{V: format, Base: counted}
+			s = storedLimit{V: format, Base: counted.Accepted}
 		}
 		if _, has := s.Reserved[endpoint].Requests[req.ID]; has {
 			return true, nil
 		}
-		if s.others(endpoint, counted) >= limit || len(s.Reserved) >= pruneAt || len(s.Reserved[endpoint].Requests) >= maxShared {
+		if s.others(endpoint, counted.Most()) >= limit || len(s.Reserved) >= pruneAt || len(s.Reserved[endpoint].Requests) >= maxShared {
 			if err := l.prune(ctx, &s, counted); err != nil {
 				return false, err
 			}
 		}
-		if s.others(endpoint, counted) >= limit {
+		switch {
+		case s.others(endpoint, counted.Accepted) >= limit:
 			return false, nil
+		case counted.Most() >= limit:
+			return false, fmt.Errorf("%s: %w", key, approval.ErrCountUnclear)
 		}
 		if n := len(s.Reserved[endpoint].Requests); n >= maxShared {
 			return false, fmt.Errorf("%s: %d requests for endpoint %s are under way, and this one waits for their end", key, n, endpoint)
@@ -127,7 +131,7 @@ func (s *storedLimit) add(endpoint, requestID string) {
 
 // prune asks how the requests ended. When no reservation is left, the lists had time to
 // show the last accept, and the cloud's count is the whole truth.
-func (l *Ledger) prune(ctx context.Context, s *storedLimit, counted int) error {
+func (l *Ledger) prune(ctx context.Context, s *storedLimit, counted approval.AccountCount) error {
 	now := time.Now()
 	for endpoint, p := range s.Reserved {
 		for id, since := range p.Requests {
@@ -151,7 +155,7 @@ func (l *Ledger) prune(ctx context.Context, s *storedLimit, counted int) error {
 			}
 		}
 		s.Reserved[endpoint] = p
-		if len(p.Requests) > 0 || now.Sub(p.Accepted) <= listLag || now.Sub(p.Unknown) <= unknownFor {
+		if len(p.Requests) > 0 || counted.At.Sub(p.Accepted) <= listLag || now.Sub(p.Unknown) <= unknownFor {
 			continue
 		}
 		delete(s.Reserved, endpoint)
@@ -160,7 +164,7 @@ func (l *Ledger) prune(ctx context.Context, s *storedLimit, counted int) error {
 		}
 	}
 	if len(s.Reserved) == 0 {
-		s.Base = counted
+		s.Base = counted.Accepted
 	}
 	return nil
 }

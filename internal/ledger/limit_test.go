@@ -25,7 +25,7 @@ func TestLimitTrustsTheCloudOnceItCanKnow(t *testing.T) {
 		f := ledgertest.NewFake()
 		reserve := func(n string, counted int) bool {
 			t.Helper()
-			ok, err := f.Reserve(t.Context(), ledgertest.Another(n), "d1", 1, counted)
+			ok, err := f.Reserve(t.Context(), ledgertest.Another(n), "d1", 1, ledgertest.Counted(counted))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,6 +61,66 @@ func TestLimitTrustsTheCloudOnceItCanKnow(t *testing.T) {
 	})
 }
 
+// TestACountOfAnEarlierReadFreesNothing: a count that is shared may be of a read that began
+// when the list did not show the last accept yet.
+func TestACountOfAnEarlierReadFreesNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &bookOf{Fake: ledgertest.NewFake(), limit: 1}
+		first := ledgertest.Another("1")
+		if !b.reserve(t, first, 0) {
+			t.Fatal("no reservation")
+		}
+		b.end(t, first, approval.OutcomeAccepted)
+		<-time.After(time.Second)
+		early := ledgertest.Counted(0)
+		<-time.After(2 * time.Minute)
+		if ok, err := b.Reserve(t.Context(), ledgertest.Another("2"), "d1", b.limit, early); ok || err != nil {
+			t.Errorf("a count of a read just after the accept: %t, %v", ok, err)
+		}
+		if ok, err := b.Reserve(t.Context(), ledgertest.Another("2"), "d1", b.limit, ledgertest.Counted(0)); !ok || err != nil {
+			t.Errorf("a count of now, after the connection was removed: %t, %v", ok, err)
+		}
+	})
+}
+
+// TestALimitIsUnclearWhileConnectionsAreCreated: a list shows the same of a connection that
+// a person has just accepted, and of one that waits for nothing yet.
+func TestALimitIsUnclearWhileConnectionsAreCreated(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		accepted, creating int
+		ok, unclear        bool
+	}{
+		{0, 0, true, false},
+		{0, 2, true, false},
+		{0, 3, false, true},
+		{1, 1, true, false},
+		{2, 1, false, true},
+		{2, 7, false, true},
+		{3, 0, false, false},
+		{3, 1, false, false},
+	} {
+		f := ledgertest.NewFake()
+		counted := approval.AccountCount{Accepted: tt.accepted, Creating: tt.creating, At: time.Now()}
+		ok, err := f.Reserve(t.Context(), ledgertest.Another("1"), "d1", 3, counted)
+		if ok != tt.ok || errors.Is(err, approval.ErrCountUnclear) != tt.unclear || err != nil && !tt.unclear {
+			t.Errorf("%d accepted, %d being created, of 3: %t, %v", tt.accepted, tt.creating, ok, err)
+		}
+	}
+	// Those that have reservations are counted by these while they are being created.
+	b := &bookOf{Fake: ledgertest.NewFake(), limit: 3}
+	for n := range 3 {
+		if !b.reserve(t, ledgertest.Another(fmt.Sprint(n)), 0) {
+			t.Fatal("no reservation")
+		}
+	}
+	counted := approval.AccountCount{Creating: 3, At: time.Now()}
+	if ok, err := b.Reserve(t.Context(), ledgertest.Another("4"), "d1", b.limit, counted); ok || err != nil {
+		t.Errorf("all are reserved: %t, %v", ok, err)
+	}
+}
+
 // TestAnAcceptThatWasNotConfirmedKeepsItsPlace: it may be accepted any moment, and
 // no list counts it while it is under way.
 func TestAnAcceptThatWasNotConfirmedKeepsItsPlace(t *testing.T) {
@@ -69,7 +129,7 @@ func TestAnAcceptThatWasNotConfirmedKeepsItsPlace(t *testing.T) {
 		f := ledgertest.NewFake()
 		reserve := func(n string, counted int) bool {
 			t.Helper()
-			ok, err := f.Reserve(t.Context(), ledgertest.Another(n), "d1", 1, counted)
+			ok, err := f.Reserve(t.Context(), ledgertest.Another(n), "d1", 1, ledgertest.Counted(counted))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -119,7 +179,7 @@ func (b *bookOf) end(t *testing.T, req approval.Request, o approval.Outcome) {
 
 func (b *bookOf) reserve(t *testing.T, req approval.Request, counted int) bool {
 	t.Helper()
-	ok, err := b.Reserve(t.Context(), req, "d1", b.limit, counted)
+	ok, err := b.Reserve(t.Context(), req, "d1", b.limit, ledgertest.Counted(counted))
 	if err != nil {
 		t.Fatalf("Reserve for %s: %v", req.EventID, err)
 	}
@@ -266,7 +326,7 @@ func TestFewShareAPlace(t *testing.T) {
 			t.Fatalf("request %d got no reservation", n)
 		}
 	}
-	if ok, err := b.Reserve(t.Context(), ledgertest.Request("late"), "d1", b.limit, 0); ok || err == nil || !strings.Contains(err.Error(), ledgertest.Endpoint) {
+	if ok, err := b.Reserve(t.Context(), ledgertest.Request("late"), "d1", b.limit, ledgertest.Counted(0)); ok || err == nil || !strings.Contains(err.Error(), ledgertest.Endpoint) {
 		t.Errorf("one more request for the connection: %t, %v; want it to wait", ok, err)
 	}
 	if got := b.free(t); got != 1 {
@@ -329,7 +389,7 @@ func TestPlacesByRequestAreRefused(t *testing.T) {
 	t.Parallel()
 	f := ledgertest.NewFake()
 	f.PutRaw(limitKey, []byte(`{"v":1,"Base":1,"Reserved":{"`+approval.RequestID("a", "b")+`":"2026-11-21T08:00:00Z"}}`))
-	ok, err := f.Reserve(t.Context(), ledgertest.Request("1"), "d1", 9, 0)
+	ok, err := f.Reserve(t.Context(), ledgertest.Request("1"), "d1", 9, ledgertest.Counted(0))
 	if _, bad := errors.AsType[*ledger.UnreadableError](err); ok || !bad {
 		t.Errorf("Reserve: %t, %v; want it unreadable", ok, err)
 	}

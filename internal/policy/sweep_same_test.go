@@ -250,8 +250,8 @@ func (s *site) Pending(context.Context, approval.Target) ([]approval.Facts, erro
 
 func (*site) LatestPending(approval.Request) (approval.Facts, bool) { return approval.Facts{}, false }
 
-func (s *site) Accepted(context.Context, approval.Target, string, string) (int, error) {
-	return s.accepted, nil
+func (s *site) Accepted(context.Context, approval.Target, string, string) (approval.AccountCount, error) {
+	return approval.AccountCount{Accepted: s.accepted}, nil
 }
 
 func (s *site) Submit(_ context.Context, r approval.Request) error {

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -76,15 +77,17 @@ func (w *Worker) judgeWithin(ctx context.Context, t *task, entry *approval.Entry
 	if err != nil {
 		return nil, fmt.Errorf("count the accepted connections: %w", err)
 	}
-	in.Facts.Accepted = approval.Counted(counted)
-	w.limitUsed(&decision, req, facts, counted)
+	in.Facts.Accepted = approval.Counted(counted.Accepted)
+	w.limitUsed(&decision, req, facts, counted.Accepted)
 	for decision = judge(w.Policy, in); decision.Limit > 0 && facts.State == approval.Pending; decision = judge(w.Policy, in) {
 		ok, err := w.Limiter.Reserve(ctx, *req, facts.DomainID, decision.Limit, counted)
-		if err != nil {
+		switch {
+		case errors.Is(err, approval.ErrCountUnclear):
+			return nil, waits(approval.StageDecide, "count_unclear", soon())
+		case err != nil:
 			return nil, fmt.Errorf("make a reservation: %w", err)
-		}
-		if ok {
-			w.limitUsed(&decision, req, facts, counted+1)
+		case ok:
+			w.limitUsed(&decision, req, facts, counted.Accepted+1)
 			return &decision, nil
 		}
 		w.limitUsed(&decision, req, facts, decision.Limit)

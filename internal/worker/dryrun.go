@@ -172,6 +172,6 @@ func (d *DryRun) decide(ctx context.Context, req *approval.Request, facts *appro
 	if err != nil {
 		return decision, fmt.Errorf("count the accepted connections: %w", err)
 	}
-	in.Facts.Accepted = approval.Counted(n)
+	in.Facts.Accepted = approval.Counted(n.Most())
 	return judge(d.Policy, in), nil
 }

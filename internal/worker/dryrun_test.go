@@ -26,8 +26,8 @@ func (onePending) Pending(context.Context, approval.Target) ([]approval.Facts, e
 	return []approval.Facts{{EndpointID: endpoint, DomainID: "d", MarkerID: 1, State: approval.Pending}}, nil
 }
 
-func (onePending) Accepted(context.Context, approval.Target, string, string) (int, error) {
-	return 0, nil
+func (onePending) Accepted(context.Context, approval.Target, string, string) (approval.AccountCount, error) {
+	return approval.AccountCount{}, nil
 }
 
 // holding holds every request.

@@ -165,19 +165,23 @@ func (*fakeCloud) LatestPending(approval.Request) (approval.Facts, bool) {
 	return approval.Facts{}, false
 }
 
-func (c *fakeCloud) Accepted(_ context.Context, _ approval.Target, domainID, endpointID string) (int, error) {
+func (c *fakeCloud) Accepted(_ context.Context, _ approval.Target, domainID, endpointID string) (approval.AccountCount, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.failing("count", false); err != nil {
-		return 0, err
+		return approval.AccountCount{}, err
 	}
 	if c.facts[endpointID].DomainID != domainID {
-		return 0, cloudError{retryable: true}
+		return approval.AccountCount{}, cloudError{retryable: true}
 	}
-	n := 0
+	n := approval.AccountCount{At: time.Now()}
 	for id, f := range c.facts {
-		if id != endpointID && f.DomainID == domainID && f.State == approval.Accepted {
-			n++
+		switch {
+		case id == endpointID || f.DomainID != domainID:
+		case f.State == approval.Accepted:
+			n.Accepted++
+		case f.State == approval.Creating:
+			n.Creating++
 		}
 	}
 	return n, nil

@@ -67,7 +67,8 @@ func (w *Worker) newTask(d *approval.Delivery, entry *approval.Entry, stored boo
 // snapshot is facts and when they were read, by this worker's own clock.
 type snapshot struct {
 	approval.Facts
-	at time.Time
+	at        time.Time
+	countedAt time.Time // of Facts.Accepted, if that is known
 }
 
 // verified is what the cloud shows of a request.

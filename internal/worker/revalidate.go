@@ -64,18 +64,21 @@ func (w *Worker) acceptOrReject(ctx context.Context, t *task, a acted) (acted, e
 // revalidate returns the facts for an act, read and counted again if they have aged. If
 // they are not of the connection that was judged, what may have been done by the decision
 // must show first.
+//
+// It counts first: that reads the whole list, and the facts must be young after it.
 func (w *Worker) revalidate(ctx context.Context, t *task, a acted) (*snapshot, error) {
-	facts, err := w.refresh(ctx, t, a.entry, a.facts)
+	counted, err := w.recount(ctx, t, a.entry, a.facts)
+	if err != nil {
+		return a.facts, err
+	}
+	facts, err := w.refresh(ctx, t, a.entry, counted)
 	if err != nil {
 		return facts, err
 	}
-	if !a.entry.Decision.Facts.Same(facts.Facts) {
-		if !a.entry.Undone() {
-			return facts, maybeDoneWait()
-		}
-		return facts, nil
+	if !a.entry.Decision.Facts.Same(facts.Facts) && !a.entry.Undone() {
+		return facts, maybeDoneWait()
 	}
-	return w.recount(ctx, t, a.entry, facts)
+	return facts, nil
 }
 
 // judged returns the facts that the policies judge again right before the act: if the
@@ -83,7 +86,7 @@ func (w *Worker) revalidate(ctx context.Context, t *task, a acted) (*snapshot, e
 func (a acted) judged() *snapshot {
 	judged := *a.facts
 	if !judged.Accepted.Known {
-		judged.Accepted = a.entry.Decision.Facts.Accepted
+		judged.Accepted, judged.countedAt = a.entry.Decision.Facts.Accepted, a.entry.Decision.At
 	}
 	return &judged
 }
@@ -139,23 +142,39 @@ func (w *Worker) refresh(ctx context.Context, t *task, entry *approval.Entry, fa
 	case fresh.State != approval.Pending:
 		return facts, waits(approval.StageVerify, "not_pending", soon())
 	}
+	if facts.Same(fresh.Facts) {
+		fresh.Accepted, fresh.countedAt = facts.Accepted, facts.countedAt
+	}
 	return fresh, nil
 }
 
 // recount returns facts, counted again for an accept within a limit that was
-// decided a while ago: people accept connections, too.
+// counted a while ago: people accept connections, too.
 func (w *Worker) recount(ctx context.Context, t *task, entry *approval.Entry, facts *snapshot) (*snapshot, error) {
-	if entry.Decision.Limit == 0 || facts.Accepted.Known || w.Now().Sub(entry.Decision.At) <= w.Limits.FactsMaxAge {
+	if !w.countAged(entry, facts) {
 		return facts, nil
 	}
 	n, err := w.Limiter.Accepted(ctx, entry.Request.Target, facts.DomainID, entry.Request.EndpointID)
 	t.stages.record(approval.StageVerify, err)
-	if err != nil {
+	switch limit := entry.Decision.Limit; {
+	case err != nil:
 		return facts, fmt.Errorf("count the accepted connections: %w", err)
+	case n.Accepted < limit && n.Most() >= limit:
+		return facts, waits(approval.StageVerify, "count_unclear", soon())
 	}
 	counted := *facts
-	counted.Accepted = approval.Counted(n)
+	counted.Accepted, counted.countedAt = approval.Counted(n.Accepted), w.Now()
 	return &counted, nil
+}
+
+// countAged reports whether the connections of the account have to be counted again before
+// entry's accept, which a rule with a limit decided.
+func (w *Worker) countAged(entry *approval.Entry, facts *snapshot) bool {
+	at := entry.Decision.At
+	if facts.Accepted.Known {
+		at = facts.countedAt
+	}
+	return entry.Decision.Limit > 0 && w.Now().Sub(at) > w.Limits.FactsMaxAge
 }
 
 // sent is what came of a call that accepts or rejects.
@@ -232,6 +251,9 @@ func (w *Worker) send(ctx context.Context, t *task, a acted) (sent, error) {
 // pending, by a read of at most Limits.FactsMaxAge ago. An act may wait longer than that
 // for its turn; reads for other requests of the target count, so that this costs none.
 func (w *Worker) current(entry *approval.Entry, judged *snapshot) bool {
+	if w.countAged(entry, judged) {
+		return false
+	}
 	now, most := w.Now(), max(w.Limits.FactsMaxAge, 0)
 	if now.Sub(judged.at) <= most {
 		return true

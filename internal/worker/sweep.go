@@ -22,7 +22,7 @@ type Lister interface {
 	// Pending returns every connection of t in pendingAcceptance.
 	Pending(ctx context.Context, t approval.Target) ([]approval.Facts, error)
 	// Accepted is Limiter.Accepted.
-	Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (int, error)
+	Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (approval.AccountCount, error)
 }
 
 // Locks reads the ledger; *ledger.Ledger provides it.
@@ -379,10 +379,11 @@ func (s *Sweep) changed(ctx context.Context, entry *approval.Entry, facts approv
 	if d.NeedsCount {
 		n, counted := accepted[facts.DomainID]
 		if !counted {
-			var err error
-			if n, err = s.Cloud.Accepted(ctx, entry.Request.Target, facts.DomainID, entry.Request.EndpointID); err != nil {
+			count, err := s.Cloud.Accepted(ctx, entry.Request.Target, facts.DomainID, entry.Request.EndpointID)
+			if err != nil {
 				return false, fmt.Errorf("count the accepted connections: %w", err)
 			}
+			n = count.Most()
 			accepted[facts.DomainID] = n
 		}
 		in.Facts.Accepted = approval.Counted(n)

@@ -46,7 +46,7 @@ func (w *Worker) recentFacts(t *task, entry *approval.Entry) *snapshot {
 	if !ok || age < 0 || age > min(recentFacts, w.Limits.FactsMaxAge) {
 		return nil
 	}
-	return &snapshot{facts, facts.ReadAt}
+	return &snapshot{Facts: facts, at: facts.ReadAt}
 }
 
 func (w *Worker) readFacts(ctx context.Context, req approval.Request) (*snapshot, error) {
@@ -59,7 +59,7 @@ func (w *Worker) readFacts(ctx context.Context, req approval.Request) (*snapshot
 	if read := facts.ReadAt; read.After(at) && !read.After(w.Now()) {
 		at = read
 	}
-	return &snapshot{facts, at}, nil
+	return &snapshot{Facts: facts, at: at}, nil
 }
 
 // waitUntilListed ends a request whose endpoint is not listed, or has it come

@@ -37,14 +37,16 @@ type Cloud interface {
 
 // Limiter keeps limits; *cloud.Client and *ledger.Ledger provide its halves.
 type Limiter interface {
-	// Accepted returns how many accepted connections the account domainID, which
-	// was judged, has on t, endpointID aside. If endpointID does not show, or
-	// shows another account, that is an error: it cannot be counted.
-	Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (int, error)
+	// Accepted returns how many connections the account domainID, which was judged, has
+	// accepted on t, endpointID aside, by a read that may have ended a few seconds ago. If
+	// endpointID does not show, or shows another account, that is an error: it cannot be
+	// counted.
+	Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (approval.AccountCount, error)
 	// Reserve reports whether req's may be one of at most limit accepted
-	// connections of domain on its target. It is safe to repeat, and requests
-	// for one connection share one reservation.
-	Reserve(ctx context.Context, req approval.Request, domain string, limit, counted int) (bool, error)
+	// connections of domain on its target. It is approval.ErrCountUnclear if the count
+	// does not tell. It is safe to repeat, and requests for one connection share one
+	// reservation.
+	Reserve(ctx context.Context, req approval.Request, domain string, limit int, counted approval.AccountCount) (bool, error)
 }
 
 // Creator makes endpoints; *cloud.Client provides it.

@@ -32,6 +32,9 @@ func Request(n string) approval.Request {
 // RequestKey is the key of a request's entry in the bucket.
 func RequestKey(id string) string { return "request." + id[:4] + "." + id }
 
+// Counted is a count of n accepted connections by a read of now.
+func Counted(n int) approval.AccountCount { return approval.AccountCount{Accepted: n, At: time.Now()} }
+
 // Another is the request of that n for an endpoint of its own.
 func Another(n string) approval.Request {
 	r := Request(n)
@@ -442,19 +445,19 @@ func leases(t *testing.T, l *ledger.Ledger) {
 
 func limitConcurrently(t *testing.T, l *ledger.Ledger) {
 	got := concurrently(t, 100, func(i int) (bool, error) {
-		ok, err := l.Reserve(t.Context(), Another(fmt.Sprint(i)), "d1", 10, 0)
+		ok, err := l.Reserve(t.Context(), Another(fmt.Sprint(i)), "d1", 10, Counted(0))
 		if err == nil && ok { // again is the same place
-			ok, err = l.Reserve(t.Context(), Another(fmt.Sprint(i)), "d1", 10, 0)
+			ok, err = l.Reserve(t.Context(), Another(fmt.Sprint(i)), "d1", 10, Counted(0))
 		}
 		return ok, err
 	})
 	if got != 10 {
 		t.Errorf("%d of 100 got one of 10 places", got)
 	}
-	if ok, err := l.Reserve(t.Context(), Another("x"), "d2", 1, 0); !ok || err != nil {
+	if ok, err := l.Reserve(t.Context(), Another("x"), "d2", 1, Counted(0)); !ok || err != nil {
 		t.Errorf("another domain has its own limit: %t, %v", ok, err)
 	}
-	if ok, err := l.Reserve(t.Context(), Another("x"), "strange domain/*", 1, 1); ok || err != nil {
+	if ok, err := l.Reserve(t.Context(), Another("x"), "strange domain/*", 1, Counted(1)); ok || err != nil {
 		t.Errorf("the cloud counts the limit already: %t, %v", ok, err)
 	}
 }
@@ -462,7 +465,7 @@ func limitConcurrently(t *testing.T, l *ledger.Ledger) {
 func limitCounts(t *testing.T, l *ledger.Ledger) {
 	reserve := func(n string, counted int) bool {
 		t.Helper()
-		ok, err := l.Reserve(t.Context(), Another(n), "d1", 2, counted)
+		ok, err := l.Reserve(t.Context(), Another(n), "d1", 2, Counted(counted))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -497,18 +500,18 @@ func limitShared(t *testing.T, l *ledger.Ledger) {
 		if i%2 == 1 {
 			r.EndpointID = strings.ToUpper(r.EndpointID)
 		}
-		return l.Reserve(t.Context(), r, "d1", 2, 0)
+		return l.Reserve(t.Context(), r, "d1", 2, Counted(0))
 	})
 	if got != 6 {
 		t.Errorf("%d of 6 requests for one connection share its place, want all", got)
 	}
-	if ok, err := l.Reserve(t.Context(), Another("x"), "d1", 2, 0); !ok || err != nil {
+	if ok, err := l.Reserve(t.Context(), Another("x"), "d1", 2, Counted(0)); !ok || err != nil {
 		t.Errorf("the second of two places: %t, %v", ok, err)
 	}
-	if ok, err := l.Reserve(t.Context(), Another("y"), "d1", 2, 0); ok || err != nil {
+	if ok, err := l.Reserve(t.Context(), Another("y"), "d1", 2, Counted(0)); ok || err != nil {
 		t.Errorf("a third place of two: %t, %v", ok, err)
 	}
-	if ok, err := l.Reserve(t.Context(), Request("late"), "d1", 2, 0); !ok || err != nil {
+	if ok, err := l.Reserve(t.Context(), Request("late"), "d1", 2, Counted(0)); !ok || err != nil {
 		t.Errorf("a share of a place when all are taken: %t, %v", ok, err)
 	}
 }
