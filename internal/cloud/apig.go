@@ -34,7 +34,7 @@ func (c *Client) gatewayConnections(ctx context.Context, project, gateway string
 		api: APIAPIG, op: op, method: http.MethodGet,
 		path: "/v2/{}/apigw/instances/{}/vpc-endpoint/connections", ids: []string{project, gateway},
 		query: f.query(), project: project, contentType: plainJSON, names: f.names(),
-		decode: decodeList(&out, "connections", "total", f.rows(apigPage), readConnection), // "size" is that of the page
+		decode: decodeList(&out, "connections", "total", f.rows(apigPage), c.rowReader(f)), // "size" is that of the page
 	}
 	err := c.do(ctx, read, nil)
 	return out, read.sent, err

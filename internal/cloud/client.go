@@ -27,6 +27,7 @@ type Client struct {
 	trace    Trace // nil: off
 	faults   *faults
 	targets  approval.Targets
+	rows     rowCache // of single pages
 
 	mu      sync.Mutex
 	readers map[listKey]*connectionReader

@@ -156,7 +156,7 @@ func (r *batchRead) readSome(ctx context.Context, s *snapshot, ids []string, sta
 		if !ok {
 			continue
 		}
-		p, err := r.readPage(ctx, filter{status: status, limit: r.reader.pageSize, offset: index * r.reader.pageSize})
+		p, err := r.readPage(ctx, filter{status: status, limit: r.reader.pageSize, offset: index * r.reader.pageSize, again: true})
 		if err != nil || p.short {
 			return false, err
 		}

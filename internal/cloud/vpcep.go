@@ -138,6 +138,7 @@ type filter struct {
 	status approval.State
 	limit  int // 0: the API's default
 	offset int
+	again  bool // most of its rows were probably read a moment ago; not sent
 }
 
 // rows returns the maximum number of rows of a page; most is the limit of the API.
@@ -203,6 +204,14 @@ func (c *Client) actService(ctx context.Context, project, service, endpoint stri
 	}, done)
 }
 
+// rowReader returns the function that reads a row of a page.
+func (c *Client) rowReader(f filter) func(*jsontext.Decoder) (connection, error) {
+	if f.again {
+		return c.rows.read
+	}
+	return readConnection
+}
+
 // serviceConnections reads one page of the connections of an endpoint service, and returns when
 // the call was sent.
 func (c *Client) serviceConnections(ctx context.Context, project, service string, f filter) (page[connection], time.Time, error) {
@@ -212,7 +221,7 @@ func (c *Client) serviceConnections(ctx context.Context, project, service string
 		api: APIVPCEP, op: op, method: http.MethodGet,
 		path: "/v1/{}/vpc-endpoint-services/{}/connections", ids: []string{project, service},
 		query: f.query(), project: project, contentType: plainJSON, names: f.names(),
-		decode: decodeList(&out, "connections", "total_count", f.rows(vpcepPage), readConnection),
+		decode: decodeList(&out, "connections", "total_count", f.rows(vpcepPage), c.rowReader(f)),
 	}
 	err := c.do(ctx, read, nil)
 	return out, read.sent, err
