@@ -45,7 +45,7 @@ func collect[T listRow[T]](ctx context.Context, size int, read func(ctx context.
 }
 
 func collectOnce[T listRow[T]](ctx context.Context, size int, read func(ctx context.Context, offset int) (page[T], error)) (*collector[T], error) {
-	c := newCollector[T]()
+	c := newCollector[T](0)
 	for more := true; more; {
 		if c.pages >= maxPages {
 			return nil, incomplete("more than %d pages", maxPages)
@@ -101,7 +101,10 @@ type collector[T listRow[T]] struct {
 	distinct      int // rows that differ in anything at all
 }
 
-func newCollector[T listRow[T]]() collector[T] { return collector[T]{index: map[string]int{}} }
+// newCollector returns a collector with room for so many rows at first.
+func newCollector[T listRow[T]](room int) collector[T] {
+	return collector[T]{rows: make([]T, 0, room), index: make(map[string]int, room)}
+}
 
 // addPage adds a page of at most size rows, and reports whether there are more.
 func (c *collector[T]) addPage(p page[T], size int) (more bool, err error) {

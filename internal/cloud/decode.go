@@ -25,6 +25,7 @@ const textIncomplete = "the list is incomplete or contradicts itself, so nothing
 
 const (
 	maxField = 256     // bytes of a string in a row
+	usualRow = 256     // bytes of a row; there is room for as many as a page may have
 	maxRows  = 200_000 // rows of all pages of a list
 )
 
@@ -235,7 +236,7 @@ func count(dec *jsontext.Decoder) (int, error) {
 // total is empty for a list that is documented without one.
 func decodeList[T any](out *page[T], rows, total string, limit int, row func(*jsontext.Decoder) (T, error)) func(http.Header, []byte) error {
 	return func(_ http.Header, body []byte) error {
-		*out = page[T]{total: -1} // clear the result of an earlier attempt
+		*out = page[T]{rows: make([]T, 0, min(limit, len(body)/usualRow)), total: -1} // without the result of an earlier attempt
 		there, known := false, []string{rows}
 		if total != "" {
 			known = append(known, total)

@@ -33,7 +33,7 @@ type batchRead struct {
 
 func (r *batchRead) read(ctx context.Context, w wanted) (snapshot, error) {
 	if !w.list && !r.known().noID {
-		s := snapshot{collector: newCollector[connection]()}
+		s := snapshot{collector: newCollector[connection](0)}
 		if resolved, err := r.readParts(ctx, &s, w); resolved || err != nil {
 			return s, err
 		}
@@ -160,7 +160,11 @@ func (r *batchRead) readSome(ctx context.Context, s *snapshot, ids []string, sta
 		if err != nil || p.short {
 			return false, err
 		}
-		s.join(p.rows)
+		if len(s.rows) == 0 {
+			s.collector = p.collector
+		} else {
+			s.join(p.rows)
+		}
 		list.count = r.pagesOf(p.total)
 		if whole = list.count == 1 && index == 0; whole {
 			list.hint, r.allPending, r.all = 0, true, status == ""
@@ -210,7 +214,7 @@ func neighbor(start, n, pages int) (index int, ok bool) {
 
 // somePage is a page that is read for itself.
 type somePage struct {
-	page[connection]
+	collector[connection]
 	short bool // rows are missing
 }
 
@@ -222,7 +226,7 @@ func (r *batchRead) readPage(ctx context.Context, f filter) (out somePage, err e
 		if err != nil {
 			return err
 		}
-		c := newCollector[connection]()
+		c := newCollector[connection](len(p.rows))
 		if _, err := c.addPage(p, f.limit); err != nil {
 			return err
 		}
@@ -230,7 +234,7 @@ func (r *batchRead) readPage(ctx context.Context, f filter) (out somePage, err e
 		if len(c.rows) > want || len(p.rows) == 0 && want > 0 {
 			return incomplete("a page has %d rows, but the total leaves %d", len(p.rows), want)
 		}
-		out = somePage{page[connection]{c.rows, p.total}, c.distinct < want}
+		out = somePage{c, c.distinct < want}
 		return nil
 	})
 	return out, err
@@ -306,7 +310,7 @@ func (r *batchRead) readOne(ctx context.Context, id string) (row connection, fou
 			return row, false, false, nil
 		}
 	}
-	c := newCollector[connection]()
+	c := newCollector[connection](1)
 	if err := c.add(p); err != nil {
 		return row, false, true, err
 	}

@@ -23,7 +23,7 @@ func TestRowsInAnySpelling(t *testing.T) {
 			if f := row.facts(); f.EndpointID != id || f.DomainID != account {
 				t.Errorf("%s of %s is shown as %s of %s", at, of, f.EndpointID, f.DomainID)
 			}
-			s := snapshot{collector: newCollector[connection]()}
+			s := snapshot{collector: newCollector[connection](1)}
 			s.join([]connection{row})
 			for _, asked := range []string{at, strings.ReplaceAll(id, "-", "")} {
 				if _, ok := s.row(asked); !ok {
