@@ -110,8 +110,8 @@ func memoryRow(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	w = accepts(e.count(3*calls), 2*time.Second)
-	w.slots = calls
+	w = accepts(e.count(calls+calls/16), 2*time.Second)
+	w.slots = 4 * calls // of which one target gets less than half while it is slow
 	busy, err := e.begin(ctx, e.contenders()[0], w, false)
 	if err != nil {
 		return err
