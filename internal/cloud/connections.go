@@ -128,9 +128,9 @@ func (c *Client) LatestPending(req approval.Request) (f approval.Facts, ok bool)
 }
 
 // Accepted returns how many connections the account domainID has on t, not counting
-// endpointID. They are counted by a read of the whole list that ended less than countValidFor
-// ago, or that began after the call; callers share it. It is a retryable error if the list
-// does not show endpointID, or shows it with another account.
+// endpointID. They are counted by a read of the whole list that began after the call, or
+// by one that took long and has just ended; callers share it. It is a retryable error if the
+// list does not show endpointID, or shows it with another account.
 func (c *Client) Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (approval.AccountCount, error) {
 	ctx = forTarget(ctx, t.Name)
 	req := approval.Request{Target: t, EndpointID: endpointID}
@@ -138,22 +138,24 @@ func (c *Client) Accepted(ctx context.Context, t approval.Target, domainID, endp
 	if err != nil {
 		return approval.AccountCount{}, err
 	}
-	for read := false; ; read = true {
-		if counted := l.latestCount(); counted != nil {
-			n, err := counted.of(domainID, endpointID)
-			switch {
-			case err == nil:
-				return n, nil
-			case !read: // the connection may be younger
-			case isIncomplete(err):
-				return n, c.reportList(t, apiOf(t), "count", err)
-			default:
-				return n, c.readError(&req, "count", err)
-			}
-		}
-		if _, err := l.read(ctx, endpointID, needList); err != nil {
-			return approval.AccountCount{}, c.readError(&req, "count", err)
-		}
+	l.whole.budget.Credit(factsCredit)
+	if latest := l.latestCount(); latest != nil {
+		if n, err := latest.of(domainID, endpointID); err == nil {
+			return n, nil
+		} // the connection may be younger
+	}
+	shown, err := l.read(ctx, endpointID, needList)
+	if err != nil {
+		return approval.AccountCount{}, c.readError(&req, "count", err)
+	}
+	n, err := shown.count.of(domainID, endpointID)
+	switch {
+	case err == nil:
+		return n, nil
+	case isIncomplete(err):
+		return n, c.reportList(t, apiOf(t), "count", err)
+	default:
+		return n, c.readError(&req, "count", err)
 	}
 }
 

@@ -14,7 +14,8 @@ import (
 // others. One that was asked for and has no row is not in the list.
 type snapshot struct {
 	collector[connection]
-	at time.Time // when the first call was sent
+	at    time.Time  // when the first call was sent
+	count *listCount // by account, if the whole list was asked for
 }
 
 func (s snapshot) row(id string) (connection, bool) {
@@ -223,7 +224,8 @@ func (l *connectionReader) run(ctx context.Context, b *batch) {
 			l.count(b.shown)
 		}
 		if w.list {
-			l.keepCount(countList(b.shown))
+			b.shown.count = countList(b.shown)
+			l.keepCount(b.shown.count)
 		}
 	}
 }

@@ -212,8 +212,8 @@ func TestFactsCount(t *testing.T) {
 					t.Errorf("row %d: %+v, %v", at.row, f, err)
 				}
 			}
-			if w.lists != tt.pages+2 {
-				t.Errorf("%s: %d calls for two requests that share a count over %d pages and two reads by id", tt.target.Kind, w.lists, tt.pages)
+			if w.lists != 2*tt.pages+2 {
+				t.Errorf("%s: %d calls for two counts over %d pages and two reads by id", tt.target.Kind, w.lists, tt.pages)
 			}
 			f, err := c.Facts(t.Context(), connect(tt.target))
 			if err != nil || f.Found() || f.ReadAt.IsZero() {

@@ -6,14 +6,13 @@ import (
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
 )
 
-// countValidFor is how long after its end a read of the whole list counts for other requests,
-// too. What this worker accepts meanwhile has reservations; what people accept is found as
-// late as for facts, which are as old before an act.
-const countValidFor = 5 * time.Second
+// maxCountValid is the longest time after its end for which a read of the whole list counts
+// for other requests, too: as long as facts are fresh before an act.
+const maxCountValid = 5 * time.Second
 
 // listCount is a whole list, counted by account.
 type listCount struct {
-	at, ended time.Time              // of the read
+	at, until time.Time              // when the read began, and until when it counts
 	rows      map[string]countedRow  // by endpoint id
 	accounts  map[string]*stateCount // by account
 	unowned   int                    // connections without an account that are being created
@@ -41,7 +40,11 @@ func (a *stateCount) add(state approval.State, n int) {
 }
 
 func countList(s snapshot) *listCount {
-	t := &listCount{at: s.at, ended: time.Now(), rows: make(map[string]countedRow, len(s.rows)), accounts: map[string]*stateCount{}}
+	// What took long to read may be used as long again. So a short list is read for each
+	// request that does not come together with others, and a long one not all the time. What
+	// this worker accepts meanwhile has reservations.
+	now := time.Now()
+	t := &listCount{at: s.at, until: now.Add(min(now.Sub(s.at), maxCountValid)), rows: make(map[string]countedRow, len(s.rows)), accounts: map[string]*stateCount{}}
 	for id, i := range s.index {
 		r := s.rows[i]
 		row := countedRow{state: approval.State(r.Status), contradicted: r.contradicted}
@@ -89,7 +92,7 @@ func (l *connectionReader) keepCount(t *listCount) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lastCount = t
-	time.AfterFunc(countValidFor, func() { // a long list takes much memory
+	time.AfterFunc(time.Until(t.until), func() { // a long list takes much memory
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if l.lastCount == t {
@@ -102,7 +105,7 @@ func (l *connectionReader) keepCount(t *listCount) {
 func (l *connectionReader) latestCount() *listCount {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.lastCount == nil || time.Since(l.lastCount.ended) >= countValidFor {
+	if l.lastCount == nil || !time.Now().Before(l.lastCount.until) {
 		return nil
 	}
 	return l.lastCount

@@ -18,6 +18,7 @@ import (
 type shelf struct {
 	rows  []connection
 	cut   int // most rows of a page; 0: as asked for
+	takes time.Duration
 	fault func(shown []connection, total int) ([]connection, int)
 
 	mu    sync.Mutex
@@ -32,7 +33,9 @@ func newShelf(states ...approval.State) *shelf {
 	return s
 }
 
-func (s *shelf) read(_ context.Context, f filter) (page[connection], time.Time, error) {
+func (s *shelf) read(ctx context.Context, f filter) (page[connection], time.Time, error) {
+	sent := time.Now()
+	_ = sleep(ctx, s.takes)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls = append(s.calls, f)
@@ -54,7 +57,7 @@ func (s *shelf) read(_ context.Context, f filter) (page[connection], time.Time, 
 	if s.fault != nil {
 		shown, total = s.fault(shown, total)
 	}
-	return page[connection]{shown, total}, time.Now(), nil
+	return page[connection]{shown, total}, sent, nil
 }
 
 func (s *shelf) reader(size int) *connectionReader {
