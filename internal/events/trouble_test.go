@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/approval"
@@ -75,6 +76,16 @@ func TestConsumeResumesAfterTheBrokerWasAway(t *testing.T) {
 	}
 }
 
+// deleteConsumer deletes the consumer of the requests. Server 2.11 deletes one that is in use,
+// too, but may say that it could not remove the folder, to which it was just writing.
+func deleteConsumer(ctx context.Context, b *Bus) error {
+	err := b.js.DeleteConsumer(ctx, RequestsStream, ConsumerName)
+	if failed, ok := errors.AsType[*jetstream.APIError](err); ok && strings.Contains(failed.Description, "directory not empty") {
+		return nil
+	}
+	return err
+}
+
 func TestConsumeBindsAgain(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
@@ -82,7 +93,7 @@ func TestConsumeBindsAgain(t *testing.T) {
 		breaks func(ctx context.Context, b *Bus) error
 	}{
 		{"consumer deleted", func(ctx context.Context, b *Bus) error {
-			return b.js.DeleteConsumer(ctx, RequestsStream, ConsumerName)
+			return deleteConsumer(ctx, b)
 		}},
 		{"requests deleted", func(ctx context.Context, b *Bus) error { return b.js.DeleteStream(ctx, RequestsStream) }},
 		{"results deleted", func(ctx context.Context, b *Bus) error { return b.js.DeleteStream(ctx, ResultsStream) }},
@@ -126,7 +137,7 @@ func TestConsumeWithoutLeaveToMakeAnything(t *testing.T) {
 	b := connect(t, s, func(c *Config) { c.Create = false; c.Observer = seen; c.Log = zerolog.New(log) })
 	consume(t, b, done)
 	seen.exactly(t, "bound", 1)
-	if err := maker.js.DeleteConsumer(t.Context(), RequestsStream, ConsumerName); err != nil {
+	if err := deleteConsumer(t.Context(), maker); err != nil {
 		t.Fatal(err)
 	}
 	seen.exactly(t, "bound", 0)
