@@ -219,7 +219,7 @@ func entryKeys() []key[entry] {
 			Read: readClaims,
 		},
 		{
-			Name: "limit", Only: "allow", Doc: "The most connections that an account may have accepted on the target. Holds also for requests that are decided at the same time.",
+			Name: "limit", Only: "allow", Doc: "The most connections that an account may have accepted on the target. Holds also for requests that are decided at the same time. A request that depends on a connection that is being created waits.",
 			Form: strictyaml.Form{Words: "a whole number from 1", Schema: map[string]any{"type": "integer", "minimum": 1, "maximum": 1_000_000}},
 			Read: func(d *decoder, n *strictyaml.Node, e *entry) {
 				if e.deny {
