@@ -31,8 +31,13 @@ demo: ## the whole thing on this machine
 
 docs: ## rewrite the tables and transcripts that tests compare with the code
 	go test ./internal/events ./internal/ledger -run 'Schema|Format' -update
+	go run ./cmd/worker policy schema > policies/schema/policy.v1.json
+	go run ./cmd/worker policy schema test > policies/schema/policy-test.v1.json
+	go run ./cmd/worker policy schema reviewers > policies/schema/reviewers.v1.json
+	go test ./internal/policy ./internal/policy/workbench ./internal/config -update
 	go test ./cmd/worker ./internal/metrics -update
 	go -C internal/tools/dashboard run .
+	go -C internal/tools/k8s test . -update
 
 image: ## the container image
 	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
