@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -225,27 +226,21 @@ func (b *Bus) LedgerSince(ctx context.Context) (time.Time, error) {
 // error is the last item; ErrNotDirect if the ledger cannot be read so.
 func (b *Bus) LedgerVersions(ctx context.Context, prefix string) iter.Seq2[LedgerChange, error] {
 	return func(yield func(LedgerChange, error) bool) {
-		for from, more := uint64(1), true; more; {
-			var batch []message
-			var err error
-			// The broker counts what is left after each batch, which only takes no time for all.
-			get := directGet{From: from, Next: ">", Batch: directScan, MaxBytes: directMaxBytes}
-			if batch, more, err = b.patient(ctx, bucketStream, get); err != nil {
+		// The broker counts what is left after each batch, which only takes no time for all.
+		for m, err := range b.behind(ctx, bucketStream, ">", 0, math.MaxUint64) {
+			if err != nil {
 				yield(LedgerChange{}, fmt.Errorf("read the versions of the ledger: %w", err))
 				return
 			}
-			for _, m := range batch {
-				from = m.sequence + 1
-				key, value := strings.TrimPrefix(m.Subject, ledgerSubject("")), m.Data
-				if !strings.HasPrefix(key, prefix) {
-					continue
-				}
-				if m.Header.Get("KV-Operation") != "" {
-					value = nil
-				}
-				if !yield(LedgerChange{key, value, m.sequence, m.at}, nil) {
-					return
-				}
+			key, value := strings.TrimPrefix(m.Subject, ledgerSubject("")), m.Data
+			if !strings.HasPrefix(key, prefix) {
+				continue
+			}
+			if m.Header.Get("KV-Operation") != "" {
+				value = nil
+			}
+			if !yield(LedgerChange{key, value, m.sequence, m.at}, nil) {
+				return
 			}
 		}
 	}
