@@ -62,6 +62,9 @@ type AccountCount struct {
 	Accepted int
 	Creating int       // accepted just now, or so new that they wait for nothing yet: a list does not tell which
 	At       time.Time // when the read began
+	// State returns what the list shows of a connection of the account, so that one that is
+	// known otherwise is not counted twice; nil: that is not known.
+	State func(endpointID string) State
 }
 
 // Most is how many connections may be accepted.

@@ -288,6 +288,9 @@ func TestCountIsOfTheAccountThatWasJudged(t *testing.T) {
 			if n.Accepted != tt.want || n.Creating != tt.creating || err != nil {
 				t.Errorf("counted %+v, %v, want %d and %d", n, err, tt.want, tt.creating)
 			}
+			if err == nil && (n.State(strings.ToUpper(more[0])) != approval.Accepted || n.State(more[2]) != approval.Absent || n.State(ids(9)[8]) != approval.Absent) {
+				t.Error("the states are not those of the account's connections")
+			}
 		})
 	}
 	c := client(t, script(func(*http.Request, string) (*http.Response, error) {

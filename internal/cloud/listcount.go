@@ -84,7 +84,14 @@ func (t *listCount) of(domainID, endpointID string) (approval.AccountCount, erro
 	if others.strange > 0 {
 		return approval.AccountCount{}, incomplete("a connection of the account has an undocumented state")
 	}
-	return approval.AccountCount{Accepted: others.accepted, Creating: others.creating + t.unowned, At: t.at}, nil
+	state := func(endpointID string) approval.State {
+		row := t.rows[approval.UUID(endpointID)]
+		if row.account != own.account {
+			return approval.Absent
+		}
+		return row.state
+	}
+	return approval.AccountCount{Accepted: others.accepted, Creating: others.creating + t.unowned, At: t.at, State: state}, nil
 }
 
 // keepCount keeps t for as long as it counts.

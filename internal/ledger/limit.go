@@ -79,15 +79,15 @@ func (l *Ledger) Reserve(ctx context.Context, req approval.Request, domain strin
 		if _, has := s.Reserved[endpoint].Requests[req.ID]; has {
 			return true, nil
 		}
-		if s.others(endpoint, counted.Most()) >= limit || len(s.Reserved) >= pruneAt || len(s.Reserved[endpoint].Requests) >= maxShared {
+		if _, most := s.others(endpoint, counted); most >= limit || len(s.Reserved) >= pruneAt || len(s.Reserved[endpoint].Requests) >= maxShared {
 			if err := l.prune(ctx, &s, counted); err != nil {
 				return false, err
 			}
 		}
-		switch {
-		case s.others(endpoint, counted.Accepted) >= limit:
+		switch least, most := s.others(endpoint, counted); {
+		case least >= limit:
 			return false, nil
-		case counted.Most() >= limit:
+		case most >= limit:
 			return false, fmt.Errorf("%s: %w", key, approval.ErrCountUnclear)
 		}
 		if n := len(s.Reserved[endpoint].Requests); n >= maxShared {
@@ -106,14 +106,28 @@ func (l *Ledger) Reserve(ctx context.Context, req approval.Request, domain strin
 	return false, fmt.Errorf("%s after %d tries: %w", key, tries, approval.ErrConflict)
 }
 
-// others is how many connections other than endpoint's are, or may become, accepted.
-// The cloud may know of more than we: people accept, too.
-func (s *storedLimit) others(endpoint string, counted int) int {
-	n := s.Base + len(s.Reserved)
-	if _, mine := s.Reserved[endpoint]; mine {
-		n--
+// others is how many connections other than endpoint's are, or may become, accepted, and
+// how many at most, as far as the list does not tell. The cloud may know of more than we:
+// people accept, too. What they accepted is counted next to our reservations.
+func (s *storedLimit) others(endpoint string, counted approval.AccountCount) (least, most int) {
+	reserved, accepted, creating := 0, 0, 0
+	for id := range s.Reserved {
+		if id == endpoint {
+			continue
+		}
+		reserved++
+		switch {
+		case counted.State == nil: // the list may show all of them
+			accepted++
+		case counted.State(id) == approval.Accepted:
+			accepted++
+		case counted.State(id) == approval.Creating:
+			creating++
+		}
 	}
-	return max(n, counted)
+	listed := reserved + max(0, counted.Accepted-accepted)
+	least = max(s.Base+reserved, listed)
+	return least, max(least, listed+max(0, counted.Creating-creating))
 }
 
 // add lets a request share the reservation of endpoint, which is new if there is none.

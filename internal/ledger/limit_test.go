@@ -84,6 +84,41 @@ func TestACountOfAnEarlierReadFreesNothing(t *testing.T) {
 	})
 }
 
+// TestWhatPeopleAcceptCountsNextToReservations: a connection that a person accepted is none of
+// those that have reservations.
+func TestWhatPeopleAcceptCountsNextToReservations(t *testing.T) {
+	t.Parallel()
+	for _, shown := range []approval.State{approval.Pending, approval.Creating, approval.Accepted} {
+		const limit = 10
+		f := ledgertest.NewFake()
+		byPeople, ours := 5, map[string]approval.State{}
+		for n := range 2 * limit {
+			counted := approval.AccountCount{Accepted: byPeople, At: time.Now(), State: func(id string) approval.State { return ours[id] }}
+			switch shown {
+			case approval.Accepted:
+				counted.Accepted += len(ours)
+			case approval.Creating:
+				counted.Creating += len(ours)
+			default:
+			}
+			req := ledgertest.Another(fmt.Sprint(n))
+			ok, err := f.Reserve(t.Context(), req, "d1", limit, counted)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ok {
+				ours[approval.UUID(req.EndpointID)] = shown
+			}
+			if n == 2 {
+				byPeople++
+			}
+		}
+		if byPeople != 6 || len(ours) != limit-byPeople {
+			t.Errorf("list shows %s: %d reservations next to %d connections of people, with a limit of %d", shown, len(ours), byPeople, limit)
+		}
+	}
+}
+
 // TestALimitIsUnclearWhileConnectionsAreCreated: a list shows the same of a connection that
 // a person has just accepted, and of one that waits for nothing yet.
 func TestALimitIsUnclearWhileConnectionsAreCreated(t *testing.T) {

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -174,7 +175,8 @@ func (c *fakeCloud) Accepted(_ context.Context, _ approval.Target, domainID, end
 	if c.facts[endpointID].DomainID != domainID {
 		return approval.AccountCount{}, cloudError{retryable: true}
 	}
-	n := approval.AccountCount{At: time.Now()}
+	shown := maps.Clone(c.facts)
+	n := approval.AccountCount{At: time.Now(), State: func(id string) approval.State { return shown[id].State }}
 	for id, f := range c.facts {
 		switch {
 		case id == endpointID || f.DomainID != domainID:
