@@ -96,7 +96,7 @@ func TestRollingRestarts(t *testing.T) {
 }
 
 // TestPoison is F4: events that are malformed, that make the handler panic and
-// // that kill the process, among good ones, which go on as without them.
+// that kill the process, among good ones, which go on as without them.
 func TestPoison(t *testing.T) {
 	together(t)
 	good, killers := times(60, 120, 4000), times(1, 2, 20)
@@ -141,7 +141,7 @@ func TestPoison(t *testing.T) {
 		}
 		until(t.Context(), 3*time.Minute, func() bool {
 			supervise()
-			return w.ends() >= w.wanted()
+			return w.ends() >= w.wanted() && w.missing(w.dead()) == 0
 		})
 		first := time.Now()
 		lives := w.lives(ids)

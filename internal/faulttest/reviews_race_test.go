@@ -85,7 +85,7 @@ consoles:
 		r.held = append(r.held, r.ask(req, fmt.Sprintf("held-%d", i), approval.OutcomeHeld))
 	}
 	if !r.settled(2 * time.Minute) {
-		t.Fatalf("%d of %d requests are not held", r.missing(), n)
+		t.Fatalf("%d of %d requests are not held", r.missing(nil), n)
 	}
 	for _, req := range r.held {
 		event := req.ID + "/review/1"
@@ -217,7 +217,7 @@ func TestReviewersWhoRace(t *testing.T) {
 	}
 	racers.Wait()
 	if !r.settled(3 * time.Minute) {
-		f.lost("%d requests have not ended", r.missing())
+		f.lost("%d requests have not ended", r.missing(nil))
 	}
 	idle := until(t.Context(), time.Minute, func() bool {
 		s, err := r.js.Consumer(t.Context(), events.ReviewsStream, events.ReviewsConsumerName)

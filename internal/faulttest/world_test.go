@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -388,12 +389,14 @@ func (w *world) wanted() int {
 // settled waits until everything that was asked has ended; what has not by then
 // is for the checker to tell.
 func (w *world) settled(within time.Duration) bool {
-	return until(w.t.Context(), within, func() bool { return w.ends() >= w.wanted() && w.missing() == 0 })
+	return until(w.t.Context(), within, func() bool { return w.ends() >= w.wanted() && w.missing(nil) == 0 })
 }
 
-// missing is how many of the good events have no result yet. Results of the
-// sweep's own requests count for nothing here.
-func (w *world) missing() int {
+// missing is how many events have not ended: good ones without a result, bad ones
+// without a dead letter. Results of the sweep's own requests, which it finds for
+// the connections of bad events too, count for nothing here. Good ones with a mark
+// in convicted have ended as well.
+func (w *world) missing(convicted map[string]bool) int {
 	ended := map[string]bool{}
 	s, err := w.js.Stream(w.t.Context(), resultsStream)
 	if err == nil {
@@ -405,14 +408,33 @@ func (w *world) missing() int {
 		}
 	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
+	all := slices.Clone(w.asked)
+	w.mu.Unlock()
+	var dead map[string]bool
 	missing := 0
-	for _, a := range w.asked {
-		if !a.Bad && !ended[a.RequestID] {
+	for _, a := range all {
+		switch {
+		case a.Bad:
+			if dead == nil {
+				dead = w.dead()
+			}
+			if !dead[a.Mark] {
+				missing++
+			}
+		case !ended[a.RequestID] && !convicted[a.Mark]:
 			missing++
 		}
 	}
 	return missing
+}
+
+// dead returns the marks of the dead letters; empty if they cannot be read.
+func (w *world) dead() map[string]bool {
+	marks := map[string]bool{}
+	if err := w.read(deadStream, nil, func(m jetstream.Msg) { marks[m.Headers().Get(markHeader)] = true }); err != nil {
+		w.t.Logf("read the dead letters: %v", err)
+	}
+	return marks
 }
 
 // read calls each for every message of a stream.
