@@ -29,6 +29,7 @@ func TestCheckerFindsWhatIsWrong(t *testing.T) {
 		}, wrong, "is good and ended as a dead letter"},
 		{"a bad event dropped", func(h *history) { h.Dead = nil }, lost, "has no dead letter"},
 		{"a bad event twice", func(h *history) { h.Dead = append(h.Dead, h.Dead[0]) }, doubled, "2 dead letters"},
+		{"a bad event answered", func(h *history) { h.Asked[1].RequestID, h.Dead = id, nil }, wrong, "was answered as request"},
 		{"a bad event for another reason", func(h *history) { h.Asked[1].Reason = "other" }, wrong, "no dead letter with reason"},
 		{"another outcome than it should", func(h *history) { h.Asked[0].Outcomes = []approval.Outcome{approval.OutcomeHeld} }, wrong, "ended accepted, not one of"},
 		{"a result that the ledger does not know", func(h *history) { h.Results[0].Outcome = approval.OutcomeGone }, wrong, "the ledger does not"},

@@ -166,12 +166,12 @@ func checkEnds(h history, f *findings) {
 		told[a.RequestID+a.Mark] = true
 		n, d := results[a.RequestID], dead[a.Mark]
 		switch {
+		case a.Bad && n > 0 && a.RequestID != "":
+			f.wrong("bad event %s was answered as request %s", a.Mark, a.RequestID)
 		case a.Bad && d == 0:
 			f.lost("bad event %s has no dead letter", a.Mark)
 		case a.Bad && d > 1:
 			f.doubled("bad event %s has %d dead letters", a.Mark, d)
-		case a.Bad && n > 0 && a.RequestID != "":
-			f.wrong("bad event %s was answered as request %s", a.Mark, a.RequestID)
 		case a.Bad:
 		case n == 0 && d == 0:
 			f.lost("request %s (%s) has neither result nor dead letter%s", a.RequestID, a.Subject, stand(h.Entries[a.RequestID]))
