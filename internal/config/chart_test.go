@@ -53,7 +53,7 @@ func TestChartKnowsTheSettings(t *testing.T) {
 func configSchema(t *testing.T) map[string]any {
 	t.Helper()
 	root := section()
-	for _, s := range Settings() {
+	for _, s := range settings() {
 		if s.secret {
 			continue
 		}
@@ -114,7 +114,7 @@ func valueSchema(t *testing.T, s Setting) map[string]any {
 func TestChartSchemaFollowsTheFile(t *testing.T) {
 	t.Parallel()
 	forms := map[string]bool{}
-	for _, s := range Settings() {
+	for _, s := range settings() {
 		if !s.secret && !strings.Contains(s.form, "|") {
 			forms[s.form] = true
 		}

@@ -110,7 +110,7 @@ func TestEverySettingHasThreeSpellings(t *testing.T) {
 		"number": "3.5", "rate": "7/m", "duration": "7m", "host:port": "127.0.0.1:7", "name": "hub", "cidr": "10.0.0.0/8", "subject": "_INBOX_mine", "aksk|token|password": "token",
 		"trace|debug|info|warn|error": "warn", "auto|json|console": "json",
 	}
-	for _, s := range Settings() {
+	for _, s := range settings() {
 		if s.secret {
 			continue
 		}

@@ -29,7 +29,7 @@ working directory. ` + "`worker config show`" + ` prints what is in effect and w
 		}
 		return "`" + s + "`"
 	}
-	rows := Settings()
+	rows := settings()
 	for _, s := range rows {
 		if !s.secret {
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", s.key, cell.Replace(s.form), code(s.def), cell.Replace(s.doc))

@@ -28,8 +28,8 @@ func (f *settingFlag) Set(text string) error {
 // AddFlags adds the flags of these settings, or sections of settings; of all that a
 // worker needs but log, which every command has, if none is named.
 func AddFlags(flags *pflag.FlagSet, chosen ...string) {
-	for _, s := range Settings() {
-		wanted := slices.ContainsFunc(chosen, func(key string) bool { return s.key == key || strings.HasPrefix(s.key, key+".") })
+	for _, s := range settings() {
+		wanted := slices.ContainsFunc(chosen, s.within)
 		if len(chosen) == 0 {
 			wanted = !strings.HasPrefix(s.key, "log.") && !strings.HasPrefix(s.key, "console.")
 		}
@@ -58,7 +58,7 @@ func FlagsOf(c *cobra.Command) Flags {
 	if f := c.Flags().Lookup("config"); f != nil {
 		out.File = f.Value.String()
 	}
-	for _, s := range Settings() {
+	for _, s := range settings() {
 		if f := c.Flags().Lookup(s.flag()); f != nil && f.Changed && !s.secret {
 			out.Values[s.key] = f.Value.String()
 		}

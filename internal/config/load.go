@@ -23,7 +23,7 @@ const fileVariable = envPrefix + "CONFIG"
 // with exitInvalid.
 func Load(env cli.Environment, flags Flags) (Config, error) {
 	l := loader{
-		env: env, rows: Settings(), variables: env.Variables(),
+		env: env, rows: settings(), variables: env.Variables(),
 		config: Config{values: map[string]value{}},
 	}
 	for _, s := range l.rows {

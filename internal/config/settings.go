@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/vpcep-approver/vpcep-approver/internal/cli"
@@ -26,10 +27,16 @@ type Setting struct {
 	set func(c *Config, text string) error
 }
 
-// flag is the name of the flag of s, without dashes.
-func (s Setting) flag() string {
-	return strings.NewReplacer(".", "-", "_", "-").Replace(s.key)
+// within reports whether key names s or its section.
+func (s Setting) within(key string) bool {
+	rest, ok := strings.CutPrefix(s.key, key)
+	return ok && (rest == "" || rest[0] == '.')
 }
+
+// flag is the name of the flag of s, without dashes.
+func (s Setting) flag() string { return flagNames.Replace(s.key) }
+
+var flagNames = strings.NewReplacer(".", "-", "_", "-") //nolint:gochecknoglobals // constant
 
 // env is the name of the environment variable of s.
 func (s Setting) env() string { return envPrefix + envSuffix(s.key) }
@@ -50,8 +57,10 @@ const mostTried = 20 * 24 * time.Hour
 // meet the result of the first one.
 const leastRemembered = 100 * 24 * time.Hour
 
-// Settings returns the table, in the order of the documentation.
-func Settings() []Setting {
+// settings returns the table, in the order of the documentation. It must not be changed.
+var settings = sync.OnceValue(makeSettings) //nolint:gochecknoglobals // constant; each command adds its flags from it at every start
+
+func makeSettings() []Setting {
 	rows := []Setting{
 		{
 			key: "nats.url", form: "url", def: "nats://127.0.0.1:4222",

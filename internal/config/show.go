@@ -59,7 +59,7 @@ func (s Shown) Table(row cli.Row) {
 }
 
 func (c *Config) showSettings(env cli.Environment) []ShownSetting {
-	l := loader{env: env, rows: Settings(), variables: env.Variables()}
+	l := loader{env: env, rows: settings(), variables: env.Variables()}
 	secrets := l.secrets()
 	var out []ShownSetting
 	for _, s := range l.rows {
