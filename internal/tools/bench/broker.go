@@ -8,8 +8,8 @@ import (
 	"math"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,20 +29,21 @@ type broker struct {
 const readyWithin = 30 * time.Second
 
 func (e *env) startBroker(ctx context.Context) (*broker, error) {
-	listen, err1 := freeAddress(ctx)
-	monitor, err2 := freeAddress(ctx)
-	dir, err3 := os.MkdirTemp(e.dir, "jetstream.")
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return nil, err
-	}
-	_, port, _ := strings.Cut(listen, ":")
-	_, monitorPort, _ := strings.Cut(monitor, ":")
-	p, err := e.start("nats-server", nil, e.server, "-a", "127.0.0.1", "-p", port, "-m", monitorPort, "-js", "-sd", dir)
+	dir, err := os.MkdirTemp(e.dir, "jetstream.")
 	if err != nil {
 		return nil, err
 	}
-	b := &broker{process: p, url: "nats://" + listen, monitor: "http://" + monitor}
+	// It chooses free ports, and writes them to a file.
+	p, err := e.start("nats-server", nil, e.server, "-a", "127.0.0.1", "-p", "-1", "-m", "-1", "-js", "-sd", dir, "--ports_file_dir", dir)
+	if err != nil {
+		return nil, err
+	}
+	b := &broker{process: p}
 	err = every(ctx, 10*time.Millisecond, readyWithin, func() (bool, error) {
+		if b.url == "" && !b.readPorts(dir) {
+			return false, nil
+		}
+		var err error
 		b.nc, err = nats.Connect(b.url, nats.MaxReconnects(0))
 		return err == nil, nil
 	})
@@ -54,6 +55,21 @@ func (e *env) startBroker(ctx context.Context) (*broker, error) {
 		return nil, p.failure(fmt.Errorf("start the NATS server: %w", err))
 	}
 	return b, nil
+}
+
+// readPorts reports whether the server has written its addresses to dir, as a whole.
+func (b *broker) readPorts(dir string) bool {
+	var ports struct{ NATS, Monitoring []string }
+	files, _ := filepath.Glob(filepath.Join(dir, "*.ports")) // the pattern is right
+	if len(files) != 1 {
+		return false
+	}
+	text, err := os.ReadFile(files[0])
+	if err != nil || json.Unmarshal(text, &ports) != nil || len(ports.NATS) == 0 || len(ports.Monitoring) == 0 {
+		return false
+	}
+	b.url, b.monitor = ports.NATS[0], ports.Monitoring[0]
+	return true
 }
 
 func (b *broker) stop() {

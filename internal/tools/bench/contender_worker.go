@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,7 +29,7 @@ type settings struct {
 // contender is a program that handles the requests in the stream.
 type contender struct {
 	name  string
-	start func(context.Context, *env, settings) (*process, error)
+	start func(*env, settings) (*process, error)
 }
 
 const kindWorker = "worker"
@@ -38,7 +37,7 @@ const kindWorker = "worker"
 // contenders returns those that -only chooses.
 func (e *env) contenders() []contender {
 	plain := func(kind string) contender {
-		return contender{kind, func(_ context.Context, e *env, s settings) (*process, error) {
+		return contender{kind, func(e *env, s settings) (*process, error) {
 			return e.start(kind, nil, e.self, childContender, "-kind", kind, "-nats", s.stage.broker.url, "-api", s.stage.cloud.url,
 				"-policies", s.policies, "-targets", strconv.Itoa(s.targets), "-slots", strconv.Itoa(s.slots))
 		}}
@@ -50,23 +49,21 @@ func (e *env) contenders() []contender {
 	return slices.DeleteFunc(all, func(c contender) bool { return !slices.Contains(strings.Split(e.only, ","), c.name) })
 }
 
-func startWorker(ctx context.Context, e *env, s settings) (*process, error) {
-	file, err := e.workerConfig(ctx, s)
+func startWorker(e *env, s settings) (*process, error) {
+	file, err := e.workerConfig(s)
 	if err != nil {
 		return nil, err
 	}
 	return e.start(kindWorker, workerEnv(), e.worker, "run", "--config", file)
 }
 
+// stableFor is how long policies must have been the same before they are loaded.
+const stableFor = 100 * time.Millisecond
+
 func workerEnv() []string { return []string{"APPROVER_CLOUD_TOKEN=" + token} }
 
 // workerConfig writes a configuration, as JSON, which is YAML.
-func (e *env) workerConfig(ctx context.Context, s settings) (string, error) {
-	listen, err1 := freeAddress(ctx)
-	probes, err2 := freeAddress(ctx)
-	if err := errors.Join(err1, err2); err != nil {
-		return "", err
-	}
+func (e *env) workerConfig(s settings) (string, error) {
 	type target struct {
 		Name      string `json:"name"`
 		Kind      string `json:"kind"`
@@ -87,10 +84,10 @@ func (e *env) workerConfig(ctx context.Context, s settings) (string, error) {
 			"region": region, "auth": map[string]any{"mode": "token"}, "endpoints": endpoints,
 			"rate_per_second": s.rate, "concurrency": s.concurrency,
 		},
-		"policies": map[string]any{"dir": s.policies, "stable_for": "100ms"}, // it is never changed
+		"policies": map[string]any{"dir": s.policies, "stable_for": stableFor.String()}, // it is never changed
 		// One sweep at the start, as in production, and no other during a measurement.
 		"sweep":   map[string]any{"interval": "24h"},
-		"http":    map[string]any{"listen": listen, "probes": probes},
+		"http":    map[string]any{"listen": "127.0.0.1:0", "probes": "127.0.0.1:0"}, // free ports
 		"worker":  map[string]any{"slots": s.slots},
 		"targets": list,
 	})

@@ -42,7 +42,7 @@ func (e *env) ledger(ctx context.Context, n int) error {
 	if err := e.storage(ctx, r.broker, n); err != nil {
 		return err
 	}
-	file, err := e.workerConfig(ctx, r.settings)
+	file, err := e.workerConfig(r.settings)
 	if err != nil {
 		return err
 	}

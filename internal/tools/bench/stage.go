@@ -72,6 +72,7 @@ type running struct {
 	env      *env
 	work     workload
 	settings settings
+	written  time.Time // when the policies were
 	results  *results
 	workers  []*process
 
@@ -112,9 +113,10 @@ func (r *running) fill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.written = time.Now()
 	w := r.work
 	r.settings = settings{targets: w.targets, slots: w.slots, rate: w.rate, concurrency: w.concurrency, policies: dir, stage: r.stage}
-	file, err := r.env.workerConfig(ctx, r.settings)
+	file, err := r.env.workerConfig(r.settings)
 	if err != nil {
 		return err
 	}
@@ -143,8 +145,12 @@ func (r *running) fill(ctx context.Context) error {
 	return nil
 }
 
-// launch starts the contender.
+// launch starts the contender. The worker waits at its start for policies that were
+// written a moment ago, which those of production are not.
 func (r *running) launch(ctx context.Context, c contender, keep bool) (err error) {
+	if err := wait(ctx, time.Until(r.written.Add(2*stableFor))); err != nil {
+		return err
+	}
 	if r.received, err = r.broker.received(ctx); err != nil {
 		return err
 	}
@@ -159,7 +165,7 @@ func (r *running) launch(ctx context.Context, c contender, keep bool) (err error
 	r.results.mu.Lock() // the first result waits until the processes are known
 	defer r.results.mu.Unlock()
 	for range max(1, r.work.workers) {
-		p, err := c.start(ctx, r.env, r.settings)
+		p, err := c.start(r.env, r.settings)
 		if err != nil {
 			return err
 		}
