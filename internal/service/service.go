@@ -137,13 +137,18 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	})
 	group.Go(func() error { return listeners.serveProbes(serving, probes.handler(), s.Log) })
 	group.Go(func() error { s.watch(working, policies, listeners.web); return nil })
-	group.Go(func() error { sweep.Run(working); return nil })
-	group.Go(func() error { accepted.run(working); return nil })
 	group.Go(func() error { s.releaseStart(working); return nil })
 	watch := approvalWatch{cloud: client, metrics: counters, log: s.Log, targets: cfg.Targets}
-	group.Go(func() error { watch.run(working); return nil })
 	count := review.Counter{Ledger: book, Policies: policies, Requests: bus, Observer: counters, Log: s.Log}
-	group.Go(func() error { bus.ConsumeReviews(working, countReview(&count, counters)); return nil })
+	consumeReviews := func(ctx context.Context) { bus.ConsumeReviews(ctx, countReview(&count, counters)) }
+	for _, run := range []func(context.Context){sweep.Run, accepted.run, watch.run, consumeReviews} {
+		group.Go(func() error {
+			if sleep(working, requestsFirst) {
+				run(working)
+			}
+			return nil
+		})
+	}
 	group.Go(func() error {
 		defer stop()
 		return bus.Consume(working, handle)
@@ -164,14 +169,28 @@ func (s *Service) Run(ctx context.Context) (err error) {
 	return nil
 }
 
+// requestsFirst is the head start that waiting requests have over work that looks at
+// every target.
+const requestsFirst = 250 * time.Millisecond
+
+// sleep reports whether d passed before ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
 // releaseStart gives back the parts of the executable that only the start needed, once
 // the first requests and the first sweep have used theirs, and again after collections.
 func (s *Service) releaseStart(ctx context.Context) {
 	for _, wait := range []time.Duration{time.Second, 9 * time.Second} {
-		select {
-		case <-ctx.Done():
+		if !sleep(ctx, wait) {
 			return
-		case <-time.After(wait):
 		}
 		if _, err := releaseExecutable(); err != nil {
 			s.Log.Debug().Err(err).Msg("parts of the executable that the start needed stay in memory")
