@@ -46,13 +46,12 @@ const (
 // consumeLoop is one run of Consume.
 type consumeLoop struct {
 	*Bus
-	handle     Handler
-	slots      chan struct{}   // holds a token for each delivery
-	handlers   context.Context //nolint:containedctx // of the handlers; ends after the shutdown grace
-	done       sync.WaitGroup  // of the deliveries that hold a slot
-	next       chan *delivery  // to goroutines that have handled one
-	resting    chan struct{}   // holds a token for each of them
-	recheckNow chan struct{}   // gets a token when the consumer is bound
+	handle   Handler
+	slots    chan struct{}   // holds a token for each delivery
+	handlers context.Context //nolint:containedctx // of the handlers; ends after the shutdown grace
+	done     sync.WaitGroup  // of the deliveries that hold a slot
+	next     chan *delivery  // to goroutines that have handled one
+	resting  chan struct{}   // holds a token for each of them
 
 	// Used by the pulling goroutine only.
 	failedPulls  int       // consecutive failed pulls
@@ -94,7 +93,7 @@ func (b *Bus) Consume(ctx context.Context, handle func(context.Context, *approva
 	c := &consumeLoop{
 		Bus: b, handle: handle, handlers: handlers,
 		slots: make(chan struct{}, b.cfg.Slots), next: make(chan *delivery), resting: make(chan struct{}, maxResting), deliveries: map[messageKey]*delivery{}, pending: map[messageKey]recordEdit{},
-		recheckNow: make(chan struct{}, 1), present: newPresence(b.heartbeats, b.cfg),
+		present: newPresence(b.heartbeats, b.cfg),
 	}
 	b.present.Store(c.present)
 	defer b.present.Store(nil)
@@ -250,10 +249,6 @@ func (c *consumeLoop) bind(ctx context.Context) error {
 	if c.failedPulls <= 1 { // else ready once a pull is served
 		c.setBound(true)
 	}
-	select {
-	case c.recheckNow <- struct{}{}:
-	default:
-	}
 	return nil
 }
 
@@ -276,10 +271,13 @@ func (c *consumeLoop) lookup(ctx context.Context) error {
 		if err := c.Setup(ctx); err != nil {
 			return err
 		}
-		if _, err := c.js.Consumer(ctx, RequestsStream, ConsumerName); err != nil {
+		consumer, err := c.js.Consumer(ctx, RequestsStream, ConsumerName)
+		if err != nil {
 			return apiError("bind the consumer "+ConsumerName, err)
 		}
+		info = consumer.CachedInfo()
 	}
+	c.reportBacklog(info)
 	if c.present.lapsed() {
 		c.sendHeartbeat(ctx)
 	}
@@ -384,14 +382,13 @@ func (c *consumeLoop) watchBroker(ctx context.Context) {
 	t := time.NewTicker(backlogEvery)
 	defer t.Stop()
 	for {
-		if c.nc.IsConnected() && c.bound.Load() {
-			c.checkBroker(ctx)
-		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-		case <-c.recheckNow:
+		}
+		if c.nc.IsConnected() && c.bound.Load() {
+			c.checkBroker(ctx)
 		}
 	}
 }
@@ -417,6 +414,10 @@ func (c *consumeLoop) checkBroker(ctx context.Context) {
 		c.markSetupDirty()
 		return
 	}
+	c.reportBacklog(info)
+}
+
+func (c *consumeLoop) reportBacklog(info *jetstream.ConsumerInfo) {
 	c.cfg.Observer.Backlog(clampInt(info.NumPending), info.NumAckPending, info.NumRedelivered)
 }
 
