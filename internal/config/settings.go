@@ -168,7 +168,7 @@ func makeSettings() []Setting {
 			set: func(c *Config, text string) error { return setTraceURL(&c.Console.TraceURL, text) },
 		},
 		filePath("console.key_file", "", "seed of the console's NKey, made by `worker reviews keygen`, which `reviewers.yaml` names", func(c *Config) *string { return &c.Console.KeyFile }),
-		filePath("console.tls.cert", "", "certificate (PEM) of the console; empty: it serves plain HTTP, to this machine or to a proxy", func(c *Config) *string { return &c.Console.TLS.Cert }),
+		filePath("console.tls.cert", "", "certificate (PEM) of the console, read again when it changes; empty: it serves plain HTTP, to this machine or to a proxy", func(c *Config) *string { return &c.Console.TLS.Cert }),
 		filePath("console.tls.key", "", "key of the certificate (PEM)", func(c *Config) *string { return &c.Console.TLS.Key }),
 		Setting{
 			key: "console.oidc.issuer", form: "url",

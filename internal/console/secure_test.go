@@ -2,6 +2,9 @@ package console_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"io"
 	"net/http"
 	"net/netip"
@@ -329,8 +332,9 @@ func TestWhereItIsServed(t *testing.T) {
 	}
 }
 
-// TestMissingCertificate: what cannot be served is said before a link is printed.
-func TestMissingCertificate(t *testing.T) {
+// TestCertificate: what cannot be served is said before a link is printed, and what can be is
+// served by TLS.
+func TestCertificate(t *testing.T) {
 	t.Parallel()
 	o := newOffice(t, one)
 	dir := t.TempDir()
@@ -353,5 +357,48 @@ func TestMissingCertificate(t *testing.T) {
 	s := console.Server{Config: cfg, Bus: o.bus, Ledger: o.book, Log: zerolog.Nop(), People: []string{"ann"}, OnLink: func(_, url string) { t.Errorf("the link %s is printed", url) }}
 	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "console.tls: ") {
 		t.Errorf("%v, want an error of console.tls", err)
+	}
+
+	pair, _ := selfSigned(t)
+	secret, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{
+		cfg.Console.TLS.Cert: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, cfg.Console.TLS.Key: {Type: "PRIVATE KEY", Bytes: secret},
+	} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	links := make(chan string, 1)
+	s.OnLink = func(_, link string) { links <- link }
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	trusted := x509.NewCertPool()
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted.AddCert(leaf)
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12}}}
+	link := <-links
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, link, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := client.Do(r)
+	if err != nil {
+		t.Fatalf("get %s: %v", link, err)
+	}
+	defer answer.Body.Close() //nolint:errcheck // it is not read
+	if answer.StatusCode != http.StatusOK || answer.TLS == nil {
+		t.Errorf("%s is answered by %s", link, answer.Status)
+	}
+	client.CloseIdleConnections()
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

@@ -58,9 +58,10 @@ func (s *Server) Run(ctx context.Context) error {
 			return cli.WithCode(cli.ExitInvalid, fmt.Errorf("--person %s: reviewers.yaml names nobody called so%s", name, cli.DidYouMean(name, namesOf(policies.Current()))))
 		}
 	}
+	var served *certificate                      // nil: plain HTTP
 	if files := settings.TLS; files.Cert != "" { // before a link is printed that leads nowhere
-		if _, err := tls.LoadX509KeyPair(files.Cert, files.Key); err != nil {
-			return cli.WithCode(cli.ExitInvalid, fmt.Errorf("console.tls: %w", err))
+		if served, err = openCertificate(files.Cert, files.Key, s.Log); err != nil {
+			return cli.WithCode(cli.ExitInvalid, err)
 		}
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", settings.Listen)
@@ -89,7 +90,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	running.Go(func() { policies.Watch(ctx, watchPolicies) })
 	running.Go(func() { c.Run(ctx) })
-	return s.serve(ctx, listener, c)
+	return s.serve(ctx, listener, served, c)
 }
 
 // signIn says how people sign in, as the settings say.
@@ -150,7 +151,7 @@ func (s *Server) loadPolicies(ctx context.Context) (*policy.Source, error) {
 }
 
 // serve serves until ctx ends, and then what is under way for a moment.
-func (s *Server) serve(ctx context.Context, listener net.Listener, c *Console) error {
+func (s *Server) serve(ctx context.Context, listener net.Listener, served *certificate, c *Console) error {
 	server := &http.Server{
 		Handler: c, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
@@ -164,8 +165,9 @@ func (s *Server) serve(ctx context.Context, listener net.Listener, c *Console) e
 	})
 	defer stop()
 	var err error
-	if files := s.Config.Console.TLS; files.Cert != "" {
-		err = server.ServeTLS(listener, files.Cert, files.Key)
+	if served != nil {
+		server.TLSConfig = &tls.Config{GetCertificate: served.get, MinVersion: tls.VersionTLS12}
+		err = server.ServeTLS(listener, "", "")
 	} else {
 		err = server.Serve(listener)
 	}
