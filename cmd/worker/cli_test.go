@@ -249,3 +249,35 @@ func TestSettingsAreDocumented(t *testing.T) {
 	t.Parallel()
 	golden(t, "../../docs/settings.md", config.Docs())
 }
+
+// waiting is a terminal at which nobody types until it is closed.
+type waiting struct{ asked, closed chan struct{} }
+
+func (w waiting) Read([]byte) (int, error) {
+	close(w.asked)
+	<-w.closed
+	return 0, io.EOF
+}
+
+// TestInterruptedInput: a command that waits for stdin ends when it is interrupted.
+func TestInterruptedInput(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"submit", "--file", "-"}, {"policy", "backtest", "testdata/workbench/now", "--records", "-"}} {
+		t.Run(strings.Join(args, " "), func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithCancel(t.Context())
+			var stdout, stderr bytes.Buffer
+			env := call{args: args, files: map[string]string{"worker.yaml": goodFile}}.environment(&stdout, &stderr)
+			terminal := waiting{make(chan struct{}), make(chan struct{})}
+			defer close(terminal.closed)
+			env.Stdin = terminal
+			go func() {
+				<-terminal.asked
+				cancel()
+			}()
+			if code := execute(ctx, env); code != cli.ExitInterrupted || stderr.String() != "worker: interrupted\n" {
+				t.Errorf("exit %d, %s", code, &stderr)
+			}
+		})
+	}
+}

@@ -12,6 +12,7 @@ import (
 
 // execute runs the command line and returns the exit code.
 func execute(ctx context.Context, env cli.Environment) int {
+	env.Stdin = cli.Interruptible(ctx, env.Stdin)
 	root := newRootCommand(env) //nolint:contextcheck // commands get ctx from ExecuteContext
 	root.SetArgs(env.Args)
 	return cli.Finish(ctx, env.Stderr, root.ExecuteContext(ctx))

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"io"
 	"os"
 	"path/filepath"
@@ -32,6 +33,34 @@ func ProcessEnvironment() Environment {
 			f, ok := w.(*os.File)
 			return ok && isatty.IsTerminal(f.Fd())
 		},
+	}
+}
+
+// Interruptible returns a reader of in whose reads end when ctx does. A read of a terminal
+// or a pipe that waits then goes on until the process ends.
+func Interruptible(ctx context.Context, in io.Reader) io.Reader { return interruptible{ctx, in} }
+
+type interruptible struct {
+	ctx context.Context //nolint:containedctx // io.Reader has none
+	in  io.Reader
+}
+
+func (r interruptible) Read(p []byte) (int, error) {
+	type read struct {
+		data []byte
+		err  error
+	}
+	done := make(chan read, 1)
+	go func() {
+		buffer := make([]byte, len(p)) // p is the caller's again if ctx ends first
+		n, err := r.in.Read(buffer)
+		done <- read{buffer[:n], err}
+	}()
+	select {
+	case got := <-done:
+		return copy(p, got.data), got.err
+	case <-r.ctx.Done():
+		return 0, r.ctx.Err()
 	}
 }
 
