@@ -30,6 +30,7 @@ demo: ## the whole thing on this machine
 	go run ./cmd/worker demo
 
 docs: ## rewrite the tables and transcripts that tests compare with the code
+	go build -o /dev/null ./cmd/worker
 	go test ./internal/events ./internal/ledger -run 'Schema|Format' -update
 	go run ./cmd/worker policy schema > policies/schema/policy.v1.json
 	go run ./cmd/worker policy schema test > policies/schema/policy-test.v1.json
