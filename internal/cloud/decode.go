@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -272,9 +273,14 @@ func decodeList[T any](out *page[T], rows, total string, limit int, row func(*js
 	}
 }
 
+// decoders are kept for what they have allocated to find members that occur twice.
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }} //nolint:gochecknoglobals // a cache
+
 // document reads body, which must be a single JSON object.
 func document(body []byte, read func(*jsontext.Decoder) error) error {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(body))
+	dec := decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(dec)
+	dec.Reset(bytes.NewBuffer(body))
 	if dec.PeekKind() != '{' {
 		return errUnexpectedJSON
 	}

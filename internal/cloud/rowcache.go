@@ -28,7 +28,10 @@ func (c *rowCache) read(dec *jsontext.Decoder) (connection, error) {
 	if r, ok := c.get(row); ok {
 		return r, nil
 	}
-	r, err := readConnection(jsontext.NewDecoder(bytes.NewBuffer(row)))
+	one := decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(one)
+	one.Reset(bytes.NewBuffer(row))
+	r, err := readConnection(one)
 	if err == nil {
 		c.put(row, r)
 	}

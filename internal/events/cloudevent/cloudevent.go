@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -146,11 +147,16 @@ type member struct {
 	value jsontext.Value
 }
 
+// decoders are kept for what they have allocated to find members that occur twice.
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }} //nolint:gochecknoglobals // a cache
+
 // members returns the members of the JSON object body, by name, after the same checks
 // as wellFormed makes, in one pass.
 func members(body []byte) ([]member, error) {
 	out := make([]member, 0, 8)
-	d := jsontext.NewDecoder(bytes.NewBuffer(body))
+	d := decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(d)
+	d.Reset(bytes.NewBuffer(body))
 	if token, err := d.ReadToken(); err != nil || token.Kind() != '{' {
 		return nil, notAnObject(body)
 	}
