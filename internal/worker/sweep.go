@@ -52,7 +52,7 @@ type Submitter interface {
 	Waiting(ctx context.Context) (time.Time, error)
 }
 
-// Sweep looks for pending connections that no event fresh of, for what was held and
+// Sweep looks for pending connections that no event reported, for what was held and
 // would be decided otherwise now, and for what was held and is pending no more. It
 // submits them as requests and never acts itself.
 type Sweep struct {
@@ -122,13 +122,14 @@ func (s *Sweep) Once(ctx context.Context) error {
 		s.Metrics.WorkUnknown()
 		return nil
 	}
-	backlogSince, err := s.Requests.Waiting(ctx)
+	since, err := s.Requests.Waiting(ctx)
 	if err != nil {
 		s.Metrics.Swept(false)
 		return fmt.Errorf("read the age of the backlog: %w", err)
 	}
-	if backlogSince.IsZero() {
-		backlogSince = s.Now()
+	queue := backlog{since: since, waits: !since.IsZero()}
+	if !queue.waits {
+		queue.since = s.Now()
 	}
 	var errs []error
 	before := s.submitted
@@ -141,7 +142,7 @@ func (s *Sweep) Once(ctx context.Context) error {
 		if t.Kind.Creates() {
 			look = s.creations
 		}
-		if err := look(ctx, t, backlogSince, before); err != nil {
+		if err := look(ctx, t, queue, before); err != nil {
 			errs = append(errs, fmt.Errorf("target %s: %w", t.Name, err))
 		}
 	}
@@ -166,9 +167,14 @@ func (s *Sweep) Last() time.Time {
 	return time.Time{}
 }
 
-// target looks at the connections of t. All events that were stored before
-// backlogSince have come.
-func (s *Sweep) target(ctx context.Context, t approval.Target, backlogSince time.Time, before map[string]submitted) error {
+// backlog is what is known of the events that have not come.
+type backlog struct {
+	since time.Time // all that were stored before have come
+	waits bool      // the one that was stored then waits; else none does
+}
+
+// target looks at the connections of t.
+func (s *Sweep) target(ctx context.Context, t approval.Target, queue backlog, before map[string]submitted) error {
 	begin := s.Now()
 	pending, err := s.Cloud.Pending(ctx, t)
 	if err != nil {
@@ -189,7 +195,7 @@ func (s *Sweep) target(ctx context.Context, t approval.Target, backlogSince time
 		if failed.enough() {
 			continue
 		}
-		request, cause, err := s.toSubmit(ctx, t, facts, backlogSince, accepted, &work)
+		request, cause, err := s.toSubmit(ctx, t, facts, queue, accepted, &work)
 		work.HeldUnknown = work.HeldUnknown || err != nil
 		if err == nil && cause != "" {
 			err = s.submit(ctx, request, cause, before[request.ID])
@@ -232,7 +238,7 @@ func (s *Sweep) settledElsewhere(ctx context.Context, t approval.Target, subject
 
 // creations submits the creations of t that were held and would be decided
 // otherwise now. Nothing in the cloud shows them; the results do.
-func (s *Sweep) creations(ctx context.Context, t approval.Target, _ time.Time, before map[string]submitted) error {
+func (s *Sweep) creations(ctx context.Context, t approval.Target, _ backlog, before map[string]submitted) error {
 	begin := s.Now()
 	work := metrics.Work{}
 	defer func() { s.Metrics.WorkSeen(t.Name, work) }()
@@ -325,15 +331,20 @@ func (s *Sweep) submit(ctx context.Context, r approval.Request, cause string, la
 // toSubmit returns the request to submit for a pending connection and why. There is
 // no cause if a request for it is under way, or if its event may be among those that
 // wait. accepted holds what was counted so far.
-func (s *Sweep) toSubmit(ctx context.Context, t approval.Target, facts approval.Facts, backlogSince time.Time, accepted map[string]int, work *metrics.Work) (approval.Request, string, error) {
+func (s *Sweep) toSubmit(ctx context.Context, t approval.Target, facts approval.Facts, queue backlog, accepted map[string]int, work *metrics.Work) (approval.Request, string, error) {
 	fresh := s.request(approval.Request{Target: t, EndpointID: facts.EndpointID}, t.Name+"/"+facts.EndpointID)
+	// What is younger than an event that waits has its own event behind that one. A read of
+	// the ledger for each would cost as much as the queue is long.
+	if _, held := s.held.targets[t.Name][fresh.Subject()]; !held && queue.waits && facts.CreatedAt.After(queue.since) {
+		return fresh, "", nil
+	}
 	lock, err := s.standing(ctx, t, fresh.Subject())
 	entry := lock.entry
 	if err != nil {
 		return fresh, "", err
 	}
 	if lock.RequestID == "" {
-		if !facts.CreatedAt.IsZero() && backlogSince.Sub(facts.CreatedAt) < min(eventGrace, s.Interval) {
+		if !facts.CreatedAt.IsZero() && queue.since.Sub(facts.CreatedAt) < min(eventGrace, s.Interval) {
 			return fresh, "", nil
 		}
 		return fresh, "missed", nil

@@ -300,7 +300,8 @@ func TestTheSweepLeavesPoison(t *testing.T) {
 }
 
 // TestTheSweepKnowsThatEventsWait: a connection whose event may be in the queue
-// is not submitted again; one that is older than the queue is.
+// is not submitted again; one that is older than the queue is. For one that is younger the
+// ledger is not read.
 func TestTheSweepKnowsThatEventsWait(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -322,10 +323,27 @@ func TestTheSweepKnowsThatEventsWait(t *testing.T) {
 				f.CreatedAt = bus.waiting.Add(-tt.created)
 				b.cloud.facts[endpoint] = f
 				<-time.After(time.Hour) // the queue is long
-				if err := b.sweep(bus).Once(t.Context()); err != nil || len(bus.got) != tt.want {
+				sweep := b.sweep(bus)
+				locks := &countedLocks{Locks: sweep.Locks}
+				sweep.Locks = locks
+				if err := sweep.Once(t.Context()); err != nil || len(bus.got) != tt.want {
 					t.Errorf("submitted %d (%v), want %d", len(bus.got), err, tt.want)
+				}
+				if locks.read != (tt.created >= 0) {
+					t.Errorf("the ledger was read: %t", locks.read)
 				}
 			})
 		})
 	}
+}
+
+// countedLocks says whether a lock was read.
+type countedLocks struct {
+	Locks
+	read bool
+}
+
+func (c *countedLocks) Lock(ctx context.Context, subject string) (approval.Lock, bool, error) {
+	c.read = true
+	return c.Locks.Lock(ctx, subject)
 }
