@@ -31,35 +31,37 @@ func retryIncomplete(read func() error) error {
 }
 
 // collect reads all pages of a list, side by side. read must be safe for concurrent use. It
-// is an error if the list is incomplete in two reads.
+// is an error if the list is incomplete in two reads. If that is because rows came or went
+// meanwhile, collect returns what the second one showed, too.
 func collect[T listRow[T]](ctx context.Context, size int, read func(ctx context.Context, offset int) (page[T], error)) (*collector[T], error) {
 	var out *collector[T]
 	err := retryIncomplete(func() (err error) {
 		out, err = collectOnce(ctx, size, read)
 		return err
 	})
-	if err != nil {
+	if err != nil && !isMoved(err) {
 		return nil, err
 	}
-	return out, nil
+	return out, err
 }
 
+// collectOnce returns the rows that it has read also with an error.
 func collectOnce[T listRow[T]](ctx context.Context, size int, read func(ctx context.Context, offset int) (page[T], error)) (*collector[T], error) {
 	c := newCollector[T](0)
 	for more := true; more; {
 		if c.pages >= maxPages {
-			return nil, incomplete("more than %d pages", maxPages)
+			return &c, incomplete("more than %d pages", maxPages)
 		}
 		p, err := read(ctx, c.offset)
 		if err != nil {
-			return nil, err
+			return &c, err
 		}
 		if more, err = c.addPage(p, size); err != nil {
-			return nil, err
+			return &c, err
 		}
 		if more && c.pages == 1 && len(p.rows) == size {
 			if more, err = c.addRest(ctx, size, read); err != nil {
-				return nil, err
+				return &c, err
 			}
 		}
 	}
@@ -112,6 +114,7 @@ func (c *collector[T]) addPage(p page[T], size int) (more bool, err error) {
 		return false, incomplete("a page has %d rows, but the limit is %d", len(p.rows), size)
 	}
 	if err := c.add(p); err != nil {
+		c.join(p.rows)
 		return false, err
 	}
 	return len(p.rows) > 0 && c.offset < c.total, nil
@@ -128,9 +131,15 @@ func (c *collector[T]) addRest(ctx context.Context, size int, read func(ctx cont
 	if err != nil {
 		return false, err
 	}
-	for _, p := range pages {
-		if more, err = c.addPage(p, size); err != nil || !more || len(p.rows) < size {
+	for i, p := range pages {
+		if more, err = c.addPage(p, size); err != nil {
+			for _, later := range pages[i+1:] {
+				c.join(later.rows)
+			}
 			return more, err
+		}
+		if !more || len(p.rows) < size {
+			return more, nil
 		}
 	}
 	return more, nil
@@ -144,7 +153,7 @@ func (c *collector[T]) add(p page[T]) error {
 	case p.total < 0:
 		return incomplete("the total number of rows is missing")
 	case c.pages > 1 && p.total != c.total:
-		return incomplete("the total changed from %d to %d rows between two pages", c.total, p.total)
+		return moved("the total changed from %d to %d rows between two pages", c.total, p.total)
 	}
 	c.total = p.total
 	before := len(c.rows)
@@ -157,7 +166,7 @@ func (c *collector[T]) add(p page[T]) error {
 			c.rows = append(c.rows, r)
 			c.distinct++
 		case i < before:
-			return incomplete("a row is on two pages")
+			return moved("a row is on two pages")
 		case c.rows[i] != r:
 			c.rows[i] = c.rows[i].merge(r)
 			c.distinct++
@@ -171,6 +180,9 @@ func (c *collector[T]) add(p page[T]) error {
 // rows as one or as several.
 func (c *collector[T]) complete() error {
 	if len(c.rows) > c.total || c.distinct < c.total {
+		if c.pages > 1 {
+			return moved("the total is %d rows, but %d are shown", c.total, len(c.rows))
+		}
 		return incomplete("the total is %d rows, but %d are shown", c.total, len(c.rows))
 	}
 	return nil

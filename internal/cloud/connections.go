@@ -166,7 +166,8 @@ var errNotCountable = errors.New("the list does not show the connection with the
 var errContradicted = incomplete("two rows of the connection contradict each other")
 
 // Pending returns all pending connections of t. It reads all pages before it returns,
-// because decisions move the rows of later pages. Facts.Accepted is not set.
+// because decisions move the rows of later pages. If they moved while it read, Pending
+// returns the error and what it has seen. Facts.Accepted is not set.
 func (c *Client) Pending(ctx context.Context, t approval.Target) ([]approval.Facts, error) {
 	ctx = forTarget(ctx, t.Name)
 	if t.Kind.Creates() {
@@ -179,7 +180,10 @@ func (c *Client) Pending(ctx context.Context, t approval.Target) ([]approval.Fac
 		return p, err
 	})
 	if err = c.reportList(t, apiOf(t), "pending", err); err != nil {
-		return nil, c.readError(&approval.Request{Target: t}, "pending", err)
+		err = c.readError(&approval.Request{Target: t}, "pending", err)
+	}
+	if list == nil {
+		return nil, err
 	}
 	var out []approval.Facts
 	filtered := true
@@ -192,8 +196,10 @@ func (c *Client) Pending(ctx context.Context, t approval.Target) ([]approval.Fac
 			out = append(out, f)
 		}
 	}
-	c.readerOf(t).countPending(len(out), filtered, at)
-	return out, nil
+	if err == nil {
+		c.readerOf(t).countPending(len(out), filtered, at)
+	}
+	return out, err
 }
 
 // CountAccepted reads how many accepted connections t has, of all accounts, so that

@@ -32,12 +32,26 @@ const (
 
 // incompleteError says why a list is incomplete. The API works, so the call does not
 // repeat the request.
-type incompleteError struct{ why string }
+type incompleteError struct {
+	why   string
+	moved bool // its pages are good and do not fit together, as when rows came or went meanwhile
+}
 
 func (e *incompleteError) Error() string { return e.why }
 
 func incomplete(format string, args ...any) error {
-	return &incompleteError{fmt.Sprintf(format, args...)}
+	return &incompleteError{why: fmt.Sprintf(format, args...)}
+}
+
+// moved is incomplete for pages that do not fit together.
+func moved(format string, args ...any) error {
+	return &incompleteError{why: fmt.Sprintf(format, args...), moved: true}
+}
+
+// isMoved reports whether err says that the pages of a list do not fit together.
+func isMoved(err error) bool {
+	e, ok := errors.AsType[*incompleteError](err)
+	return ok && e.moved
 }
 
 // isIncomplete reports whether err says that a list is incomplete.

@@ -359,6 +359,55 @@ func TestShrinkingList(t *testing.T) {
 	})
 }
 
+// TestMovingList: of a list that changes at each read, Pending returns what it has seen,
+// and says that it is not all. Pages that are broken in themselves show nothing.
+func TestMovingList(t *testing.T) {
+	t.Parallel()
+	all := ids(2500)
+	row := func(ids []string) (rows []string) {
+		for _, id := range ids {
+			rows = append(rows, rowJSON(id, approval.Pending))
+		}
+		return rows
+	}
+	for name, tt := range map[string]struct {
+		second string // the second of three pages
+		want   int
+	}{
+		"another total":    {rowsJSON(2499, row(all[1000:2000])...), 2500},
+		"a row once more":  {rowsJSON(2500, row(all[999:1999])...), 2499},
+		"a short page":     {rowsJSON(2500, row(all[1000:1900])...), 2400},
+		"total is missing": {strings.Replace(rowsJSON(2500, row(all[1000:2000])...), "total_count", "count", 1), 0},
+		"too many rows":    {rowsJSON(2500, row(all[1000:2001])...), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c := client(t, script(func(r *http.Request, _ string) (*http.Response, error) {
+					switch r.URL.Query().Get("offset") {
+					case "1000":
+						return says(200, tt.second)
+					case "2000", "1900":
+						return says(200, rowsJSON(2500, row(all[2000:])...))
+					default:
+						return says(200, rowsJSON(2500, row(all[:1000])...))
+					}
+				}))
+				got, err := c.Pending(t.Context(), service())
+				if !isIncomplete(err) {
+					t.Errorf("%v, want that the list is incomplete", err)
+				}
+				if len(got) != tt.want {
+					t.Errorf("%d connections, want %d", len(got), tt.want)
+				}
+				if n := c.Connections(service()).Pending; !n.At.IsZero() {
+					t.Errorf("%d connections are counted", n.N)
+				}
+			})
+		})
+	}
+}
+
 // word is a row that consists of its key.
 type word string
 

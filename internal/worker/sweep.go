@@ -19,7 +19,8 @@ const SweepSource = approval.SweepSource
 
 // Lister lists what waits for a decision; *cloud.Client provides it.
 type Lister interface {
-	// Pending returns every connection of t in pendingAcceptance.
+	// Pending returns every connection of t in pendingAcceptance; with an error, some of
+	// them.
 	Pending(ctx context.Context, t approval.Target) ([]approval.Facts, error)
 	// Accepted is Limiter.Accepted.
 	Accepted(ctx context.Context, t approval.Target, domainID, endpointID string) (approval.AccountCount, error)
@@ -176,12 +177,19 @@ type backlog struct {
 // target looks at the connections of t.
 func (s *Sweep) target(ctx context.Context, t approval.Target, queue backlog, before map[string]submitted) error {
 	begin := s.Now()
-	pending, err := s.Cloud.Pending(ctx, t)
-	if err != nil {
-		return fmt.Errorf("list pending connections: %w", err)
+	pending, unlisted := s.Cloud.Pending(ctx, t)
+	if unlisted != nil {
+		unlisted = fmt.Errorf("list pending connections: %w", unlisted)
+	}
+	if unlisted != nil && len(pending) == 0 {
+		return unlisted
 	}
 	work := metrics.Work{Pending: len(pending)}
-	defer func() { s.Metrics.WorkSeen(t.Name, work) }()
+	defer func() {
+		if unlisted == nil {
+			s.Metrics.WorkSeen(t.Name, work)
+		}
+	}()
 	// What is held was recorded before the list was read, or its event is under way.
 	if err := s.held.read(ctx, s.Results); err != nil {
 		work.HeldUnknown = true
@@ -202,8 +210,8 @@ func (s *Sweep) target(ctx context.Context, t approval.Target, queue backlog, be
 		}
 		failed.add("endpoint "+facts.EndpointID, err)
 	}
-	if failed.enough() {
-		return failed.join()
+	if failed.enough() || unlisted != nil { // what is not shown may be pending
+		return errors.Join(failed.join(), unlisted)
 	}
 	for subject := range s.held.of(t.Name) {
 		if _, ok := shown[subject]; ok {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -335,6 +336,48 @@ func TestTheSweepKnowsThatEventsWait(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestTheSweepOfAListThatMoves: what a list shows that changed while it was read is
+// submitted, and nothing is concluded from what it does not show.
+func TestTheSweepOfAListThatMoves(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		cloud := newFakeCloud(approval.Pending)
+		b := newBench(t, cloud, always(approval.Hold))
+		b.deliver(t, connection("1"), 9)
+		<-time.After(time.Hour)
+		cloud.set(func(f *approval.Facts) { f.State = approval.Accepted }) // so it is not listed
+		const missed = "705290f3-0d00-41f2-aedc-71f09844e800"
+		cloud.facts[missed] = approval.Facts{EndpointID: missed, DomainID: acme, State: approval.Pending, CreatedAt: time.Now().Add(-time.Hour)}
+		bus := &fakeBus{got: map[string]approval.Request{}}
+		sweep := b.sweep(bus)
+		sweep.Cloud = movingLister{cloud}
+		if err := sweep.Once(t.Context()); err == nil || !strings.Contains(err.Error(), "list pending connections: ") {
+			t.Errorf("%v, want that the list is incomplete", err)
+		}
+		if len(bus.got) != 1 {
+			t.Errorf("submitted %+v, want what no event reported", bus.got)
+		}
+		for _, r := range bus.got {
+			if r.EndpointID != missed {
+				t.Errorf("submitted %+v", r)
+			}
+		}
+		sweep.Cloud = cloud
+		<-time.After(time.Minute)
+		if err := sweep.Once(t.Context()); err != nil || len(bus.got) != 2 {
+			t.Errorf("submitted %+v (%v), want what was settled elsewhere, too", bus.got, err)
+		}
+	})
+}
+
+// movingLister reads lists that change meanwhile.
+type movingLister struct{ *fakeCloud }
+
+func (m movingLister) Pending(ctx context.Context, t approval.Target) ([]approval.Facts, error) {
+	pending, _ := m.fakeCloud.Pending(ctx, t) // it cannot fail
+	return pending, cloudError{retryable: true}
 }
 
 // countedLocks says whether a lock was read.
