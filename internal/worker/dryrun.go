@@ -78,7 +78,6 @@ func (d *DryRun) Once(ctx context.Context) error {
 		if err != nil {
 			unread = true
 			errs = append(errs, fmt.Errorf("target %s: list pending connections: %w", t.Name, err))
-			continue
 		}
 		for i := range pending {
 			req := d.requestFor(t, &pending[i])

@@ -19,11 +19,11 @@ func (u *unreadEvents) StoredRequests(_ context.Context, after uint64, _ func(ap
 	return after, u.err
 }
 
-// onePending lists one connection.
-type onePending struct{}
+// onePending lists one connection; with err, more are not shown.
+type onePending struct{ err error }
 
-func (onePending) Pending(context.Context, approval.Target) ([]approval.Facts, error) {
-	return []approval.Facts{{EndpointID: endpoint, DomainID: "d", MarkerID: 1, State: approval.Pending}}, nil
+func (p onePending) Pending(context.Context, approval.Target) ([]approval.Facts, error) {
+	return []approval.Facts{{EndpointID: endpoint, DomainID: "d", MarkerID: 1, State: approval.Pending}}, p.err
 }
 
 func (onePending) Accepted(context.Context, approval.Target, string, string) (approval.AccountCount, error) {
@@ -53,5 +53,24 @@ func TestDryRunWithoutEvents(t *testing.T) {
 	events.err = nil
 	if err := d.Once(t.Context()); err != nil || !bytes.Contains(log.Bytes(), []byte(`"verdict":"hold"`)) {
 		t.Errorf("Once with events: %v, and it said %s", err, log.String())
+	}
+}
+
+// TestDryRunOfAListThatMoves says what it has seen, once, and that it is not all.
+func TestDryRunOfAListThatMoves(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	moved := errors.New("the list changed")
+	d := DryRun{
+		Cloud: onePending{moved}, Requests: &unreadEvents{}, Policy: holding{}, Log: zerolog.New(&log), Now: time.Now,
+		Targets: approval.Targets{service()}, claimed: map[string]approval.Request{},
+	}
+	for range 2 {
+		if err := d.Once(t.Context()); !errors.Is(err, moved) {
+			t.Errorf("%v, want that the list changed", err)
+		}
+	}
+	if n := bytes.Count(log.Bytes(), []byte(`"verdict":"hold"`)); n != 1 {
+		t.Errorf("said %d times: %s", n, log.String())
 	}
 }
