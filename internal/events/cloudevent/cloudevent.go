@@ -337,7 +337,9 @@ func attributeValue(name string, value jsontext.Value) (text string, present boo
 // wellFormed reports why data is not exactly one JSON value of bounded depth and
 // without repeated members.
 func wellFormed(data []byte, field string) error {
-	d := jsontext.NewDecoder(bytes.NewBuffer(data))
+	d := decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(d)
+	d.Reset(bytes.NewBuffer(data))
 	for {
 		_, err := d.ReadToken()
 		if d.StackDepth() > maxDepth {
