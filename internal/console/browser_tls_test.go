@@ -8,8 +8,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/pem"
 	"math/big"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -41,6 +43,22 @@ func selfSigned(t *testing.T) (cert tls.Certificate, spki string) {
 	}
 	sum := sha256.Sum256(public)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// writePair makes a certificate for this machine and writes it to two files.
+func writePair(t *testing.T, cert, key string) tls.Certificate {
+	t.Helper()
+	pair, _ := selfSigned(t)
+	secret, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return pair
 }
 
 // TestBrowserTLS: by TLS the whole way works, with cookies that a browser sends only by TLS

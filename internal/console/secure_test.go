@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"io"
 	"net/http"
 	"net/netip"
@@ -359,18 +358,7 @@ func TestCertificate(t *testing.T) {
 		t.Errorf("%v, want an error of console.tls", err)
 	}
 
-	pair, _ := selfSigned(t)
-	secret, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for file, block := range map[string]*pem.Block{
-		cfg.Console.TLS.Cert: {Type: "CERTIFICATE", Bytes: pair.Certificate[0]}, cfg.Console.TLS.Key: {Type: "PRIVATE KEY", Bytes: secret},
-	} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	pair := writePair(t, cfg.Console.TLS.Cert, cfg.Console.TLS.Key)
 	links := make(chan string, 1)
 	s.OnLink = func(_, link string) { links <- link }
 	ctx, stop := context.WithCancel(t.Context())
